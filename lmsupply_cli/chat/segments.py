@@ -1,0 +1,48 @@
+"""User text can never become a control token.
+
+The engine's tokenizer turns every control string it meets into the control token. So a
+private-use character, drawn at random, goes inside each control string that stands in a
+message; any template may then be rendered; afterwards the text is split at that character
+and encoded piece by piece, and no piece holds the whole string.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from lmsupply_cli.chat.messages import ChatMessage
+
+
+class Defuser:
+    """Marks control strings in messages, and takes the marks out of what was rendered."""
+
+    def __init__(self, control_strings: Iterable[str], *, avoid: str = "") -> None:
+        """`avoid`: text that the mark must not occur in."""
+        strings = sorted((s for s in control_strings if len(s) > 1), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, strings))) if strings else None
+        self.mark = chr(0xE000 + secrets.randbelow(0x1900))
+        while self.mark in avoid:
+            self.mark = chr(0xE000 + secrets.randbelow(0x1900))
+
+    def defuse(self, text: str) -> str:
+        """`text` with the mark inside every control string, also in those that overlap."""
+        if self._control is None:
+            return text
+        pieces, rest = [], text
+        while match := self._control.search(rest):
+            cut = match.start() + 1
+            pieces.append(rest[:cut])
+            rest = rest[cut:]
+        return self.mark.join([*pieces, rest])
+
+    def messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        return [replace(m, content=self.defuse(m.content)) for m in messages]
+
+    def plain(self, rendered: str) -> str:
+        return rendered.replace(self.mark, "")
+
+    def encode(self, rendered: str, encode: Callable[[str], list[int]]) -> list[int]:
+        return [token for piece in rendered.split(self.mark) if piece for token in encode(piece)]

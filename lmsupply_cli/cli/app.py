@@ -1,0 +1,178 @@
+"""The command table, and `main`: the one place where errors become an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer._click.exceptions import ClickException, NoArgsIsHelpError
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from lmsupply_cli._version import __version__
+from lmsupply_cli.cli.exit import BUG, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
+from lmsupply_cli.errors import LmsupplyError
+
+# name → its line in --help; the command itself is lmsupply_cli/cli/commands/<name>.py
+COMMANDS = {
+    "run": "Answer one prompt and print it.",
+    "chat": "Talk with a model.",
+    "pull": "Download a model.",
+    "models": "List models: what exists, what is installed, under which licence.",
+    "hw": "Show what this machine is and what the engine can use.",
+    "completion": "Print the completion script of a shell.",
+}
+HELP = "Run language models on your own machine, with ONNX Runtime GenAI."
+
+
+class CommandGroup(TyperGroup):
+    """Loads a command when it is used: `--help` and `--version` load none."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def load_command(name: str) -> TyperCommand:
+    function = getattr(import_module(f"lmsupply_cli.cli.commands.{name}"), name)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    app.command(name, help=function.__doc__, context_settings=settings)(function)
+    command = get_command(app)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+def make_group() -> CommandGroup:
+    app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    app.callback(invoke_without_command=True, help=HELP, context_settings=settings)(_bare)
+    group = get_command(app)
+    assert isinstance(group, CommandGroup)
+    group.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names only: did-you-mean reads them
+    return group
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"lmsupply {__version__}")
+        raise typer.Exit
+
+
+def _bare(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001  # acts in its callback
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """`lmsupply` alone: what to do next."""
+    if ctx.invoked_subcommand is None:
+        from lmsupply_cli.cli.welcome import welcome
+
+        typer.echo(welcome(), nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code. Nothing is raised."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if not os.environ.get("_LMSUPPLY_COMPLETE"):
+        _prepare_process()
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    debug, as_json = "--debug" in words, bool({"--json", "--stream-json"} & set(words))
+    try:
+        return _invoke(argv)
+    except LmsupplyError as error:
+        _report(error.message, error.hint, code=error.code, as_json=as_json, stream="--stream-json" in words)
+        if debug:
+            _traceback()
+        return error.exit_code
+    except ClickException as error:
+        hint = "lmsupply --help" if getattr(error, "ctx", None) is None else f"{error.ctx.command_path} --help"  # type: ignore[attr-defined]
+        _report(_lower(error.format_message()), hint, code="usage", as_json=as_json, stream="--stream-json" in words)
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Terminated:
+        return TERMINATED
+    except BrokenPipeError:
+        _drop_stdout()
+        return OK
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug, said in one line
+        text = f"{type(error).__name__}: {error}"
+        _report(f"a bug in lmsupply: {text}", "run it again with --debug and report what it shows", code="bug", as_json=as_json, stream=False)
+        if debug:
+            _traceback()
+        return BUG
+
+
+def _invoke(argv: list[str]) -> int:
+    group = make_group()
+    try:
+        complete = os.environ.get("_LMSUPPLY_COMPLETE")
+        if complete:
+            from lmsupply_cli.cli.complete import complete_words
+
+            return complete_words(group, complete)
+        with group.make_context("lmsupply", argv) as context:
+            group.invoke(context)
+    except NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        return USAGE
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return INTERRUPTED
+    sys.stdout.flush()
+    return OK
+
+
+def _prepare_process() -> None:
+    """UTF-8 into pipes whatever the locale; SIGTERM unwinds like an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
+    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    if as_json:
+        import json
+
+        error: dict[str, Any] = {"schema": 1, **({"type": "error"} if stream else {})}
+        error["error"] = {"code": code, "message": message, "hint": hint}
+        try:
+            print(json.dumps(error, ensure_ascii=False), flush=True)
+        except BrokenPipeError:
+            _drop_stdout()
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _drop_stdout() -> None:
+    """Nobody reads stdout any more: let Python's own flush at exit go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")
+

@@ -1,0 +1,64 @@
+"""`lmsupply run`: one prompt, one answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lmsupply_cli.cli.options import Debug, Json, Preset, Quiet, takes_settings
+from lmsupply_cli.config.table import GENERATION_KEYS
+
+
+@takes_settings(*GENERATION_KEYS, "context", "threads", "provider", "cache_dir", "theme")
+def run(
+    *,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")] = None,
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Send the text as it stands, without the chat template.")] = False,
+    json: Json = False,
+    stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event a line.")] = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print times, rates and memory on stderr.")] = False,
+    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.")] = False,
+    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")] = False,
+    trust_model_files: Annotated[
+        bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
+    ] = False,
+    preset: Preset = None,
+    quiet: Quiet = False,
+    debug: Debug = False,  # read by main
+    flags: dict[str, Any],
+) -> None:
+    """Answer one prompt and print it.
+
+    The first word is the model when it is an alias, an owner/repo or a path and a prompt
+    follows; -m always wins. Piped text and files are added to the prompt. stdout carries the
+    answer and nothing else.
+    """
+    from lmsupply_cli.cli.one_shot import Request, answer
+
+    answer(
+        Request(
+            words=words or [],
+            model=model,
+            system=system,
+            files=file or [],
+            raw=raw,
+            form="json" if json else "stream-json" if stream_json else "text",
+            both_json=json and stream_json,
+            hold=no_stream,
+            stats=stats,
+            show_prompt=show_prompt,
+            no_stdin=no_stdin,
+            trust=trust_model_files,
+            preset=preset,
+            quiet=quiet,
+            flags=flags,
+        )
+    )

@@ -1,0 +1,83 @@
+"""What the command line has to work with: its streams, and what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, Any
+
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.events import Notice
+from lmsupply_cli.render.status import Status
+
+
+@dataclass
+class Terminal:
+    """The three streams. Output that is no terminal gets no colour, no wrapping, no cursor codes."""
+
+    stdin: IO[str] | None
+    stdout: IO[str]
+    stderr: IO[str]
+    environ: Mapping[str, str]
+    quiet: bool = False
+
+    @classmethod
+    def of_process(cls, *, quiet: bool = False) -> Terminal:
+        return cls(sys.stdin, sys.stdout, sys.stderr, os.environ, quiet)
+
+    @cached_property
+    def stdin_tty(self) -> bool:
+        return self.stdin is not None and self.stdin.isatty()
+
+    @cached_property
+    def stdout_tty(self) -> bool:
+        return self.stdout.isatty()
+
+    @cached_property
+    def stderr_tty(self) -> bool:
+        return self.stderr.isatty()
+
+    @property
+    def colour(self) -> bool:
+        return not self.environ.get("NO_COLOR")
+
+    @property
+    def dumb(self) -> bool:
+        return self.environ.get("TERM", "") in ("dumb", "unknown")
+
+    def status(self) -> Status:
+        return Status(self.stderr, enabled=self.stderr_tty and not self.dumb and not self.quiet)
+
+    def say(self, text: str) -> None:
+        """A line for the user, on stderr; not when quiet."""
+        if not self.quiet:
+            self.stderr.write(text + "\n")
+            self.stderr.flush()
+
+    def notice(self, notice: Notice) -> None:
+        self.say(f"note: {notice.text}")
+
+    def data(self, text: str) -> None:
+        """A line of data, on stdout."""
+        self.stdout.write(text + "\n")
+        self.stdout.flush()
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        self.data(json.dumps({"schema": 1, **value}, ensure_ascii=False))
+
+    def json_event(self, kind: str, **value: Any) -> None:
+        self.data(json.dumps({"schema": 1, "type": kind, **value}, ensure_ascii=False))
+
+
+def unread_notices(settings: Settings) -> list[Notice]:
+    """Settings that were given and do nothing in this version: never silently."""
+    from lmsupply_cli.config.table import SETTINGS
+
+    return [
+        Notice("setting_has_no_effect", f"the setting {key} has no effect yet: it waits for {SETTINGS[key].awaits}")
+        for key in settings.unread()
+    ]

@@ -1,0 +1,229 @@
+"""What `lmsupply run` does: read, choose, load, generate, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lmsupply_cli import paths
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.cli.choose import choose_model, store_root
+from lmsupply_cli.cli.context import Terminal, unread_notices
+from lmsupply_cli.cli.inputs import read_asked
+from lmsupply_cli.cli.stats import stats_lines
+from lmsupply_cli.config.layers import Settings, Value, read_settings
+from lmsupply_cli.engine.base import check_text
+from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.model_options import model_options
+from lmsupply_cli.engine.options import GenerationOptions, preset_values
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.events import Finished, GenerationEvent, Notice, PrefillProgress, TextDelta
+from lmsupply_cli.render.stream import choose_stream
+from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.loader import load_folder
+from lmsupply_cli.runtime.prompting import render_prompt
+from lmsupply_cli.store.locate import LocatedModel
+
+_SHOW_PREFILL_TOKENS = 256  # a shorter prompt is read before a line about it could be
+
+
+@dataclass(frozen=True)
+class Request:
+    words: Sequence[str]
+    model: str | None
+    system: str | None
+    files: Sequence[Path]
+    raw: bool
+    form: Literal["text", "json", "stream-json"]
+    both_json: bool
+    hold: bool
+    stats: bool
+    show_prompt: bool
+    no_stdin: bool
+    trust: bool
+    preset: str | None
+    quiet: bool
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+def answer(request: Request) -> None:
+    """Raises the errors of what it uses; `main` reports them."""
+    terminal = Terminal.of_process(quiet=request.quiet)
+    if request.both_json:
+        raise UsageError("--json and --stream-json exclude each other", hint="use one of them")
+    if request.raw and request.system is not None:
+        raise UsageError("--raw has no place for a system prompt", hint="write it into the prompt, or leave --raw out")
+    preset = preset_values(request.preset) if request.preset else None
+    settings = read_settings(request.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
+    root = store_root(settings)
+    asked = read_asked(
+        request.words, model=request.model, files=request.files, terminal=terminal, no_stdin=request.no_stdin, root=root
+    )
+    messages = [ChatMessage.user(asked.prompt)]
+    if request.system:
+        messages.insert(0, ChatMessage.system(request.system))
+    for message in messages:
+        check_text(message.content)
+    choice = choose_model(asked.model, settings, root)
+    folder = open_folder(choice.model.path, trust=request.trust)
+    values = settings.generation(model_options(folder))
+    options = GenerationOptions(**{key: value.value for key, value in values.items()})
+    if request.show_prompt:
+        terminal.stdout.write(asked.prompt if request.raw else render_prompt(folder, messages))
+        terminal.stdout.flush()
+        return
+    notices = [*choice.notices, *unread_notices(settings)]
+    if options.num_beams > 1:
+        notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
+    for notice in notices:
+        terminal.notice(notice)
+    with _load(choice.model, folder, settings, options, terminal) as generator:
+        if request.raw:
+            prompt = generator.raw_prompt(asked.prompt)
+        else:
+            prompt = generator.chat_prompt(messages)
+        output = _Output(request, settings, terminal, generator.info, values, notices)
+        output.take(generator.stream_prompt(prompt, options))
+
+
+def _load(
+    model: LocatedModel, folder: ModelFolder, settings: Settings, options: GenerationOptions, terminal: Terminal
+) -> TextGenerator:
+    status = terminal.status()
+    if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > 50_000_000:
+        status.show(f"loading {model.ref} …")
+    try:
+        return load_folder(
+            model,
+            folder,
+            options=options,
+            provider=settings.get("provider"),
+            threads=settings.get("threads"),
+            context=settings.get("context"),
+        )
+    finally:
+        status.clear()
+
+
+class _Output:
+    """Sends the events of one answer to where the request wants them."""
+
+    def __init__(
+        self,
+        request: Request,
+        settings: Settings,
+        terminal: Terminal,
+        info: ModelInfo,
+        options: dict[str, Value],
+        notices: list[Notice],
+    ) -> None:
+        self._request, self._terminal, self._info, self._options, self._notices = request, terminal, info, options, notices
+        self._text: list[str] = []
+        self._theme = settings.get("theme")
+
+    def take(self, events: Iterator[GenerationEvent]) -> None:
+        finished = self._as_text(events) if self._request.form == "text" else self._as_json(events)
+        if finished.finish_reason == "length":
+            notice = Notice(
+                "cut_by_length",
+                f"the answer was cut after {finished.usage.completion_tokens} tokens; --max-tokens sets the limit",
+            )
+            self._notices.append(notice)
+            self._terminal.notice(notice)
+            if self._request.form == "stream-json":
+                self._terminal.json_event("notice", code=notice.code, text=notice.text)
+        if self._request.form == "json":
+            self._terminal.json(self._object(finished))
+        elif self._request.form == "stream-json":
+            whole = self._object(finished)
+            del whole["text"], whole["notices"]
+            self._terminal.json_event("finished", **whole)
+        if self._request.stats:
+            for line in stats_lines(finished, self._info):
+                self._terminal.stderr.write(line + "\n")
+
+    def _as_text(self, events: Iterator[GenerationEvent]) -> Finished:
+        terminal, status = self._terminal, self._terminal.status()
+        stream = choose_stream(
+            terminal.stdout,
+            terminal=terminal.stdout_tty,
+            dumb=terminal.dumb,
+            colour=terminal.colour,
+            theme=self._theme,
+            hold=self._request.hold,
+        )
+        finished: Finished | None = None
+        try:
+            for event in events:
+                if isinstance(event, PrefillProgress):
+                    if event.total_tokens >= _SHOW_PREFILL_TOKENS:
+                        status.show(f"reading the prompt: {event.done_tokens} of {event.total_tokens} tokens")
+                    continue
+                status.clear()
+                if isinstance(event, TextDelta):
+                    stream.write(event.text)
+                else:
+                    finished = event
+        finally:
+            status.clear()
+            stream.finish()
+        assert finished is not None
+        return finished
+
+    def _as_json(self, events: Iterator[GenerationEvent]) -> Finished:
+        emit = self._request.form == "stream-json"
+        if emit:
+            self._terminal.json_event("start", model=self._model(), options=self._values())
+            for notice in self._notices:
+                self._terminal.json_event("notice", code=notice.code, text=notice.text)
+        finished: Finished | None = None
+        for event in events:
+            if isinstance(event, PrefillProgress):
+                if emit:
+                    self._terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
+            elif isinstance(event, TextDelta):
+                self._text.append(event.text)
+                if emit:
+                    self._terminal.json_event("delta", text=event.text)
+            else:
+                finished = event
+        assert finished is not None
+        return finished
+
+    def _object(self, finished: Finished) -> dict[str, Any]:
+        usage, timings = finished.usage, finished.timings
+        return {
+            "text": "".join(self._text),
+            "reasoning": None,
+            "model": self._model(),
+            "finish_reason": finished.finish_reason,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "completion_tokens": usage.completion_tokens,
+            },
+            "timings": {
+                "load_s": round(timings.load_s, 4),
+                "ttft_s": round(timings.ttft_s, 4),
+                "prefill_s": round(timings.prefill_s, 4),
+                "decode_s": round(timings.decode_s, 4),
+            },
+            "options": self._values(),
+            "notices": [{"code": n.code, "text": n.text} for n in self._notices],
+        }
+
+    def _model(self) -> dict[str, Any]:
+        info = self._info
+        return {
+            "ref": info.ref,
+            "repo": info.repo or None,
+            "commit": info.commit or None,
+            "variant": info.variant or None,
+            "provider": info.provider,
+            "precision": info.precision,
+        }
+
+    def _values(self) -> dict[str, Any]:
+        return {key: {"value": value.value, "source": value.source} for key, value in self._options.items()}

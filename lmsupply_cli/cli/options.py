@@ -1,0 +1,61 @@
+"""Command-line options that derive from the table of settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
+
+_TYPES = {"int": int, "float": float, "text": str, "bool": bool, "list": list[str]}
+_MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
+_PANEL = "Generation"
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=_PANEL, metavar="NAME")
+]
+
+
+def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each setting; it receives those given as `flags`, None for the rest."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for name, p in signature.parameters.items() if name != "flags"]
+        added = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(SETTINGS[key]))
+            for key in keys
+        ]
+
+        def wrapper(**values: Any) -> None:
+            flags = {key: values.pop(key) for key in keys}
+            command(**values, flags={k: tuple(v) if isinstance(v, list) else v for k, v in flags.items() if v not in (None, [])})
+
+        wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
+        parameters = [*own, *added]
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _annotation(setting: Setting) -> Any:
+    negative = "--no-sample" if setting.key == "do_sample" else "--no-" + setting.flag.removeprefix("--")
+    flag = f"{setting.flag}/{negative}" if setting.kind == "bool" else setting.flag
+    text = setting.help[:1].upper() + setting.help[1:] + "."
+    if setting.choices:
+        text += f" One of {', '.join(setting.choices)}."
+    if setting.default not in (None, (), True, False):
+        text += f" Default: the model's own, else {setting.default}." if setting.key in GENERATION_KEYS else ""
+    metavar = None if setting.kind == "bool" else {"int": "N", "float": "X", "list": "TEXT"}.get(setting.kind, "TEXT")
+    option = typer.Option(
+        flag, *_MORE_NAMES.get(setting.key, []), help=text, metavar=metavar, show_default=False, rich_help_panel=_PANEL
+    )
+    return Annotated[_TYPES[setting.kind] | None, option]

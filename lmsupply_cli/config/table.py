@@ -1,0 +1,76 @@
+"""The table of settings: command-line help, environment names and the file all derive from it.
+
+The generation options are settings too; `GenerationOptions` takes its defaults and limits here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+Kind = Literal["text", "int", "float", "bool", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`low`/`high` bound numbers, both included; `awaits` names the part that will read it."""
+
+    key: str
+    kind: Kind
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    awaits: str = ""
+
+    @property
+    def env(self) -> str:
+        return "LMSUPPLY_" + self.key.upper()
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key.replace("_", "-")
+
+
+PROVIDERS = ("auto", "cpu", "cuda", "dml", "webgpu")
+
+GENERAL: tuple[Setting, ...] = (
+    Setting("default_model", "text", None, "model that run and chat use when none is named"),
+    Setting("provider", "text", "auto", "execution provider", choices=PROVIDERS),
+    Setting("precision", "text", "auto", "precision to prefer when a model is pulled: auto, int4, int8, fp16 …"),
+    Setting("context", "int", None, "context length in tokens, at most the model's own", low=1),
+    Setting("threads", "int", None, "CPU threads; default: the physical cores that may be used", low=1, high=1024),
+    Setting("memory_limit", "text", None, "most memory to use, such as 8GB", awaits="memory planning"),
+    Setting("auto_pull", "text", "ask", "pull a named model that is missing", choices=("ask", "always", "never")),
+    Setting("allowed_licenses", "list", (), "only models under these licences may be used"),
+    Setting("allowed_tiers", "list", (), "only models of these licence tiers may be used"),
+    Setting("cache_dir", "text", None, "root of the model store"),
+    Setting("offline", "bool", False, "never use the network"),
+    Setting("speculative", "text", "off", "speculative decoding", awaits="speculative decoding"),
+    Setting("on_overflow", "text", "error", "what to do when a prompt is too long", awaits="overflow policies"),
+    Setting("save_sessions", "bool", True, "keep chats", awaits="saved sessions"),
+    Setting("history", "bool", True, "keep the lines typed in chats", awaits="saved sessions"),
+    Setting("theme", "text", "auto", "colours of rendered answers", choices=("auto", "dark", "light", "none")),
+)
+
+GENERATION: tuple[Setting, ...] = (
+    Setting("max_tokens", "int", 512, "most tokens of the answer", low=1, high=2**31 - 1),
+    Setting("temperature", "float", 0.7, "randomness; 0 is greedy", low=0, high=100),
+    Setting("top_p", "float", 0.9, "keep the likeliest tokens up to this share; 1 keeps all", low=0, high=1),
+    Setting("top_k", "int", 50, "keep this many of the likeliest tokens; 0 keeps all", low=0, high=2**31 - 1),
+    Setting("min_p", "float", 0.0, "drop tokens below this share of the likeliest one", low=0, high=1),
+    Setting("repetition_penalty", "float", 1.1, "above 1 makes tokens already seen less likely", low=0.01, high=100),
+    Setting("min_length", "int", 0, "least tokens of the answer", low=0, high=2**31 - 1),
+    Setting("no_repeat_ngram_size", "int", 0, "never repeat a run of this many tokens; 0 is off", low=0, high=1024),
+    Setting("do_sample", "bool", True, "sample; off takes the likeliest token each time"),
+    Setting("num_beams", "int", 1, "beams of a beam search; more than 1 prints only at the end", low=1, high=64),
+    Setting("seed", "int", None, "same seed, prompt and options give the same text", low=0, high=2**63 - 1),
+    Setting("stop", "list", (), "end the answer before this text; repeatable"),
+    Setting("past_present_share_buffer", "bool", None, "one buffer for the KV cache; default: as the model says"),
+)
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType({s.key: s for s in GENERAL + GENERATION})
+GENERATION_KEYS: tuple[str, ...] = tuple(s.key for s in GENERATION)

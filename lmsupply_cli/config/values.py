@@ -1,0 +1,70 @@
+"""Check one value against its row of the table; every error names the place it came from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lmsupply_cli.config.table import SETTINGS, Setting
+from lmsupply_cli.errors import SettingsError, UsageError
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def check_value(key: str, value: Any, *, place: str = "") -> Any:
+    """`value` in the setting's own type, or UsageError. `place` is put before the message."""
+    setting = SETTINGS[key]
+    label = f"{place}: {key}" if place else setting.flag
+    error = SettingsError if place else UsageError
+    if value is None and setting.default is None:
+        return None
+    checked = _typed(setting, value)
+    if checked is None:
+        raise error(f"{label} must be {_expected(setting)}, not {value!r}")
+    if setting.choices and checked not in setting.choices:
+        raise error(f"{label} must be one of {', '.join(setting.choices)}, not {value!r}")
+    low, high = setting.low, setting.high
+    if isinstance(checked, (int, float)) and ((low is not None and checked < low) or (high is not None and checked > high)):
+        raise error(f"{label} must be {_expected(setting)}, not {value!r}")
+    return checked
+
+
+def parse_text(key: str, text: str, *, place: str) -> Any:
+    """A value written as text: an environment variable. Lists are comma-separated."""
+    setting, value = SETTINGS[key], text.strip()
+    typed: Any = value
+    if setting.kind == "bool" and value.lower() in _TRUE | _FALSE:
+        typed = value.lower() in _TRUE
+    elif setting.kind == "list":
+        typed = [part.strip() for part in text.split(",") if part.strip()]
+    elif setting.kind in ("int", "float"):
+        try:
+            typed = int(value) if setting.kind == "int" else float(value)
+        except ValueError:
+            typed = value
+    return check_value(key, typed, place=place)
+
+
+def _typed(setting: Setting, value: Any) -> Any:
+    match setting.kind:
+        case "bool":
+            return value if isinstance(value, bool) else None
+        case "int":
+            return value if isinstance(value, int) and not isinstance(value, bool) else None
+        case "float":
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            return float(value) if number and math.isfinite(value) else None
+        case "list":
+            if isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value):
+                return tuple(value)
+            return None
+        case _:
+            return value if isinstance(value, str) and value else None
+
+
+def _expected(setting: Setting) -> str:
+    noun = {"bool": "true or false", "int": "a whole number", "float": "a number", "list": "a list of texts that are not empty"}
+    words = noun.get(setting.kind, "a text that is not empty")
+    if setting.high is not None and setting.low is not None and setting.high < 2**31 - 1:
+        return f"{words} from {setting.low:g} to {setting.high:g}"
+    return words if setting.low is None else f"{words}, at least {setting.low:g}"

@@ -1,0 +1,1 @@
+"""The engine: what a model is (`base`), one real implementation (`genai`), one scripted (`fake`)."""

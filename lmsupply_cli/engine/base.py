@@ -1,0 +1,95 @@
+"""The protocols that everything above the engine is written against.
+
+`Decoder` is the narrow waist: a sequence of tokens whose keys and values are in the cache.
+Its `tokens` are the truth, read back from the engine; the end token of an answer is never
+among them, since it is chosen and not appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from lmsupply_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from lmsupply_cli.engine.options import GenerationOptions
+
+    Logits = npt.NDArray[np.float32]
+
+PREFILL_CHUNK = 64  # tokens; as fast as one piece, and each chunk is a place to stop (about 0.7 s on a 1B model)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens."""
+
+    folder: Path | None
+    type: str
+    context_length: int
+    vocabulary: int
+    eos_ids: frozenset[int]
+    bos_id: int | None
+    provider: str = "cpu"
+    threads: int = 1
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """One sequence. Not safe for use by two threads at once."""
+
+    capacity_tokens: int
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The ids whose keys and values are in the cache."""
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Feed ids (at least one) in one engine call. Raises DoesNotFit beyond the capacity."""
+
+    def logits(self) -> Logits:
+        """Scores of the next token, float32 of shape (vocabulary,). Only after an append."""
+
+    def rewind(self, count: int) -> None:
+        """Keep the first `count` tokens. An append must follow before `logits`."""
+
+    def close(self) -> None:
+        """Give the cache back; a second call does nothing."""
+
+
+@runtime_checkable
+class TextModel(Protocol):
+    """Weights and tokenizer, loaded once; makes decoders."""
+
+    shape: ModelShape
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids; strings of control tokens in `text` become control tokens. Raises UsageError."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; an incomplete character becomes U+FFFD or is missing."""
+
+    def control_strings(self) -> frozenset[str]:
+        """Every string that `encode` would turn into a control token."""
+
+    def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
+        """An empty sequence that holds up to `capacity_tokens`; the cache is allocated for all of them."""
+
+    def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
+        """The best completion of `ids` by beam search, without its end token."""
+
+    def close(self) -> None:
+        """Free the weights; a second call does nothing."""
+
+
+def check_text(text: str) -> None:
+    """The engine stops reading at a NUL and fails at half a surrogate pair: refuse both."""
+    if "\0" in text:
+        raise UsageError("the prompt holds a NUL character", hint="is it a binary file? only text can be read")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError("the prompt is not valid Unicode: it holds half a surrogate pair", hint="save it as UTF-8")

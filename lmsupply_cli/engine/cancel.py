@@ -1,0 +1,20 @@
+"""A flag that another thread or a signal handler may raise to end a generation."""
+
+from __future__ import annotations
+
+
+class CancelToken:
+    """Checked before every prefill chunk and every token; may be reset and used again."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def cancel(self) -> None:
+        self._set = True
+
+    def reset(self) -> None:
+        self._set = False
+
+    @property
+    def cancelled(self) -> bool:
+        return self._set

@@ -1,0 +1,284 @@
+"""The only door to ONNX Runtime GenAI: models, tokenizers and decoders of the real engine.
+
+One minor of the engine is tested; another one is refused by name. Telemetry of the official
+wheels is switched off before the import, since after it that has no effect.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lmsupply_cli.engine.base import Decoder, ModelShape, check_text
+from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.genai_errors import load_error, run_error
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import DoesNotFit, EngineError, EngineUnavailable, ProviderUnavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from lmsupply_cli.engine.base import Logits
+
+TESTED = "0.18"
+_APPENDED = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}
+
+
+def import_engine() -> Any:
+    """The engine's module, silenced. Raises EngineUnavailable."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime_genai as engine
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"the engine cannot be imported: {error}", hint=f"pip install 'onnxruntime-genai~={TESTED}.0'; lmsupply hw tells more"
+        ) from error
+    version = getattr(engine, "__version__", "unknown")
+    if not re.match(rf"{re.escape(TESTED)}(\.|$)", version):
+        raise EngineUnavailable(
+            f"onnxruntime-genai {version} is installed; lmsupply is tested with {TESTED}.x",
+            hint=f"pip install 'onnxruntime-genai~={TESTED}.0'",
+        )
+    return engine
+
+
+class GenaiModel:
+    """A TextModel of the engine. Close it, or use it in `with`."""
+
+    def __init__(self, folder: ModelFolder, *, provider: str = "auto", threads: int = 1) -> None:
+        """Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
+        self._engine = import_engine()
+        self._decoders: weakref.WeakSet[GenaiDecoder] = weakref.WeakSet()
+        # control tokens are not shown
+        self._added = {row["id"]: "" if row.get("special") else row["content"] for row in folder.added_tokens}
+        self._control = folder.control_strings
+        try:
+            config = self._engine.Config(str(folder.path))
+            name = self._choose_provider(config, folder, provider)
+            session = {"intra_op_num_threads": threads}
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+            self._model: Any = self._engine.Model(config)
+            self._tokenizer: Any = self._engine.Tokenizer(self._model)
+        except (RuntimeError, MemoryError, ValueError) as error:
+            raise load_error(error, folder.path) from error
+        model = folder.model
+        self._window = _window(folder.decoder)
+        self.shape = ModelShape(
+            folder=folder.path,
+            type=model["type"],
+            context_length=model["context_length"],
+            vocabulary=model["vocab_size"],
+            eos_ids=frozenset(_ids(model.get("eos_token_id"))),
+            bos_id=next(iter(_ids(model.get("bos_token_id"))), None),
+            provider=name,
+            threads=threads,
+        )
+
+    def _choose_provider(self, config: Any, folder: ModelFolder, provider: str) -> str:
+        """Apply `provider` to the engine's config; `auto` keeps what the folder declares."""
+        if provider == "auto":
+            declared = folder.decoder.get("session_options", {}).get("provider_options", [])
+            return next((key.lower() for row in declared for key in row), "cpu") if isinstance(declared, list) else "cpu"
+        available = {"cuda": self._engine.is_cuda_available, "dml": self._engine.is_dml_available}
+        if provider in available and not available[provider]():
+            raise ProviderUnavailable(
+                f"--provider {provider}: the installed engine has no {provider}",
+                hint="lmsupply hw shows the installed engine and its providers; --provider cpu works everywhere",
+            )
+        if provider == "webgpu":
+            self._register_webgpu()
+        config.clear_providers()
+        if provider in _APPENDED:
+            config.append_provider(_APPENDED[provider])
+        return provider
+
+    def _register_webgpu(self) -> None:
+        try:
+            import onnxruntime_ep_webgpu as plugin
+        except ImportError as error:
+            raise ProviderUnavailable(
+                "--provider webgpu: the plug-in is not installed", hint="pip install onnxruntime-ep-webgpu"
+            ) from error
+        try:
+            self._engine.register_execution_provider_library("webgpu", plugin.get_library_path())
+        except RuntimeError as error:
+            raise ProviderUnavailable(f"--provider webgpu: {error}", hint="--provider cpu works everywhere") from error
+
+    def encode(self, text: str) -> list[int]:
+        check_text(text)
+        if not text:
+            return []
+        try:
+            return [int(i) for i in self._open()[1].encode(text)]
+        except (RuntimeError, UnicodeError) as error:
+            raise run_error(error) from error
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Added tokens are decoded here: the engine shows them as U+FFFD or not at all."""
+        out, plain = "", []
+        for token in ids:
+            if (text := self._added.get(token)) is None:
+                plain.append(token)
+                continue
+            out += self._decode_plain(plain) + text
+            plain = []
+        return out + self._decode_plain(plain)
+
+    def _decode_plain(self, ids: list[int]) -> str:
+        if not ids:
+            return ""
+        import numpy as np
+
+        try:
+            return str(self._open()[1].decode(np.asarray(ids, dtype=np.int32)))
+        except (RuntimeError, UnicodeError) as error:
+            raise run_error(error) from error
+
+    def control_strings(self) -> frozenset[str]:
+        return self._control
+
+    def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
+        decoder = GenaiDecoder(self, capacity_tokens=capacity_tokens, share_buffer=share_buffer)
+        self._decoders.add(decoder)
+        return decoder
+
+    def new_generator(self, *, capacity_tokens: int, **search: Any) -> Any:
+        """The engine's generator; its cache is allocated and cleared for the whole capacity."""
+        model = self._open()[0]
+        try:
+            params = self._engine.GeneratorParams(model)
+            params.set_search_options(max_length=max(capacity_tokens, self._window), **search)
+            return self._engine.Generator(model, params)
+        except (RuntimeError, MemoryError) as error:
+            raise run_error(error) from error
+
+    def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
+        """Seeds and sampling options play no part: the likeliest beam is a fixed function of the prompt."""
+        capacity = min(len(ids) + options.max_tokens, self.shape.context_length)
+        search: dict[str, Any] = {
+            "num_beams": options.num_beams, "do_sample": False, "early_stopping": True,
+            "repetition_penalty": options.repetition_penalty, "no_repeat_ngram_size": options.no_repeat_ngram_size,
+        }  # fmt: skip
+        if options.min_length:
+            search["min_length"] = len(ids) + options.min_length
+        if options.past_present_share_buffer is not None:
+            search["past_present_share_buffer"] = options.past_present_share_buffer
+        generator = self.new_generator(capacity_tokens=capacity, **search)
+        try:
+            generator.append_tokens(_array(ids))
+            while not generator.is_done():
+                generator.generate_next_token()
+            found = [int(i) for i in generator.get_sequence(0)][len(ids) :]
+        except RuntimeError as error:
+            raise run_error(error) from error
+        end = next((at for at, token in enumerate(found) if token in self.shape.eos_ids), len(found))
+        return found[:end][: options.max_tokens]
+
+    def close(self) -> None:
+        for decoder in list(self._decoders):
+            decoder.close()
+        self._model = self._tokenizer = None
+
+    def _open(self) -> tuple[Any, Any]:
+        if self._model is None:
+            raise EngineError("the model is closed", hint="load it again")
+        return self._model, self._tokenizer
+
+    def __enter__(self) -> GenaiModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class GenaiDecoder:
+    """A Decoder over one engine generator. The engine is fed and read, it never samples."""
+
+    def __init__(self, model: GenaiModel, *, capacity_tokens: int, share_buffer: bool | None) -> None:
+        self.capacity_tokens = capacity_tokens
+        self._model = model
+        self._search = {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
+        self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, **self._search)
+        self._fresh = False
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        generator = self._open()
+        if generator.token_count() == 0:
+            return []
+        ids: list[int] = generator.get_sequence(0).tolist()
+        return ids
+
+    def append(self, ids: Sequence[int]) -> None:
+        generator = self._open()
+        if not ids:
+            raise ValueError("append needs at least one token")
+        vocabulary = self._model.shape.vocabulary
+        if any(not 0 <= token < vocabulary for token in ids):
+            raise ValueError(f"a token is outside the vocabulary of {vocabulary}")
+        if generator.token_count() + len(ids) > self.capacity_tokens:
+            raise DoesNotFit(
+                f"{generator.token_count() + len(ids):,} tokens do not fit a context of {self.capacity_tokens:,}",
+                hint="use a larger --context, or fewer tokens",
+            )
+        try:
+            generator.append_tokens(_array(ids))
+        except RuntimeError as error:
+            raise run_error(error) from error
+        self._fresh = True
+
+    def logits(self) -> Logits:
+        if not self._fresh:
+            raise RuntimeError("logits are only there after an append")
+        try:
+            scores: Logits = self._open().get_logits().reshape(-1)[: self._model.shape.vocabulary]
+        except RuntimeError as error:
+            raise run_error(error) from error
+        return scores
+
+    def rewind(self, count: int) -> None:
+        generator = self._open()
+        if not 0 <= count <= generator.token_count():
+            raise ValueError(f"cannot rewind {generator.token_count()} tokens to {count}")
+        self._fresh = False
+        if count == generator.token_count():
+            return
+        try:
+            generator.rewind_to(count)
+        except RuntimeError:  # a sliding window forgets what it would need: read the prefix again
+            kept = self.tokens[:count]
+            self.close()
+            self._generator = self._model.new_generator(capacity_tokens=self.capacity_tokens, **self._search)
+            if kept:
+                self.append(kept)
+                self._fresh = False
+
+    def close(self) -> None:
+        self._generator = None
+
+    def _open(self) -> Any:
+        if self._generator is None:
+            raise EngineError("the decoder is closed", hint="make a new one")
+        return self._generator
+
+
+def _array(ids: Sequence[int]) -> npt.NDArray[np.int32]:
+    import numpy as np
+
+    return np.asarray(ids, dtype=np.int32)
+
+
+def _ids(value: Any) -> list[int]:
+    return [i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int) and i >= 0]
+
+
+def _window(decoder: dict[str, Any]) -> int:
+    """Tokens of a sliding window: the engine wants at least this capacity."""
+    window = decoder.get("sliding_window")
+    size = window.get("window_size") if isinstance(window, dict) else None
+    return size if isinstance(size, int) and size > 0 else 0

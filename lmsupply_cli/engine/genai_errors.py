@@ -1,0 +1,45 @@
+"""The engine raises one kind of error for everything: say which it was, by where it happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError, ProviderUnavailable
+
+_AGAIN = "pull the model again, or copy the folder again from where it came"
+_MEMORY = ("bad_alloc", "could not allocate", "failed to allocate", "out of memory")
+_PROVIDER = ("interface not available", "provider is not supported", "has not been built with", "provider requested")
+
+
+def load_error(error: Exception, folder: Path) -> LmsupplyError:
+    """What went wrong while a checked folder was loaded."""
+    text = _line(error)
+    lower = text.lower()
+    if any(words in lower for words in _MEMORY):
+        return EngineError(f"not enough memory to load {folder}", hint="use a smaller model, or close other programs")
+    if any(words in lower for words in _PROVIDER):
+        return ProviderUnavailable(
+            f"this folder wants a provider that the installed engine does not have: {text}",
+            hint="lmsupply hw shows the providers; --provider cpu runs most folders on the CPU",
+        )
+    if "unsupported model_type" in lower or "unknown value" in lower:
+        return ModelFilesError(
+            f"the engine does not know this kind of model: {text}",
+            hint="the folder may be made for a newer engine; lmsupply hw shows which one is installed",
+        )
+    return ModelFilesError(f"cannot load {folder}: {text}", hint=_AGAIN)
+
+
+def run_error(error: Exception) -> LmsupplyError:
+    """What went wrong while text was generated."""
+    text = _line(error)
+    if any(words in text.lower() for words in _MEMORY):
+        return EngineError("the engine ran out of memory", hint="use a smaller --context or --max-tokens")
+    return EngineError(f"the engine failed: {text}", hint="--debug shows more")
+
+
+def _line(error: Exception, limit: int = 240) -> str:
+    """The first line that says something, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

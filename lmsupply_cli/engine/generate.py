@@ -1,0 +1,149 @@
+"""The three floors of generation, each an iterator over the one below: ids → events → a string.
+
+Every one may be abandoned half-way: the decoder's tokens are what the engine holds, so the
+next call finds the true prefix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder, TextModel
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.detokenizer import Detokenizer
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.prompt_cache import plan_reuse
+from lmsupply_cli.engine.sampler import Sampler
+from lmsupply_cli.engine.stops import StopMatcher
+from lmsupply_cli.errors import DoesNotFit
+from lmsupply_cli.events import Finished, FinishReason, GenerationEvent, PrefillProgress, TextDelta, Timings, Usage
+
+
+@dataclass
+class Run:
+    """What happened so far; filled while the iterators run."""
+
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: FinishReason = "stop"
+
+
+def prefill(
+    decoder: Decoder, ids: Sequence[int], *, run: Run, cancel: CancelToken, chunk: int = PREFILL_CHUNK
+) -> Iterator[PrefillProgress]:
+    """Make `ids` (at least one) the decoder's tokens, reusing what it has; progress after each chunk.
+
+    Ends early when cancelled; the decoder then holds a true prefix of `ids`.
+    """
+    plan = plan_reuse(decoder.tokens, ids)
+    run.cached_tokens = plan.rewind_to
+    if plan.rewind_to < len(decoder.tokens):
+        decoder.rewind(plan.rewind_to)
+    done = plan.rewind_to
+    yield PrefillProgress(done, len(ids))
+    while done < len(ids) and not cancel.cancelled:
+        piece = ids[done : done + chunk]
+        decoder.append(piece)
+        done += len(piece)
+        yield PrefillProgress(done, len(ids))
+
+
+def stream_tokens(
+    decoder: Decoder, sampler: Sampler, *, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
+) -> Iterator[int]:
+    """Ids of the answer, without its end token. The decoder must have been prefilled."""
+    ends = frozenset(eos_ids)
+    while True:
+        if cancel.cancelled:
+            run.finish_reason = "cancelled"
+            return
+        token = sampler.choose(decoder.logits(), completed=run.completion_tokens)
+        if token in ends:
+            return
+        run.completion_tokens += 1
+        sampler.observe((token,))
+        yield token
+        if run.completion_tokens >= max_tokens:
+            run.finish_reason = "length"
+            return
+        decoder.append((token,))
+
+
+def stream_events(
+    model: TextModel,
+    decoder: Decoder,
+    ids: Sequence[int],
+    options: GenerationOptions,
+    *,
+    stops: Iterable[str] = (),
+    cancel: CancelToken | None = None,
+) -> Iterator[GenerationEvent]:
+    """Prefill `ids`, then the answer as text, then `Finished`. Raises DoesNotFit before any work."""
+    cancel, run = cancel or CancelToken(), Run()
+    room = decoder.capacity_tokens - len(ids)
+    if room < 1:
+        raise overflow(len(ids), decoder.capacity_tokens)
+    if options.num_beams > 1:
+        yield from _beams(model, ids, options, stops, run)
+        return
+    began = time.monotonic()
+    yield from prefill(decoder, ids, run=run, cancel=cancel)
+    prefilled = time.monotonic()
+    first = prefilled
+    matcher, detokenizer = StopMatcher([*options.stop, *stops]), Detokenizer(model.decode)
+    if cancel.cancelled:
+        run.finish_reason = "cancelled"
+    else:
+        sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=model.shape.eos_ids)
+        sampler.observe(ids)
+        limit = min(options.max_tokens, room)
+        eos = model.shape.eos_ids
+        for token in stream_tokens(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
+            if run.completion_tokens == 1:
+                first = time.monotonic()
+            if text := matcher.push(detokenizer.push(token)):
+                yield TextDelta(text)
+            if matcher.matched is not None:
+                run.finish_reason = "stop"
+                break
+    rest = matcher.push(detokenizer.flush())
+    if matcher.matched is None:
+        rest += matcher.flush()
+    else:
+        run.finish_reason = "stop"
+    if rest:
+        yield TextDelta(rest)
+    ended = time.monotonic()
+    timings = Timings(ttft_s=first - began, prefill_s=prefilled - began, decode_s=ended - prefilled)
+    yield Finished(run.finish_reason, Usage(len(ids), run.cached_tokens, run.completion_tokens), timings)
+
+
+def _beams(
+    model: TextModel, ids: Sequence[int], options: GenerationOptions, stops: Iterable[str], run: Run
+) -> Iterator[GenerationEvent]:
+    """Beam search has nothing to show until it is done, and leaves no cache behind."""
+    began = time.monotonic()
+    found = model.beam_search(ids, options)
+    matcher = StopMatcher([*options.stop, *stops])
+    text = matcher.push(model.decode(found))
+    if matcher.matched is None:
+        text += matcher.flush()
+        run.finish_reason = "length" if len(found) >= options.max_tokens else "stop"
+    if text:
+        yield TextDelta(text)
+    seconds = time.monotonic() - began
+    yield Finished(run.finish_reason, Usage(len(ids), 0, len(found)), Timings(ttft_s=seconds, decode_s=seconds))
+
+
+def join_text(events: Iterable[GenerationEvent]) -> str:
+    """The answer as one string."""
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
+    return DoesNotFit(
+        f"the prompt has {prompt_tokens:,} tokens, the context holds {context_tokens:,} and an answer needs room too",
+        hint="use a shorter prompt, a larger --context or a model with a longer one; nothing is ever cut silently",
+    )

@@ -1,0 +1,86 @@
+"""Every error that lmsupply raises on purpose, with a hint and an exit code.
+
+    LmsupplyError                 1  anything that went wrong while running
+    ├── UsageError                2  bad input: an option, a prompt, a file
+    │   └── SettingsError         2  the settings file or an LMSUPPLY_ variable
+    ├── ModelNotFound             1  no such alias, repo or folder
+    ├── ModelNotInstalled         3  known, but not on this machine
+    ├── DoesNotFit                4  prompt or model beyond what context or memory holds
+    ├── LicenceNotAccepted        5  terms to accept, or access not granted
+    ├── EngineError               1  the engine failed
+    │   ├── EngineUnavailable     1  missing, or a version that was not tested
+    │   ├── ProviderUnavailable   1  cuda, dml … asked for and not to be had
+    │   ├── ModelFilesError       1  a model folder that is incomplete or broken
+    │   └── UntrustedModelFiles   1  a model folder that wants to load or leave
+    └── HubError                  1  the Hub or the network to it
+
+`code` is the class in snake case; it is what `--json` reports.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+
+class LmsupplyError(Exception):
+    """`message` says what happened, `hint` what to do about it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def code(self) -> str:
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__.removesuffix("Error")).lower()
+
+
+class UsageError(LmsupplyError):
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    pass
+
+
+class ModelNotFound(LmsupplyError):
+    pass
+
+
+class ModelNotInstalled(LmsupplyError):
+    exit_code = 3
+
+
+class DoesNotFit(LmsupplyError):
+    exit_code = 4
+
+
+class LicenceNotAccepted(LmsupplyError):
+    exit_code = 5
+
+
+class EngineError(LmsupplyError):
+    pass
+
+
+class EngineUnavailable(EngineError):
+    pass
+
+
+class ProviderUnavailable(EngineError):
+    pass
+
+
+class ModelFilesError(EngineError):
+    pass
+
+
+class UntrustedModelFiles(EngineError):
+    pass
+
+
+class HubError(LmsupplyError):
+    pass

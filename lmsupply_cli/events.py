@@ -1,0 +1,77 @@
+"""Frozen values that flow out of the core; producers never draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled", "memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """`done_tokens` of `total_tokens` of the prompt are in the KV cache, cached ones included."""
+
+    done_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know; `code` is stable, `text` is for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens: of the prompt, of it found in the cache, of the completion (the end token not counted)."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds. `ttft_s` runs from the start of the prefill to the first token."""
+
+    load_s: float = 0.0
+    ttft_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    finish_reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+    timings: Timings = field(default_factory=Timings)
+
+
+GenerationEvent = PrefillProgress | TextDelta | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class FileProgress:
+    """Bytes of one pull that are here, of all that it needs."""
+
+    done_bytes: int
+    total_bytes: int
+    path: str = ""
+
+
+class ProgressListener:
+    """Subclass what you want to hear; the base does nothing."""
+
+    def file(self, progress: FileProgress) -> None:
+        """Some bytes of a pull arrived."""
+
+    def notice(self, notice: Notice) -> None:
+        """The pull has something to say."""

@@ -1,0 +1,1 @@
+"""What this machine is. Probes never raise: what cannot be found out is None."""

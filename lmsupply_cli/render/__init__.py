@@ -1,0 +1,1 @@
+"""What a person sees: rich lives here and nowhere else."""

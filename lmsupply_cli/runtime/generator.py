@@ -1,0 +1,168 @@
+"""TextGenerator: a loaded model that answers prompts and chats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, make_prompt, make_raw_prompt
+from lmsupply_cli.chat.messages import ChatMessage, as_messages
+from lmsupply_cli.engine.base import Decoder, TextModel
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.generate import join_text, overflow, stream_events
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.events import Finished, FinishReason, GenerationEvent, Timings, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """`context_length` in tokens, as the model was made; `parameters` in billions where known."""
+
+    ref: str
+    path: Path | None
+    licence: Licence
+    provider: str
+    threads: int
+    context_length: int
+    repo: str = ""
+    commit: str = ""
+    variant: str = ""
+    precision: str | None = None
+    parameters: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer; `str()` of it is its text."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class TextGenerator:
+    """Generates with one model, one answer at a time. Use it in `with`, or close it.
+
+    The prompt cache is kept between calls: a prompt that begins like the last one is read only
+    from where it differs. Options given to a call override `options`.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        formatter: ChatFormatter,
+        info: ModelInfo,
+        *,
+        options: GenerationOptions | None = None,
+        context_tokens: int | None = None,
+        reserve_tokens: int = 0,
+        begins_with: int | None = None,
+        load_s: float = 0.0,
+    ) -> None:
+        """`context_tokens`: at most the model's own; `reserve_tokens`: cache to allocate from the start, for chats;
+        `begins_with`: the token that raw text must begin with, where the model has one."""
+        self.model = model
+        self.formatter = formatter
+        self.info = info
+        self.options = options or GenerationOptions()
+        self.context_tokens = context_tokens or info.context_length
+        self.load_s = load_s
+        self._reserve = reserve_tokens
+        self._begins_with = begins_with
+        self._decoder: Decoder | None = None
+        self._share: bool | None = None
+        self._turn = 0
+
+    def generate(self, prompt: str, *, raw: bool = False, **options: Any) -> Completion:
+        """The answer to one prompt; `raw` sends the text as it stands, without the chat format."""
+        return _complete(self.stream(prompt, raw=raw, **options))
+
+    def stream(
+        self, prompt: str, *, raw: bool = False, cancel: CancelToken | None = None, **options: Any
+    ) -> Iterator[GenerationEvent]:
+        """Like `generate`, as events: progress of the prefill, pieces of text, and `Finished`."""
+        made = self.raw_prompt(prompt) if raw else self.chat_prompt([ChatMessage.user(prompt)])
+        return self.stream_prompt(made, self.options.replaced(**options), cancel=cancel)
+
+    def generate_chat(self, messages: Iterable[ChatMessage | Mapping[str, str]], **options: Any) -> Completion:
+        """The assistant's next message."""
+        return _complete(self.stream_chat(messages, **options))
+
+    def stream_chat(
+        self, messages: Iterable[ChatMessage | Mapping[str, str]], *, cancel: CancelToken | None = None, **options: Any
+    ) -> Iterator[GenerationEvent]:
+        """Like `generate_chat`, as events."""
+        made = self.chat_prompt(as_messages(messages))
+        return self.stream_prompt(made, self.options.replaced(**options), cancel=cancel)
+
+    def count_tokens(self, text: str) -> int:
+        return len(self.model.encode(text))
+
+    def chat_prompt(self, messages: Iterable[ChatMessage]) -> Prompt:
+        control = self.model.control_strings()
+        return make_prompt(list(messages), self.formatter, control_strings=control, encode=self.model.encode)
+
+    def raw_prompt(self, text: str) -> Prompt:
+        return make_raw_prompt(text, bos_id=self._begins_with, encode=self.model.encode)
+
+    def stream_prompt(
+        self, prompt: Prompt, options: GenerationOptions, *, cancel: CancelToken | None = None
+    ) -> Iterator[GenerationEvent]:
+        """Events for a prompt that is made already. Raises DoesNotFit before any work."""
+        if not prompt.ids:
+            raise LmsupplyError("the prompt has no tokens", hint="write something to answer")
+        if len(prompt.ids) >= self.context_tokens:
+            raise overflow(len(prompt.ids), self.context_tokens)
+        self._turn += 1
+        return self._events(prompt, options, cancel, self._turn)
+
+    def _events(
+        self, prompt: Prompt, options: GenerationOptions, cancel: CancelToken | None, turn: int
+    ) -> Iterator[GenerationEvent]:
+        decoder = self._decoder_for(min(len(prompt.ids) + options.max_tokens, self.context_tokens), options)
+        for event in stream_events(self.model, decoder, prompt.ids, options, stops=prompt.stop, cancel=cancel):
+            if isinstance(event, Finished):
+                event = replace(event, timings=replace(event.timings, load_s=self.load_s))
+            yield event
+            if turn != self._turn:
+                raise LmsupplyError("this answer was given up: another one was begun on the same model")
+
+    def _decoder_for(self, tokens: int, options: GenerationOptions) -> Decoder:
+        """The decoder in use while it is large enough; else a new one, twice as large where there is room."""
+        share = options.past_present_share_buffer
+        if self._decoder is not None and (self._decoder.capacity_tokens < tokens or share != self._share):
+            self._reserve = max(self._reserve, 2 * self._decoder.capacity_tokens)
+            self._decoder.close()
+            self._decoder = None
+        if self._decoder is None:
+            capacity = min(max(tokens, self._reserve), self.context_tokens)
+            self._decoder, self._share = self.model.new_decoder(capacity_tokens=capacity, share_buffer=share), share
+        return self._decoder
+
+    def close(self) -> None:
+        """Free cache and weights; a second call does nothing."""
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
+        self.model.close()
+
+    def __enter__(self) -> TextGenerator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _complete(events: Iterator[GenerationEvent]) -> Completion:
+    seen = list(events)
+    last = seen[-1]
+    assert isinstance(last, Finished)
+    return Completion(join_text(seen), last.finish_reason, last.usage, last.timings)

@@ -1,0 +1,93 @@
+"""From a ref to a loaded model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from lmsupply_cli import paths
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.chat.special import special_texts
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.model_options import model_options
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.hardware.host import usable_threads
+from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.prompting import read_formatter
+from lmsupply_cli.store.locate import LocatedModel, locate
+
+
+def load(
+    ref: str | Path,
+    *,
+    provider: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    cache_dir: Path | str | None = None,
+    options: GenerationOptions | None = None,
+    trust_model_files: bool = False,
+) -> TextGenerator:
+    """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder.
+
+    `context` in tokens, at most the model's own; without `options` the model's own sampling
+    values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound,
+    ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable, UsageError.
+    """
+    if isinstance(ref, Path):
+        located = LocatedModel(str(ref), ref, UNKNOWN_LICENCE)
+    else:
+        located = locate(ref, paths.store_root(cache_dir))
+    folder = open_folder(located.path, trust=trust_model_files)
+    if options is None:
+        values = Settings().generation(model_options(folder))
+        options = GenerationOptions(**{key: value.value for key, value in values.items()})
+    return load_folder(located, folder, provider=provider, threads=threads, context=context, options=options)
+
+
+def load_folder(
+    located: LocatedModel,
+    folder: ModelFolder,
+    *,
+    options: GenerationOptions,
+    provider: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    reserve_tokens: int = 0,
+) -> TextGenerator:
+    """Load a folder that was opened. The engine is imported here, not before."""
+    own = folder.model["context_length"]
+    if context is not None and context > own:
+        raise UsageError(
+            f"--context {context} is more than the {own} tokens that this model was made for", hint=f"use --context {own} or less"
+        )
+    formatter = read_formatter(folder)
+    bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
+    began = time.monotonic()
+    from lmsupply_cli.engine.genai import GenaiModel
+
+    model = GenaiModel(folder, provider=provider, threads=threads or usable_threads())
+    info = ModelInfo(
+        ref=located.ref,
+        path=located.path,
+        licence=located.licence,
+        provider=model.shape.provider,
+        threads=model.shape.threads,
+        context_length=own,
+        repo=located.repo,
+        commit=located.commit,
+        variant=located.variant,
+        precision=located.precision,
+        parameters=located.entry.parameters if located.entry else None,
+    )
+    return TextGenerator(
+        model,
+        formatter,
+        info,
+        options=options,
+        context_tokens=context,
+        reserve_tokens=reserve_tokens,
+        begins_with=model.shape.bos_id if bos else None,
+        load_s=time.monotonic() - began,
+    )

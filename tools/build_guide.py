@@ -1,0 +1,188 @@
+"""Build the built-in `guide` model: train on tools/guide/corpus.toml, export, score, install.
+
+    python -m venv .venv-build
+    .venv-build/bin/pip install -r tools/requirements.txt -e .
+    .venv-build/bin/python tools/build_guide.py            # everything, about 17 minutes on two cores
+    .venv-build/bin/python tools/build_guide.py score      # score the shipped files again
+
+A Qwen2-shaped decoder learns to give each topic's answer, word for word. It is exported with
+the engine's own model builder in fp32 and int4; both are scored greedy on the held-out
+questions, and the int4 files are copied into the package only when they keep the promise
+in guide/score.py. Seed, steps and data are fixed; another torch or CPU may round differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guide.expand import Message, Sampler
+from guide.score import REQUIRED, score_folder
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "lmsupply_cli" / "builtin" / "guide"
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+VOCABULARY = 1280
+CONTEXT = 1024
+STEPS = 2000
+TOKENS_PER_BATCH = 4096
+LEARNING_RATE = 3e-3
+QUESTION_WEIGHT = 0.1  # of the loss: learning to read questions helps to understand unseen ones
+TEMPLATE = (
+    "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\\n' + message['content']"
+    " + '<|im_end|>' + '\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+# What the guide answers reliably at; the rest of `search` is the builder's.
+SEARCH = {"do_sample": True, "temperature": 0.1, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.0}
+
+
+def make_tokenizer(sampler: Sampler) -> Tokenizer:
+    """Byte-level BPE: any text encodes, nothing is unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    texts = [m["content"] for _ in range(8000) for m in sampler.conversation(1)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=SPECIAL,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*texts, *(["system\nuser\nassistant\n"] * 2000)], trainer)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[float]]:
+    """Token ids in ChatML, and for each the weight of its loss."""
+    start, end = tokenizer.token_to_id("<|im_start|>"), tokenizer.token_to_id("<|im_end|>")
+    newline = tokenizer.encode("\n").ids
+    ids: list[int] = []
+    weights: list[float] = []
+    for message in messages:
+        head = [start, *tokenizer.encode(message["role"] + "\n").ids]
+        body = [*tokenizer.encode(message["content"]).ids, end]
+        weight = {"assistant": 1.0, "user": QUESTION_WEIGHT}.get(message["role"], 0.0)
+        ids += head + body + newline
+        weights += [0.0] * len(head) + [weight] * len(body) + [0.0] * len(newline)
+    return ids, weights
+
+
+def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    config = transformers.Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=192, intermediate_size=576, num_hidden_layers=5, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=CONTEXT, bos_token_id=None, tie_word_embeddings=True, attention_dropout=0.1,
+        eos_token_id=tokenizer.token_to_id("<|im_end|>"), pad_token_id=tokenizer.token_to_id("<|endoftext|>"),
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1, betas=(0.9, 0.95))
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {STEPS} steps", flush=True)
+    began = time.monotonic()
+    for step in range(STEPS):
+        warm, cool = min(1.0, (step + 1) / 60), 0.5 + 0.5 * math.cos(math.pi * step / STEPS)
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * warm * (0.02 + 0.98 * cool)
+        x, weights = batch(sampler, tokenizer)
+        logits = model(input_ids=x).logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), x[:, 1:], reduction="none")
+        loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(model)
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1}  loss {loss.item():.4f}  {time.monotonic() - began:.0f} s", flush=True)
+    trained: torch.nn.Module = average.module
+    return trained.eval()
+
+
+def batch(sampler: Sampler, tokenizer: Tokenizer) -> tuple[Any, Any]:
+    """Conversations of one number of turns, padded: (ids, loss weights), each (rows, tokens)."""
+    import torch
+
+    turns = sampler.random.choices([1, 2, 3, 6], weights=[70, 15, 10, 5])[0]
+    rows = [encode(tokenizer, sampler.conversation(turns)) for _ in range(max(4, TOKENS_PER_BATCH // (64 * turns)))]
+    length = min(CONTEXT, max(len(ids) for ids, _ in rows))
+    x, weights = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length)
+    for i, (ids, row_weights) in enumerate(rows):
+        x[i, : len(ids)] = torch.tensor(ids[:length])
+        weights[i, : len(ids)] = torch.tensor(row_weights[:length])
+    return x, weights
+
+
+def save_checkpoint(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    added = {
+        str(tokenizer.token_to_id(token)): {
+            "content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True
+        }
+        for token in SPECIAL
+    }  # fmt: skip
+    settings = {
+        "tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "bos_token": None, "pad_token": "<|endoftext|>",
+        "model_max_length": CONTEXT, "clean_up_tokenization_spaces": False, "chat_template": TEMPLATE,
+        "added_tokens_decoder": added,
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def export(checkpoint: Path, out: Path, precision: str) -> None:
+    """Convert with the engine's model builder, then say how the guide wants to be sampled."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", out, "-p", precision]
+    command += ["-e", "cpu", "-c", checkpoint.parent / "cache"]
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    path = out / "genai_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["search"].update(SEARCH)
+    config["model"]["bos_token_id"] = config["model"]["pad_token_id"]
+    path.write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", nargs="?", choices=["all", "train", "export", "score"], default="all")
+    parser.add_argument("--work", type=Path, default=ROOT / ".guide-build", help="where checkpoints and exports go")
+    arguments = parser.parse_args()
+    step, work = arguments.step, arguments.work
+    if step in ("all", "train"):
+        sampler = Sampler(seed=0)
+        tokenizer = make_tokenizer(sampler)
+        save_checkpoint(train(sampler, tokenizer), tokenizer, work / "checkpoint")
+    if step in ("all", "export"):
+        for precision in ("fp32", "int4"):
+            export(work / "checkpoint", work / precision, precision)
+        whole, small = score_folder(work / "fp32"), score_folder(work / "int4")
+        print(f"fp32  {whole}\nint4  {small}")
+        if whole.right_percent - small.right_percent > REQUIRED.int4_loss_points or not small.kept(REQUIRED):
+            sys.exit("not installed: the int4 model does not keep what guide/score.py requires")
+        shutil.rmtree(SHIPPED, ignore_errors=True)
+        shutil.copytree(work / "int4", SHIPPED)
+    if step != "train":
+        print(f"shipped  {score_folder(SHIPPED).report()}")
+
+
+if __name__ == "__main__":
+    main()
