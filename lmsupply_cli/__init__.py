@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from lmsupply_cli._version import __version__  # noqa: E402
+from lmsupply_cli._version import __version__
 
 if TYPE_CHECKING:
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole

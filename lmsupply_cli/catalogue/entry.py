@@ -79,5 +79,5 @@ def _bare(name: str) -> str:
 
 
 def _entry(row: dict[str, Any]) -> CatalogueEntry:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     return CatalogueEntry(**(values | {"licence": Licence(**row["licence"])}))

@@ -45,7 +45,8 @@ def as_messages(messages: Iterable[ChatMessage | Mapping[str, str]]) -> list[Cha
         role, content = message.get("role"), message.get("content")
         if role not in list(ChatRole) or not isinstance(content, str):
             raise UsageError(
-                f"message {number} needs a role (system, user or assistant) and a content that is text", hint=f"it is {message!r}"
+                f"message {number} needs a role (system, user or assistant) and a content that is text",
+                hint=f"it is {message!r}",
             )
         found.append(ChatMessage(ChatRole(role), content))
     if not found:

@@ -15,7 +15,9 @@ def read_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | No
         pass
     template = tokenizer_config.get("chat_template")
     if isinstance(template, list):
-        template = next((t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None)
+        template = next(
+            (t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None
+        )
     return template if isinstance(template, str) and template else None
 
 

@@ -33,13 +33,13 @@ HELP = "Run language models on your own machine, with ONNX Runtime GenAI."
 class CommandGroup(TyperGroup):
     """Loads a command when it is used: `--help` and `--version` load none."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -60,7 +60,7 @@ def make_group() -> CommandGroup:
     app.callback(invoke_without_command=True, help=HELP, context_settings=settings)(_bare)
     group = get_command(app)
     assert isinstance(group, CommandGroup)
-    group.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names only: did-you-mean reads them
+    group.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names only: did-you-mean reads them
     return group
 
 
@@ -72,7 +72,7 @@ def _show_version(value: bool) -> None:
 
 def _bare(
     ctx: typer.Context,
-    version: Annotated[  # noqa: ARG001  # acts in its callback
+    version: Annotated[  # acts in its callback
         bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
@@ -86,8 +86,7 @@ def _bare(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Nothing is raised."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    if not os.environ.get("_LMSUPPLY_COMPLETE"):
-        _prepare_process()
+    _prepare_process()
     words = argv[: argv.index("--")] if "--" in argv else argv
     debug, as_json = "--debug" in words, bool({"--json", "--stream-json"} & set(words))
     try:
@@ -108,22 +107,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return OK
-    except Exception as error:  # noqa: BLE001  # the last resort: a bug, said in one line
+    except Exception as error:  # the last resort: a bug, said in one line
         text = f"{type(error).__name__}: {error}"
-        _report(f"a bug in lmsupply: {text}", "run it again with --debug and report what it shows", code="bug", as_json=as_json, stream=False)
+        _report(
+            f"a bug in lmsupply: {text}",
+            "run it again with --debug and report what it shows",
+            code="bug",
+            as_json=as_json,
+            stream=False,
+        )
         if debug:
             _traceback()
         return BUG
 
 
 def _invoke(argv: list[str]) -> int:
+    if os.environ.get("_LMSUPPLY_COMPLETE"):
+        from lmsupply_cli.cli.complete import complete_words
+
+        return complete_words(argv)
     group = make_group()
     try:
-        complete = os.environ.get("_LMSUPPLY_COMPLETE")
-        if complete:
-            from lmsupply_cli.cli.complete import complete_words
-
-            return complete_words(group, complete)
         with group.make_context("lmsupply", argv) as context:
             group.invoke(context)
     except NoArgsIsHelpError as error:
@@ -175,4 +179,3 @@ def _drop_stdout() -> None:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:].rstrip(".")
-

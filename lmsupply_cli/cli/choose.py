@@ -30,7 +30,9 @@ def choose_model(named: str | None, settings: Settings, root: Path) -> Choice:
         return Choice(_allowed(model, settings), ())
     best = best_installed(root)
     if best:
-        return Choice(_allowed(best, settings), (Notice("model_chosen", f"using {best.ref}, the largest installed model"),))
+        return Choice(
+            _allowed(best, settings), (Notice("model_chosen", f"using {best.ref}, the largest installed model"),)
+        )
     return Choice(_allowed(guide(), settings), (_guide_notice(),))
 
 
@@ -44,7 +46,8 @@ def _guide_notice() -> Notice:
 
     ref = recommend_model(detect_host().available_bytes).entry.ref
     return Notice(
-        "guide", f"no model is installed, so the built-in {GUIDE_REF} answers (it only knows lmsupply); get one: lmsupply pull {ref}"
+        "guide",
+        f"no model is installed, so the built-in {GUIDE_REF} answers (it only knows lmsupply); get one: lmsupply pull {ref}",
     )
 
 
@@ -60,5 +63,7 @@ def check_allowed(ref: str, licence: str, tier: str, settings: Settings) -> None
         if wanted and have.lower() not in {name.lower() for name in wanted}:
             raise LicenceNotAccepted(
                 f"{ref} has the licence {licence} ({tier}), and {key} allows only {', '.join(wanted)}",
-                hint=f"lmsupply models --license {wanted[0]}" if key == "allowed_licenses" else "lmsupply models lists the tiers",
+                hint=f"lmsupply models --license {wanted[0]}"
+                if key == "allowed_licenses"
+                else "lmsupply models lists the tiers",
             )

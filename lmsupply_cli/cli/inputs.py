@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.cli.context import Terminal
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import is_ref
 
 
@@ -44,7 +44,8 @@ def read_stdin(terminal: Terminal) -> str:
     """All of stdin when it is not a terminal."""
     if terminal.stdin is None or terminal.stdin_tty:
         return ""
-    return _decode(terminal.stdin.buffer.read(), "stdin")
+    binary = getattr(terminal.stdin, "buffer", None)
+    return _decode(binary.read() if binary else terminal.stdin.read().encode(), "stdin")
 
 
 def read_text(path: Path) -> str:
@@ -61,4 +62,6 @@ def _decode(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not UTF-8 (byte {error.start})", hint=f"convert it: iconv -t UTF-8 {name}") from error
+        raise UsageError(
+            f"{name} is not UTF-8 (byte {error.start})", hint=f"convert it: iconv -t UTF-8 {name}"
+        ) from error

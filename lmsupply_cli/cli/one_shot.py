@@ -10,21 +10,21 @@ from typing import Any, Literal
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.cli.choose import choose_model, store_root
-from lmsupply_cli.cli.context import Terminal, unread_notices
 from lmsupply_cli.cli.inputs import read_asked
+from lmsupply_cli.cli.load import load_model
+from lmsupply_cli.cli.notices import unread_notices
 from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Finished, GenerationEvent, Notice, PrefillProgress, TextDelta
 from lmsupply_cli.render.stream import choose_stream
-from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
-from lmsupply_cli.runtime.loader import load_folder
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.generator import ModelInfo
 from lmsupply_cli.runtime.prompting import render_prompt
-from lmsupply_cli.store.locate import LocatedModel
 
 _SHOW_PREFILL_TOKENS = 256  # a shorter prompt is read before a line about it could be
 
@@ -79,32 +79,13 @@ def answer(request: Request) -> None:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
     for notice in notices:
         terminal.notice(notice)
-    with _load(choice.model, folder, settings, options, terminal) as generator:
+    with load_model(choice.model, folder, settings, options, terminal) as generator:
         if request.raw:
             prompt = generator.raw_prompt(asked.prompt)
         else:
             prompt = generator.chat_prompt(messages)
         output = _Output(request, settings, terminal, generator.info, values, notices)
         output.take(generator.stream_prompt(prompt, options))
-
-
-def _load(
-    model: LocatedModel, folder: ModelFolder, settings: Settings, options: GenerationOptions, terminal: Terminal
-) -> TextGenerator:
-    status = terminal.status()
-    if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > 50_000_000:
-        status.show(f"loading {model.ref} …")
-    try:
-        return load_folder(
-            model,
-            folder,
-            options=options,
-            provider=settings.get("provider"),
-            threads=settings.get("threads"),
-            context=settings.get("context"),
-        )
-    finally:
-        status.clear()
 
 
 class _Output:
@@ -119,7 +100,13 @@ class _Output:
         options: dict[str, Value],
         notices: list[Notice],
     ) -> None:
-        self._request, self._terminal, self._info, self._options, self._notices = request, terminal, info, options, notices
+        self._request, self._terminal, self._info, self._options, self._notices = (
+            request,
+            terminal,
+            info,
+            options,
+            notices,
+        )
         self._text: list[str] = []
         self._theme = settings.get("theme")
 

@@ -18,7 +18,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]
 Preset = Annotated[
-    str | None, typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=_PANEL, metavar="NAME")
+    str | None,
+    typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=_PANEL, metavar="NAME"),
 ]
 
 
@@ -35,7 +36,10 @@ def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         def wrapper(**values: Any) -> None:
             flags = {key: values.pop(key) for key in keys}
-            command(**values, flags={k: tuple(v) if isinstance(v, list) else v for k, v in flags.items() if v not in (None, [])})
+            command(
+                **values,
+                flags={k: tuple(v) if isinstance(v, list) else v for k, v in flags.items() if v not in (None, [])},
+            )
 
         wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
         parameters = [*own, *added]

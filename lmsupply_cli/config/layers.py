@@ -63,7 +63,9 @@ def read_settings(
 ) -> Settings:
     """Check and stack the layers; a flag of None was not given. Raises UsageError, SettingsError."""
     given = {key: check_value(key, value) for key, value in (flags or {}).items() if value is not None}
-    return Settings({"flag": given, "preset": preset or {}, "env": _read_env(environ), "file": read_file(path) if path else {}})
+    return Settings(
+        {"flag": given, "preset": preset or {}, "env": _read_env(environ), "file": read_file(path) if path else {}}
+    )
 
 
 def _read_env(environ: Mapping[str, str]) -> dict[str, Any]:

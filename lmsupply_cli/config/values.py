@@ -24,7 +24,9 @@ def check_value(key: str, value: Any, *, place: str = "") -> Any:
     if setting.choices and checked not in setting.choices:
         raise error(f"{label} must be one of {', '.join(setting.choices)}, not {value!r}")
     low, high = setting.low, setting.high
-    if isinstance(checked, (int, float)) and ((low is not None and checked < low) or (high is not None and checked > high)):
+    if isinstance(checked, (int, float)) and (
+        (low is not None and checked < low) or (high is not None and checked > high)
+    ):
         raise error(f"{label} must be {_expected(setting)}, not {value!r}")
     return checked
 
@@ -63,7 +65,12 @@ def _typed(setting: Setting, value: Any) -> Any:
 
 
 def _expected(setting: Setting) -> str:
-    noun = {"bool": "true or false", "int": "a whole number", "float": "a number", "list": "a list of texts that are not empty"}
+    noun = {
+        "bool": "true or false",
+        "int": "a whole number",
+        "float": "a number",
+        "list": "a list of texts that are not empty",
+    }
     words = noun.get(setting.kind, "a text that is not empty")
     if setting.high is not None and setting.low is not None and setting.high < 2**31 - 1:
         return f"{words} from {setting.low:g} to {setting.high:g}"

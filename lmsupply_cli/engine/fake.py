@@ -46,7 +46,9 @@ def replies(*texts: str | bytes) -> Script:
 class FakeModel:
     """Greedy decoding follows `script`; sampling almost always does."""
 
-    def __init__(self, script: Script = count_up, *, context_length: int = 256, eos_ids: Iterable[int] = (EOS,)) -> None:
+    def __init__(
+        self, script: Script = count_up, *, context_length: int = 256, eos_ids: Iterable[int] = (EOS,)
+    ) -> None:
         self.shape = ModelShape(None, "fake", context_length, VOCABULARY, frozenset(eos_ids), bos_id=256)
         self.script = script
         self.closed = False

@@ -75,7 +75,11 @@ def open_folder(path: Path, *, trust: bool = False) -> ModelFolder:
 
 def _added_tokens(tokenizer: Any) -> tuple[dict[str, Any], ...]:
     rows = tokenizer.get("added_tokens") if isinstance(tokenizer, dict) else None
-    complete = [r for r in rows or [] if isinstance(r, dict) and isinstance(r.get("id"), int) and isinstance(r.get("content"), str)]
+    complete = [
+        r
+        for r in rows or []
+        if isinstance(r, dict) and isinstance(r.get("id"), int) and isinstance(r.get("content"), str)
+    ]
     return tuple(complete)
 
 
@@ -146,7 +150,8 @@ def _check_file(path: Path, name: str) -> None:
         raise ModelFilesError(f"{name} is missing from {path.parent}", hint=_AGAIN) from error
     if head.startswith(_LFS_POINTER):
         raise ModelFilesError(
-            f"{path} is a Git LFS pointer, not the file itself", hint="run git lfs pull in that folder, or use lmsupply pull"
+            f"{path} is a Git LFS pointer, not the file itself",
+            hint="run git lfs pull in that folder, or use lmsupply pull",
         )
     if not head:
         raise ModelFilesError(f"{path} is empty", hint=_AGAIN)

@@ -36,7 +36,8 @@ def import_engine() -> Any:
         import onnxruntime_genai as engine
     except ImportError as error:
         raise EngineUnavailable(
-            f"the engine cannot be imported: {error}", hint=f"pip install 'onnxruntime-genai~={TESTED}.0'; lmsupply hw tells more"
+            f"the engine cannot be imported: {error}",
+            hint=f"pip install 'onnxruntime-genai~={TESTED}.0'; lmsupply hw tells more",
         ) from error
     version = getattr(engine, "__version__", "unknown")
     if not re.match(rf"{re.escape(TESTED)}(\.|$)", version):
@@ -83,7 +84,9 @@ class GenaiModel:
         """Apply `provider` to the engine's config; `auto` keeps what the folder declares."""
         if provider == "auto":
             declared = folder.decoder.get("session_options", {}).get("provider_options", [])
-            return next((key.lower() for row in declared for key in row), "cpu") if isinstance(declared, list) else "cpu"
+            return (
+                next((key.lower() for row in declared for key in row), "cpu") if isinstance(declared, list) else "cpu"
+            )
         available = {"cuda": self._engine.is_cuda_available, "dml": self._engine.is_dml_available}
         if provider in available and not available[provider]():
             raise ProviderUnavailable(
@@ -158,10 +161,12 @@ class GenaiModel:
             raise run_error(error) from error
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
-        """Seeds and sampling options play no part: the likeliest beam is a fixed function of the prompt."""
+        """Seeds and sampling options play no part: the likeliest beam is a fixed function of the prompt.
+
+        The engine's early_stopping ends at the first beams that finish, though likelier ones still run."""
         capacity = min(len(ids) + options.max_tokens, self.shape.context_length)
         search: dict[str, Any] = {
-            "num_beams": options.num_beams, "do_sample": False, "early_stopping": True,
+            "num_beams": options.num_beams, "do_sample": False, "early_stopping": False,
             "repetition_penalty": options.repetition_penalty, "no_repeat_ngram_size": options.no_repeat_ngram_size,
         }  # fmt: skip
         if options.min_length:

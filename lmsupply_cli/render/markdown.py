@@ -84,7 +84,9 @@ class MarkdownStream:
         from rich.text import Text
 
         width = max(1, self._console.size.width)
-        rows = sum(max(1, math.ceil(cells / width)) for cells in self._drawn)  # drawn lines wrap when the window narrows
+        rows = sum(
+            max(1, math.ceil(cells / width)) for cells in self._drawn
+        )  # drawn lines wrap when the window narrows
         back = f"\r\x1b[{rows}A" if rows else ""
         erase = "\x1b[J" if rows else ""
         body = "".join(f"{line}\x1b[K\n" if rows else f"{line}\n" for line in lines)

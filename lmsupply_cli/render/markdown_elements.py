@@ -19,7 +19,12 @@ class LeftHeading(Heading):
 class PlainCode(CodeBlock):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Syntax(
-            str(self.text).rstrip(), self.lexer_name, theme=self.theme, word_wrap=True, background_color="default", padding=(0, 2)
+            str(self.text).rstrip(),
+            self.lexer_name,
+            theme=self.theme,
+            word_wrap=True,
+            background_color="default",
+            padding=(0, 2),
         )
 
 

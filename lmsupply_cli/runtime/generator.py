@@ -136,10 +136,10 @@ class TextGenerator:
                 raise LmsupplyError("this answer was given up: another one was begun on the same model")
 
     def _decoder_for(self, tokens: int, options: GenerationOptions) -> Decoder:
-        """The decoder in use while it is large enough; else a new one, twice as large where there is room."""
+        """The decoder in use while it is large enough; else a new one with room to grow, where there is any."""
         share = options.past_present_share_buffer
         if self._decoder is not None and (self._decoder.capacity_tokens < tokens or share != self._share):
-            self._reserve = max(self._reserve, 2 * self._decoder.capacity_tokens)
+            self._reserve = max(2 * self._decoder.capacity_tokens, tokens + tokens // 2)
             self._decoder.close()
             self._decoder = None
         if self._decoder is None:

@@ -60,7 +60,8 @@ def load_folder(
     own = folder.model["context_length"]
     if context is not None and context > own:
         raise UsageError(
-            f"--context {context} is more than the {own} tokens that this model was made for", hint=f"use --context {own} or less"
+            f"--context {context} is more than the {own} tokens that this model was made for",
+            hint=f"use --context {own} or less",
         )
     formatter = read_formatter(folder)
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none

@@ -23,7 +23,9 @@ from lmsupply_cli.catalogue.entry import (
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
 from lmsupply_cli.store.manifest import Manifest, read_manifests
 
-_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+?))?(:(?P<variant>[^:\s]+))?")
+_REPO = re.compile(
+    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+?))?(:(?P<variant>[^:\s]+))?"
+)
 _PRECISION = re.compile(r"(?<![a-z0-9])(int4|int8|fp16|fp32|bf16)(?![a-z0-9])")
 
 
@@ -70,7 +72,9 @@ def is_path(name: str) -> bool:
 
 def is_ref(name: str, root: Path) -> bool:
     """May `name` stand for a model: an alias of the catalogue or store, an owner/repo, a path?"""
-    return bool(is_path(name) or parse_repo(name) or find_entry(name) or any(m.ref == name for m in read_manifests(root)))
+    return bool(
+        is_path(name) or parse_repo(name) or find_entry(name) or any(m.ref == name for m in read_manifests(root))
+    )
 
 
 def guide() -> LocatedModel:

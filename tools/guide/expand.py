@@ -24,15 +24,112 @@ what option do I need to {}|which flag do I need to {}|do you know how to {}|any
 NOUN = """what is {}|what is {}|what are {}|what's {}|{}|{}|{}|explain {}|tell me about {}|how does {} work|how do I use {}
 what does {} do|what does {} mean|describe {}|I have a question about {}|info on {}|more about {}|what about {}|how about {}
 can you explain {}|help with {}|I don't understand {}|define {}|meaning of {}|tell me more about {}|something about {}"""
-BEFORE = ["please ", "hi, ", "hey, ", "hello, ", "quick question: ", "so ", "ok, ", "and ", "sorry, ", "excuse me, ", "well, "]
-AFTER = [" please", " pls", ", please", " thanks", " in lmsupply", " with lmsupply", " with this tool", " here", " now", " ?", " then"]
-LEAD = ["I have a question. ", "One more thing: ", "I need some help. ", "Hi there! ", "Maybe a silly question, but ", "I wonder: "]
-LEAD += ["My problem: ", "For my project, ", "I am not sure about this: ", "I read the readme but ", "Tell me, ", "Do you know, "]
-TAIL = [", how do I do that", ", how does that work", ", any idea", ", please help", ", is that possible", ", what do I need"]
-TAIL += [", what should I do", ", can I do that", ". How", ", what is the command", " or not", ", what can I do about it", ", tell me"]
-TAIL += [" on my machine", " as well", " somehow", " quickly", " again", " from now on", ", which option is it", " if possible"]
-FILLING = set("a an the to is are can could do does did i we my me it this that for of in on with please you be".split())
-SYSTEM = ["You are a helpful assistant.", "You are a terse assistant.", "Answer briefly.", "Be polite.", "You are an expert."]
+BEFORE = [
+    "please ",
+    "hi, ",
+    "hey, ",
+    "hello, ",
+    "quick question: ",
+    "so ",
+    "ok, ",
+    "and ",
+    "sorry, ",
+    "excuse me, ",
+    "well, ",
+]
+AFTER = [
+    " please",
+    " pls",
+    ", please",
+    " thanks",
+    " in lmsupply",
+    " with lmsupply",
+    " with this tool",
+    " here",
+    " now",
+    " ?",
+    " then",
+]
+LEAD = [
+    "I have a question. ",
+    "One more thing: ",
+    "I need some help. ",
+    "Hi there! ",
+    "Maybe a silly question, but ",
+    "I wonder: ",
+]
+LEAD += [
+    "My problem: ",
+    "For my project, ",
+    "I am not sure about this: ",
+    "I read the readme but ",
+    "Tell me, ",
+    "Do you know, ",
+]
+TAIL = [
+    ", how do I do that",
+    ", how does that work",
+    ", any idea",
+    ", please help",
+    ", is that possible",
+    ", what do I need",
+]
+TAIL += [
+    ", what should I do",
+    ", can I do that",
+    ". How",
+    ", what is the command",
+    " or not",
+    ", what can I do about it",
+    ", tell me",
+]
+TAIL += [
+    " on my machine",
+    " as well",
+    " somehow",
+    " quickly",
+    " again",
+    " from now on",
+    ", which option is it",
+    " if possible",
+]
+FILLING = set(
+    [
+        "a",
+        "an",
+        "the",
+        "to",
+        "is",
+        "are",
+        "can",
+        "could",
+        "do",
+        "does",
+        "did",
+        "i",
+        "we",
+        "my",
+        "me",
+        "it",
+        "this",
+        "that",
+        "for",
+        "of",
+        "in",
+        "on",
+        "with",
+        "please",
+        "you",
+        "be",
+    ]
+)
+SYSTEM = [
+    "You are a helpful assistant.",
+    "You are a terse assistant.",
+    "Answer briefly.",
+    "Be polite.",
+    "You are an expert.",
+]
 SWAPS = {
     "want": ["wish", "would like", "intend"], "show": ["display", "give"], "see": ["view", "look at"], "use": ["work with"],
     "change": ["modify", "alter"], "stop": ["halt"], "big": ["large"], "fast": ["quick"], "program": ["tool", "app"],
@@ -142,7 +239,9 @@ class Sampler:
         while True:
             text = self.expand(self.random.choice(topic.phrases))
             if topic is not self.off_topic and self.random.random() < 0.12:
-                text += self.random.choice([", ", ". ", "? ", " and ", "; ", ", so "]) + self.expand(self.random.choice(topic.phrases))
+                text += self.random.choice([", ", ". ", "? ", " and ", "; ", ", so "]) + self.expand(
+                    self.random.choice(topic.phrases)
+                )
             rough = self.roughen(text, after=AFTER if topic is not self.off_topic else AFTER[:4])
             if not {normalized(text), normalized(rough)} & self.held_out:
                 return rough

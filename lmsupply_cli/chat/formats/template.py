@@ -33,7 +33,9 @@ class Template:
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise ModelFilesError(f"the model's chat template does not parse: {error}", hint="--raw goes without it") from error
+            raise ModelFilesError(
+                f"the model's chat template does not parse: {error}", hint="--raw goes without it"
+            ) from error
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
         """A template that refuses a system message gets it folded into the first user turn."""

@@ -18,7 +18,8 @@ def run(
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")] = None,
     file: Annotated[
-        list[Path] | None, typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable.")
+        list[Path] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable."),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Send the text as it stands, without the chat template.")] = False,
     json: Json = False,

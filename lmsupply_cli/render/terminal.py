@@ -1,16 +1,16 @@
-"""What the command line has to work with: its streams, and what they are."""
+"""The three streams of the process, and what they are."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
 
-from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.status import Status
 
@@ -49,6 +49,11 @@ class Terminal:
     def dumb(self) -> bool:
         return self.environ.get("TERM", "") in ("dumb", "unknown")
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; unlimited in a pipe."""
+        return shutil.get_terminal_size().columns if self.stdout_tty else 10_000
+
     def status(self) -> Status:
         return Status(self.stderr, enabled=self.stderr_tty and not self.dumb and not self.quiet)
 
@@ -71,13 +76,3 @@ class Terminal:
 
     def json_event(self, kind: str, **value: Any) -> None:
         self.data(json.dumps({"schema": 1, "type": kind, **value}, ensure_ascii=False))
-
-
-def unread_notices(settings: Settings) -> list[Notice]:
-    """Settings that were given and do nothing in this version: never silently."""
-    from lmsupply_cli.config.table import SETTINGS
-
-    return [
-        Notice("setting_has_no_effect", f"the setting {key} has no effect yet: it waits for {SETTINGS[key].awaits}")
-        for key in settings.unread()
-    ]

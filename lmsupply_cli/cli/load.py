@@ -1,0 +1,39 @@
+"""Load the chosen model by the settings, with a line on the terminal while it takes."""
+
+from __future__ import annotations
+
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.generator import TextGenerator
+from lmsupply_cli.runtime.loader import load_folder
+from lmsupply_cli.store.locate import LocatedModel
+
+_SHOW_BYTES = 50_000_000  # a smaller model is there before the line could be read
+
+
+def load_model(
+    model: LocatedModel,
+    folder: ModelFolder,
+    settings: Settings,
+    options: GenerationOptions,
+    terminal: Terminal,
+    *,
+    reserve_tokens: int = 0,
+) -> TextGenerator:
+    status = terminal.status()
+    if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > _SHOW_BYTES:
+        status.show(f"loading {model.ref} …")
+    try:
+        return load_folder(
+            model,
+            folder,
+            options=options,
+            provider=settings.get("provider"),
+            threads=settings.get("threads"),
+            context=settings.get("context"),
+            reserve_tokens=reserve_tokens,
+        )
+    finally:
+        status.clear()

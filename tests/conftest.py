@@ -1,0 +1,43 @@
+"""Every test has an environment of its own: no settings, no network, a home in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MODELS = Path(__file__).parent / "models"
+SCRUBBED = ("LMSUPPLY_", "HF_", "HUGGINGFACE", "NO_COLOR", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "ORT_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.upper().startswith(SCRUBBED):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LMSUPPLY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    connect = socket.socket.connect
+
+    def loopback_only(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else "local"
+        assert host in ("127.0.0.1", "::1", "localhost", "local"), f"a test tried to reach {host}"
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", loopback_only)
+    yield
+
+
+@pytest.fixture(scope="session")
+def toy() -> Path:
+    return MODELS / "toy"
+
+
+@pytest.fixture(scope="session")
+def guide() -> Path:
+    import lmsupply_cli
+
+    return Path(lmsupply_cli.__file__).parent / "builtin" / "guide"

@@ -1,0 +1,242 @@
+"""What every engine must do: the fake and the real one pass the same tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lmsupply_cli.engine.base import Decoder, TextModel
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.fake import FakeModel
+from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.engine.genai import GenaiModel
+from lmsupply_cli.engine.generate import Run, prefill, stream_events, stream_tokens
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.sampler import Sampler
+from lmsupply_cli.errors import DoesNotFit, EngineError, UsageError
+from lmsupply_cli.events import Finished, PrefillProgress, TextDelta
+
+GREEDY = GenerationOptions(temperature=0, repetition_penalty=1.0)
+
+
+@pytest.fixture(params=["fake", "real"])
+def model(request: pytest.FixtureRequest, toy: Path) -> Iterator[TextModel]:
+    made: TextModel = FakeModel() if request.param == "fake" else GenaiModel(open_folder(toy))
+    yield made
+    made.close()
+
+
+def next_token(decoder: Decoder) -> int:
+    return int(decoder.logits().argmax())
+
+
+def test_it_is_a_text_model(model: TextModel) -> None:
+    assert isinstance(model, TextModel)
+    decoder = model.new_decoder(capacity_tokens=16)
+    assert isinstance(decoder, Decoder)
+    assert model.shape.vocabulary == 300
+    assert model.shape.eos_ids == {258}
+
+
+def test_tokens_are_what_was_appended(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=16)
+    assert list(decoder.tokens) == []
+    decoder.append([10, 11, 12])
+    assert list(decoder.tokens) == [10, 11, 12]
+    assert decoder.logits().shape == (300,)
+    assert next_token(decoder) == 13
+    decoder.append([50])
+    assert list(decoder.tokens) == [10, 11, 12, 50]
+    assert next_token(decoder) == 51
+
+
+def test_logits_need_an_append(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=16)
+    with pytest.raises(RuntimeError, match="after an append"):
+        decoder.logits()
+    decoder.append([10, 11])
+    decoder.rewind(1)
+    with pytest.raises(RuntimeError, match="after an append"):
+        decoder.logits()
+
+
+def test_rewind_then_append_equals_a_fresh_sequence(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=16)
+    decoder.append([10, 11, 12, 13])
+    decoder.rewind(2)
+    assert list(decoder.tokens) == [10, 11]
+    decoder.append([70])
+    assert list(decoder.tokens) == [10, 11, 70]
+    assert next_token(decoder) == 71
+    decoder.rewind(0)
+    assert list(decoder.tokens) == []
+    decoder.append([5])
+    assert next_token(decoder) == 6
+
+
+@pytest.mark.parametrize("count", [-1, 3])
+def test_a_rewind_out_of_range_is_refused(model: TextModel, count: int) -> None:
+    decoder = model.new_decoder(capacity_tokens=16)
+    decoder.append([10, 11])
+    with pytest.raises(ValueError, match="cannot rewind"):
+        decoder.rewind(count)
+
+
+@pytest.mark.parametrize("ids", [[], [300], [-1]])
+def test_bad_ids_are_refused_and_change_nothing(model: TextModel, ids: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+    decoder = model.new_decoder(capacity_tokens=16)
+    decoder.append([10])
+    with pytest.raises(ValueError, match="token"):
+        decoder.append(ids)
+    assert list(decoder.tokens) == [10]
+    assert capfd.readouterr().err == ""
+
+
+def test_more_than_the_capacity_does_not_fit(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=4)
+    decoder.append([1, 2, 3])
+    with pytest.raises(DoesNotFit):
+        decoder.append([4, 5])
+    assert list(decoder.tokens) == [1, 2, 3]
+    decoder.append([4])
+    assert next_token(decoder) == 5
+
+
+def test_a_closed_decoder_and_model_say_so(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=4)
+    decoder.close()
+    decoder.close()
+    with pytest.raises(EngineError, match="closed"):
+        decoder.append([1])
+    model.close()
+    model.close()
+    with pytest.raises(EngineError, match="closed"):
+        model.new_decoder(capacity_tokens=4)
+
+
+def test_text_encodes_and_decodes(model: TextModel) -> None:
+    text = "Grüße, 日本語 🏳️\n"
+    assert model.encode(text) == list(text.encode())
+    assert model.decode(model.encode(text)) == text
+    assert model.encode("a<|im_end|>b") == [97, 258, 98]
+    assert model.control_strings() == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+    assert model.decode([97, 258, 98]) == "ab"
+    assert model.encode("") == []
+
+
+@pytest.mark.parametrize("text", ["a\0b", "half \ud83d pair"])
+def test_text_the_engine_would_cut_is_refused(model: TextModel, text: str) -> None:
+    with pytest.raises(UsageError):
+        model.encode(text)
+
+
+def test_prefill_goes_in_chunks_and_reuses_the_prefix(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=64)
+    run, ids = Run(), list(range(10, 50))
+    progress = list(prefill(decoder, ids, run=run, cancel=CancelToken(), chunk=16))
+    assert [p.done_tokens for p in progress] == [0, 16, 32, 40]
+    assert list(decoder.tokens) == ids
+    changed = [*ids[:30], 99, 98]
+    progress = list(prefill(decoder, changed, run=run, cancel=CancelToken(), chunk=16))
+    assert run.cached_tokens == 30
+    assert [p.done_tokens for p in progress] == [30, 32]
+    assert list(decoder.tokens) == changed
+    list(prefill(decoder, changed, run=run, cancel=CancelToken()))  # the same again: one token is read anew
+    assert run.cached_tokens == 31
+    assert next_token(decoder) == 99
+
+
+def test_a_cancelled_prefill_leaves_a_usable_decoder(model: TextModel) -> None:
+    decoder, cancel = model.new_decoder(capacity_tokens=64), CancelToken()
+    ids = list(range(10, 50))
+    for progress in prefill(decoder, ids, run=Run(), cancel=cancel, chunk=16):
+        if progress.done_tokens == 16:
+            cancel.cancel()
+    assert list(decoder.tokens) == ids[:16]
+    cancel.reset()
+    list(prefill(decoder, ids, run=Run(), cancel=cancel))
+    assert list(decoder.tokens) == ids
+
+
+def test_tokens_stop_at_the_end_token_which_is_not_kept(model: TextModel) -> None:
+    decoder, run = model.new_decoder(capacity_tokens=64), Run()
+    list(prefill(decoder, [254], run=run, cancel=CancelToken()))
+    sampler = Sampler(GREEDY, vocabulary=300, eos_ids=model.shape.eos_ids)
+    found = list(stream_tokens(decoder, sampler, max_tokens=20, eos_ids={258}, run=run, cancel=CancelToken()))
+    assert found == [255, 256, 257]
+    assert run.finish_reason == "stop"
+    assert list(decoder.tokens) == [254, 255, 256, 257]
+
+
+def test_an_abandoned_answer_leaves_the_cache_true(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=64)
+    events = stream_events(model, decoder, [10, 11], GREEDY)
+    for event in events:
+        if isinstance(event, TextDelta):
+            break
+    events.close()  # type: ignore[attr-defined]
+    tokens = list(decoder.tokens)
+    assert tokens == list(range(10, 10 + len(tokens)))
+    done = list(stream_events(model, decoder, [10, 11, 40], GREEDY.replaced(max_tokens=3)))
+    assert [e.text for e in done if isinstance(e, TextDelta)] == [")", "*", "+"]
+    assert list(decoder.tokens) == [10, 11, 40, 41, 42]
+
+
+def test_events_end_with_an_honest_account(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=64)
+    *_, last = stream_events(model, decoder, [64, 65], GREEDY.replaced(max_tokens=5))
+    assert isinstance(last, Finished)
+    assert last.finish_reason == "length"
+    assert (last.usage.prompt_tokens, last.usage.cached_tokens, last.usage.completion_tokens) == (2, 0, 5)
+    assert 0 < last.timings.prefill_s <= last.timings.ttft_s
+    *_, last = stream_events(model, decoder, [64, 65, 66], GREEDY.replaced(max_tokens=1))
+    assert isinstance(last, Finished)
+    assert last.usage.cached_tokens == 2
+
+
+def test_a_full_context_ends_the_answer_with_length(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=8)
+    events = list(stream_events(model, decoder, [64, 65, 66, 67, 68], GREEDY))
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "EFG"
+    assert isinstance(events[-1], Finished)
+    assert events[-1].finish_reason == "length"
+
+
+def test_a_prompt_that_fills_the_context_does_not_fit(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=4)
+    with pytest.raises(DoesNotFit, match="4 tokens, the context holds 4"):
+        list(stream_events(model, decoder, [64, 65, 66, 67], GREEDY))
+    assert list(decoder.tokens) == []
+
+
+def test_stop_sequences_end_the_answer_and_are_not_shown(model: TextModel) -> None:
+    decoder = model.new_decoder(capacity_tokens=64)
+    events = list(stream_events(model, decoder, [64], GREEDY.replaced(stop=("EF", "zz")), stops=["D"]))
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "ABC"
+    assert isinstance(events[-1], Finished)
+    assert events[-1].finish_reason == "stop"
+
+
+def test_cancelling_during_the_answer_ends_it(model: TextModel) -> None:
+    decoder, cancel, seen = model.new_decoder(capacity_tokens=64), CancelToken(), []
+    for event in stream_events(model, decoder, [64], GREEDY, cancel=cancel):
+        seen.append(event)
+        if isinstance(event, TextDelta) and event.text == "C":
+            cancel.cancel()
+    assert isinstance(seen[-1], Finished)
+    assert seen[-1].finish_reason == "cancelled"
+    assert "".join(e.text for e in seen if isinstance(e, TextDelta)) == "ABC"
+    assert isinstance(seen[0], PrefillProgress)
+
+
+def test_beam_search_finds_the_only_way(model: TextModel) -> None:
+    options = GREEDY.replaced(num_beams=2, max_tokens=4)
+    assert model.beam_search([64, 65], options) == [66, 67, 68, 69]
+    assert model.beam_search([254, 255], options.replaced(max_tokens=20)) == [256, 257]
+    decoder = model.new_decoder(capacity_tokens=64)
+    events = list(stream_events(model, decoder, [64, 65], options))
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "BCDE"
+    assert isinstance(events[-1], Finished)
+    assert events[-1].finish_reason == "length"

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.sampler import Sampler
+
+V = 1000
+PLAIN = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def sampler(seen: list[int] = [], **options: object) -> Sampler:  # noqa: B006
+    made = Sampler(GenerationOptions(**(PLAIN | options)), vocabulary=V, eos_ids=[7])  # type: ignore[arg-type]
+    made.observe(seen)
+    return made
+
+
+def scores(**values: float) -> np.ndarray:
+    logits = np.full(V, -5.0, dtype=np.float32)
+    for key, value in values.items():
+        logits[int(key[1:])] = value
+    return logits
+
+
+def draws(made: Sampler, logits: np.ndarray, count: int = 4000) -> dict[int, float]:
+    ids, counts = np.unique([made.choose(logits, completed=0) for _ in range(count)], return_counts=True)
+    return dict(zip(ids.tolist(), (counts / count).tolist(), strict=True))
+
+
+def allowed(logits: np.ndarray, **options: object) -> set[int]:
+    return set(draws(sampler(seed=0, **options), logits))
+
+
+def test_greedy_takes_the_likeliest() -> None:
+    logits = scores(t3=2.0, t9=1.9)
+    assert sampler(temperature=0).choose(logits, completed=0) == 3
+    assert sampler(do_sample=False).choose(logits, completed=0) == 3
+
+
+def test_the_draw_follows_the_distribution() -> None:
+    """Pearson's chi-square over ten tokens: below 27.88 (9 degrees of freedom, p = 0.001)."""
+    rng = np.random.default_rng(3)
+    logits = np.full(V, -np.inf, dtype=np.float32)
+    logits[:10] = rng.normal(size=10).astype(np.float32)
+    expected = np.exp(logits[:10]) / np.exp(logits[:10]).sum()
+    count = 20_000
+    found = draws(sampler(seed=1), logits, count)
+    observed = np.array([found.get(i, 0.0) for i in range(10)])
+    assert count * ((observed - expected) ** 2 / expected).sum() < 27.88
+
+
+def test_temperature_sharpens() -> None:
+    logits = scores(t1=1.0, t2=0.0)
+    cold, warm = draws(sampler(seed=0, temperature=0.2), logits), draws(sampler(seed=0, temperature=1.0), logits)
+    assert cold[1] > 0.98 > warm[1]
+
+
+def test_top_k_top_p_and_min_p_cut() -> None:
+    logits = np.log(np.array([0.5, 0.25, 0.15, 0.1] + [1e-9] * (V - 4), dtype=np.float32))
+    assert allowed(logits, top_k=2) == {0, 1}
+    assert allowed(logits, top_k=1) == {0}
+    assert allowed(logits, top_p=0.49) == {0}
+    assert allowed(logits, top_p=0.6) == {0, 1}
+    assert allowed(logits, top_p=0.85) == {0, 1, 2}
+    assert allowed(logits, min_p=0.29) == {0, 1, 2}
+    assert allowed(logits, top_k=3, top_p=0.9, min_p=0.4) == {0, 1}
+    assert allowed(logits, top_p=0.0) == {0}
+
+
+def test_top_p_over_a_flat_distribution_keeps_its_share() -> None:
+    """More tokens than are sorted first: none is lost."""
+    kept = allowed(np.zeros(V, dtype=np.float32), top_p=0.5)
+    assert len(kept) > 480
+    assert len(allowed(np.zeros(V, dtype=np.float32), top_k=700)) > 650
+
+
+def test_the_repetition_penalty_pulls_down_both_signs() -> None:
+    logits = scores(t3=2.0, t4=1.9)
+    assert sampler([3], temperature=0, repetition_penalty=1.5).choose(logits, completed=0) == 4
+    negative = np.full(V, -1.0, dtype=np.float32)
+    assert sampler([0], temperature=0, repetition_penalty=1.5).choose(negative, completed=0) == 1
+    assert logits[3] == 2.0  # the engine's own array is never changed
+
+
+def test_no_ngram_is_repeated() -> None:
+    logits = scores(t5=3.0, t6=1.0)
+    assert sampler([4, 5, 4], temperature=0, no_repeat_ngram_size=2).choose(logits, completed=0) == 6
+    assert sampler([4, 5, 3], temperature=0, no_repeat_ngram_size=2).choose(logits, completed=0) == 5
+    assert sampler([5], temperature=0, no_repeat_ngram_size=1).choose(logits, completed=0) == 6
+    assert sampler([5], temperature=0, no_repeat_ngram_size=4).choose(logits, completed=0) == 5
+
+
+def test_the_end_waits_for_the_minimum_length() -> None:
+    logits = scores(t7=3.0, t6=1.0)
+    made = sampler(temperature=0, min_length=3)
+    assert made.choose(logits, completed=2) == 6
+    assert made.choose(logits, completed=3) == 7
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    logits = np.zeros(V, dtype=np.float32)
+    first, second = sampler(seed=5), sampler(seed=5)
+    assert [first.choose(logits, completed=0) for _ in range(20)] == [second.choose(logits, completed=0) for _ in range(20)]
+    other = sampler(seed=6)
+    assert [other.choose(logits, completed=0) for _ in range(20)] != [sampler(seed=5).choose(logits, completed=0) for _ in range(20)]
+
+
+@pytest.mark.parametrize("logits", [np.full(V, -np.inf, np.float32), np.full(V, np.nan, np.float32)])
+def test_broken_logits_still_give_a_token(logits: np.ndarray) -> None:
+    assert 0 <= sampler(seed=0).choose(logits, completed=0) < V

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.chat.formats.plain import ChatML
+from lmsupply_cli.engine.fake import FakeModel, replies
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
+from lmsupply_cli.events import Finished, TextDelta
+from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.recommend import recommend_model
+from lmsupply_cli.runtime.session import ChatSession
+
+GREEDY = GenerationOptions(temperature=0, repetition_penalty=1.0)
+
+
+def generator(*answers: str | bytes, context: int = 400, **more: int) -> TextGenerator:
+    model = FakeModel(replies(*answers), context_length=context)
+    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, context)
+    return TextGenerator(model, ChatML(), info, options=GREEDY, **more)
+
+
+def test_generate_and_stream_say_the_same() -> None:
+    with generator("Hello, 日本 🏳️!") as model:
+        whole = model.generate("x")
+        assert (str(whole), whole.finish_reason) == ("Hello, 日本 🏳️!", "stop")
+        events = list(model.stream("x"))
+        assert "".join(e.text for e in events if isinstance(e, TextDelta)) == whole.text
+        assert isinstance(events[-1], Finished)
+        assert events[-1].usage.cached_tokens == events[-1].usage.prompt_tokens - 1
+
+
+def test_a_broken_answer_loses_nothing() -> None:
+    with generator(b"ok \xf0\x9f then more \xc3") as model:
+        assert model.generate("x").text == "ok \ufffd then more \ufffd"
+
+
+def test_options_of_a_call() -> None:
+    with generator("one two three") as model:
+        assert model.generate("x", max_tokens=3).text == "one"
+        assert model.generate("x", stop=["two"]).text == "one "
+        with pytest.raises(UsageError, match="unknown generation option"):
+            model.generate("x", max_token=3)
+
+
+def test_a_prompt_beyond_the_context_is_never_cut() -> None:
+    with generator("x", context=60) as model, pytest.raises(DoesNotFit, match="tokens, the context holds 60") as caught:
+        model.generate("y" * 100)
+    assert caught.value.exit_code == 4
+
+
+def test_the_cache_grows_by_doubling_and_is_used_again() -> None:
+    with generator("a", "b", "c", context=400) as model:
+        model.generate("x", max_tokens=4)
+        first = model._decoder
+        assert first is not None
+        model.generate("x" * 60, max_tokens=4)
+        grown = model._decoder
+        assert grown is not None
+        assert grown is not first
+        assert grown.capacity_tokens >= 2 * first.capacity_tokens
+        model.generate("x" * 61, max_tokens=4)
+        assert model._decoder is grown
+
+
+def test_another_answer_ends_the_first_one() -> None:
+    with generator("abcdef") as model:
+        first = model.stream("x")
+        next(first)
+        assert model.generate("x").text == "abcdef"
+        with pytest.raises(LmsupplyError, match="given up"):
+            list(first)
+
+
+def test_closed_is_closed() -> None:
+    model = generator("x")
+    model.close()
+    model.close()
+    with pytest.raises(EngineError, match="closed"):
+        model.generate("x")
+
+
+def test_a_session_keeps_what_was_said() -> None:
+    with generator("first", "second", "third") as model:
+        session = ChatSession(model, system="Be brief.")
+        assert "".join(e.text for e in session.send("a") if isinstance(e, TextDelta)) == "first"
+        assert [m.content for m in session.messages] == ["Be brief.", "a", "first"]
+        events = session.send("b")
+        for event in events:
+            if isinstance(event, TextDelta):
+                break
+        events.close()  # type: ignore[attr-defined]
+        assert [m.content for m in session.messages][-2:] == ["b", "s"]
+        assert "".join(e.text for e in session.send("c") if isinstance(e, TextDelta)) == "third"
+        session.clear()
+        assert [m.content for m in session.messages] == ["Be brief."]
+
+
+def test_a_message_without_any_answer_is_taken_back() -> None:
+    with generator("x", context=80) as model:
+        session = ChatSession(model)
+        with pytest.raises(DoesNotFit):
+            list(session.send("y" * 100))
+        assert session.messages == []
+
+
+def test_a_second_turn_reads_only_what_is_new() -> None:
+    with generator("first", "second", reserve_tokens=400) as model:
+        session = ChatSession(model)
+        list(session.send("a"))
+        *_, last = session.send("b")
+        assert isinstance(last, Finished)
+        new = "<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n"
+        last_token = 1  # chosen, but never fed to the model
+        read = last.usage.prompt_tokens - last.usage.cached_tokens
+        assert read <= len(model.model.encode(new)) + last_token
+
+
+@pytest.mark.parametrize(("free", "ref"), [(8e9, "phi-3.5"), (4e9, "qwen3-1.7b"), (1e9, "qwen3-0.6b")])
+def test_the_recommendation_follows_the_memory(free: float, ref: str) -> None:
+    recommended = recommend_model(int(free))
+    assert recommended.entry.ref == ref
+    assert "GB" in recommended.reason
