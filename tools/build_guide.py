@@ -2,7 +2,7 @@
 
     python -m venv .venv-build
     .venv-build/bin/pip install -r tools/requirements.txt -e .
-    .venv-build/bin/python tools/build_guide.py            # everything, about 17 minutes on two cores
+    .venv-build/bin/python tools/build_guide.py            # everything, about 20 minutes on two cores
     .venv-build/bin/python tools/build_guide.py score      # score the shipped files again
 
 A Qwen2-shaped decoder learns to give each topic's answer, word for word. It is exported with
@@ -35,7 +35,7 @@ SHIPPED = ROOT / "lmsupply_cli" / "builtin" / "guide"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 1280
 CONTEXT = 1024
-STEPS = 2000
+STEPS = 2400
 TOKENS_PER_BATCH = 4096
 LEARNING_RATE = 3e-3
 QUESTION_WEIGHT = 0.1  # of the loss: learning to read questions helps to understand unseen ones

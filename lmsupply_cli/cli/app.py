@@ -154,7 +154,11 @@ def _prepare_process() -> None:
 
 
 def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
-    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    from lmsupply_cli.render.terminal import wrapped
+
+    for text in (f"error: {message}", f"hint: {hint}" if hint else ""):
+        if text:
+            sys.stderr.write(wrapped(text, sys.stderr) + "\n")
     if as_json:
         import json
 

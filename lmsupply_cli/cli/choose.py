@@ -45,10 +45,7 @@ def _guide_notice() -> Notice:
     from lmsupply_cli.runtime.recommend import recommend_model
 
     ref = recommend_model(detect_host().available_bytes).entry.ref
-    return Notice(
-        "guide",
-        f"no model is installed, so the built-in {GUIDE_REF} answers (it only knows lmsupply); get one: lmsupply pull {ref}",
-    )
+    return Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}")
 
 
 def _allowed(model: LocatedModel, settings: Settings) -> LocatedModel:

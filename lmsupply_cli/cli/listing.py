@@ -53,7 +53,7 @@ def folder_bytes(folder: Path) -> int:
 
 def table_lines(rows: Sequence[ModelRow], root: Path, *, width: int) -> list[str]:
     """A plain table; on a narrow terminal the last columns go."""
-    header = ("MODEL", "INSTALLED", "SIZE", "PARAMETERS", "CONTEXT", "LICENCE", "TIER")
+    header = ("MODEL", "INSTALLED", "SIZE", "LICENCE", "TIER", "PARAMETERS", "CONTEXT")
     table = [header, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(header))]
     columns = len(header)
@@ -106,4 +106,4 @@ def _cells(row: ModelRow) -> tuple[str, ...]:
     )
     context = f"{entry.context_length:,}" if entry else "?"
     here = "built in" if row.ref == GUIDE_REF else "yes" if row.located else "no"
-    return (row.ref, here, size, parameters, context, row.licence.id, row.licence.tier)
+    return (row.ref, here, size, row.licence.id, row.licence.tier, parameters, context)

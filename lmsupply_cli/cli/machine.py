@@ -12,6 +12,8 @@ from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
 from lmsupply_cli.runtime.recommend import Recommendation, recommend_model
 from lmsupply_cli.units import format_bytes
 
+INDENT = 13  # columns before the values
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -45,7 +47,7 @@ def machine_lines(machine: Machine) -> list[str]:
         ("settings", str(machine.settings_file) + ("" if machine.settings_file.exists() else " (no such file yet)")),
         ("models in", str(machine.store)),
     ]
-    return [f"{name:<12} {value}" for name, value in rows]
+    return [name.ljust(INDENT) + value for name, value in rows]
 
 
 def machine_json(machine: Machine) -> dict[str, Any]:

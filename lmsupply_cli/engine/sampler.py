@@ -3,7 +3,11 @@
 Ours, not the engine's: the engine freezes its options when a generator is made, has no min_p,
 and would need a new generator and a new prefill for a new temperature. The order is that of
 Hugging Face transformers: repetition penalty, no-repeat n-grams, minimum length, temperature,
-top-k, top-p, min-p, then a draw. FIGURES
+top-k, top-p, min-p, then a draw.
+
+Measured on the shape of Llama-3.2-1B (vocabulary 128,256) in int4 on two cores, the two in turn,
+medians of three: greedy 35.7 tokens/s against the engine's 36.0, with our default options 32.3
+against 32.7. That is 0.3 ms a token (benchmarks/sampler.py).
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-_HEAD = 256  # candidates sorted first; enough for top-p unless the model is very unsure
+_HEADS = (256, 8192)  # candidates sorted first; enough for top-p unless the model is very unsure
 
 
 class Sampler:
@@ -75,13 +79,15 @@ class Sampler:
         if not np.isfinite(highest):
             return int(scores.argmax())
         limit = min(options.top_k or len(scores), len(scores))
-        candidates, weights = self._best(scores, limit if options.top_k else min(_HEAD, limit), highest)
-        if len(candidates) < limit:  # no top-k: sort the rest only if top-p needs it
-            total = np.exp((scores - highest).astype(np.float64)).sum()
-            if options.top_p >= 1.0 or weights.sum() < options.top_p * total:
-                candidates, weights = self._best(scores, limit, highest)
-        else:
+        if options.top_k or options.top_p >= 1.0:
+            candidates, weights = self._best(scores, limit, highest)
             total = weights.sum()
+        else:  # without top-k, sort only as many as top-p may keep
+            total = np.exp(scores - highest).sum(dtype=np.float64)
+            for head in (*(size for size in _HEADS if size < limit), limit):
+                candidates, weights = self._best(scores, head, highest)
+                if weights.sum() >= options.top_p * total:
+                    break
         if options.top_p < 1.0:
             before = np.cumsum(weights) - weights  # a token stays while those before it have not reached top_p
             keep = max(1, int((before < options.top_p * total).sum()))

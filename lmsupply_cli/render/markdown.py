@@ -27,8 +27,11 @@ class MarkdownStream:
         self, file: IO[str], *, theme: str = "auto", colour: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         from rich.console import Console
+        from rich.theme import Theme
 
-        self._console: Any = Console(file=file, force_terminal=True, no_color=not colour, highlight=False)
+        code = "bold blue" if theme == "light" else "bold cyan"  # rich's own has a black background
+        styles = Theme({"markdown.code": code, "markdown.code_block": code})
+        self._console: Any = Console(file=file, force_terminal=True, no_color=not colour, highlight=False, theme=styles)
         self._file = file
         self._theme = THEMES.get(theme, THEMES["auto"])
         self._clock = clock

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,19 +61,36 @@ class Terminal:
     def say(self, text: str) -> None:
         """A line for the user, on stderr; not when quiet."""
         if not self.quiet:
-            self.stderr.write(text + "\n")
+            self.stderr.write(wrapped(text, self.stderr) + "\n")
             self.stderr.flush()
 
     def notice(self, notice: Notice) -> None:
         self.say(f"note: {notice.text}")
 
-    def data(self, text: str) -> None:
-        """A line of data, on stdout."""
-        self.stdout.write(text + "\n")
+    def data(self, text: str, *, indent: int = 0) -> None:
+        """A line of data, on stdout; what a terminal has to wrap goes on `indent` columns in."""
+        self.stdout.write(wrapped(text, self.stdout, indent=indent) + "\n")
         self.stdout.flush()
 
     def json(self, value: Mapping[str, Any]) -> None:
-        self.data(json.dumps({"schema": 1, **value}, ensure_ascii=False))
+        self._line({"schema": 1, **value})
 
     def json_event(self, kind: str, **value: Any) -> None:
-        self.data(json.dumps({"schema": 1, "type": kind, **value}, ensure_ascii=False))
+        self._line({"schema": 1, "type": kind, **value})
+
+    def _line(self, value: Mapping[str, Any]) -> None:
+        self.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.stdout.flush()
+
+
+def wrapped(text: str, stream: IO[str], *, indent: int = 0) -> str:
+    """`text` broken between words where `stream` is a terminal; a pipe gets one line."""
+    if not stream.isatty():
+        return text
+    columns = shutil.get_terminal_size().columns
+    if all(len(line) < columns for line in text.splitlines()):
+        return text
+    wrapper = textwrap.TextWrapper(
+        columns - 1, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(line if len(line) < columns else wrapper.fill(line) for line in text.splitlines())

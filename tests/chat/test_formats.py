@@ -7,7 +7,12 @@ from lmsupply_cli.chat.formats.template import Template
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_messages
 from lmsupply_cli.errors import ModelFilesError, UsageError
 
-TALK = [ChatMessage.system("Be brief."), ChatMessage.user("Hello"), ChatMessage.assistant("Hi"), ChatMessage.user("Why?")]
+TALK = [
+    ChatMessage.system("Be brief."),
+    ChatMessage.user("Hello"),
+    ChatMessage.assistant("Hi"),
+    ChatMessage.user("Why?"),
+]
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 REFUSES_SYSTEM = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -50,7 +55,9 @@ def test_a_refused_system_message_goes_into_the_first_turn() -> None:
     assert template.render(TALK) == "<s>[user]Be brief.\n\nHello[assistant]Hi[user]Why?"
 
 
-@pytest.mark.parametrize("source", ["{{ raise_exception('no') }}", "{{ messages.x.y }}", "{{ messages[0].append(1) }}", "{{ 1/0 }}"])
+@pytest.mark.parametrize(
+    "source", ["{{ raise_exception('no') }}", "{{ messages.x.y }}", "{{ messages[0].append(1) }}", "{{ 1/0 }}"]
+)
 def test_a_failing_template_is_said(source: str) -> None:
     with pytest.raises(ModelFilesError, match="template fails"):
         Template(source, SPECIAL).render(TALK)

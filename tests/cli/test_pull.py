@@ -111,6 +111,8 @@ def test_offline_asks_nobody(hub: Hub) -> None:
 
 
 def test_a_file_of_the_wrong_size_is_not_installed(hub: Hub) -> None:
-    hub.repos["a/b"] = Repo({"genai_config.json": b"{}"})
-    assert lmsupply("pull", "a/b", HF_ENDPOINT=hub.url).code == 1
+    hub.repos["a/b"] = Repo(files("", "llama"), sizes={"model.onnx": 7})
+    result = lmsupply("pull", "a/b", HF_ENDPOINT=hub.url)
+    assert result.code == 1
+    assert "model.onnx arrived with" in result.err
     assert lmsupply("models", "--installed", "-q").out == "guide\n"

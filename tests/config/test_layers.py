@@ -41,7 +41,9 @@ def test_greedy_is_plain_argmax_unless_the_user_says_otherwise() -> None:
 
 
 def test_lists_and_booleans_in_the_environment() -> None:
-    settings = read_settings(environ={"LMSUPPLY_STOP": "END, STOP", "LMSUPPLY_DO_SAMPLE": "off", "LMSUPPLY_OFFLINE": "1"})
+    settings = read_settings(
+        environ={"LMSUPPLY_STOP": "END, STOP", "LMSUPPLY_DO_SAMPLE": "off", "LMSUPPLY_OFFLINE": "1"}
+    )
     assert settings.get("stop") == ("END", "STOP")
     assert settings.get("do_sample") is False
     assert settings.get("offline") is True
@@ -76,8 +78,24 @@ def test_settings_that_do_nothing_yet_are_known() -> None:
 
 
 def test_the_table_is_sound() -> None:
-    pinned = """default_model provider precision context threads memory_limit auto_pull allowed_licenses allowed_tiers
-    cache_dir offline speculative on_overflow save_sessions history theme""".split()
+    pinned = [
+        "default_model",
+        "provider",
+        "precision",
+        "context",
+        "threads",
+        "memory_limit",
+        "auto_pull",
+        "allowed_licenses",
+        "allowed_tiers",
+        "cache_dir",
+        "offline",
+        "speculative",
+        "on_overflow",
+        "save_sessions",
+        "history",
+        "theme",
+    ]
     assert set(pinned) < set(SETTINGS)
     for setting in SETTINGS.values():
         assert setting.env == "LMSUPPLY_" + setting.key.upper()

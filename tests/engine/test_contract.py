@@ -85,7 +85,9 @@ def test_a_rewind_out_of_range_is_refused(model: TextModel, count: int) -> None:
 
 
 @pytest.mark.parametrize("ids", [[], [300], [-1]])
-def test_bad_ids_are_refused_and_change_nothing(model: TextModel, ids: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_ids_are_refused_and_change_nothing(
+    model: TextModel, ids: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
     decoder = model.new_decoder(capacity_tokens=16)
     decoder.append([10])
     with pytest.raises(ValueError, match="token"):

@@ -10,7 +10,14 @@ from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
 
-TEXTS = ["plain words, and more", "Grüße an alle", "日本語のテキスト", "👩‍👩‍👧 family 🏳️‍🌈", "é combining e\u0301", "  two  spaces\n\n\tx"]
+TEXTS = [
+    "plain words, and more",
+    "Grüße an alle",
+    "日本語のテキスト",
+    "👩‍👩‍👧 family 🏳️‍🌈",
+    "é combining e\u0301",
+    "  two  spaces\n\n\tx",
+]
 
 
 @pytest.fixture(scope="module")

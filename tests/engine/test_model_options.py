@@ -18,7 +18,11 @@ NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 
         (NEUTRAL, None, {}),
         (NEUTRAL | {"top_k": 1}, None, {}),
         ({"do_sample": True, "temperature": 0.6, "top_k": 1, "top_p": 0.9}, None, {"temperature": 0.6, "top_p": 0.9}),
-        (NEUTRAL | {"temperature": 0.1}, None, {"temperature": 0.1, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0}),
+        (
+            NEUTRAL | {"temperature": 0.1},
+            None,
+            {"temperature": 0.1, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0},
+        ),
         (NEUTRAL, {"temperature": 0.7, "top_p": 0.8, "top_k": 20}, {"temperature": 0.7, "top_p": 0.8, "top_k": 20}),
         ({"temperature": 0.1}, {"temperature": 0.7}, {"temperature": 0.7}),
         ({"temperature": -3, "top_p": 0.5}, None, {"top_p": 0.5}),

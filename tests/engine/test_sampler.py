@@ -101,9 +101,13 @@ def test_the_end_waits_for_the_minimum_length() -> None:
 def test_the_same_seed_draws_the_same() -> None:
     logits = np.zeros(V, dtype=np.float32)
     first, second = sampler(seed=5), sampler(seed=5)
-    assert [first.choose(logits, completed=0) for _ in range(20)] == [second.choose(logits, completed=0) for _ in range(20)]
+    assert [first.choose(logits, completed=0) for _ in range(20)] == [
+        second.choose(logits, completed=0) for _ in range(20)
+    ]
     other = sampler(seed=6)
-    assert [other.choose(logits, completed=0) for _ in range(20)] != [sampler(seed=5).choose(logits, completed=0) for _ in range(20)]
+    assert [other.choose(logits, completed=0) for _ in range(20)] != [
+        sampler(seed=5).choose(logits, completed=0) for _ in range(20)
+    ]
 
 
 @pytest.mark.parametrize("logits", [np.full(V, -np.inf, np.float32), np.full(V, np.nan, np.float32)])

@@ -62,6 +62,7 @@ def test_a_rewind_beyond_the_sliding_window_reads_the_prefix_again() -> None:
 
 def test_the_same_seed_gives_the_same_text() -> None:
     with load(MODELS / "llama") as model:
+
         def text(seed: int) -> str:
             return model.generate("hello", seed=seed, temperature=1.0, max_tokens=30).text
 

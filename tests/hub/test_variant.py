@@ -48,7 +48,9 @@ def test_the_right_folder_for_each_provider(folders: list[str], provider: str, p
 
 
 def test_several_models_in_one_repo_are_never_guessed() -> None:
-    folders = [f"deepseek-r1-distill-qwen-{size}/cpu_and_mobile/cpu-int4-rtn-block-32-acc-level-4" for size in ("1.5B", "7B")]
+    folders = [
+        f"deepseek-r1-distill-qwen-{size}/cpu_and_mobile/cpu-int4-rtn-block-32-acc-level-4" for size in ("1.5B", "7B")
+    ]
     with pytest.raises(UsageError, match="several models"):
         choose_variant(find_variants(tree(folders)), provider="cpu")
     assert choose_variant(find_variants(tree(folders)), provider="cpu", wanted="qwen-7b").chosen.folder == folders[1]
@@ -66,7 +68,9 @@ def test_only_a_variant_for_another_device() -> None:
 
 
 def test_files_are_the_folders_own_and_a_tokenizer_from_above() -> None:
-    files = dict.fromkeys(["cpu/genai_config.json", "cpu/m.onnx", "cpu/m.onnx.data", "cpu/x.azDownload-1", "tokenizer.json", "LICENSE"], 1)
+    files = dict.fromkeys(
+        ["cpu/genai_config.json", "cpu/m.onnx", "cpu/m.onnx.data", "cpu/x.azDownload-1", "tokenizer.json", "LICENSE"], 1
+    )
     (variant,) = find_variants(RepoTree("a/b", "c", files))
     assert variant.files == ("cpu/genai_config.json", "cpu/m.onnx", "cpu/m.onnx.data", "tokenizer.json")
     assert variant.size_bytes == 4

@@ -52,7 +52,15 @@ def blocks(text: str, cuts: list[int]) -> list[str]:
 
 def test_where_blocks_end() -> None:
     found = [block.strip().split("\n")[0] for block in blocks(TEXT, [])]
-    assert found == ["# Title", "A paragraph with **bold** and `code`,", "- one", "```python", "After the code.", "| a | b |", "1. first"]
+    assert found == [
+        "# Title",
+        "A paragraph with **bold** and `code`,",
+        "- one",
+        "```python",
+        "After the code.",
+        "| a | b |",
+        "1. first",
+    ]
     assert "".join(blocks(TEXT, [])) == TEXT
 
 
@@ -70,7 +78,9 @@ class Clock:
         return self.now
 
 
-def show(text: str, size: int, *, step: float, columns: int = 60, rows: int = 20, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+def show(
+    text: str, size: int, *, step: float, columns: int = 60, rows: int = 20, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str]:
     """(everything written, the screen with its scrollback) after streaming in pieces of `size`."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LINES", str(rows))
@@ -121,7 +131,7 @@ def test_redraws_are_at_most_twenty_a_second(monkeypatch: pytest.MonkeyPatch) ->
 def test_control_characters_never_reach_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     evil = "a\x1b[31mred\x1b]0;title\x07 b\x9b2J \x7f c\u202e d\r\n"
     clean = sanitize(evil)
-    assert not any(ord(c) < 32 and c not in "\n\t" or 0x7F <= ord(c) < 0xA0 for c in clean)
+    assert not any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in clean)
     assert "\u202e" not in clean
     assert sanitize("tab\tline\n日本 🏳️") == "tab\tline\n日本 🏳️"
     raw, screen = show(f"x {evil} [click](javascript:1)", 3, step=1.0, monkeypatch=monkeypatch)

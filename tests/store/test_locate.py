@@ -11,7 +11,17 @@ from lmsupply_cli.errors import LmsupplyError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.store.locate import RepoRef, best_installed, installed_models, is_ref, locate, parse_repo
 from lmsupply_cli.store.manifest import Manifest, manifests_dir, read_manifests, write_manifest
 
-PHI = Manifest("phi-3.5", "microsoft/Phi-3.5-mini-instruct-onnx", "a" * 40, "cpu/x-int4", "phi", "MIT", "permissive", {"f": 3}, "2026-01-01")
+PHI = Manifest(
+    "phi-3.5",
+    "microsoft/Phi-3.5-mini-instruct-onnx",
+    "a" * 40,
+    "cpu/x-int4",
+    "phi",
+    "MIT",
+    "permissive",
+    {"f": 3},
+    "2026-01-01",
+)
 
 
 @pytest.fixture
@@ -42,7 +52,15 @@ def test_repo_refs(name: str, ref: RepoRef | None) -> None:
 def test_where_names_lead(root: Path, toy: Path) -> None:
     assert locate("GUIDE", root).ref == "guide"
     assert locate(str(toy), root).path == toy
-    for name in ("phi-3.5", "PHI-3.5", "phi-3.5-mini", "role:default", PHI.repo, f"{PHI.repo}@aaaa", f"{PHI.repo}:int4"):
+    for name in (
+        "phi-3.5",
+        "PHI-3.5",
+        "phi-3.5-mini",
+        "role:default",
+        PHI.repo,
+        f"{PHI.repo}@aaaa",
+        f"{PHI.repo}:int4",
+    ):
         assert locate(name, root).path == root / "phi"
     assert locate("phi-3.5", root).precision == "int4"
     assert locate("me/tiny", root).licence.id == "MIT"

@@ -20,6 +20,7 @@ class Repo:
     licence: str = "mit"
     fault: int = 0
     error_code: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)  # what the listing says instead of the truth
 
     @property
     def commit(self) -> str:
@@ -43,10 +44,10 @@ def local_hub() -> Iterator[Hub]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.answer(body=True)
 
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self.answer(body=False)
 
         def answer(self, *, body: bool) -> None:
@@ -65,9 +66,14 @@ def local_hub() -> Iterator[Hub]:
                 if "revision" in parts and parts[-1] not in ("main", repo.commit):
                     self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body=body)
                     return
-                siblings = [{"rfilename": path, "size": len(data), "blobId": blob(data)} for path, data in repo.files.items()]
+                siblings = [
+                    {"rfilename": path, "size": repo.sizes.get(path, len(data)), "blobId": blob(data)}
+                    for path, data in repo.files.items()
+                ]
                 card = {"license": repo.licence} if repo.licence else {}
-                self.json({"id": name, "sha": repo.commit, "siblings": siblings, "cardData": card, "gated": False}, body=body)
+                self.json(
+                    {"id": name, "sha": repo.commit, "siblings": siblings, "cardData": card, "gated": False}, body=body
+                )
             else:
                 data = repo.files.get("/".join(parts[4:]))
                 if data is None:

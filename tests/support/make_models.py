@@ -38,7 +38,7 @@ def byte_characters() -> list[str]:
     return [chr(b) if b in kept else chr(next(others)) for b in range(256)]
 
 
-def make_toy(out: Path, *, vocabulary: int = 300, context: int = 256) -> None:
+def make_toy(out: Path, *, slow: bool = False, vocabulary: int = 300, context: int = 256) -> None:
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -48,14 +48,23 @@ def make_toy(out: Path, *, vocabulary: int = 300, context: int = 256) -> None:
 
     node, info = helper.make_node, helper.make_tensor_value_info
     cache = {kv: (f"past_key_values.0.{kv}", f"present.0.{kv}") for kv in ("key", "value")}
+    work = [  # depends on the input, so that it is not folded away
+        node("ReduceMax", ["floats"], ["scalar"], keepdims=0),
+        node("Expand", ["scalar", "square"], ["matrix"]),
+        node("MatMul", ["matrix", "matrix"], ["product"]),
+        node("ReduceMin", ["product"], ["least"], keepdims=0),
+        node("Min", ["least", "zero"], ["nothing"]),
+        node("Add", ["fast", "nothing"], ["logits"]),
+    ]
     graph = helper.make_graph(
         [
             node("Add", ["input_ids", "one"], ["plus"]),
             node("Mod", ["plus", "size"], ["next"]),
-            node("OneHot", ["next", "size", "scores"], ["logits"], axis=-1),
+            node("OneHot", ["next", "size", "scores"], ["fast" if slow else "logits"], axis=-1),
             node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
             node("Unsqueeze", ["floats", "axes"], ["new"]),
             *(node("Concat", [past, "new"], [present], axis=2) for past, present in cache.values()),
+            *(work if slow else []),
         ],
         "toy",
         [
@@ -72,6 +81,7 @@ def make_toy(out: Path, *, vocabulary: int = 300, context: int = 256) -> None:
             constant("size", np.int64(vocabulary)),
             constant("scores", np.array([0, 10], np.float32)),
             constant("axes", np.array([1, 3], np.int64)),
+            *([constant("square", np.array([900, 900], np.int64)), constant("zero", np.float32(0))] if slow else []),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -97,14 +107,28 @@ def make_toy(out: Path, *, vocabulary: int = 300, context: int = 256) -> None:
             "present_value_names": "present.%d.value",
         },
     }
-    settings = {"type": "llama", "bos_token_id": 256, "eos_token_id": 258, "pad_token_id": 256, "vocab_size": vocabulary}
+    settings = {
+        "type": "llama",
+        "bos_token_id": 256,
+        "eos_token_id": 258,
+        "pad_token_id": 256,
+        "vocab_size": vocabulary,
+    }
     config = {
         "model": {**settings, "context_length": context, "decoder": decoder},
         "search": {"max_length": context, "do_sample": False, "past_present_share_buffer": False},
     }
     write(out / "genai_config.json", config)
     tokens = [
-        {"id": 256 + i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        {
+            "id": 256 + i,
+            "content": text,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
         for i, text in enumerate(CONTROL)
     ]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -203,15 +227,29 @@ def make_family(family: str, out: Path) -> None:
         write(
             checkpoint / "tokenizer_config.json",
             {
-                "tokenizer_class": {"phi3": "LlamaTokenizer", "mistral": "LlamaTokenizer", "gemma2": "GemmaTokenizer"}.get(
-                    family, "Qwen2Tokenizer"
-                ),
+                "tokenizer_class": {
+                    "phi3": "LlamaTokenizer",
+                    "mistral": "LlamaTokenizer",
+                    "gemma2": "GemmaTokenizer",
+                }.get(family, "Qwen2Tokenizer"),
                 "eos_token": end,
                 "bos_token": "<s>" if pieces else None,
                 "chat_template": PHI3 if family == "phi3" else CHATML,
             },
         )
-        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", out, "-p", "int4", "-e", "cpu"]
+        command = [
+            sys.executable,
+            "-m",
+            "onnxruntime_genai.models.builder",
+            "-i",
+            checkpoint,
+            "-o",
+            out,
+            "-p",
+            "int4",
+            "-e",
+            "cpu",
+        ]
         subprocess.run([str(part) for part in [*command, "-c", Path(work) / "cache"]], check=True, capture_output=True)
     for path in out.iterdir():  # indented JSON is a third larger
         if path.suffix == ".json":
@@ -219,10 +257,10 @@ def make_family(family: str, out: Path) -> None:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or ["toy", "llama", "qwen2", "phi3", "gemma2"]:
+    for name in sys.argv[1:] or ["toy", "slow", "llama", "qwen2", "phi3", "gemma2"]:
         out = MODELS / name
         shutil.rmtree(out, ignore_errors=True)
-        make_toy(out) if name == "toy" else make_family(name, out)
+        make_toy(out, slow=name == "slow") if name in ("toy", "slow") else make_family(name, out)
         print(f"{name}: {sum(f.stat().st_size for f in out.iterdir()) / 1000:.0f} kB")
 
 

@@ -11,133 +11,39 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 Message = dict[str, str]
 
-ACTION = """how do I {}|how do I {}|how do i {}|how can I {}|how to {}|how to {}|how could I {}|{}|{}|{}|I want to {}
-I need to {}|i would like to {}|I'd like to {}|can I {}|could I {}|is it possible to {}|is there a way to {}|let me {}
-what is the command to {}|which command do I use to {}|command to {}|what do I type to {}|what's the way to {}|ways to {}
-help me {}|tell me how to {}|show me how to {}|explain how to {}|I have to {}|what should I do to {}|how would I {}
-how does one {}|i try to {}|trying to {}|the command that lets me {}|what is the easiest way to {}|where can I {}
-what option do I need to {}|which flag do I need to {}|do you know how to {}|any way to {}|what do i have to do to {}|option to {}"""
-NOUN = """what is {}|what is {}|what are {}|what's {}|{}|{}|{}|explain {}|tell me about {}|how does {} work|how do I use {}
-what does {} do|what does {} mean|describe {}|I have a question about {}|info on {}|more about {}|what about {}|how about {}
-can you explain {}|help with {}|I don't understand {}|define {}|meaning of {}|tell me more about {}|something about {}"""
-BEFORE = [
-    "please ",
-    "hi, ",
-    "hey, ",
-    "hello, ",
-    "quick question: ",
-    "so ",
-    "ok, ",
-    "and ",
-    "sorry, ",
-    "excuse me, ",
-    "well, ",
+OFF_TOPIC_SHARE = 0.2
+ONSETS = [
+    "b",
+    "c",
+    "ch",
+    "d",
+    "f",
+    "g",
+    "gr",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "qu",
+    "r",
+    "s",
+    "st",
+    "t",
+    "tr",
+    "v",
+    "w",
+    "z",
 ]
-AFTER = [
-    " please",
-    " pls",
-    ", please",
-    " thanks",
-    " in lmsupply",
-    " with lmsupply",
-    " with this tool",
-    " here",
-    " now",
-    " ?",
-    " then",
-]
-LEAD = [
-    "I have a question. ",
-    "One more thing: ",
-    "I need some help. ",
-    "Hi there! ",
-    "Maybe a silly question, but ",
-    "I wonder: ",
-]
-LEAD += [
-    "My problem: ",
-    "For my project, ",
-    "I am not sure about this: ",
-    "I read the readme but ",
-    "Tell me, ",
-    "Do you know, ",
-]
-TAIL = [
-    ", how do I do that",
-    ", how does that work",
-    ", any idea",
-    ", please help",
-    ", is that possible",
-    ", what do I need",
-]
-TAIL += [
-    ", what should I do",
-    ", can I do that",
-    ". How",
-    ", what is the command",
-    " or not",
-    ", what can I do about it",
-    ", tell me",
-]
-TAIL += [
-    " on my machine",
-    " as well",
-    " somehow",
-    " quickly",
-    " again",
-    " from now on",
-    ", which option is it",
-    " if possible",
-]
-FILLING = set(
-    [
-        "a",
-        "an",
-        "the",
-        "to",
-        "is",
-        "are",
-        "can",
-        "could",
-        "do",
-        "does",
-        "did",
-        "i",
-        "we",
-        "my",
-        "me",
-        "it",
-        "this",
-        "that",
-        "for",
-        "of",
-        "in",
-        "on",
-        "with",
-        "please",
-        "you",
-        "be",
-    ]
-)
-SYSTEM = [
-    "You are a helpful assistant.",
-    "You are a terse assistant.",
-    "Answer briefly.",
-    "Be polite.",
-    "You are an expert.",
-]
-SWAPS = {
-    "want": ["wish", "would like", "intend"], "show": ["display", "give"], "see": ["view", "look at"], "use": ["work with"],
-    "change": ["modify", "alter"], "stop": ["halt"], "big": ["large"], "fast": ["quick"], "program": ["tool", "app"],
-    "answer": ["reply", "response"], "answers": ["replies", "responses"], "command": ["cmd"], "I": ["we", "one"],
-    "model": ["llm", "language model"], "machine": ["computer", "pc"], "get": ["obtain"], "text": ["string"],
-    "machine-readable": ["machine readable"], "my": ["the"], "folder": ["directory"], "what is": ["what's", "whats"],
-    "do not": ["don't", "dont"], "does not": ["doesn't", "doesnt"], "lmsupply": ["this tool", "it"], "remove": ["delete"],
-}  # fmt: skip
+CODAS = ["", "", "n", "r", "s", "l", "t", "m", "nd", "ck", "sh", "ng"]
 
 
 @dataclass(frozen=True)
@@ -147,22 +53,25 @@ class Topic:
     phrases: tuple[str, ...]
 
 
-def read_corpus(path: Path = HERE / "corpus.toml") -> tuple[list[Topic], dict[str, list[str]]]:
+def read_corpus() -> tuple[list[Topic], dict[str, list[str]]]:
     """The topics, and the lists that fill `{name}` slots."""
-    data = tomllib.loads(path.read_text(encoding="utf-8"))
-    actions, nouns = (re.split(r"[|\n]", forms) for forms in (ACTION, NOUN))
+    data, phrasing = _read("corpus.toml"), _read("phrasing.toml")
     topics = []
     for name, row in data.items():
-        framed = [(actions, p) for p in row.get("actions", [])] + [(nouns, p) for p in row.get("nouns", [])]
+        framed = [(phrasing["action_frames"], phrase) for phrase in row.get("actions", [])]
+        framed += [(phrasing["noun_frames"], phrase) for phrase in row.get("nouns", [])]
         phrases = ["(" + "|".join(frames).replace("{}", "\0") + ")\1" + phrase for frames, phrase in framed]
         topics.append(Topic(name, row["answer"], tuple(phrases + row["questions"])))
     return topics, data["off_topic"]["lists"]
 
 
-def read_heldout(path: Path = HERE / "heldout.toml") -> list[tuple[str, str]]:
+def read_heldout() -> list[tuple[str, str]]:
     """(question, topic) pairs that the model is scored on and never trained on."""
-    data = tomllib.loads(path.read_text(encoding="utf-8"))
-    return [(q, topic) for topic, questions in data["questions"].items() for q in questions]
+    return [(q, topic) for topic, questions in _read("heldout.toml")["questions"].items() for q in questions]
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((HERE / name).read_text(encoding="utf-8"))
 
 
 def normalized(text: str) -> str:
@@ -177,6 +86,25 @@ class Sampler:
         self.topics, self.lists = read_corpus()
         self.off_topic = next(t for t in self.topics if t.name == "off_topic")
         self.held_out = {normalized(q) for q, _ in read_heldout()}
+        self.words = _read("phrasing.toml")
+
+    def conversation(self, turns: int) -> list[Message]:
+        r = self.random
+        messages = [{"role": "system", "content": r.choice(self.words["system"])}] if r.random() < 0.12 else []
+        for _ in range(turns):
+            topic = self.off_topic if r.random() < OFF_TOPIC_SHARE else r.choice(self.topics)
+            messages.append({"role": "user", "content": self.question(topic)})
+            messages.append({"role": "assistant", "content": topic.answer})
+        return messages
+
+    def question(self, topic: Topic) -> str:
+        while True:
+            text = self.expand(self.random.choice(topic.phrases))
+            if topic is not self.off_topic and self.random.random() < 0.12:
+                text += self.random.choice(self.words["joiners"]) + self.expand(self.random.choice(topic.phrases))
+            rough = self.roughen(text, topic)
+            if not {normalized(text), normalized(rough)} & self.held_out:
+                return rough
 
     def expand(self, phrase: str) -> str:
         frame, _, rest = phrase.rpartition("\1")
@@ -192,37 +120,46 @@ class Sampler:
             text = text[: match.start()] + self.random.choice(match.group(1).split("|")) + text[match.end() :]
         return text
 
-    def roughen(self, text: str, *, after: list[str]) -> str:
+    def roughen(self, text: str, topic: Topic) -> str:
         """Say it as people type it: fillers, other words, typos, any case, any punctuation."""
-        r = self.random
+        r, words_of = self.random, self.words
         if r.random() < 0.35:
-            for word in r.sample(list(SWAPS), 8):
+            for word in r.sample(list(words_of["swaps"]), 8):
                 if re.search(rf"\b{word}\b", text):
-                    text = re.sub(rf"\b{word}\b", r.choice(SWAPS[word]), text, count=1)
+                    text = re.sub(rf"\b{word}\b", r.choice(words_of["swaps"][word]), text, count=1)
                     break
         if r.random() < 0.2:
-            text = r.choice(BEFORE) + text
+            text = r.choice(words_of["before"]) + text
         if r.random() < 0.15:
-            text += r.choice(after)
+            text += r.choice(words_of["after"] if topic is not self.off_topic else words_of["after"][:4])
         if r.random() < 0.12:
-            text += r.choice(TAIL)
+            text += r.choice(words_of["tail"])
         if r.random() < 0.08:
-            text = r.choice(LEAD) + text
+            text = r.choice(words_of["lead"]) + text
         words = text.split()
         if len(words) > 3 and r.random() < 0.08:  # as one types into a search field
-            words = [word for word in words if word.lower() not in FILLING] or words
+            words = [word for word in words if word.lower() not in words_of["filling"]] or words
         elif len(words) > 3 and r.random() < 0.3:
             words = [word for word in words if r.random() > 0.12] or words
         if r.random() < 0.18:
             i = r.randrange(len(words))
             words[i] = self._typo(words[i])
-        text = " ".join(words)
+        if r.random() < (0.35 if topic is self.off_topic else 0.1):  # a word never seen, as most are
+            i = r.randrange(len(words))
+            words[i] = self._unheard()
+        return self._punctuate(" ".join(words))
+
+    def _punctuate(self, text: str) -> str:
+        r = self.random
         text = text[:1].upper() + text[1:] if r.random() < 0.45 else text
         text = text.lower() if r.random() < 0.35 else text
         text = text.replace("'", "") if r.random() < 0.3 else text
-        if text[-1:] not in "?!.":
-            text += r.choice(["", "", "", "?", "?", "?", ".", "!"])
-        return text
+        return text if text[-1:] in "?!." else text + r.choice(["", "", "", "?", "?", "?", ".", "!"])
+
+    def _unheard(self) -> str:
+        r = self.random
+        count = r.choice([1, 2, 2, 3])
+        return "".join(r.choice(ONSETS) + r.choice("aeiouy") + r.choice(CODAS) for _ in range(count))
 
     def _typo(self, word: str) -> str:
         if len(word) < 4 or not word.isalpha():
@@ -234,23 +171,3 @@ class Sampler:
         if kind == 1:
             return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
         return word[:i] + word[i] + word[i:]
-
-    def question(self, topic: Topic) -> str:
-        while True:
-            text = self.expand(self.random.choice(topic.phrases))
-            if topic is not self.off_topic and self.random.random() < 0.12:
-                text += self.random.choice([", ", ". ", "? ", " and ", "; ", ", so "]) + self.expand(
-                    self.random.choice(topic.phrases)
-                )
-            rough = self.roughen(text, after=AFTER if topic is not self.off_topic else AFTER[:4])
-            if not {normalized(text), normalized(rough)} & self.held_out:
-                return rough
-
-    def conversation(self, turns: int) -> list[Message]:
-        r = self.random
-        messages = [{"role": "system", "content": r.choice(SYSTEM)}] if r.random() < 0.12 else []
-        for _ in range(turns):
-            topic = self.off_topic if r.random() < 0.16 else r.choice(self.topics)
-            messages.append({"role": "user", "content": self.question(topic)})
-            messages.append({"role": "assistant", "content": topic.answer})
-        return messages

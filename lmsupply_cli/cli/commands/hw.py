@@ -8,7 +8,7 @@ from lmsupply_cli.cli.options import Debug, Json
 def hw(*, json: Json = False, debug: Debug = False) -> None:
     """Show what this machine is and what the engine can use."""
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.machine import machine_json, machine_lines, read_machine
+    from lmsupply_cli.cli.machine import INDENT, machine_json, machine_lines, read_machine
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.paths import settings_file
     from lmsupply_cli.render.terminal import Terminal
@@ -18,4 +18,5 @@ def hw(*, json: Json = False, debug: Debug = False) -> None:
     if json:
         terminal.json(machine_json(machine))
     else:
-        terminal.data("\n".join(machine_lines(machine)))
+        for line in machine_lines(machine):
+            terminal.data(line, indent=INDENT)

@@ -1,0 +1,144 @@
+"""models, hw, completion, help, version and lmsupply alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from support.cli import lmsupply
+
+import lmsupply_cli
+from lmsupply_cli.cli.app import COMMANDS
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPTS = {"bash": "lmsupply.bash", "zsh": "lmsupply.zsh", "fish": "lmsupply.fish", "powershell": "lmsupply.ps1"}
+
+
+def test_alone_it_says_the_five_things_to_do_next() -> None:
+    result = lmsupply()
+    assert result.code == 0
+    assert sum(line.startswith("  lmsupply ") for line in result.out.splitlines()) == 5
+
+
+def test_version() -> None:
+    assert lmsupply("--version").out == f"lmsupply {lmsupply_cli.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_on_everything(name: str) -> None:
+    for flag in ("--help", "-h"):
+        result = lmsupply(*([name] if name else []), flag)
+        assert (result.code, result.err) == (0, "")
+        assert result.out.startswith("Usage: lmsupply")
+
+
+def test_models_lists_the_guide_first_with_its_licence() -> None:
+    result = lmsupply("models")
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["MODEL", "INSTALLED", "SIZE", "LICENCE", "TIER", "PARAMETERS", "CONTEXT"]
+    assert lines[1].startswith("guide ")
+    assert "built in" in lines[1]
+    assert "a tiny model that only knows lmsupply" in result.out
+    assert lines[-1] == f"models are kept in {os.environ['LMSUPPLY_HOME']}/cache"
+
+
+def test_models_as_json_and_filters() -> None:
+    rows = lmsupply("models", "--json").json["models"]
+    assert list(rows[0]) == [
+        "ref", "aliases", "repo", "family", "parameters", "context_length", "licence", "variant", "size_bytes",
+        "installed", "fits", "path",
+    ]  # fmt: skip
+    assert rows[0]["ref"] == "guide"
+    assert rows[0]["installed"]
+    assert lmsupply("models", "-q", "--license", "apache-2.0", "4b").out == "qwen3-4b\n"
+    assert lmsupply("models", "-q", "--license-tier", "conditional").out == "llama-3.2-1b\n"
+    assert lmsupply("models", "-q", "--installed").out == "guide\n"
+    bad = lmsupply("models", "--license-tier", "free")
+    assert bad.code == 2
+    assert "tiers: permissive, conditional, research, unknown" in bad.err
+
+
+def test_hw_shows_the_machine_and_the_engine() -> None:
+    result = lmsupply("hw")
+    names = [line.split("  ")[0] for line in result.out.splitlines()]
+    assert names == ["cpu", "cores", "threads", "memory", "engine", "providers", "recommended", "settings", "models in"]
+    assert "onnxruntime-genai 0.18" in result.out
+    found = lmsupply("hw", "--json").json
+    assert found["schema"] == 1
+    assert found["cpu"]["threads"] >= 1
+    assert found["memory"]["total_bytes"] > 1e9
+    assert "cpu" in found["providers"]
+    assert found["recommendation"]["reasons"]
+
+
+def test_a_mistyped_command() -> None:
+    result = lmsupply("chta")
+    assert result.code == 2
+    assert "'chta'" in result.err
+    assert "'chat'" in result.err
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_completion_scripts_are_not_stale(shell: str) -> None:
+    assert lmsupply("completion", shell).out == (ROOT / "completions" / SCRIPTS[shell]).read_text(encoding="utf-8")
+
+
+def test_completion_of_another_shell() -> None:
+    result = lmsupply("completion", "tcsh")
+    assert result.code == 2
+    assert "bash, zsh, fish, powershell" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["ch"], "chat"),
+        (["run", "--temper"], "--temperature"),
+        (["run", "-m", "phi-4-mini-r"], "phi-4-mini-reasoning"),
+        (["chat", "gui"], "guide"),
+        (["pull", "qwen3-4"], "qwen3-4b"),
+        (["run", "--provider", "w"], "webgpu"),
+        (["run", "--preset", "cr"], "creative"),
+        (["completion", "z"], "zsh"),
+        (["run", "-f", ""], None),
+        (["nope", ""], None),
+    ],
+)
+def test_completion_of_words(words: list[str], first: str | None) -> None:
+    result = lmsupply(*words, _LMSUPPLY_COMPLETE="bash")
+    assert (result.code, result.err) == (0, "")
+    assert (result.out.split("\t")[0] if result.out else None) == first
+
+
+HEAVY = ("onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2")
+LIGHT = [
+    ["--version"],
+    ["--help"],
+    ["run", "--help"],
+    ["models"],
+    ["models", "--json"],
+    ["hw"],
+    ["hw", "--json"],
+    ["completion", "bash"],
+    [],
+]
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    import subprocess
+
+    program = (
+        "import sys\nfrom lmsupply_cli.cli.app import main\n"
+        f"code = main({arguments!r})\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], code, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[] 0"
+    completing = subprocess.run(
+        [sys.executable, "-c", f"import os\nos.environ['_LMSUPPLY_COMPLETE'] = 'bash'\n{program}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert completing.stderr.splitlines()[-1] == "[] 0"

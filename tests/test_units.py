@@ -1,0 +1,47 @@
+import pytest
+
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.units import format_bytes, format_rate, format_seconds, parse_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("4096", 4096),
+        ("8GB", 8 * 10**9),
+        ("8 gib", 8 * 2**30),
+        ("1.5 MB", 1_500_000),
+        ("2KiB", 2048),
+        ("7B", 7),
+        ("1TB", 10**12),
+    ],
+)
+def test_sizes_are_read(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "1 XB", "1,5GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a size"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (2_782_186_064, "2.8 GB"),
+        (540_000_000, "540 MB"),
+        (25e12, "25.0 TB"),
+    ],
+)
+def test_sizes_are_written(count: float, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+def test_times_and_rates() -> None:
+    assert [format_seconds(s) for s in (0.0123, 0.9996, 3.21, 75)] == ["12 ms", "1.0 s", "3.2 s", "1 min 15 s"]
+    assert format_rate(10, 2) == "5.0 tokens/s"
+    assert format_rate(10, 0) == "–"
