@@ -80,10 +80,7 @@ def answer(request: Request) -> None:
     for notice in notices:
         terminal.notice(notice)
     with load_model(choice.model, folder, settings, options, terminal) as generator:
-        if request.raw:
-            prompt = generator.raw_prompt(asked.prompt)
-        else:
-            prompt = generator.chat_prompt(messages)
+        prompt = generator.raw_prompt(asked.prompt) if request.raw else generator.chat_prompt(messages)
         output = _Output(request, settings, terminal, generator.info, values, notices)
         output.take(generator.stream_prompt(prompt, options))
 

@@ -47,7 +47,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump({"schema": SCHEMA, **asdict(manifest)}, file, indent=1)
-    os.replace(temporary, folder / f"{manifest.key}.json")
+    Path(temporary).replace(folder / f"{manifest.key}.json")
 
 
 def read_manifests(root: Path) -> list[Manifest]:

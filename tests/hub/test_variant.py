@@ -77,7 +77,7 @@ def test_files_are_the_folders_own_and_a_tokenizer_from_above() -> None:
 
 
 def test_a_repo_in_another_format_is_said() -> None:
-    with pytest.raises(LmsupplyError, match="no genai_config.json"):
+    with pytest.raises(LmsupplyError, match=r"no genai_config\.json"):
         find_variants(RepoTree("a/b", "c", {"onnx/model.onnx": 1}))
 
 
