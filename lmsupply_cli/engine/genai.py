@@ -61,7 +61,7 @@ class GenaiModel:
         try:
             config = self._engine.Config(str(folder.path))
             name = self._choose_provider(config, folder, provider)
-            session = {"intra_op_num_threads": threads}
+            session = {"intra_op_num_threads": threads, "log_severity_level": 4}  # its errors come as exceptions too
             config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
             self._model: Any = self._engine.Model(config)
             self._tokenizer: Any = self._engine.Tokenizer(self._model)

@@ -2,7 +2,7 @@
 
 Ours, not the engine's: the engine freezes its options when a generator is made, has no min_p,
 and would need a new generator and a new prefill for a new temperature. The order is that of
-Hugging Face transformers: repetition penalty, no-repeat n-grams, minimum length, temperature,
+Hugging Face transformers: repetition penalty (never on end tokens), no-repeat n-grams, minimum length, temperature,
 top-k, top-p, min-p, then a draw.
 
 Measured on the shape of Llama-3.2-1B (vocabulary 128,256) in int4 on two cores, the two in turn,
@@ -44,7 +44,7 @@ class Sampler:
         """Tell the penalties what stands in the sequence."""
         size = self._options.no_repeat_ngram_size
         for token in tokens:
-            self._seen[token] = True
+            self._seen[token] = token not in self._eos  # an answer may end as every turn before it did
             self._tokens.append(token)
             if size and len(self._tokens) >= size:
                 *start, last = self._tokens[-size:]

@@ -134,6 +134,18 @@ def test_truncated_graph(tmp_path: Path, guide: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize(("key", "value"), [("head_size", 16), ("inputs", {"input_ids": "nope"})])
+def test_a_config_that_does_not_match_its_graph(
+    tmp_path: Path, guide: Path, key: str, value: object, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(guide, tmp_path / "g"))
+    change(folder, lambda c: c["model"]["decoder"].update({key: value}))
+    with load(folder) as model, pytest.raises(EngineError, match="the engine failed") as caught:
+        model.generate("hello")
+    assert "\n" not in caught.value.message
+    assert capfd.readouterr() == ("", "")
+
+
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="no such folder"):
         open_folder(tmp_path / "none")

@@ -83,6 +83,10 @@ def test_the_repetition_penalty_pulls_down_both_signs() -> None:
     assert logits[3] == 2.0  # the engine's own array is never changed
 
 
+def test_the_end_of_earlier_turns_does_not_make_this_one_endless() -> None:
+    assert sampler([7, 7], temperature=0, repetition_penalty=5.0).choose(scores(t7=2.0, t9=1.9), completed=0) == 7
+
+
 def test_no_ngram_is_repeated() -> None:
     logits = scores(t5=3.0, t6=1.0)
     assert sampler([4, 5, 4], temperature=0, no_repeat_ngram_size=2).choose(logits, completed=0) == 6
