@@ -60,11 +60,13 @@ GenerationEvent = PrefillProgress | TextDelta | Finished
 
 @dataclass(frozen=True, slots=True)
 class FileProgress:
-    """Bytes of one pull that are here, of all that it needs."""
+    """Bytes of one file and of the whole pull that are here, and that there are."""
 
+    path: str
     done_bytes: int
-    total_bytes: int
-    path: str = ""
+    size_bytes: int
+    all_done_bytes: int
+    all_bytes: int
 
 
 class ProgressListener:

@@ -53,6 +53,12 @@ def store_root(cache_dir: Path | str | None = None) -> Path:
     )
 
 
+def hugging_face_cache() -> Path:
+    """Where other tools keep Hub models: HF_HUB_CACHE > HF_HOME/hub > XDG_CACHE_HOME or ~/.cache/huggingface/hub."""
+    hf_home, xdg = _variable("HF_HOME"), _variable("XDG_CACHE_HOME")
+    return _variable("HF_HUB_CACHE") or (hf_home or (xdg or Path.home() / ".cache") / "huggingface") / "hub"
+
+
 def builtin_model(name: str) -> Path:
     """The folder of a model that ships in the package."""
     return Path(__file__).parent / "builtin" / name

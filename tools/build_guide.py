@@ -2,7 +2,7 @@
 
     python -m venv .venv-build
     .venv-build/bin/pip install -r tools/requirements.txt -e .
-    .venv-build/bin/python tools/build_guide.py            # everything, about 20 minutes on two cores
+    .venv-build/bin/python tools/build_guide.py            # everything, about 25 minutes on two cores
     .venv-build/bin/python tools/build_guide.py score      # score the shipped files again
 
 A Qwen2-shaped decoder learns to give each topic's answer, word for word. It is exported with
@@ -35,9 +35,10 @@ SHIPPED = ROOT / "lmsupply_cli" / "builtin" / "guide"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 1280
 CONTEXT = 1024
-STEPS = 2400
+STEPS = 2800
 TOKENS_PER_BATCH = 4096
 LEARNING_RATE = 3e-3
+DROPOUT = 0.1
 QUESTION_WEIGHT = 0.1  # of the loss: learning to read questions helps to understand unseen ones
 TEMPLATE = (
     "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\\n' + message['content']"
@@ -93,6 +94,7 @@ def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
         eos_token_id=tokenizer.token_to_id("<|im_end|>"), pad_token_id=tokenizer.token_to_id("<|endoftext|>"),
     )  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    _drop(model)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1, betas=(0.9, 0.95))
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {STEPS} steps", flush=True)
@@ -114,6 +116,17 @@ def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
             print(f"step {step + 1}  loss {loss.item():.4f}  {time.monotonic() - began:.0f} s", flush=True)
     trained: torch.nn.Module = average.module
     return trained.eval()
+
+
+def _drop(model: Any) -> None:
+    """Dropout after the embedding and each feed-forward part: Qwen2 has none, and unseen wordings need it."""
+    import torch
+
+    def hook(module: Any, _: Any, output: Any) -> Any:
+        return torch.nn.functional.dropout(output, DROPOUT, module.training)
+
+    for module in (model.model.embed_tokens, *(layer.mlp for layer in model.model.layers)):
+        module.register_forward_hook(hook)
 
 
 def batch(sampler: Sampler, tokenizer: Tokenizer) -> tuple[Any, Any]:

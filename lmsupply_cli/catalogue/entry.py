@@ -1,20 +1,20 @@
-"""One model of the catalogue, and how it is found by what the user types."""
+"""One model of the catalogue."""
 
 from __future__ import annotations
 
-import re
-import tomllib
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 Tier = Literal["permissive", "conditional", "research", "unknown"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 GUIDE_REF = "guide"
 
 
 @dataclass(frozen=True, slots=True)
 class Licence:
+    """`id`: SPDX where there is one, else the licence's name."""
+
     id: str
     tier: Tier
     url: str = ""
@@ -24,9 +24,9 @@ class Licence:
 UNKNOWN_LICENCE = Licence("unknown", "unknown")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CatalogueEntry:
-    """`parameters` in billions, `context_length` in tokens, `size_bytes` of the int4 CPU variant."""
+    """The form of a row in models.toml, which says what each field is."""
 
     ref: str
     repo: str
@@ -36,48 +36,31 @@ class CatalogueEntry:
     licence: Licence
     aliases: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
-    size_bytes: int | None = None
-    approximate: bool = False
+    revision: str | None = None
+    folder: str = ""
+    layers: int | None = None
+    kv_heads: int | None = None
+    head_size: int | None = None
+    prompt_format: str = ""
+    uncertain: tuple[str, ...] = ()
+    variants: Mapping[str, int] = field(default_factory=dict)
+
+    def cache_bytes(self, tokens: int, *, bytes_each: int) -> int | None:
+        """Of the KV cache for `tokens`, `bytes_each` a number: 4 on CPU builds, 2 on GPU builds."""
+        if not (self.layers and self.kv_heads and self.head_size):
+            return None
+        return 2 * self.layers * self.kv_heads * self.head_size * bytes_each * tokens
 
 
 GUIDE = CatalogueEntry(
-    ref=GUIDE_REF, repo="", family="guide", parameters=0.0025, context_length=1024, licence=Licence("MIT", "permissive")
+    ref=GUIDE_REF,
+    repo="",
+    family="guide",
+    parameters=0.0025,
+    context_length=1024,
+    licence=Licence("MIT", "permissive"),
+    layers=5,
+    kv_heads=2,
+    head_size=48,
+    prompt_format="chatml",
 )
-
-
-@cache
-def read_catalogue() -> tuple[CatalogueEntry, ...]:
-    """Every entry, the built-in guide first."""
-    text = resources.files(__package__).joinpath("models.toml").read_text(encoding="utf-8")
-    return (GUIDE, *(_entry(row) for row in tomllib.loads(text)["model"]))
-
-
-def find_entry(name: str) -> CatalogueEntry | None:
-    """The entry that is called exactly `name`: its ref or an alias, in any case, or `role:…`."""
-    wanted = name.lower()
-    for entry in read_catalogue():
-        if wanted in (entry.ref, *entry.aliases) or wanted in {f"role:{role}" for role in entry.roles}:
-            return entry
-    return None
-
-
-def entry_of_repo(repo: str) -> CatalogueEntry | None:
-    return next((e for e in read_catalogue() if e.repo and e.repo.lower() == repo.lower()), None)
-
-
-def closest(name: str, others: list[str]) -> str:
-    """A name of the catalogue or of `others` that `name` may have meant, or ""."""
-    from difflib import get_close_matches
-
-    names = {_bare(n): n for n in [*others, *(n for e in read_catalogue() for n in (e.ref, *e.aliases))]}
-    near = get_close_matches(_bare(name), names, n=1, cutoff=0.6)
-    return names[near[0]] if near else ""
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _entry(row: dict[str, Any]) -> CatalogueEntry:
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    return CatalogueEntry(**(values | {"licence": Licence(**row["licence"])}))

@@ -24,6 +24,11 @@ COMMANDS = {
     "chat": "Talk with a model.",
     "pull": "Download a model.",
     "models": "List models: what exists, what is installed, under which licence.",
+    "show": "Show a model: variants, sizes, licence, prompt format, files.",
+    "rm": "Remove installed models.",
+    "verify": "Hash installed models again and name the bad files.",
+    "add": "Give a local model folder a name.",
+    "licenses": "List the licences that were accepted.",
     "hw": "Show what this machine is and what the engine can use.",
     "completion": "Print the completion script of a shell.",
 }

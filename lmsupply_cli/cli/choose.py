@@ -7,10 +7,13 @@ from pathlib import Path
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
+from lmsupply_cli.cli.consent import check_allowed
 from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.errors import LicenceNotAccepted
+from lmsupply_cli.errors import ModelNotInstalled
 from lmsupply_cli.events import Notice
+from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import LocatedModel, best_installed, guide, locate
+from lmsupply_cli.store.manifest import mark_used
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +22,57 @@ class Choice:
     notices: tuple[Notice, ...]
 
 
-def choose_model(named: str | None, settings: Settings, root: Path) -> Choice:
+def choose_model(
+    named: str | None, settings: Settings, root: Path, terminal: Terminal, *, pull: bool = False, accepted: bool = False
+) -> Choice:
     """What the user named; else the setting default_model; else the best installed; else the guide.
 
-    Raises ModelNotFound, ModelNotInstalled, LicenceNotAccepted.
+    A named model that is missing is pulled as `auto_pull` says (`pull`: always); without a name
+    nothing is ever downloaded. Raises ModelNotFound, ModelNotInstalled, LicenceNotAccepted, HubError.
     """
     name = named or settings.get("default_model")
+    notices: tuple[Notice, ...] = ()
     if name:
-        model = locate(name, root)
-        return Choice(_allowed(model, settings), ())
-    best = best_installed(root)
-    if best:
-        return Choice(
-            _allowed(best, settings), (Notice("model_chosen", f"using {best.ref}, the largest installed model"),)
-        )
-    return Choice(_allowed(guide(), settings), (_guide_notice(),))
+        try:
+            model = locate(name, root)
+        except ModelNotInstalled as error:
+            model = _pulled(name, error, settings, root, terminal, pull=pull, accepted=accepted)
+    elif best := best_installed(root):
+        model, notices = best, (Notice("model_chosen", f"using {best.ref}, the largest installed model"),)
+    else:
+        model, notices = guide(), (_guide_notice(),)
+    check_allowed(model.ref, model.licence, settings)
+    if model.key:
+        mark_used(root, model.key)
+    return Choice(model, notices)
 
 
 def store_root(settings: Settings) -> Path:
     return paths.store_root(settings.get("cache_dir"))
+
+
+def _pulled(
+    name: str,
+    missing: ModelNotInstalled,
+    settings: Settings,
+    root: Path,
+    terminal: Terminal,
+    *,
+    pull: bool,
+    accepted: bool,
+) -> LocatedModel:
+    """Pull it now: `always`, or `ask` with a terminal. With a terminal on stderr only, it is shown and done."""
+    wish = "always" if pull else settings.get("auto_pull")
+    if wish == "never" or (wish == "ask" and not terminal.stderr_tty):
+        raise missing
+    from lmsupply_cli.cli.fetching import plan_for, pull_plan, say_plan
+    from lmsupply_cli.store.locate import located
+
+    plan = plan_for(name, settings, root)
+    say_plan(plan, terminal)
+    if wish == "ask" and terminal.stdin_tty and not terminal.ask("Pull it now?"):
+        raise missing
+    return located(pull_plan(plan, root, terminal, accepted=accepted), root)
 
 
 def _guide_notice() -> Notice:
@@ -46,21 +81,3 @@ def _guide_notice() -> Notice:
 
     ref = recommend_model(detect_host().available_bytes).entry.ref
     return Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}")
-
-
-def _allowed(model: LocatedModel, settings: Settings) -> LocatedModel:
-    check_allowed(model.ref, model.licence.id, model.licence.tier, settings)
-    return model
-
-
-def check_allowed(ref: str, licence: str, tier: str, settings: Settings) -> None:
-    """The settings allowed_licenses and allowed_tiers hold for every command. Raises LicenceNotAccepted."""
-    for key, have in (("allowed_licenses", licence), ("allowed_tiers", tier)):
-        wanted = settings.get(key)
-        if wanted and have.lower() not in {name.lower() for name in wanted}:
-            raise LicenceNotAccepted(
-                f"{ref} has the licence {licence} ({tier}), and {key} allows only {', '.join(wanted)}",
-                hint=f"lmsupply models --license {wanted[0]}"
-                if key == "allowed_licenses"
-                else "lmsupply models lists the tiers",
-            )

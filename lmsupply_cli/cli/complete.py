@@ -79,7 +79,7 @@ Register-ArgumentCompleter -Native -CommandName lmsupply -ScriptBlock {
 """,
 }
 SHELLS = tuple(_SCRIPTS)
-_MODEL_FIRST = {"run", "chat", "pull"}
+_ONE_MODEL, _MODELS, _INSTALLED = {"run", "chat", "show"}, {"pull"}, {"rm", "verify"}
 
 
 def script(shell: str) -> str:
@@ -112,9 +112,10 @@ def candidates(words: list[str]) -> list[tuple[str, str]]:
         return _starting(current, [*helps, ("--help", "Show the help.")])
     if before[0] == "completion":
         return _starting(current, [(shell, "") for shell in SHELLS])
-    if before[0] in _MODEL_FIRST and (before[0] == "pull" or not any(not w.startswith("-") for w in before[1:])):
+    first = not any(not word.startswith("-") for word in before[1:])
+    if before[0] in _MODELS or (before[0] in _ONE_MODEL and first):
         return _starting(current, _models())
-    return []
+    return _starting(current, _models(installed=True)) if before[0] in _INSTALLED else []
 
 
 def complete_words(words: list[str]) -> int:
@@ -141,10 +142,10 @@ def _values(option: str) -> list[tuple[str, Any]]:
     return [(choice, "") for choice in SETTINGS[option].choices] if option in SETTINGS else []
 
 
-def _models() -> list[tuple[str, str]]:
-    from lmsupply_cli.catalogue.entry import read_catalogue
+def _models(*, installed: bool = False) -> list[tuple[str, str]]:
+    from lmsupply_cli.catalogue.lookup import read_catalogue
     from lmsupply_cli.paths import store_root
     from lmsupply_cli.store.locate import installed_models
 
-    rows = {entry.ref: entry.licence.id for entry in read_catalogue()}
+    rows = {} if installed else {entry.ref: entry.licence.id for entry in read_catalogue()}
     return list((rows | {m.ref: "installed" for m in installed_models(store_root())}).items())

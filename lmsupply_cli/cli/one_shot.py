@@ -43,6 +43,8 @@ class Request:
     show_prompt: bool
     no_stdin: bool
     trust: bool
+    pull: bool
+    accepted: bool
     preset: str | None
     quiet: bool
     flags: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +68,7 @@ def answer(request: Request) -> None:
         messages.insert(0, ChatMessage.system(request.system))
     for message in messages:
         check_text(message.content)
-    choice = choose_model(asked.model, settings, root)
+    choice = choose_model(asked.model, settings, root, terminal, pull=request.pull, accepted=request.accepted)
     folder = open_folder(choice.model.path, trust=request.trust)
     values = settings.generation(model_options(folder))
     options = GenerationOptions(**{key: value.value for key, value in values.items()})

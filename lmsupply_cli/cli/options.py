@@ -16,6 +16,11 @@ _PANEL = "Generation"
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Accept the licence that is shown.")]
+Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it is missing.")]
+TrustModelFiles = Annotated[
+    bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]
 Preset = Annotated[
     str | None,

@@ -51,6 +51,11 @@ class ModelFolder:
         search: dict[str, Any] = self.config.get("search", {})
         return search
 
+    @property
+    def graphs(self) -> list[str]:
+        """The ONNX files that the config names."""
+        return _needed_files(self)
+
     def read_json(self, name: str) -> dict[str, Any]:
         """Another JSON file of the folder, or {} where it is missing or no JSON object."""
         try:

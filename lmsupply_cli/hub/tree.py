@@ -1,17 +1,47 @@
-"""What a repository holds at one commit."""
+"""What a repository holds at one commit, and which of its paths may be written to a disk."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$", re.IGNORECASE)
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 
 
 @dataclass(frozen=True, slots=True)
+class RepoFile:
+    """`digest`: `sha256:…` of the content (large files), or `git-sha1:…`, git's name of it."""
+
+    path: str
+    size_bytes: int
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class RepoTree:
-    """`files`: path → bytes. `licence`: as the model card says, "" where it does not."""
+    """`files` by path. `licence`: as the model card says, "" where it does not.
+
+    `configs`: the genai_config.json texts that were read, by path.
+    """
 
     repo: str
     commit: str
-    files: Mapping[str, int]
+    files: Mapping[str, RepoFile]
     licence: str = ""
+    licence_url: str = ""
     gated: bool = False
+    revision: str = "main"
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_safe_path(path: str) -> bool:
+    """May this path of a repo be created below a folder, on any system?
+
+    Not absolute, no drive, no `..`, no characters or names that Windows reserves.
+    """
+    if not path or path.startswith(("/", "~")) or _FORBIDDEN.search(path):
+        return False
+    parts = path.split("/")
+    return all(part not in ("", ".", "..") and not _RESERVED.match(part) and part[-1] not in ". " for part in parts)

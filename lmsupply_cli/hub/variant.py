@@ -1,150 +1,152 @@
-"""Which folder of a repository suits: a pure choice with its reasons.
+"""The variants of a repository: the folders that hold genai_config.json.
 
-A variant is a folder that holds genai_config.json. Folder names are read by tokens, never by
+What a folder's config declares outranks its name. Names are read by tokens, never by
 substrings ("npu" is in "input").
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
-from lmsupply_cli.errors import ModelNotFound, UsageError
-from lmsupply_cli.hub.tree import RepoTree
+from lmsupply_cli.errors import ModelNotFound
+from lmsupply_cli.hub.tree import RepoFile, RepoTree
 
-_DEVICES = {
+CONFIG = "genai_config.json"
+PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")
+DEVICES = {
     "cpu": "cpu", "mobile": "cpu", "cuda": "cuda", "gpu": "gpu", "directml": "dml", "dml": "dml", "webgpu": "webgpu",
-    "npu": "npu", "qnn": "npu", "ryzenai": "npu", "web": "webgpu",
+    "web": "webgpu", "npu": "npu", "qnn": "npu", "ryzenai": "npu", "openvino": "npu", "vitisai": "npu", "trtrtx": "trt",
 }  # fmt: skip
-_PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")
-_RUNS_ON: Mapping[str, Sequence[str]] = {
-    "cpu": ("cpu", ""),
-    "cuda": ("cuda", "gpu", "cpu", ""),
-    "dml": ("dml", "gpu", "cpu", ""),
-    "webgpu": ("webgpu", "gpu", "cpu", ""),
-}
-_SKIPPED = re.compile(r"\.azDownload|^\.gitattributes$|\.md$", re.IGNORECASE)
+_DECLARED = {
+    "cuda": "cuda", "dml": "dml", "webgpu": "webgpu", "qnn": "npu", "openvino": "npu", "ryzenai": "npu", "vitisai": "npu",
+    "nvtensorrtrtx": "trt",
+}  # fmt: skip
+_SKIPPED = re.compile(r"\.azDownload|^\.gitattributes$|^\.gitignore$|\.md$", re.IGNORECASE)
+LICENCE_FILE = re.compile(r"^(LICEN[CS]E|NOTICE|USE_POLICY)(\.(md|txt))?$", re.IGNORECASE)
 _TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-)
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Variant:
-    """`folder` is "" for the root; `files` are paths in the repo; `device` and `precision` as far as names tell."""
+    """`folder` is "" for the root. `device` and `precision` as far as config and names tell, else ""."""
 
     folder: str
-    files: tuple[str, ...]
-    size_bytes: int
+    files: tuple[RepoFile, ...]
     device: str
+    declared: bool
     precision: str
     tokens: frozenset[str]
+    config: dict[str, Any] = field(default_factory=dict, compare=False)
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    chosen: Variant
-    reasons: tuple[str, ...]
-    rejected: tuple[tuple[Variant, str], ...]
+    @property
+    def name(self) -> str:
+        return self.folder or "(root)"
 
 
 def find_variants(tree: RepoTree) -> list[Variant]:
-    """Every variant of the repo. Raises ModelNotFound where there is none."""
-    folders = sorted(str(PurePosixPath(p).parent) for p in tree.files if PurePosixPath(p).name == "genai_config.json")
+    """Every variant of the repo, by folder. Raises ModelNotFound where there is none."""
+    folders = sorted(_parent(path) for path in tree.files if PurePosixPath(path).name == CONFIG)
     if not folders:
-        kind = (
-            "transformers.js or plain ONNX"
-            if any(p.endswith(".onnx") for p in tree.files)
-            else "GGUF or safetensors, perhaps"
-        )
         raise ModelNotFound(
-            f"{tree.repo} holds no model in ONNX GenAI format (no genai_config.json; {kind})",
+            f"{tree.repo} holds no model in ONNX GenAI format: {what_it_is(tree)}",
             hint="lmsupply models lists repos that do",
         )
-    return [_variant(tree, "" if folder == "." else folder) for folder in folders]
+    return [_variant(tree, folder) for folder in folders]
 
 
-def choose_variant(
-    variants: Sequence[Variant], *, provider: str, precision: str = "auto", wanted: str | None = None
-) -> Resolution:
-    """The variant for `provider`; `wanted` is a part of a folder's name that only one has. Raises ModelNotFound."""
-    if wanted:
-        named = [v for v in variants if v.folder.lower() == wanted.lower()]
-        named = named or [v for v in variants if wanted.lower() in v.folder.lower()]
-        if len(named) != 1:
-            names = ", ".join(v.folder or "(root)" for v in (named or variants))
-            raise UsageError(f"{len(named) or 'no'} variants match {wanted!r}", hint=f"variants: {names}")
-        others = tuple((v, "another one was asked for") for v in variants if v != named[0])
-        return Resolution(named[0], ("you asked for it",), others)
-    _one_model(variants)
-    runs_on = _RUNS_ON[provider]
-    fitting = [v for v in variants if v.device in runs_on]
-    if not fitting:
-        names = ", ".join(v.folder or "(root)" for v in variants)
-        raise ModelNotFound(f"no variant runs on {provider}", hint=f"name one of: {names}")
-
-    def rank(variant: Variant) -> tuple[object, ...]:
-        order = [precision, *(p for p in _PRECISIONS if p != precision)]
-        return (
-            runs_on.index(variant.device),
-            order.index(variant.precision) if variant.precision in order else len(order),
-            not {"acc", "level", "4"} <= variant.tokens,
-            "rtn" in variant.tokens,
-            variant.size_bytes,
-            variant.folder,
-        )
-
-    best = min(fitting, key=rank)
-    reasons = [f"made for {best.device}" if best.device else f"its name excludes no provider; {provider} runs it"]
-    reasons.append(f"precision {best.precision}" if best.precision else "precision unknown")
-    rejected = [(v, f"made for {v.device}" if v not in fitting else "ranks behind") for v in variants if v != best]
-    return Resolution(best, tuple(reasons), tuple(rejected))
-
-
-def _one_model(variants: Sequence[Variant]) -> None:
-    """Several models in one repo are told apart by the path before device and precision; never guess."""
-    models = {_model_part(v.folder) for v in variants}
-    if len(models) > 1:
-        names = ", ".join(sorted(v.folder for v in variants))
-        raise UsageError("the repo holds several models", hint=f"name one as owner/repo:folder, of {names}")
-
-
-def _model_part(folder: str) -> str:
-    parts = PurePosixPath(folder).parts
-    kept = [p for p in parts if not _tokens(p) & (set(_DEVICES) | set(_PRECISIONS) | {"onnx", "onnxruntime"})]
-    return "/".join(kept)
+def what_it_is(tree: RepoTree) -> str:
+    """What a repo without a variant holds instead."""
+    names = [path.lower() for path in tree.files]
+    if any(re.search(r"(^|/)onnx/.*\.onnx$", name) for name in names):
+        return "it is in transformers.js layout (onnx/model*.onnx without genai_config.json)"
+    for ending, kind in (
+        (".onnx", "plain ONNX without genai_config.json"),
+        (".gguf", "GGUF"),
+        (".safetensors", "safetensors weights"),
+    ):
+        if any(name.endswith(ending) for name in names):
+            return f"it is {kind}"
+    return "no genai_config.json and no weights"
 
 
 def _variant(tree: RepoTree, folder: str) -> Variant:
-    own = [p for p in tree.files if _parent(p) == folder and not _SKIPPED.search(PurePosixPath(p).name)]
-    names = {PurePosixPath(p).name for p in own}
-    if "tokenizer.json" not in names:
-        for above in [*map(str, PurePosixPath(folder).parents)] if folder else []:
-            found = [
-                p
-                for p in tree.files
-                if _parent(p) == ("" if above == "." else above) and PurePosixPath(p).name in _TOKENIZER
-            ]
-            if found:
-                own += found
-                break
-    tokens = _tokens(folder)
-    devices = [device for token, device in _DEVICES.items() if token in tokens]
-    device = next((d for d in ("npu", "webgpu", "cuda", "dml", "gpu", "cpu") if d in devices), "")
-    precision = next((p for p in _PRECISIONS if p in tokens), "")
-    return Variant(folder, tuple(sorted(own)), sum(tree.files[p] for p in own), device, precision, tokens)
+    config = _config(tree.configs.get(f"{folder}/{CONFIG}".lstrip("/"), ""))
+    own = {path: file for path, file in tree.files.items() if _parent(path) == folder and not _skipped(path)}
+    for name in named_files(config):
+        path = f"{folder}/{name}".lstrip("/")
+        for beside in (path, f"{path}.data", f"{path}_data"):
+            if beside in tree.files:
+                own[beside] = tree.files[beside]
+    if not any(PurePosixPath(path).name == "tokenizer.json" for path in own):
+        own |= _tokenizer_above(tree, folder)
+    own |= {path: file for path, file in tree.files.items() if LICENCE_FILE.search(path)}  # it travels with the weights
+    tokens = tokens_of(folder)
+    declared = _declared_device(config)
+    devices = [device for token, device in DEVICES.items() if token in tokens]
+    by_name = next((d for d in ("npu", "trt", "webgpu", "cuda", "dml", "gpu", "cpu") if d in devices), "")
+    precision = next((p for p in PRECISIONS if p in tokens), "")
+    files = tuple(own[path] for path in sorted(own))
+    return Variant(folder, files, declared or by_name, bool(declared), precision, tokens, config)
+
+
+def named_files(config: dict[str, Any]) -> list[str]:
+    """The graphs that a genai_config names."""
+    model = config.get("model")
+    parts = list(model.values()) if isinstance(model, dict) else []
+    pipeline = [
+        step for part in parts if isinstance(part, dict) for step in part.get("pipeline", []) if isinstance(step, dict)
+    ]
+    parts += [part for step in pipeline for part in step.values()]
+    names = [part.get("filename") for part in parts if isinstance(part, dict)]
+    return [name for name in names if isinstance(name, str) and name]
+
+
+def tokens_of(folder: str) -> frozenset[str]:
+    return frozenset(re.split(r"[/\-_. ]+", folder.lower())) - {""}
+
+
+def _tokenizer_above(tree: RepoTree, folder: str) -> dict[str, RepoFile]:
+    """The tokenizer files of the nearest parent that has them."""
+    for above in PurePosixPath(folder).parents if folder else ():
+        here = "" if str(above) == "." else str(above)
+        found = {p: f for p, f in tree.files.items() if _parent(p) == here and PurePosixPath(p).name in _TOKENIZER}
+        if any(PurePosixPath(path).name == "tokenizer.json" for path in found):
+            return found
+    return {}
+
+
+def _declared_device(config: dict[str, Any]) -> str:
+    try:
+        options = config["model"]["decoder"]["session_options"]["provider_options"]
+        names = [str(name).lower() for row in options for name in row]
+    except (KeyError, TypeError):
+        return ""
+    return next((_DECLARED[name] for name in names if name in _DECLARED), "")
+
+
+def _config(text: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _skipped(path: str) -> bool:
+    return bool(_SKIPPED.search(PurePosixPath(path).name))
 
 
 def _parent(path: str) -> str:
     parent = str(PurePosixPath(path).parent)
     return "" if parent == "." else parent
-
-
-def _tokens(folder: str) -> frozenset[str]:
-    return frozenset(re.split(r"[/\-_. ]+", folder.lower())) - {""}

@@ -64,6 +64,13 @@ class Terminal:
             self.stderr.write(wrapped(text, self.stderr) + "\n")
             self.stderr.flush()
 
+    def ask(self, question: str) -> bool:
+        """Yes or no, on stderr; only where both stdin and stderr are terminals. No answer is no."""
+        self.stderr.write(wrapped(f"{question} [y/N] ", self.stderr))
+        self.stderr.flush()
+        line = self.stdin.readline() if self.stdin else ""
+        return line.strip().lower() in ("y", "yes")
+
     def notice(self, notice: Notice) -> None:
         self.say(f"note: {notice.text}")
 

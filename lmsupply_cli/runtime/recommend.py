@@ -1,14 +1,20 @@
-"""Which model to pull on this machine: a value with its reason."""
+"""What suits this machine: the expected variant of a catalogue entry, whether it fits, what to pull."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lmsupply_cli.catalogue.entry import CatalogueEntry, find_entry
+from lmsupply_cli.catalogue.entry import CatalogueEntry
+from lmsupply_cli.catalogue.lookup import find_entry
+from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.hub.resolve import Resolution, resolve
+from lmsupply_cli.hub.tree import RepoFile, RepoTree
+from lmsupply_cli.hub.variant import Variant, find_variants
 from lmsupply_cli.units import format_bytes
 
-# Available memory that a model wants: its int4 weights, a cache for 4,096 tokens and some room.
-_NEEDS = (("phi-3.5", 7_000_000_000), ("qwen3-1.7b", 3_500_000_000), ("qwen3-0.6b", 0))
+CONTEXT_TOKENS = 4096  # the least context that a useful chat needs
+_RUNTIME_BYTES = 400_000_000
+_IN_ORDER = ("phi-3.5", "qwen3-1.7b", "qwen3-0.6b")  # permissive ones, the best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +23,44 @@ class Recommendation:
     reason: str
 
 
+def catalogue_variants(entry: CatalogueEntry) -> list[Variant]:
+    """The entry's variants as the catalogue lists them; their one file stands for all."""
+    files = {f"{folder}/genai_config.json".lstrip("/"): size for folder, size in entry.variants.items()}
+    tree = RepoTree(entry.repo, "", {path: RepoFile(path, size) for path, size in files.items()})
+    return find_variants(tree) if files else []
+
+
+def expected_variant(entry: CatalogueEntry, *, provider: str = "cpu", precision: str = "auto") -> Resolution | None:
+    """What `pull` would choose by the catalogue, without asking the Hub; None where it does not say."""
+    variants = catalogue_variants(entry)
+    try:
+        return resolve(variants, provider=provider, precision=precision, folder=entry.folder) if variants else None
+    except LmsupplyError:
+        return None
+
+
+def needed_bytes(entry: CatalogueEntry, size_bytes: int) -> int:
+    """A rough need on the CPU: weights, a cache for 4,096 tokens in fp32, and the runtime."""
+    cache = entry.cache_bytes(min(CONTEXT_TOKENS, entry.context_length), bytes_each=4) or 0
+    return size_bytes + cache + _RUNTIME_BYTES
+
+
+def roughly_fits(entry: CatalogueEntry, size_bytes: int | None, available_bytes: int) -> bool | None:
+    """None where the size is not known."""
+    return needed_bytes(entry, size_bytes) <= available_bytes if size_bytes else None
+
+
 def recommend_model(available_bytes: int) -> Recommendation:
-    for ref, needed in _NEEDS:
+    for ref in _IN_ORDER:
         entry = find_entry(ref)
-        if entry is not None and available_bytes >= needed:
-            wanted = f"wants {format_bytes(needed)}" if needed else "is the smallest"
-            return Recommendation(entry, f"{format_bytes(available_bytes)} of memory are free and it {wanted}")
-    raise AssertionError("the last row needs nothing")
+        resolution = expected_variant(entry) if entry else None
+        if entry is None or resolution is None:
+            continue
+        need = needed_bytes(entry, resolution.chosen.size_bytes)
+        if need <= available_bytes:
+            return Recommendation(
+                entry, f"it needs about {format_bytes(need)}, {format_bytes(available_bytes)} are free"
+            )
+    smallest = find_entry(_IN_ORDER[-1])
+    assert smallest is not None
+    return Recommendation(smallest, f"only {format_bytes(available_bytes)} are free, and it is the smallest")

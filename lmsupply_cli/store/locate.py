@@ -1,6 +1,6 @@
 """From what the user types to a folder on this machine.
 
-A ref is an alias (any case), `role:…`, `owner/repo[@revision][:variant]`, or a path.
+A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@revision][:variant]`, or a path.
 """
 
 from __future__ import annotations
@@ -10,21 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.entry import (
-    GUIDE,
-    GUIDE_REF,
-    UNKNOWN_LICENCE,
-    CatalogueEntry,
-    Licence,
-    closest,
-    entry_of_repo,
-    find_entry,
-)
+from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENCE, CatalogueEntry, Licence
+from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
 from lmsupply_cli.store.manifest import Manifest, read_manifests
 
 _REPO = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+?))?(:(?P<variant>[^:\s]+))?"
+    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+?))?(:(?P<variant>[^:\s][^:]*))?"
 )
 _PRECISION = re.compile(r"(?<![a-z0-9])(int4|int8|fp16|fp32|bf16)(?![a-z0-9])")
 
@@ -38,7 +30,10 @@ class RepoRef:
 
 @dataclass(frozen=True, slots=True)
 class LocatedModel:
-    """A model on this machine. `repo`, `commit` and `variant` are "" for a plain folder."""
+    """A model on this machine. `repo`, `commit` and `variant` are "" for a plain folder.
+
+    `key` names its manifest, "" where it has none; `external`: another tool's, used in place.
+    """
 
     ref: str
     path: Path
@@ -47,6 +42,8 @@ class LocatedModel:
     commit: str = ""
     variant: str = ""
     entry: CatalogueEntry | None = None
+    key: str = ""
+    external: bool = False
 
     @property
     def precision(self) -> str | None:
@@ -83,7 +80,7 @@ def guide() -> LocatedModel:
 
 def installed_models(root: Path) -> list[LocatedModel]:
     """The models that have a manifest and their folder."""
-    return [_located(m, root) for m in read_manifests(root) if (root / m.folder).is_dir()]
+    return [located(m, root) for m in read_manifests(root) if (root / m.folder).is_dir()]
 
 
 def locate(name: str, root: Path) -> LocatedModel:
@@ -93,16 +90,23 @@ def locate(name: str, root: Path) -> LocatedModel:
     if is_path(name):
         path = Path(name).expanduser()
         return LocatedModel(name, path, UNKNOWN_LICENCE)
-    entry, repo = find_entry(name), parse_repo(name)
-    wanted = RepoRef(entry.repo) if entry else repo
-    for model in installed_models(root):
-        if model.ref.lower() == name.lower() or (wanted and _matches(model, wanted)):
-            return model
+    entry, repo = forgiving_entry(name), parse_repo(name)
+    wanted = RepoRef(entry.repo, variant=entry.folder or None) if entry else repo
+    here = installed_models(root)
+    named = [m for m in here if m.ref.lower() == name.lower()]
+    found = named or [m for m in here if wanted and _matches(m, wanted)]
+    if found:
+        return found[-1]  # of several revisions the one pulled last
     if wanted:
+        from lmsupply_cli.store.external import external_models
+
+        others = [m for m in external_models(root, repo=wanted.repo) if _matches(m, wanted)]
+        if others:
+            return others[-1]
         raise ModelNotInstalled(f"{name} is not installed", hint=f"lmsupply pull {name}")
     if "/" in name or "\\" in name or name.startswith((".", "~")):
         raise ModelNotFound(f"no such folder: {name}", hint="lmsupply models lists what there is")
-    near = closest(name, [m.ref for m in installed_models(root)])
+    near = closest(name, [m.ref for m in here])
     raise ModelNotFound(
         f"no model is called {name!r}", hint=f"did you mean {near}?" if near else "lmsupply models lists what there is"
     )
@@ -110,8 +114,22 @@ def locate(name: str, root: Path) -> LocatedModel:
 
 def best_installed(root: Path) -> LocatedModel | None:
     """Without a name: of the installed models the one with the most parameters; then the first by ref."""
-    models = installed_models(root)
-    return min(models, key=lambda m: (-(m.entry.parameters if m.entry else 0), m.ref), default=None)
+    return min(installed_models(root), key=lambda m: (-(m.entry.parameters if m.entry else 0), m.ref), default=None)
+
+
+def located(manifest: Manifest, root: Path) -> LocatedModel:
+    entry = entry_of_repo(manifest.repo, manifest.variant) if manifest.repo else None
+    licence = entry.licence if entry else Licence(manifest.licence, manifest.tier)  # type: ignore[arg-type]
+    return LocatedModel(
+        manifest.ref,
+        root / manifest.folder,
+        licence,
+        manifest.repo,
+        manifest.commit,
+        manifest.variant,
+        entry,
+        manifest.key,
+    )
 
 
 def _matches(model: LocatedModel, wanted: RepoRef) -> bool:
@@ -120,11 +138,3 @@ def _matches(model: LocatedModel, wanted: RepoRef) -> bool:
     if wanted.variant and wanted.variant.lower() not in model.variant.lower():
         return False
     return not wanted.revision or wanted.revision == "main" or model.commit.startswith(wanted.revision)
-
-
-def _located(manifest: Manifest, root: Path) -> LocatedModel:
-    entry = entry_of_repo(manifest.repo)
-    licence = entry.licence if entry else Licence(manifest.licence, "unknown")
-    return LocatedModel(
-        manifest.ref, root / manifest.folder, licence, manifest.repo, manifest.commit, manifest.variant, entry
-    )

@@ -37,7 +37,7 @@ def test_help_on_everything(name: str) -> None:
 def test_models_lists_the_guide_first_with_its_licence() -> None:
     result = lmsupply("models")
     lines = result.out.splitlines()
-    assert lines[0].split() == ["MODEL", "INSTALLED", "SIZE", "LICENCE", "TIER", "PARAMETERS", "CONTEXT"]
+    assert lines[0].split() == ["MODEL", "INSTALLED", "SIZE", "LICENCE", "TIER", "FITS", "PARAMETERS", "CONTEXT"]
     assert lines[1].startswith("guide ")
     assert "built in" in lines[1]
     assert "a tiny model that only knows lmsupply" in result.out
@@ -48,12 +48,16 @@ def test_models_as_json_and_filters() -> None:
     rows = lmsupply("models", "--json").json["models"]
     assert list(rows[0]) == [
         "ref", "aliases", "repo", "family", "parameters", "context_length", "licence", "variant", "size_bytes",
-        "installed", "fits", "path",
+        "installed", "external", "fits", "last_used", "path",
     ]  # fmt: skip
     assert rows[0]["ref"] == "guide"
     assert rows[0]["installed"]
     assert lmsupply("models", "-q", "--license", "apache-2.0", "4b").out == "qwen3-4b\n"
-    assert lmsupply("models", "-q", "--license-tier", "conditional").out == "llama-3.2-1b\n"
+    assert lmsupply("models", "-q", "--license-tier", "conditional").out.split() == [
+        "llama-3.2-1b",
+        "llama-3.2-3b",
+        "gemma-3-1b",
+    ]
     assert lmsupply("models", "-q", "--installed").out == "guide\n"
     bad = lmsupply("models", "--license-tier", "free")
     assert bad.code == 2
@@ -99,6 +103,7 @@ def test_completion_of_another_shell() -> None:
         (["run", "-m", "phi-4-mini-r"], "phi-4-mini-reasoning"),
         (["chat", "gui"], "guide"),
         (["pull", "qwen3-4"], "qwen3-4b"),
+        (["rm", "--par"], "--partial"),
         (["run", "--provider", "w"], "webgpu"),
         (["run", "--preset", "cr"], "creative"),
         (["completion", "z"], "zsh"),

@@ -6,22 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lmsupply_cli.catalogue.entry import read_catalogue
+from lmsupply_cli.catalogue.entry import CatalogueEntry
+from lmsupply_cli.catalogue.lookup import closest, forgiving_entry, read_catalogue
 from lmsupply_cli.errors import LmsupplyError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.runtime.recommend import expected_variant
 from lmsupply_cli.store.locate import RepoRef, best_installed, installed_models, is_ref, locate, parse_repo
-from lmsupply_cli.store.manifest import Manifest, manifests_dir, read_manifests, write_manifest
+from lmsupply_cli.store.manifest import FileRecord, Manifest, manifests_dir, read_manifests, write_manifest
 
 PHI = Manifest(
-    "phi-3.5",
-    "microsoft/Phi-3.5-mini-instruct-onnx",
-    "a" * 40,
-    "cpu/x-int4",
-    "phi",
-    "MIT",
-    "permissive",
-    {"f": 3},
-    "2026-01-01",
-)
+    ref="phi-3.5", repo="microsoft/Phi-3.5-mini-instruct-onnx", revision="main", commit="a" * 40, variant="cpu/x-int4",
+    snapshot="snap", folder="phi", licence="MIT", tier="permissive", files={"f": FileRecord(3, "")}, pulled="2026-01-01",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -39,6 +34,7 @@ def root(tmp_path: Path) -> Path:
         ("a/b@main", RepoRef("a/b", "main")),
         ("a/b@v1.0:cpu", RepoRef("a/b", "v1.0", "cpu")),
         ("a/b:gpu/gpu-int4", RepoRef("a/b", None, "gpu/gpu-int4")),
+        ("a/b:my cpu model", RepoRef("a/b", None, "my cpu model")),
         ("word", None),
         ("a b/c", None),
         ("./a/b", None),
@@ -71,8 +67,8 @@ def test_what_is_not_there(root: Path) -> None:
         with pytest.raises(ModelNotInstalled):
             locate(name, root)
     with pytest.raises(ModelNotFound) as caught:
-        locate("phi35", root)
-    assert caught.value.hint == "did you mean phi-3.5?"
+        locate("phi-3.5-min", root)
+    assert caught.value.hint == "did you mean phi-3.5-mini?"
     with pytest.raises(ModelNotFound, match="no such folder"):
         locate("./nowhere", root)
 
@@ -103,17 +99,48 @@ def test_a_damaged_manifest_is_no_model_and_a_newer_one_is_said(root: Path) -> N
         read_manifests(root)
 
 
-def test_every_row_of_the_catalogue_is_sound() -> None:
+def test_lookup_forgives() -> None:
+    for name in ("phi3.5", "Phi-3.5-mini", "PHI_3_5", "qwen3_4B", "Llama 3.2 1B"):
+        assert forgiving_entry(name) is not None
+    assert forgiving_entry("phi") is None
+    assert closest("phi-3.55") == "phi-3.5"
+
+
+@pytest.mark.parametrize("entry", read_catalogue()[1:], ids=lambda entry: entry.ref)
+def test_every_row_of_the_catalogue_is_sound(entry: CatalogueEntry) -> None:
+    assert parse_repo(entry.repo)
+    assert entry.ref == entry.ref.lower()
+    assert entry.licence.tier in ("permissive", "conditional", "research")
+    assert entry.licence.url.startswith("https://")
+    assert entry.licence.tier == "permissive" or entry.licence.restrictions
+    assert 0.1 < entry.parameters < 100
+    assert entry.context_length >= 4096
+    assert entry.cache_bytes(1, bytes_each=2)
+    assert entry.revision is None or len(entry.revision) == 40
+    assert entry.prompt_format in [
+        "phi3",
+        "phi4-mini",
+        "phi4",
+        "llama3",
+        "chatml",
+        "qwen",
+        "mistral-v1",
+        "gemma",
+        "deepseek-r1",
+        "harmony",
+    ]
+    assert entry.variants
+    assert all(folder.startswith(entry.folder) for folder in entry.variants)
+    assert all(size == 0 or size > 300_000_000 for size in entry.variants.values())
+    expected = expected_variant(entry)
+    assert expected is not None
+    assert expected.chosen.device in ("cpu", "")
+
+
+def test_names_and_roles_of_the_catalogue_are_unique() -> None:
     entries = read_catalogue()
     names = [name for e in entries for name in (e.ref, *e.aliases)]
+    roles = [role for e in entries for role in e.roles]
     assert len(names) == len(set(names))
+    assert sorted(roles) == ["default", "fast", "multilingual", "quality", "reasoning", "small"]
     assert entries[0].ref == "guide"
-    for entry in entries[1:]:
-        assert parse_repo(entry.repo)
-        assert entry.ref == entry.ref.lower()
-        assert entry.licence.tier in ("permissive", "conditional")
-        assert entry.licence.url.startswith("https://")
-        assert entry.licence.tier == "permissive" or entry.licence.restrictions
-        assert entry.parameters > 0.1
-        assert entry.context_length >= 4096
-        assert entry.size_bytes is None or entry.size_bytes > 300_000_000

@@ -1,42 +1,88 @@
-"""A small Hub on this machine: real HTTP, the protocol that the client speaks."""
+"""A Hub on this machine, with a CDN beside it and faults to order: real HTTP, the protocol that clients speak.
+
+Large files (LFS) are answered with a redirect to the CDN and a signed address; listings come in
+pages; every request is recorded.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+
+PAGE = 5  # rows of a tree listing
+LFS_BYTES = 2000  # files from this size on are kept in LFS
+
+
+@dataclass
+class Fault:
+    """What goes wrong, `times` times: at `where` (info, tree, resolve, cdn), for paths that hold `path`.
+
+    kind: drop (close after `after` bytes) · reset (RST after `after` bytes) · stall (silence after
+    `after` bytes) · corrupt (one byte changed) · status (answer `status`) · html (a login page) ·
+    no_range (the whole file, whatever was asked) · short (announce and send less) · trickle
+    """
+
+    where: str
+    kind: str
+    path: str = ""
+    times: int = 1
+    after: int = 0
+    status: int = 500
+    silent_s: float = 2
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Repo:
-    """`files`: path → content; `fault`: an HTTP status that every request for the repo gets."""
+    """`files`: path → content. `sizes`: what the listing says instead of the truth."""
 
     files: dict[str, bytes]
     licence: str = "mit"
-    fault: int = 0
-    error_code: str = ""
-    sizes: dict[str, int] = field(default_factory=dict)  # what the listing says instead of the truth
+    gated: bool = False
+    private: bool = False
+    sizes: dict[str, int] = field(default_factory=dict)
+    odd_paths: list[str] = field(default_factory=list)
 
     @property
     def commit(self) -> str:
         return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Request:
+    where: str
+    path: str
+    range: str
+    authorization: str
+
+
 @dataclass
 class Hub:
-    url: str
+    url: str = ""
+    cdn: str = ""
+    token: str = "hf_good"
     repos: dict[str, Repo] = field(default_factory=dict)
-    requests: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    served: int = 0  # bytes of bodies of files
+
+    def of(self, where: str, path: str = "") -> list[Request]:
+        return [r for r in self.requests if r.where == where and path in r.path]
 
 
 @contextmanager
 def local_hub() -> Iterator[Hub]:
     """Serve until the block ends."""
+    hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -45,67 +91,177 @@ def local_hub() -> Iterator[Hub]:
             pass
 
         def do_GET(self) -> None:
-            self.answer(body=True)
+            answer(self, hub)
 
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
+        do_HEAD = do_GET  # noqa: N815
 
-        def answer(self, *, body: bool) -> None:
-            path = unquote(urlsplit(self.path).path).strip("/")
-            hub.requests.append(f"{self.command} {path}")
-            parts = path.split("/")
-            name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
-            repo = hub.repos.get(name)
-            if repo is None:
-                self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body=body)
-            elif repo.fault:
-                self.send(repo.fault, b"{}", {"X-Error-Code": repo.error_code}, body=body)
-            elif parts[0] == "api" and "tree" in parts:
-                self.json([self.row(path, data) for path, data in repo.files.items()], body=body)
-            elif parts[0] == "api":
-                if "revision" in parts and parts[-1] not in ("main", repo.commit):
-                    self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body=body)
-                    return
-                siblings = [
-                    {"rfilename": path, "size": repo.sizes.get(path, len(data)), "blobId": blob(data)}
-                    for path, data in repo.files.items()
-                ]
-                card = {"license": repo.licence} if repo.licence else {}
-                self.json(
-                    {"id": name, "sha": repo.commit, "siblings": siblings, "cardData": card, "gated": False}, body=body
-                )
-            else:
-                data = repo.files.get("/".join(parts[4:]))
-                if data is None:
-                    self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, body=body)
-                else:
-                    self.send(200, data, {"X-Repo-Commit": repo.commit, "ETag": f'"{blob(data)}"'}, body=body)
-
-        def row(self, path: str, data: bytes) -> dict[str, object]:
-            return {"type": "file", "path": path, "size": len(data), "oid": blob(data)}
-
-        def json(self, value: object, *, body: bool) -> None:
-            self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"}, body=body)
-
-        def send(self, status: int, data: bytes, headers: dict[str, str], *, body: bool) -> None:
-            self.send_response(status)
-            for key, value in (headers | {"Content-Length": str(len(data))}).items():
-                if value:
-                    self.send_header(key, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    servers = []
+    for name in ("url", "cdn"):
+        server = Server(("127.0.0.1", 0), Handler)
+        setattr(hub, name, f"http://127.0.0.1:{server.server_address[1]}")
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
     try:
         yield hub
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is no news."""
+
+
+def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
+    port = request.server.server_address[1]
+    url = urlsplit(request.path)
+    parts = unquote(url.path).strip("/").split("/")
+    where = (
+        "cdn"
+        if hub.cdn.endswith(f":{port}")
+        else "resolve"
+        if parts[0] != "api"
+        else "tree"
+        if "tree" in parts
+        else "info"
+    )
+    headers = request.headers
+    hub.requests.append(Request(where, "/".join(parts), headers.get("Range", ""), headers.get("Authorization", "")))
+    fault = take_fault(hub, where, "/".join(parts))
+    if fault and fault.kind == "status":
+        send(request, fault.status, b"{}", fault.headers)
+        return
+    if fault and fault.kind == "html":
+        send(request, 200, b"<html>please log in</html>", {"Content-Type": "text/html"})
+        return
+    if where == "cdn":
+        repo, path = hub.repos["/".join(parts[:2])], "/".join(parts[2:])
+        send_file(request, hub, repo.files[path], fault, {})
+        return
+    if len(parts) < 4 and parts[0] == "api":
+        send(request, 404, b"{}", {})
+        return
+    name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+    refused = refusal(hub, name, headers.get("Authorization", ""), where)
+    if refused:
+        send(request, refused[0], b"{}", {"X-Error-Code": refused[1]})
+        return
+    repo = hub.repos[name]
+    if where == "info":
+        revision = parts[parts.index("revision") + 1]
+        if revision not in ("main", repo.commit):
+            send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+            return
+        card = {"license": repo.licence} if repo.licence else {}
+        body = json.dumps({"id": name, "sha": repo.commit, "cardData": card, "gated": "auto" if repo.gated else False})
+        send_file(request, hub, body.encode(), fault, {"Content-Type": "application/json"}, count=False)
+    elif where == "tree":
+        rows = [row(repo, path, data) for path, data in sorted(repo.files.items())]
+        rows += [{"type": "file", "path": path, "size": 1, "oid": "0" * 40} for path in repo.odd_paths]
+        at = int(parse_qs(url.query).get("cursor", ["0"])[0])
+        more = {}
+        if at + PAGE < len(rows):
+            more["Link"] = f'<{hub.url}{url.path}?recursive=true&expand=false&cursor={at + PAGE}>; rel="next"'
+        send_file(request, hub, json.dumps(rows[at : at + PAGE]).encode(), fault, more, count=False)
+    else:
+        path = "/".join(parts[4:])
+        data = repo.files.get(path)
+        if data is None:
+            send(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
+        elif len(data) >= LFS_BYTES:
+            signed = f"{hub.cdn}/{name}/{path}?signature={len(hub.requests)}"
+            linked = {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+            send(request, 302, b"", {"Location": signed, "X-Repo-Commit": repo.commit, **linked})
+        else:
+            send_file(request, hub, data, fault, {"X-Repo-Commit": repo.commit, "ETag": f'"{blob(data)}"'})
+
+
+def refusal(hub: Hub, name: str, authorization: str, where: str) -> tuple[int, str] | None:
+    known = authorization == f"Bearer {hub.token}"
+    if authorization and not known:
+        return 401, ""
+    repo = hub.repos.get(name)
+    if repo is None or (repo.private and not known):
+        return (404 if known else 401), "RepoNotFound"
+    if repo.gated and where == "resolve":
+        return (403 if known else 401), "GatedRepo"
+    return None
+
+
+def take_fault(hub: Hub, where: str, path: str) -> Fault | None:
+    for fault in hub.faults:
+        if fault.where == where and fault.path in path and fault.times > 0:
+            fault.times -= 1
+            return fault
+    return None
+
+
+def row(repo: Repo, path: str, data: bytes) -> dict[str, object]:
+    size = repo.sizes.get(path, len(data))
+    found: dict[str, object] = {"type": "file", "path": path, "size": size, "oid": blob(data)}
+    if len(data) >= LFS_BYTES:
+        found["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": size, "pointerSize": 130}
+    return found
+
+
+def send_file(
+    request: BaseHTTPRequestHandler,
+    hub: Hub,
+    data: bytes,
+    fault: Fault | None,
+    headers: dict[str, str],
+    *,
+    count: bool = True,
+) -> None:
+    """The body, from the asked byte on, with what the fault does to it."""
+    kind = fault.kind if fault else ""
+    wanted = request.headers.get("Range", "")
+    start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and kind != "no_range" else 0
+    if kind == "corrupt":
+        data = data[:-1] + bytes([data[-1] ^ 1])
+    if kind == "short":
+        data = data[: fault.after if fault else 0]
+    body = data[start:]
+    request.send_response(206 if start else 200)
+    more = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+    for key, value in (headers | more | {"Content-Length": str(len(body))}).items():
+        request.send_header(key, value)
+    request.end_headers()
+    if request.command == "HEAD":
+        return
+    if fault and kind in ("drop", "reset", "stall"):
+        body = body[: fault.after]
+    if fault and kind == "trickle":
+        for byte in body:
+            request.wfile.write(bytes([byte]))
+            request.wfile.flush()
+            time.sleep(0.05)
+        return
+    for at in range(0, len(body), 1 << 16):
+        request.wfile.write(body[at : at + (1 << 16)])
+        hub.served += len(body[at : at + (1 << 16)]) if count else 0
+    request.wfile.flush()
+    if kind == "stall":
+        time.sleep(fault.silent_s if fault else 0)
+    if kind == "reset":
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if kind in ("drop", "reset", "stall"):
+        request.close_connection = True
+        request.connection.close()
+
+
+def send(request: BaseHTTPRequestHandler, status: int, data: bytes, headers: dict[str, str]) -> None:
+    request.send_response(status)
+    for key, value in (headers | {"Content-Length": str(len(data))}).items():
+        if value:
+            request.send_header(key, value)
+    request.end_headers()
+    request.wfile.write(data)
 
 
 def blob(data: bytes) -> str:

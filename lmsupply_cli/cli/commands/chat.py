@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import Debug, Preset, takes_settings
+from lmsupply_cli.cli.options import AcceptLicense, Debug, Preset, Pull, TrustModelFiles, takes_settings
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
@@ -21,9 +21,9 @@ def chat(
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,
-    trust_model_files: Annotated[
-        bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
-    ] = False,
+    trust_model_files: TrustModelFiles = False,
+    pull: Pull = False,
+    accept_license: AcceptLicense = False,
     preset: Preset = None,
     debug: Debug = False,
     flags: dict[str, Any],
@@ -57,7 +57,7 @@ def chat(
     settings = read_settings(
         flags, preset=preset_values(preset) if preset else None, environ=terminal.environ, path=paths.settings_file()
     )
-    choice = choose_model(named or model, settings, store_root(settings))
+    choice = choose_model(named or model, settings, store_root(settings), terminal, pull=pull, accepted=accept_license)
     folder = open_folder(choice.model.path, trust=trust_model_files)
     values = {key: value.value for key, value in settings.generation(model_options(folder)).items()}
     options = GenerationOptions(**(values | {"num_beams": 1}))

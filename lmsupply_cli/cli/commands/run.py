@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import Debug, Json, Preset, Quiet, takes_settings
+from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Preset, Pull, Quiet, TrustModelFiles, takes_settings
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 
-@takes_settings(*GENERATION_KEYS, "context", "threads", "provider", "cache_dir", "theme")
+@takes_settings(*GENERATION_KEYS, "context", "threads", "provider", "precision", "cache_dir", "offline", "theme")
 def run(
     *,
     words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)] = None,
@@ -28,9 +28,9 @@ def run(
     stats: Annotated[bool, typer.Option("--stats", help="Print times, rates and memory on stderr.")] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.")] = False,
     no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")] = False,
-    trust_model_files: Annotated[
-        bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
-    ] = False,
+    trust_model_files: TrustModelFiles = False,
+    pull: Pull = False,
+    accept_license: AcceptLicense = False,
     preset: Preset = None,
     quiet: Quiet = False,
     debug: Debug = False,  # read by main
@@ -58,6 +58,8 @@ def run(
             show_prompt=show_prompt,
             no_stdin=no_stdin,
             trust=trust_model_files,
+            pull=pull,
+            accepted=accept_license,
             preset=preset,
             quiet=quiet,
             flags=flags,

@@ -1,0 +1,45 @@
+"""`lmsupply show`: one model, whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lmsupply_cli.cli.options import Debug, Json, takes_settings
+
+
+@takes_settings("provider", "precision", "cache_dir", "offline")
+def show(
+    *,
+    name: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
+    license: Annotated[
+        bool, typer.Option("--license", help="Print the licence's text, where the repo carries it.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+    flags: dict[str, Any],
+) -> None:
+    """Show a model: variants, sizes, licence, prompt format, files.
+
+    Every variant is listed with why it was chosen or not. An installed model is read from the
+    disk; else the Hub is asked, and without it the catalogue.
+    """
+    from lmsupply_cli import paths
+    from lmsupply_cli.cli.choose import store_root
+    from lmsupply_cli.cli.showing import describe, description_json, description_lines, licence_text
+    from lmsupply_cli.config.layers import read_settings
+    from lmsupply_cli.render.terminal import Terminal
+
+    terminal = Terminal.of_process()
+    settings = read_settings(flags, environ=terminal.environ, path=paths.settings_file())
+    root = store_root(settings)
+    if license:
+        terminal.stdout.write(licence_text(name, settings, root).rstrip() + "\n")
+        return
+    description = describe(name, settings, root)
+    if json:
+        terminal.json(description_json(description))
+        return
+    for line in description_lines(description):
+        terminal.data(line, indent=14)

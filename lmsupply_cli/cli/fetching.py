@@ -1,0 +1,104 @@
+"""Pull a model for a person: consent, plan, progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.errors import HubError
+from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.store.manifest import Manifest
+from lmsupply_cli.store.plan import PullPlan
+from lmsupply_cli.store.pull import plan_pull, run_pull
+from lmsupply_cli.units import format_bytes
+
+
+def plan_for(name: str, settings: Settings, root: Path, *, variant: str | None = None) -> PullPlan:
+    plan = plan_pull(
+        name,
+        root,
+        provider=settings.get("provider"),
+        precision=settings.get("precision"),
+        variant=variant,
+        offline=settings.get("offline"),
+    )
+    check_allowed(plan.ref, plan.licence, settings)
+    return plan
+
+
+def say_plan(plan: PullPlan, terminal: Terminal) -> None:
+    """Two lines before anything is fetched."""
+    terminal.say(f"{plan.ref}: {plan.resolution.chosen.name}, {', '.join(plan.resolution.reasons)}")
+    here = plan.total_bytes - plan.fetch_bytes
+    kept = f", {format_bytes(here)} of it here already" if here else ""
+    terminal.say(f"{format_bytes(plan.total_bytes)}{kept}; licence {plan.licence.id} ({plan.licence.tier})")
+
+
+def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:
+    """Raises LicenceNotAccepted, HubError, ModelFilesError."""
+    ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence, terminal, accepted=accepted)
+    if not plan.fits_disk:
+        raise HubError(
+            f"{format_bytes(plan.fetch_bytes)} to fetch, {format_bytes(plan.free_disk_bytes)} free on the disk of {root}",
+            hint="free some space (lmsupply rm), or choose another disk with --cache-dir",
+        )
+    listener: JsonProgress | LineProgress
+    if as_json:
+        listener = JsonProgress(terminal)
+        return run_pull(plan, root, listener=listener)
+    with pull_progress(terminal) as listener:
+        return run_pull(plan, root, listener=listener)
+
+
+def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
+    chosen = plan.resolution.chosen
+    return {
+        "model": {"ref": plan.ref, "repo": plan.tree.repo, "commit": plan.tree.commit},
+        "chosen": {
+            "variant": chosen.folder,
+            "provider": chosen.device or provider,
+            "precision": chosen.precision or None,
+            "reasons": list(plan.resolution.reasons),
+        },
+        "rejected": [{"variant": variant.folder, "reason": reason} for variant, reason in plan.resolution.rejected],
+        "files": [
+            {"path": p.file.path, "size_bytes": p.file.size_bytes, "have_bytes": p.have_bytes} for p in plan.files
+        ],
+        "fetch_bytes": plan.fetch_bytes,
+        "free_disk_bytes": plan.free_disk_bytes,
+        "licence": licence_json(plan.licence),
+    }
+
+
+def licence_json(licence: Any) -> dict[str, Any]:
+    return {
+        "id": licence.id,
+        "tier": licence.tier,
+        "url": licence.url or None,
+        "restrictions": licence.restrictions or None,
+    }
+
+
+def plan_lines(plan: PullPlan) -> list[str]:
+    """What --dry-run shows."""
+    chosen, licence = plan.resolution.chosen, plan.licence
+    rows = [
+        ("model", f"{plan.ref} from {plan.tree.repo} at {plan.tree.commit[:12]}"),
+        ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
+        *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
+        ("licence", f"{licence.id} ({licence.tier})" + (f": {licence.restrictions}" if licence.restrictions else "")),
+        *(
+            ("file", f"{p.file.path}  {format_bytes(p.file.size_bytes)}" + (_have(p.have_bytes, p.file.size_bytes)))
+            for p in plan.files
+        ),
+        ("to fetch", f"{format_bytes(plan.fetch_bytes)} of {format_bytes(plan.total_bytes)}"),
+        ("free disk", format_bytes(plan.free_disk_bytes) + ("" if plan.fits_disk else ": not enough")),
+    ]
+    return [name.ljust(11) + value for name, value in rows]
+
+
+def _have(have: int, size: int) -> str:
+    return "" if not have else ", here already" if have == size else f", {format_bytes(have)} here already"

@@ -1,0 +1,251 @@
+"""What `lmsupply show` knows of a model, from the disk, the Hub or the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
+from lmsupply_cli.catalogue.lookup import entry_of_repo
+from lmsupply_cli.cli.fetching import licence_json
+from lmsupply_cli.cli.listing import folder_bytes
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.hub.client import HubClient, is_offline
+from lmsupply_cli.hub.licences import tier_of
+from lmsupply_cli.hub.resolve import Resolution, resolve
+from lmsupply_cli.hub.tree import RepoTree
+from lmsupply_cli.hub.variant import LICENCE_FILE, find_variants
+from lmsupply_cli.runtime.prompting import read_formatter
+from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant
+from lmsupply_cli.store.locate import LocatedModel, locate
+from lmsupply_cli.store.pull import fetch_pinned, named_repo, with_sibling
+from lmsupply_cli.units import format_bytes
+
+
+@dataclass(frozen=True)
+class Description:
+    """`source`: where it was read: disk, Hub or catalogue. Figures that nobody says are None."""
+
+    ref: str
+    source: str
+    repo: str
+    commit: str
+    licence: Licence
+    parameters: float | None
+    context_length: int | None
+    shape: dict[str, int | None]
+    prompt_format: str | None
+    resolution: Resolution | None
+    path: Path | None
+    size_bytes: int | None
+    external: bool = False
+    uncertain: tuple[str, ...] = ()
+
+
+def describe(name: str, settings: Settings, root: Path) -> Description:
+    """Raises ModelNotFound, HubError, UsageError."""
+    try:
+        return _from_disk(locate(name, root))
+    except ModelNotInstalled:
+        return _from_hub(name, settings)
+
+
+def licence_text(name: str, settings: Settings, root: Path) -> str:
+    """The text of the licence, from the disk or the Hub. Raises LmsupplyError."""
+    try:
+        model = locate(name, root)
+        for folder in (model.path, *list(model.path.parents)[: 2 + model.variant.count("/")]):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.is_file() and LICENCE_FILE.search(path.name):
+                    return path.read_text(encoding="utf-8", errors="replace")
+            if (folder.parent.name == "snapshots") or not model.repo:
+                break
+        licence = model.licence
+    except ModelNotInstalled:
+        tree = _tree(name, settings)[1]
+        found = [path for path in tree.files if LICENCE_FILE.search(path)]
+        if found:
+            with HubClient() as hub:
+                return hub.fetch_text(tree, found[0])
+        entry = entry_of_repo(tree.repo)
+        licence = (
+            entry.licence if entry else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
+        )
+    where = f"; its text is at {licence.url}" if licence.url else ""
+    raise LmsupplyError(f"{name} carries no text of its licence, {licence.id}{where}", hint=f"lmsupply show {name}")
+
+
+def description_lines(shown: Description) -> list[str]:
+    licence, shape = shown.licence, shown.shape
+    rows = [("model", shown.ref), ("read from", shown.source)]
+    if shown.repo:
+        rows.append(("repo", shown.repo + (f" at {shown.commit[:12]}" if shown.commit else "")))
+    rows += [
+        ("licence", f"{licence.id} ({licence.tier})" + (f": {licence.restrictions}" if licence.restrictions else "")),
+        *([("", licence.url)] if licence.url else []),
+        ("parameters", f"{shown.parameters:g} billion" if shown.parameters else "unknown"),
+        ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
+        ("shape", ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in shape.items() if value) or "unknown"),
+        ("prompt", shown.prompt_format or "unknown until it is installed"),
+    ]
+    if shown.size_bytes:
+        rows.append(("size", format_bytes(shown.size_bytes)))
+    if shown.path:
+        rows.append(("files", f"{shown.path}" + (" (another tool's)" if shown.external else "")))
+    if shown.resolution:
+        chosen = shown.resolution.chosen
+        rows.append(("chosen", f"{chosen.name}  {_size(chosen.size_bytes)}: {'; '.join(shown.resolution.reasons)}"))
+        rows += [("not", f"{v.name}  {_size(v.size_bytes)}: {reason}") for v, reason in shown.resolution.rejected]
+    if shown.uncertain:
+        rows.append(("uncertain", ", ".join(shown.uncertain)))
+    return [name.ljust(14) + value for name, value in rows]
+
+
+def description_json(shown: Description) -> dict[str, Any]:
+    resolution = shown.resolution
+    chosen = resolution.chosen if resolution else None
+    return {
+        "ref": shown.ref,
+        "source": shown.source,
+        "repo": shown.repo or None,
+        "commit": shown.commit or None,
+        "licence": licence_json(shown.licence),
+        "parameters": round(shown.parameters * 1e9) if shown.parameters else None,
+        "context_length": shown.context_length,
+        "shape": shown.shape,
+        "prompt_format": shown.prompt_format,
+        "chosen": {"variant": chosen.folder, "size_bytes": chosen.size_bytes, "reasons": list(resolution.reasons)}
+        if chosen and resolution
+        else None,
+        "rejected": [
+            {"variant": v.folder, "size_bytes": v.size_bytes, "reason": reason} for v, reason in resolution.rejected
+        ]
+        if resolution
+        else [],
+        "size_bytes": shown.size_bytes,
+        "installed": shown.path is not None,
+        "external": shown.external,
+        "path": str(shown.path) if shown.path else None,
+        "uncertain": list(shown.uncertain),
+    }
+
+
+def _from_disk(model: LocatedModel) -> Description:
+    folder = open_folder(model.path, trust=True)
+    decoder, entry = folder.decoder, model.entry
+    shape = {
+        "layers": decoder.get("num_hidden_layers"),
+        "kv_heads": decoder.get("num_key_value_heads"),
+        "head_size": decoder.get("head_size"),
+    }
+    try:
+        prompt = read_formatter(folder).name
+    except LmsupplyError as error:
+        prompt = f"broken: {error.message}"
+    resolution = _installed_variant(model)
+    return Description(
+        ref=model.ref,
+        source="disk",
+        repo=model.repo,
+        commit=model.commit,
+        licence=model.licence,
+        parameters=entry.parameters if entry else None,
+        context_length=folder.model["context_length"],
+        shape=shape,
+        prompt_format="the model's own template" if prompt == "template" else prompt,
+        resolution=resolution,
+        path=model.path,
+        size_bytes=folder_bytes(model.path),
+        external=model.external,
+    )
+
+
+def _installed_variant(model: LocatedModel) -> Resolution | None:
+    """The variant that is here, among those that the catalogue knows."""
+    variants = catalogue_variants(model.entry) if model.entry and model.repo else []
+    here = next((v for v in variants if v.folder == model.variant), None)
+    if here is None:
+        return None
+    return Resolution(here, ("it is installed",), tuple((v, "not installed") for v in variants if v != here))
+
+
+def _from_hub(name: str, settings: Settings) -> Description:
+    entry, _ = named_repo(name)
+    try:
+        entry, tree = _tree(name, settings)
+    except (HubError, ModelNotInstalled):
+        if entry is None:
+            raise
+        return _from_catalogue(entry, settings)
+    wish = named_repo(name)[1].variant
+    try:
+        variants = find_variants(tree)
+    except ModelNotFound as error:
+        raise with_sibling(error, tree.repo) from error
+    resolution = resolve(
+        variants,
+        provider=_provider(settings),
+        precision=settings.get("precision"),
+        wanted=wish,
+        folder=entry.folder if entry else "",
+    )
+    config = resolution.chosen.config.get("model", {})
+    decoder = config.get("decoder", {}) if isinstance(config.get("decoder"), dict) else {}
+    licence = entry.licence if entry else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
+    return Description(
+        ref=entry.ref if entry else tree.repo,
+        source="Hub",
+        repo=tree.repo,
+        commit=tree.commit,
+        licence=licence,
+        parameters=entry.parameters if entry else None,
+        context_length=config.get("context_length"),
+        shape={
+            "layers": decoder.get("num_hidden_layers"),
+            "kv_heads": decoder.get("num_key_value_heads"),
+            "head_size": decoder.get("head_size"),
+        },
+        prompt_format=entry.prompt_format if entry else None,
+        resolution=resolution,
+        path=None,
+        size_bytes=resolution.chosen.size_bytes,
+    )
+
+
+def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
+    resolution = expected_variant(entry, provider=_provider(settings), precision=settings.get("precision"))
+    return Description(
+        ref=entry.ref,
+        source="catalogue (the Hub was not asked or did not answer)",
+        repo=entry.repo,
+        commit=entry.revision or "",
+        licence=entry.licence,
+        parameters=entry.parameters,
+        context_length=entry.context_length,
+        shape={"layers": entry.layers, "kv_heads": entry.kv_heads, "head_size": entry.head_size},
+        prompt_format=entry.prompt_format,
+        resolution=resolution,
+        path=None,
+        size_bytes=(resolution.chosen.size_bytes or None) if resolution else None,
+        uncertain=entry.uncertain,
+    )
+
+
+def _tree(name: str, settings: Settings) -> tuple[CatalogueEntry | None, RepoTree]:
+    entry, wanted = named_repo(name)
+    if settings.get("offline") or is_offline():
+        raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online")
+    with HubClient() as hub:
+        return entry or entry_of_repo(wanted.repo), fetch_pinned(hub, entry, wanted)
+
+
+def _provider(settings: Settings) -> str:
+    provider: str = settings.get("provider")
+    return "cpu" if provider == "auto" else provider
+
+
+def _size(count: int) -> str:
+    return format_bytes(count) if count else "size unknown"

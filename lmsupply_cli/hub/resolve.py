@@ -1,0 +1,134 @@
+"""Which variant of a repo to take: a pure choice with its reasons.
+
+The order: the device made for the wanted provider, then the wanted precision (else int4, int8,
+fp16), then on CPU acc-level-4, then awq, kld and kquant before rtn, then fewer bytes, then the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from lmsupply_cli.errors import ModelNotFound, UsageError
+from lmsupply_cli.hub.variant import DEVICES, PRECISIONS, Variant, tokens_of
+
+RUNS_ON: Mapping[str, Sequence[str]] = {
+    "cpu": ("cpu", ""),
+    "cuda": ("cuda", "gpu", "", "cpu"),
+    "dml": ("dml", "gpu", "", "cpu"),
+    "webgpu": ("webgpu", "gpu", "", "cpu"),
+}
+_NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What was chosen and why, and why each other one was not."""
+
+    chosen: Variant
+    reasons: tuple[str, ...]
+    rejected: tuple[tuple[Variant, str], ...]
+
+
+def resolve(
+    variants: Sequence[Variant],
+    *,
+    provider: str = "cpu",
+    precision: str = "auto",
+    wanted: str | None = None,
+    folder: str = "",
+) -> Resolution:
+    """`wanted`: a folder, or a part of its name that is unique; `folder`: the part of the repo to stay in.
+
+    Raises UsageError for a wish that is unclear, ModelNotFound where nothing suits.
+    """
+    outside = tuple((v, "another model of this repo") for v in variants if folder and not _within(v.folder, folder))
+    inside = [v for v in variants if not folder or _within(v.folder, folder)]
+    if not inside:
+        raise ModelNotFound(
+            f"the repo has no folder {folder}", hint="its layout changed; name one of: " + _names(variants)
+        )
+    if wanted:
+        named = _named(inside, wanted)
+        return Resolution(
+            named,
+            ("you asked for it",),
+            outside + tuple((v, "another one was asked for") for v in inside if v != named),
+        )
+    _one_model(inside)
+    devices = RUNS_ON[provider]
+    fitting = [v for v in inside if v.device in devices]
+    if not fitting:
+        raise ModelNotFound(
+            f"no variant runs on {provider}", hint="name one as owner/repo:folder, of: " + _names(inside)
+        )
+    order = [precision, *(p for p in PRECISIONS if p != precision)]
+
+    def rank(variant: Variant) -> tuple[object, ...]:
+        return (
+            devices.index(variant.device),
+            order.index(variant.precision) if variant.precision in order else len(order),
+            not {"acc", "level", "4"} <= variant.tokens if variant.device in ("cpu", "") else False,
+            "rtn" in variant.tokens,
+            variant.size_bytes,
+            variant.folder,
+        )
+
+    best, *others = sorted(fitting, key=rank)
+    rejected = [(v, _why_behind(v, best, precision)) for v in others]
+    rejected += [(v, f"made for {v.device}") for v in inside if v not in fitting]
+    return Resolution(best, _why(best, provider, precision, others), outside + tuple(rejected))
+
+
+def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]) -> tuple[str, ...]:
+    source = "as its config says" if best.declared else "by its name"
+    if best.device in (provider, "gpu") and best.device:
+        device = f"made for {best.device} {source}"
+    elif best.device:
+        device = f"nothing is made for {provider}; this one for {best.device} runs"
+    else:
+        device = f"neither config nor name excludes {provider}"
+    wish = f"{best.precision or 'unknown'} precision" + (" as wanted" if best.precision == precision else "")
+    return (device, wish, *(() if others else ("the only one that fits",)))
+
+
+def _why_behind(variant: Variant, best: Variant, precision: str) -> str:
+    if variant.device != best.device:
+        return f"made for {variant.device or 'any device'}, which is second to {best.device or 'any'}"
+    if variant.precision != best.precision:
+        return f"{variant.precision or 'unknown'} precision ranks behind {best.precision or 'unknown'}"
+    if {"acc", "level", "4"} <= best.tokens and not {"acc", "level", "4"} <= variant.tokens:
+        return "slower on CPU: no acc-level-4"
+    if "rtn" in variant.tokens and "rtn" not in best.tokens:
+        return "rtn quantization is less exact"
+    return "larger" if variant.size_bytes > best.size_bytes else "ranks behind by name"
+
+
+def _named(variants: Sequence[Variant], wanted: str) -> Variant:
+    name = wanted.strip("/").lower()
+    found = [v for v in variants if v.folder.lower() == name] or [v for v in variants if name in v.folder.lower()]
+    if len(found) != 1:
+        count = f"{len(found)} variants match" if found else "no variant matches"
+        raise UsageError(f"{count} {wanted!r}", hint="variants: " + _names(found or variants))
+    return found[0]
+
+
+def _one_model(variants: Sequence[Variant]) -> None:
+    """Several models in one repo are told apart by the parts of the path that name no device or precision."""
+    if len({_model_part(v.folder) for v in variants}) > 1:
+        raise UsageError("the repo holds several models", hint="name one as owner/repo:folder, of: " + _names(variants))
+
+
+def _model_part(folder: str) -> str:
+    parts = PurePosixPath(folder).parts
+    device = next((at for at, part in enumerate(parts) if tokens_of(part) & set(DEVICES)), len(parts))
+    return "/".join(part for part in parts[:device] if not tokens_of(part) & _NEUTRAL)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _names(variants: Sequence[Variant]) -> str:
+    return ", ".join(v.name for v in variants)

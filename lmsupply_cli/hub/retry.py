@@ -1,0 +1,45 @@
+"""Try again what may pass: how often, and how long to wait in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lmsupply_cli.errors import HubError
+
+T = TypeVar("T")
+
+
+class Transient(HubError):
+    """It may work the next time; `retry_after_s` is what the server asked for."""
+
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """`delays_s`: the wait before each further try; a server's Retry-After up to `longest_s` goes first."""
+
+    delays_s: tuple[float, ...] = (1, 2, 4, 8, 16)
+    longest_s: float = 120
+    sleep: Callable[[float], object] = time.sleep
+
+    def wait(self, error: Transient, tries: int) -> None:
+        """Sleep before try number `tries` + 1. Raises HubError when it was tried often enough."""
+        if tries >= len(self.delays_s):
+            raise HubError(error.message, hint=error.hint) from error
+        asked = error.retry_after_s
+        self.sleep(self.delays_s[tries] if asked is None else min(asked, self.longest_s))
+
+
+def retrying(act: Callable[[], T], policy: RetryPolicy) -> T:
+    """`act()`, again after each Transient. Raises HubError in the end."""
+    tries = 0
+    while True:
+        try:
+            return act()
+        except Transient as error:
+            policy.wait(error, tries)
+            tries += 1

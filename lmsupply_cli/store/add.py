@@ -1,0 +1,40 @@
+"""Give a local folder a name: it is used where it is."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+from lmsupply_cli.catalogue.lookup import find_entry
+from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.errors import ModelFilesError, UsageError
+from lmsupply_cli.store.external_data import missing_data
+from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests, write_manifest
+
+_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+def add_folder(
+    root: Path, folder: Path, alias: str, *, licence: str = "unknown", tier: str = "unknown", trust: bool = False
+) -> Manifest:
+    """Check the folder and register it. Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound."""
+    name = alias.lower()
+    if not _ALIAS.fullmatch(name):
+        raise UsageError(f"not a name for a model: {alias!r}", hint="letters, digits, dots, dashes and underscores")
+    if find_entry(name) or any(m.ref == name for m in read_manifests(root)):
+        raise UsageError(f"{name} is a model already", hint="choose another --alias, or lmsupply rm it first")
+    path = folder.expanduser().absolute()
+    opened = open_folder(path, trust=trust)
+    missing = missing_data(path, opened.graphs)
+    if missing:
+        raise ModelFilesError(f"{missing} of the weights is missing or too short", hint="copy the folder again")
+    files = {
+        f.relative_to(path).as_posix(): FileRecord(f.stat().st_size, "") for f in sorted(path.rglob("*")) if f.is_file()
+    }
+    manifest = Manifest(
+        ref=name, repo="", revision="", commit="", variant="", snapshot=str(path), folder=str(path),
+        licence=licence, tier=tier, files=files, pulled=date.today().isoformat(),
+    )  # fmt: skip
+    write_manifest(root, manifest)
+    return manifest

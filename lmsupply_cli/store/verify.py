@@ -1,0 +1,58 @@
+"""Hash installed files again and say which are not what was pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmsupply_cli.store.digest import Digest
+from lmsupply_cli.store.manifest import FileRecord, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """`reason` is "" for a good file."""
+
+    path: str
+    reason: str
+
+    @property
+    def ok(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCheck:
+    manifest: Manifest
+    files: tuple[FileCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.files)
+
+    @property
+    def bad(self) -> list[str]:
+        return [check.path for check in self.files if not check.ok]
+
+
+def verify(root: Path, manifest: Manifest, *, on_file: Callable[[str], None] = lambda _: None) -> ModelCheck:
+    checks = []
+    for path, record in manifest.files.items():
+        on_file(path)
+        checks.append(FileCheck(path, _fault(root / manifest.snapshot / path, record)))
+    return ModelCheck(manifest, tuple(checks))
+
+
+def _fault(path: Path, record: FileRecord) -> str:
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    if size != record.size_bytes:
+        return f"{size:,} bytes instead of {record.size_bytes:,}"
+    digest = Digest(record.digest, record.size_bytes)
+    try:
+        digest.update_from(path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if digest.matches else "changed: its digest is another one"
