@@ -21,12 +21,11 @@ from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Finished, GenerationEvent, Notice, PrefillProgress, TextDelta
+from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import choose_stream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.generator import ModelInfo
 from lmsupply_cli.runtime.prompting import render_prompt
-
-_SHOW_PREFILL_TOKENS = 256  # a shorter prompt is read before a line about it could be
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class _Output:
                 self._terminal.stderr.write(line + "\n")
 
     def _as_text(self, events: Iterator[GenerationEvent]) -> Finished:
-        terminal, status = self._terminal, self._terminal.status()
+        terminal = self._terminal
         stream = choose_stream(
             terminal.stdout,
             terminal=terminal.stdout_tty,
@@ -140,23 +139,7 @@ class _Output:
             theme=self._theme,
             hold=self._request.hold,
         )
-        finished: Finished | None = None
-        try:
-            for event in events:
-                if isinstance(event, PrefillProgress):
-                    if event.total_tokens >= _SHOW_PREFILL_TOKENS:
-                        status.show(f"reading the prompt: {event.done_tokens} of {event.total_tokens} tokens")
-                    continue
-                status.clear()
-                if isinstance(event, TextDelta):
-                    stream.write(event.text)
-                else:
-                    finished = event
-        finally:
-            status.clear()
-            stream.finish()
-        assert finished is not None
-        return finished
+        return show_answer(events, stream, terminal.status())
 
     def _as_json(self, events: Iterator[GenerationEvent]) -> Finished:
         emit = self._request.form == "stream-json"

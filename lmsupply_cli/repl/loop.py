@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.events import Finished, PrefillProgress, TextDelta
+from lmsupply_cli.events import Finished
+from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import TextStream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.command import find_command
 from lmsupply_cli.repl.input import LineReader
 from lmsupply_cli.runtime.session import ChatSession
 from lmsupply_cli.units import format_rate, format_seconds
-
-_SHOW_PREFILL_TOKENS = 256
 
 
 class ChatLoop:
@@ -61,32 +60,16 @@ class ChatLoop:
             self._answer(line)
 
     def _answer(self, text: str) -> None:
-        stream, status = self._make_stream(), self._terminal.status()
-        finished: Finished | None = None
-        stopped = False
         events = self.session.send(text)
         try:
-            for event in events:
-                if isinstance(event, PrefillProgress):
-                    if event.total_tokens - event.done_tokens >= _SHOW_PREFILL_TOKENS:
-                        status.show(f"reading: {event.done_tokens} of {event.total_tokens} tokens")
-                    continue
-                status.clear()
-                if isinstance(event, TextDelta):
-                    stream.write(event.text)
-                else:
-                    finished = event
+            finished = show_answer(events, self._make_stream(), self._terminal.status())
         except KeyboardInterrupt:
-            stopped = True
-            events.close()  # type: ignore[attr-defined]
-        finally:
-            status.clear()
-            stream.finish()
-        if stopped:
-            self.say("(stopped; what was said stays in the chat)")
-        elif finished and finished.finish_reason == "length":
+            events.close()
+            self.say("(stopped; what was said stays in the chat)\n")
+            return
+        if finished.finish_reason == "length":
             self.say(f"(cut after {finished.usage.completion_tokens} tokens; --max-tokens sets the limit)")
-        if finished and self.show_stats:
+        if self.show_stats:
             self.say(_stats_line(finished))
         self.say("")
 

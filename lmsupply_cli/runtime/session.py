@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
@@ -18,7 +18,7 @@ class ChatSession:
         self.generator = generator
         self.messages: list[ChatMessage] = [ChatMessage.system(system)] if system else []
 
-    def send(self, text: str, *, cancel: CancelToken | None = None, **options: Any) -> Iterator[GenerationEvent]:
+    def send(self, text: str, *, cancel: CancelToken | None = None, **options: Any) -> Generator[GenerationEvent]:
         """Answer `text`. What was said when the iterator ends or is given up stays in the history;
         a message that got no answer at all is taken back."""
         asked = [*self.messages, ChatMessage.user(text)]

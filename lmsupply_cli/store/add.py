@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import date
 from pathlib import Path
 
 from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelFilesError, UsageError
 from lmsupply_cli.store.external_data import missing_data
-from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests, write_manifest
+from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -34,7 +33,7 @@ def add_folder(
     }
     manifest = Manifest(
         ref=name, repo="", revision="", commit="", variant="", snapshot=str(path), folder=str(path),
-        licence=licence, tier=tier, files=files, pulled=date.today().isoformat(),
+        licence=licence, tier=tier, files=files, pulled=now(),
     )  # fmt: skip
     write_manifest(root, manifest)
     return manifest

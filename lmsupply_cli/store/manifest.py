@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Manifest:
     licence: str
     tier: str
     files: Mapping[str, FileRecord]
-    pulled: str  # ISO date
+    pulled: str  # ISO date and time, UTC
 
     @property
     def key(self) -> str:
@@ -55,6 +56,11 @@ class Manifest:
     @property
     def size_bytes(self) -> int:
         return sum(record.size_bytes for record in self.files.values())
+
+
+def now() -> str:
+    """The time of a pull: of several revisions the last one is the model."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def manifests_dir(root: Path) -> Path:

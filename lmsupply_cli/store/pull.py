@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -22,7 +21,7 @@ from lmsupply_cli.hub.variant import find_variants
 from lmsupply_cli.store.external_data import missing_data
 from lmsupply_cli.store.locate import RepoRef, parse_repo
 from lmsupply_cli.store.lock import pull_lock
-from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests, write_manifest
+from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 from lmsupply_cli.store.plan import PlannedFile, PullPlan, part_path, planned_files, repo_dir, snapshot_dir
 from lmsupply_cli.store.transfer import Stopped, transfer
 
@@ -81,14 +80,14 @@ def run_pull(
             root, plan.tree, plan.resolution, read_manifests(root)
         )  # another pull may have fetched them
         need = sum(planned.fetch_bytes for planned in files)
-        now = PullPlan(plan.ref, plan.tree, plan.resolution, plan.licence, files, free_bytes(root))
-        if not now.fits_disk:
+        fresh = PullPlan(plan.ref, plan.tree, plan.resolution, plan.licence, files, free_bytes(root))
+        if not fresh.fits_disk:
             raise HubError(
-                f"{need:,} bytes to fetch, {now.free_disk_bytes:,} free on the disk of {root}",
+                f"{need:,} bytes to fetch, {fresh.free_disk_bytes:,} free on the disk of {root}",
                 hint="free some space (lmsupply rm), or choose another disk with --cache-dir",
             )
-        _fetch_all(now, root, listener, client)
-        return _install(now, root)
+        _fetch_all(fresh, root, listener, client)
+        return _install(fresh, root)
 
 
 def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
@@ -248,7 +247,7 @@ def _install(plan: PullPlan, root: Path) -> Manifest:
         licence=plan.licence.id,
         tier=plan.licence.tier,
         files={planned.file.path: FileRecord(planned.file.size_bytes, planned.file.digest) for planned in plan.files},
-        pulled=date.today().isoformat(),
+        pulled=now(),
     )
     write_manifest(root, manifest)
     return manifest

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.hub import Fault, Hub, Repo, local_hub
 
+from lmsupply_cli import load
 from lmsupply_cli.errors import HubError, LicenceNotAccepted, LmsupplyError, ModelFilesError, ModelNotFound
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.hub.client import HubClient, Limits
@@ -373,6 +374,29 @@ def test_a_proxy_is_used_and_a_broken_one_is_said(hub: Hub, tmp_path: Path, monk
     monkeypatch.setenv("HTTP_PROXY", "nonsense://x")
     with pytest.raises(HubError, match="proxy"):
         pull(tmp_path)
+
+
+def test_a_pull_through_a_proxy(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub of the test stands in for the proxy: it is asked for a host that does not exist."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.invalid")
+    monkeypatch.setenv("HTTP_PROXY", hub.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    pull(tmp_path)
+    assert whole(tmp_path, hub)
+
+
+def test_a_pull_does_not_break_who_uses_the_model(hub: Hub, tmp_path: Path) -> None:
+    first = pull(tmp_path)
+    with load(tmp_path / first.folder) as model:
+        before = model.generate("hello", temperature=0, max_tokens=8).text
+        pull(tmp_path)
+        hub.repos[REPO].files["README.md"] = b"a new commit"
+        second = pull(tmp_path)
+        assert second.commit != first.commit
+        assert model.generate("hello there", temperature=0, max_tokens=8).usage.completion_tokens > 0
+        assert model.generate("hello", temperature=0, max_tokens=8).text == before
+    assert locate(REPO, tmp_path).commit == second.commit
+    assert locate(f"{REPO}@{first.commit}", tmp_path).commit == first.commit
 
 
 def test_a_pinned_revision_that_is_gone(hub: Hub, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
         at = int(parse_qs(url.query).get("cursor", ["0"])[0])
         more = {}
         if at + PAGE < len(rows):
-            more["Link"] = f'<{hub.url}{url.path}?recursive=true&expand=false&cursor={at + PAGE}>; rel="next"'
+            more["Link"] = f'<{url.path}?recursive=true&expand=false&cursor={at + PAGE}>; rel="next"'
         send_file(request, hub, json.dumps(rows[at : at + PAGE]).encode(), fault, more, count=False)
     else:
         path = "/".join(parts[4:])

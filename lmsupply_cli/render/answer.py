@@ -1,0 +1,30 @@
+"""Show an answer while it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lmsupply_cli.events import Finished, GenerationEvent, PrefillProgress, TextDelta
+from lmsupply_cli.render.status import Status
+from lmsupply_cli.render.stream import TextStream
+
+_SHOW_TOKENS = 256  # fewer are read before a line about it could be
+
+
+def show_answer(events: Iterator[GenerationEvent], stream: TextStream, status: Status) -> Finished:
+    """Text to the stream, a long prefill to the status line. Whatever is raised, what came before is shown."""
+    try:
+        for event in events:
+            if isinstance(event, PrefillProgress):
+                if event.total_tokens - event.done_tokens >= _SHOW_TOKENS:
+                    status.show(f"reading the prompt: {event.done_tokens} of {event.total_tokens} tokens")
+                continue
+            status.clear()
+            if isinstance(event, TextDelta):
+                stream.write(event.text)
+            else:
+                return event
+    finally:
+        status.clear()
+        stream.finish()
+    raise AssertionError("an answer always ends with Finished")
