@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": "Hash installed models again and name the bad files.",
     "add": "Give a local model folder a name.",
     "licenses": "List the licences that were accepted.",
+    "config": "See and change the settings.",
     "hw": "Show what this machine is and what the engine can use.",
     "completion": "Print the completion script of a shell.",
 }

@@ -110,6 +110,8 @@ def candidates(words: list[str]) -> list[tuple[str, str]]:
     if current.startswith("-"):
         helps = [(name, str(getattr(p, "help", "") or "")) for name, p in options.items() if name.startswith("--")]
         return _starting(current, [*helps, ("--help", "Show the help.")])
+    if before[0] == "config":
+        return _starting(current, _config_words(before[1:]))
     if before[0] == "completion":
         return _starting(current, [(shell, "") for shell in SHELLS])
     first = not any(not word.startswith("-") for word in before[1:])
@@ -140,6 +142,18 @@ def _values(option: str) -> list[tuple[str, Any]]:
     if option == "preset":
         return [(name, "") for name in PRESETS]
     return [(choice, "") for choice in SETTINGS[option].choices] if option in SETTINGS else []
+
+
+def _config_words(before: list[str]) -> list[tuple[str, str]]:
+    from lmsupply_cli.config.table import SETTINGS
+
+    if not before:
+        return [(action, "") for action in ("list", "get", "set", "unset", "path", "edit")]
+    if len(before) == 1 and before[0] in ("get", "set", "unset"):
+        return [(setting.key, setting.help) for setting in SETTINGS.values()]
+    if len(before) == 2 and before[0] == "set" and before[1] in SETTINGS:
+        return [(choice, "") for choice in SETTINGS[before[1]].choices]
+    return []
 
 
 def _models(*, installed: bool = False) -> list[tuple[str, str]]:

@@ -1,0 +1,106 @@
+"""`lmsupply config` over the settings table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.cli import lmsupply
+
+from lmsupply_cli.config.table import SETTINGS
+
+
+def file() -> Path:
+    return Path(os.environ["LMSUPPLY_HOME"]) / "config" / "config.toml"
+
+
+def test_list_shows_each_value_with_its_source() -> None:
+    lmsupply("config", "set", "top_k", "7")
+    found = lmsupply("config", "list", "--json", LMSUPPLY_TOP_P="0.3").json
+    assert set(found["settings"]) == set(SETTINGS)
+    assert found["settings"]["top_k"] == {"value": 7, "source": "file"}
+    assert found["settings"]["top_p"] == {"value": 0.3, "source": "env"}
+    assert found["settings"]["max_tokens"] == {"value": 512, "source": "default"}
+    text = lmsupply("config")
+    assert "top_k" in text.out
+    assert "7  (file)" in text.out
+    assert text.out.splitlines()[-1] == f"the file: {file()}"
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "shown", "written"),
+    [
+        ("top_k", ["7"], "7", "top_k = 7"),
+        ("temperature", ["0"], "0.0", "temperature = 0.0"),
+        ("do_sample", ["off"], "off", "do_sample = false"),
+        ("stop", ["END", "a, b"], "END, a, b", 'stop = ["END", "a, b"]'),
+        ("default_model", ["phi-3.5"], "phi-3.5", 'default_model = "phi-3.5"'),
+        ("cache_dir", ['a "b" \\ ü'], 'a "b" \\ ü', 'cache_dir = "a \\"b\\" \\\\ ü"'),
+    ],
+)
+def test_set_get_unset(key: str, values: list[str], shown: str, written: str) -> None:
+    assert lmsupply("config", "set", key, *values).code == 0
+    assert file().read_text(encoding="utf-8") == written + "\n"
+    assert lmsupply("config", "get", key).out == shown + "\n"
+    assert lmsupply("config", "unset", key).code == 0
+    assert file().read_text() == ""
+    assert "was not set" in lmsupply("config", "unset", key).err
+
+
+def test_the_rest_of_the_file_stays() -> None:
+    file().parent.mkdir(parents=True)
+    file().write_text('# mine\ntop_k = 5 # five\n\nstop = [\n  "a",\n  "b",\n]\n# end\nseed = 1')
+    lmsupply("config", "set", "top_k", "6")
+    lmsupply("config", "set", "stop", "x")
+    lmsupply("config", "set", "min_p", "0.1")
+    assert file().read_text() == '# mine\ntop_k = 6\n\nstop = ["x"]\n# end\nseed = 1\nmin_p = 0.1\n'
+    lmsupply("config", "unset", "stop")
+    assert file().read_text() == "# mine\ntop_k = 6\n\n# end\nseed = 1\nmin_p = 0.1\n"
+
+
+def test_what_the_environment_shadows_is_said() -> None:
+    said = lmsupply("config", "set", "top_k", "7", LMSUPPLY_TOP_K="3").err
+    assert "LMSUPPLY_TOP_K is set in the environment and goes first" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["frob"], "config does not know 'frob'"),
+        (["get"], "usage: lmsupply config get KEY"),
+        (["set", "top_k"], "usage: lmsupply config set KEY VALUE"),
+        (["list", "top_k"], "usage: lmsupply config list"),
+        (["get", "tpo_k"], "unknown setting 'tpo_k'"),
+        (["set", "top_k", "many"], "top_k must be a whole number"),
+        (["set", "top_k", "1", "2"], "top_k takes one value"),
+        (["set", "provider", "gpu"], "one of auto, cpu, cuda, dml, webgpu"),
+        (["edit"], "no editor is known"),
+    ],
+)
+def test_mistakes(arguments: list[str], said: str) -> None:
+    result = lmsupply("config", *arguments, VISUAL="", EDITOR="")
+    assert result.code == 2
+    assert said in result.err
+    assert not file().exists()
+
+
+def test_a_broken_file_is_named_with_its_line_and_not_touched() -> None:
+    file().parent.mkdir(parents=True)
+    file().write_text("top_k = 1\ntop_q = 2\n")
+    for arguments in (["list"], ["set", "top_k", "3"], ["unset", "top_k"]):
+        result = lmsupply("config", *arguments)
+        assert result.code == 2
+        assert f"{file()}:2: unknown setting 'top_q'" in result.err
+    assert file().read_text() == "top_k = 1\ntop_q = 2\n"
+
+
+def test_path_and_edit(tmp_path: Path) -> None:
+    assert lmsupply("config", "path").out == f"{file()}\n"
+    editor = tmp_path / "my editor"
+    editor.write_text("#!/bin/sh\necho 'top_k = 9' > \"$1\"\n")
+    editor.chmod(0o755)
+    assert lmsupply("config", "edit", EDITOR=f"'{editor}'", VISUAL="").code == 0
+    assert lmsupply("config", "get", "top_k").out == "9\n"
+    editor.write_text("#!/bin/sh\necho 'top_k = x' > \"$1\"\n")
+    assert lmsupply("config", "edit", EDITOR=f"'{editor}'", VISUAL="").code == 2
