@@ -55,7 +55,7 @@ class Finished:
     timings: Timings = field(default_factory=Timings)
 
 
-GenerationEvent = PrefillProgress | TextDelta | Finished
+GenerationEvent = Notice | PrefillProgress | TextDelta | Finished
 
 
 @dataclass(frozen=True, slots=True)

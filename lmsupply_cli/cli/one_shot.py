@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.inputs import read_asked
 from lmsupply_cli.cli.load import load_model
@@ -24,6 +25,7 @@ from lmsupply_cli.events import Finished, GenerationEvent, Notice, PrefillProgre
 from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import choose_stream
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
 from lmsupply_cli.runtime.generator import ModelInfo
 from lmsupply_cli.runtime.prompting import render_prompt
 
@@ -81,9 +83,16 @@ def answer(request: Request) -> None:
     for notice in notices:
         terminal.notice(notice)
     with load_model(choice.model, folder, settings, options, terminal) as generator:
-        prompt = generator.raw_prompt(asked.prompt) if request.raw else generator.chat_prompt(messages)
+        policy: Policy = settings.get("on_overflow") or "error"
+        if request.raw:
+            fitted = fit_raw(generator, asked.prompt, policy=policy, max_tokens=options.max_tokens)
+        else:
+            fitted = fit_messages(generator, messages, policy=policy, max_tokens=options.max_tokens)
+        for notice in fitted.notices:
+            terminal.notice(notice)
+        notices += fitted.notices
         output = _Output(request, settings, terminal, generator.info, values, notices)
-        output.take(generator.stream_prompt(prompt, options))
+        output.take(generator.stream_prompt(fitted.prompt, options))
 
 
 class _Output:
@@ -139,7 +148,7 @@ class _Output:
             theme=self._theme,
             hold=self._request.hold,
         )
-        return show_answer(events, stream, terminal.status())
+        return show_answer(events, stream, terminal.status(), notice=terminal.notice)
 
     def _as_json(self, events: Iterator[GenerationEvent]) -> Finished:
         emit = self._request.form == "stream-json"
@@ -156,7 +165,7 @@ class _Output:
                 self._text.append(event.text)
                 if emit:
                     self._terminal.json_event("delta", text=event.text)
-            else:
+            elif isinstance(event, Finished):
                 finished = event
         assert finished is not None
         return finished

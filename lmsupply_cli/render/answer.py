@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from lmsupply_cli.events import Finished, GenerationEvent, PrefillProgress, TextDelta
+from lmsupply_cli.events import Finished, GenerationEvent, Notice, PrefillProgress, TextDelta
 from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.stream import TextStream
 
 _SHOW_TOKENS = 256  # fewer are read before a line about it could be
 
 
-def show_answer(events: Iterator[GenerationEvent], stream: TextStream, status: Status) -> Finished:
+def show_answer(
+    events: Iterator[GenerationEvent], stream: TextStream, status: Status, *, notice: Callable[[Notice], None]
+) -> Finished:
     """Text to the stream, a long prefill to the status line. Whatever is raised, what came before is shown."""
     try:
         for event in events:
@@ -20,7 +22,9 @@ def show_answer(events: Iterator[GenerationEvent], stream: TextStream, status: S
                     status.show(f"reading the prompt: {event.done_tokens} of {event.total_tokens} tokens")
                 continue
             status.clear()
-            if isinstance(event, TextDelta):
+            if isinstance(event, Notice):
+                notice(event)
+            elif isinstance(event, TextDelta):
                 stream.write(event.text)
             else:
                 return event

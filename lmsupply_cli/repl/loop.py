@@ -62,7 +62,7 @@ class ChatLoop:
     def _answer(self, text: str) -> None:
         events = self.session.send(text)
         try:
-            finished = show_answer(events, self._make_stream(), self._terminal.status())
+            finished = show_answer(events, self._make_stream(), self._terminal.status(), notice=self._terminal.notice)
         except KeyboardInterrupt:
             events.close()
             self.say("(stopped; what was said stays in the chat)\n")

@@ -183,6 +183,19 @@ def test_a_long_prompt_is_never_cut() -> None:
     assert "hint: " in result.err
 
 
+@pytest.mark.parametrize("policy", ["truncate-start", "truncate-end"])
+def test_a_long_prompt_is_cut_only_on_demand_and_aloud(policy: str) -> None:
+    long = "How do I download a model? " * 200 + "How do I list my models?"
+    result = lmsupply("run", "-m", "guide", "--on-overflow", policy, "--json", long)
+    assert result.code == 0
+    (notice,) = (n for n in result.json["notices"] if n["code"] == "overflow")
+    assert notice["text"] in result.err
+    assert result.json["usage"]["prompt_tokens"] < 1024
+    raw = lmsupply("run", "-m", "guide", "--raw", "--on-overflow", policy, "--json", "--max-tokens", "5", long)
+    assert "the prompt was cut" in raw.err
+    assert lmsupply("run", "-m", "guide", "--on-overflow", "drop-oldest", long).code == 4
+
+
 def test_errors_as_json() -> None:
     result = lmsupply("run", "--json", "-m", "phi-3.5", "x")
     assert result.code == 3

@@ -13,7 +13,15 @@ _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: mos
 
 
 @takes_settings(
-    *(key for key in GENERATION_KEYS if key != "num_beams"), "context", "threads", "provider", "cache_dir", "theme"
+    *(key for key in GENERATION_KEYS if key != "num_beams"),
+    "context",
+    "threads",
+    "provider",
+    "precision",
+    "cache_dir",
+    "offline",
+    "on_overflow",
+    "theme",
 )
 def chat(
     *,
@@ -70,7 +78,7 @@ def chat(
         )
         theme = settings.get("theme")
         loop = ChatLoop(
-            ChatSession(generator, system=system),
+            ChatSession(generator, system=system, policy=settings.get("on_overflow") or "drop-oldest"),
             TerminalReader(colour=terminal.colour),
             terminal,
             lambda: choose_stream(

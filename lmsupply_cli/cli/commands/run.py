@@ -11,7 +11,9 @@ from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Preset, Pull, Q
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 
-@takes_settings(*GENERATION_KEYS, "context", "threads", "provider", "precision", "cache_dir", "offline", "theme")
+@takes_settings(
+    *GENERATION_KEYS, "context", "threads", "provider", "precision", "cache_dir", "offline", "on_overflow", "theme"
+)
 def run(
     *,
     words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)] = None,

@@ -1,0 +1,96 @@
+"""Make a prompt that fits the context, by the policy, and say what that took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lmsupply_cli.chat.formatter import Prompt
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.overflow import Policy, drop_oldest_turn, truncate_last, truncate_text
+from lmsupply_cli.engine.generate import overflow
+from lmsupply_cli.events import Notice
+from lmsupply_cli.runtime.generator import TextGenerator
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """`messages` are those that the prompt holds; `notices` say what was left out."""
+
+    prompt: Prompt
+    messages: tuple[ChatMessage, ...]
+    notices: tuple[Notice, ...]
+
+
+def answer_room(generator: TextGenerator, max_tokens: int) -> int:
+    """Tokens that a shortened prompt leaves for the answer: what was asked for, at most a quarter of the context."""
+    return max(1, min(max_tokens, generator.context_tokens // 4))
+
+
+def fit_messages(
+    generator: TextGenerator, messages: Sequence[ChatMessage], *, policy: Policy, max_tokens: int
+) -> Fitted:
+    """Raises DoesNotFit where the policy is `error`, or where it cannot help."""
+    prompt, fitting = generator.chat_prompt(messages), list(messages)
+    whole = len(prompt.ids)
+    if whole < generator.context_tokens:
+        return Fitted(prompt, tuple(fitting), ())
+    limit = generator.context_tokens - answer_room(generator, max_tokens)
+    while len(prompt.ids) > limit:
+        shorter = _shorter(generator, fitting, len(prompt.ids) - limit, policy)
+        if shorter is None:
+            raise overflow(whole, generator.context_tokens)
+        fitting, prompt = shorter, generator.chat_prompt(shorter)
+    if policy == "drop-oldest":
+        dropped = len(messages) - len(fitting)
+        text = (
+            f"the context is full: the {dropped} oldest messages were dropped ({whole:,} to {len(prompt.ids):,} tokens)"
+        )
+    else:
+        text = _cut_text(whole, len(prompt.ids), policy)
+    return Fitted(prompt, tuple(fitting), (Notice("overflow", text),))
+
+
+def fit_raw(generator: TextGenerator, text: str, *, policy: Policy, max_tokens: int) -> Fitted:
+    """As `fit_messages`, for text without a chat format."""
+    prompt = generator.raw_prompt(text)
+    whole = len(prompt.ids)
+    if whole < generator.context_tokens:
+        return Fitted(prompt, (), ())
+    limit = generator.context_tokens - answer_room(generator, max_tokens)
+    model = generator.model
+    while len(prompt.ids) > limit:
+        keep = _kept(policy)
+        text = (
+            truncate_text(text, len(prompt.ids) - limit, keep=keep, encode=model.encode, decode=model.decode)
+            if keep
+            else ""
+        )
+        if not text:
+            raise overflow(whole, generator.context_tokens)
+        prompt = generator.raw_prompt(text)
+    return Fitted(prompt, (), (Notice("overflow", _cut_text(whole, len(prompt.ids), policy)),))
+
+
+def _shorter(
+    generator: TextGenerator, messages: Sequence[ChatMessage], excess: int, policy: Policy
+) -> list[ChatMessage] | None:
+    if policy == "drop-oldest":
+        return drop_oldest_turn(messages)
+    keep = _kept(policy)
+    if keep is None:
+        return None
+    model = generator.model
+    return truncate_last(messages, excess, keep=keep, encode=model.encode, decode=model.decode)
+
+
+def _kept(policy: Policy) -> Literal["start", "end"] | None:
+    """The side that stays."""
+    kept: dict[Policy, Literal["start", "end"]] = {"truncate-start": "end", "truncate-end": "start"}
+    return kept.get(policy)
+
+
+def _cut_text(whole: int, kept: int, policy: Policy) -> str:
+    side = "start" if policy == "truncate-start" else "end"
+    return f"the prompt was cut at its {side} to fit the context: from {whole:,} to {kept:,} tokens"
