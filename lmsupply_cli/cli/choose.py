@@ -76,8 +76,8 @@ def _pulled(
 
 
 def _guide_notice() -> Notice:
-    from lmsupply_cli.hardware.host import detect_host
+    from lmsupply_cli.hardware.host import detect_memory
     from lmsupply_cli.runtime.recommend import recommend_model
 
-    ref = recommend_model(detect_host().available_bytes).entry.ref
+    ref = recommend_model(detect_memory().available_bytes).entry.ref
     return Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lmsupply_cli.catalogue.entry import GUIDE_REF, TIERS, CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.hardware.host import detect_host
+from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.runtime.recommend import expected_variant, roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
@@ -57,7 +57,7 @@ def list_models(root: Path, filters: Filters, *, sort: str | None = None, provid
     if sort is not None and sort not in SORTS:
         raise UsageError(f"cannot sort by {sort!r}", hint="sort by " + ", ".join(SORTS))
     here = [guide(), *installed_models(root), *external_models(root)]
-    free = detect_host().available_bytes
+    free = detect_memory().available_bytes
     rows: list[ModelRow] = []
     for entry in read_catalogue():
         found = [m for m in here if m.entry == entry]

@@ -1,59 +1,67 @@
-"""CPU, cores, memory of the machine as this process may use them; the only psutil importer."""
+"""CPU and memory as this process may use them; the only psutil importer."""
 
 from __future__ import annotations
 
 import math
 import os
 import platform
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
+from lmsupply_cli.hardware import apple, linux
+from lmsupply_cli.hardware.profile import Cpu, Memory
 
-@dataclass(frozen=True, slots=True)
-class Host:
-    """Cores that exist, and those this process may use (affinity and container quota)."""
-
-    cpu: str
-    machine: str
-    system: str
-    physical_cores: int
-    logical_cores: int
-    usable_threads: int
-    memory_bytes: int
-    available_bytes: int
+_CGROUP = Path("/sys/fs/cgroup")
 
 
-def detect_host() -> Host:
+def detect_cpu() -> Cpu:
     import psutil
 
-    memory = psutil.virtual_memory()
     logical = psutil.cpu_count(logical=True) or 1
-    limit = memory_limit_bytes()
-    total = min(memory.total, limit) if limit else memory.total
-    return Host(
-        cpu=_cpu_name(),
-        machine=platform.machine(),
-        system=f"{platform.system()} {platform.release()}",
-        physical_cores=psutil.cpu_count(logical=False) or logical,
+    physical = psutil.cpu_count(logical=False) or logical
+    name, instructions, performance = _cpu_details()
+    quota = cpu_quota()
+    return Cpu(
+        name=name or platform.processor() or "unknown",
+        architecture=platform.machine(),
+        physical_cores=physical,
         logical_cores=logical,
-        usable_threads=usable_threads(),
-        memory_bytes=total,
-        available_bytes=min(memory.available, total),
+        performance_cores=performance,
+        instructions=instructions,
+        quota=quota,
+        usable_threads=choose_threads(physical, logical, performance, _allowed(), quota),
     )
 
 
-def usable_threads() -> int:
-    """Physical cores within affinity and quota. The engine's own default is half the logical
-    ones, which leaves half the cores idle where there is no SMT (11 against 20 tokens/s)."""
+def detect_memory() -> Memory:
     import psutil
 
-    logical = psutil.cpu_count(logical=True) or 1
-    cores = psutil.cpu_count(logical=False) or logical
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-        cores = min(cores, max(1, math.ceil(allowed * cores / logical)))
-    quota = cpu_quota()
-    return max(1, min(cores, math.floor(quota) if quota else cores))
+    memory, limit = psutil.virtual_memory(), memory_limit_bytes()
+    used = memory_usage_bytes() if limit else None
+    total = min(memory.total, limit) if limit else memory.total
+    available = min(memory.available, limit - used) if limit and used is not None else min(memory.available, total)
+    return Memory(total, max(0, available), psutil.swap_memory().total, limit)
+
+
+def usable_threads() -> int:
+    """The number of threads that the engine gets."""
+    return detect_cpu().usable_threads
+
+
+def choose_threads(
+    physical: int, logical: int, performance: int | None, allowed: int | None, quota: float | None
+) -> int:
+    """Physical cores within affinity and quota, performance cores only where the CPU is hybrid.
+
+    The engine's own default is half the logical ones, which leaves half the cores idle where
+    there is no SMT (11 against 20 tokens/s). `allowed` logical CPUs by affinity, None where unknown.
+    """
+    cores = min(physical, performance) if performance else physical
+    if allowed is not None and allowed < logical:
+        cores = min(cores, max(1, math.ceil(allowed * physical / logical)))
+    if quota:
+        cores = min(cores, math.floor(quota))
+    return max(1, cores)
 
 
 def memory_used_bytes() -> tuple[int, int]:
@@ -73,7 +81,7 @@ def memory_used_bytes() -> tuple[int, int]:
     return info.rss, peak
 
 
-def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+def cpu_quota(root: Path = _CGROUP) -> float | None:
     """CPUs that the container may use (cgroup v2, then v1); None where unlimited."""
     try:
         quota, period = (root / "cpu.max").read_text().split()
@@ -87,22 +95,38 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         return None
 
 
-def memory_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def memory_limit_bytes(root: Path = _CGROUP) -> int | None:
     """Memory that the container may use (cgroup v2, then v1); None where unlimited."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+    limit = _number(root, "memory.max", "memory/memory.limit_in_bytes")
+    return limit if limit is not None and limit < 2**60 else None
+
+
+def memory_usage_bytes(root: Path = _CGROUP) -> int | None:
+    """Memory that the container uses now."""
+    return _number(root, "memory.current", "memory/memory.usage_in_bytes")
+
+
+def _number(root: Path, *names: str) -> int | None:
+    for name in names:
         try:
-            limit = int((root / name).read_text())
+            return int((root / name).read_text())
         except (OSError, ValueError):
             continue
-        return limit if limit < 2**60 else None
     return None
 
 
-def _cpu_name() -> str:
+def _allowed() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def _cpu_details() -> tuple[str, tuple[str, ...], int | None]:
+    """(name, instruction sets, performance cores) as far as the system tells."""
+    if sys.platform == "darwin":
+        values = apple.probe()
+        name = values.get("machdep.cpu.brand_string", "")
+        return name, apple.apple_instructions(values), apple.performance_cores(values)
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.lower().startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        name, instructions = linux.parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
     except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
+        return "", (), None
+    return name, instructions, linux.performance_cores()

@@ -1,23 +1,30 @@
-"""Which builds of the engine are installed, read from package metadata: the engine is not imported."""
+"""Which builds of the engine are installed, read from package metadata: the engine is not imported.
+
+The CPU, CUDA, DirectML and WinML builds all install the module onnxruntime_genai, and onnxruntime
+and onnxruntime-gpu the module onnxruntime: side by side they overwrite each other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
-# distribution → the providers it carries; all of them install one module, onnxruntime_genai
+# distribution → the providers it carries
 ENGINE_WHEELS = {
     "onnxruntime-genai": ("cpu",),
     "onnxruntime-genai-cuda": ("cuda", "cpu"),
     "onnxruntime-genai-directml": ("dml", "cpu"),
     "onnxruntime-genai-winml": ("dml", "cpu"),
 }
+RUNTIME_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 WEBGPU_PLUGIN = "onnxruntime-ep-webgpu"
+_NAMES = (*ENGINE_WHEELS, *RUNTIME_WHEELS, WEBGPU_PLUGIN)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineWheels:
-    """`installed`: (distribution, version) of every engine build found; `notes`: what is odd about them."""
+    """`installed`: (distribution, version) of every engine build found; `notes`: what is wrong, with its mending."""
 
     installed: tuple[tuple[str, str], ...]
     providers: tuple[str, ...]
@@ -25,16 +32,30 @@ class EngineWheels:
 
 
 def detect_engine_wheels() -> EngineWheels:
-    installed = tuple((name, version) for name in ENGINE_WHEELS if (version := _version(name)))
-    providers = [p for name, _ in installed for p in ENGINE_WHEELS[name]]
-    if _version(WEBGPU_PLUGIN):
+    return judge_wheels({name: version for name in _NAMES if (version := _version(name))})
+
+
+def judge_wheels(versions: Mapping[str, str]) -> EngineWheels:
+    """`versions`: of the distributions that are installed."""
+    installed = tuple((name, versions[name]) for name in ENGINE_WHEELS if name in versions)
+    providers = [provider for name, _ in installed for provider in ENGINE_WHEELS[name]]
+    if WEBGPU_PLUGIN in versions:
         providers.append("webgpu")
     notes = []
     if not installed:
         notes.append("the engine is not installed: pip install onnxruntime-genai")
-    if len(installed) > 1:
-        names = " and ".join(name for name, _ in installed)
-        notes.append(f"{names} overwrite each other: uninstall all of them, then install one")
+    for kind, names in (("engine", list(ENGINE_WHEELS)), ("runtime", list(RUNTIME_WHEELS))):
+        found = [name for name in names if name in versions]
+        if len(found) > 1:
+            keep = next((name for name in found if name != names[0]), found[0])
+            notes.append(
+                f"{' and '.join(found)} overwrite each other: pip uninstall -y {' '.join(found)}, then pip install {keep}"
+                + ("" if kind == "runtime" else f"=={versions[keep]}")
+            )
+    if "onnxruntime-genai-cuda" in versions and "onnxruntime-gpu" not in versions:
+        notes.append(
+            "the CUDA engine needs onnxruntime-gpu: pip uninstall -y onnxruntime, then pip install onnxruntime-gpu"
+        )
     return EngineWheels(installed, tuple(dict.fromkeys(providers)), tuple(notes))
 
 

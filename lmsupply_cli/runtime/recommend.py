@@ -50,6 +50,15 @@ def roughly_fits(entry: CatalogueEntry, size_bytes: int | None, available_bytes:
     return needed_bytes(entry, size_bytes) <= available_bytes if size_bytes else None
 
 
+def largest_context(entry: CatalogueEntry, size_bytes: int | None, available_bytes: int) -> int | None:
+    """Tokens of cache that fit beside the weights, at most the model's own; None where a figure is unknown, 0 where none."""
+    token = entry.cache_bytes(1, bytes_each=4)
+    if not size_bytes or not token:
+        return None
+    room = available_bytes - size_bytes - _RUNTIME_BYTES
+    return max(0, min(entry.context_length, room // token))
+
+
 def recommend_model(available_bytes: int) -> Recommendation:
     for ref in _IN_ORDER:
         entry = find_entry(ref)

@@ -66,15 +66,38 @@ def test_models_as_json_and_filters() -> None:
 
 def test_hw_shows_the_machine_and_the_engine() -> None:
     result = lmsupply("hw")
-    names = [line.split("  ")[0] for line in result.out.splitlines()]
-    assert names == ["cpu", "cores", "threads", "memory", "engine", "providers", "recommended", "settings", "models in"]
+    names = {line.split("  ")[0].strip() for line in result.out.splitlines()}
+    wanted = {
+        "cpu",
+        "cores",
+        "threads",
+        "memory",
+        "disk",
+        "engine",
+        "provider",
+        "use",
+        "recommended",
+        "settings",
+        "models in",
+    }
+    assert wanted <= names
     assert "onnxruntime-genai 0.18" in result.out
+    assert "provider     cpu: usable" in result.out
     found = lmsupply("hw", "--json").json
     assert found["schema"] == 1
     assert found["cpu"]["threads"] >= 1
     assert found["memory"]["total_bytes"] > 1e9
-    assert "cpu" in found["providers"]
+    assert [p["name"] for p in found["providers"]] == ["cuda", "dml", "webgpu", "cpu"]
     assert found["recommendation"]["reasons"]
+    assert {row["ref"] for row in found["models"]} >= {"phi-3.5", "gpt-oss-20b"}
+    models = lmsupply("hw", "--models").out
+    assert "model        phi-3.5: cpu_and_mobile/cpu-int4-awq-block-128-acc-level-4, 2.8 GB" in models
+
+
+def test_hw_check_runs_the_guide_for_real() -> None:
+    result = lmsupply("hw", "--check")
+    assert result.code == 0
+    assert "cpu works: loaded in" in result.out
 
 
 def test_a_mistyped_command() -> None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from lmsupply_cli.cli.options import Debug, Json
 
 
-def hw(*, json: Json = False, debug: Debug = False) -> None:
-    """Show what this machine is and what the engine can use."""
+def hw(
+    *,
+    models: Annotated[bool, typer.Option("--models", help="Show for each model of the catalogue what fits.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Load the engine and run the guide through each usable provider.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what this machine is and what the engine can use.
+
+    Nothing is loaded: the engine's providers are read from the installed packages. --check does
+    load it. What a probe cannot find out becomes a note.
+    """
     from lmsupply_cli.cli.choose import store_root
     from lmsupply_cli.cli.machine import INDENT, machine_json, machine_lines, read_machine
     from lmsupply_cli.config.layers import read_settings
@@ -15,8 +31,18 @@ def hw(*, json: Json = False, debug: Debug = False) -> None:
 
     terminal = Terminal.of_process()
     machine = read_machine(store_root(read_settings(environ=terminal.environ, path=settings_file())))
+    checks = []
+    if check:
+        from lmsupply_cli.cli.checking import check_providers
+
+        checks = check_providers([state.name for state in machine.providers if state.usable])
     if json:
-        terminal.json(machine_json(machine))
+        more = {"checks": [vars(found) for found in checks]} if check else {}
+        terminal.json(machine_json(machine) | more)
     else:
-        for line in machine_lines(machine):
+        for line in machine_lines(machine, models=models):
             terminal.data(line, indent=INDENT)
+        for found in checks:
+            terminal.data("check".ljust(INDENT) + found.text, indent=INDENT)
+    if not all(found.ok for found in checks):
+        raise typer.Exit(1)
