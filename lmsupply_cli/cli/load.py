@@ -9,6 +9,7 @@ from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.loader import load_folder
 from lmsupply_cli.store.locate import LocatedModel
+from lmsupply_cli.units import parse_bytes
 
 _SHOW_BYTES = 50_000_000  # a smaller model is there before the line could be read
 
@@ -34,6 +35,7 @@ def load_model(
             threads=settings.get("threads"),
             context=settings.get("context"),
             reserve_tokens=reserve_tokens,
+            limit_bytes=parse_bytes(settings.get("memory_limit")) if settings.get("memory_limit") else None,
         )
     finally:
         status.clear()

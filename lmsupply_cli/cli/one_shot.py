@@ -158,7 +158,12 @@ class _Output:
                 self._terminal.json_event("notice", code=notice.code, text=notice.text)
         finished: Finished | None = None
         for event in events:
-            if isinstance(event, PrefillProgress):
+            if isinstance(event, Notice):
+                self._notices.append(event)
+                self._terminal.notice(event)
+                if emit:
+                    self._terminal.json_event("notice", code=event.code, text=event.text)
+            elif isinstance(event, PrefillProgress):
                 if emit:
                     self._terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
             elif isinstance(event, TextDelta):

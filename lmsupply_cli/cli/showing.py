@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,15 @@ from lmsupply_cli.hub.licences import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENCE_FILE, find_variants
+from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
+from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.runtime.prompting import read_formatter
 from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.store.pull import fetch_pinned, named_repo, with_sibling
 from lmsupply_cli.units import format_bytes
+
+MEMORY_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Description:
     size_bytes: int | None
     external: bool = False
     uncertain: tuple[str, ...] = ()
+    memory: MemoryEstimate | None = None  # at `MEMORY_TOKENS` of context
 
 
 def describe(name: str, settings: Settings, root: Path) -> Description:
@@ -93,6 +98,17 @@ def description_lines(shown: Description) -> list[str]:
     ]
     if shown.size_bytes:
         rows.append(("size", format_bytes(shown.size_bytes)))
+    if shown.memory:
+        terms = shown.memory
+        rows.append(
+            (
+                "memory",
+                f"{format_bytes(terms.steady_bytes)} with {MEMORY_TOKENS:,} tokens of context: "
+                f"weights {format_bytes(terms.weights_bytes)}, cache {format_bytes(terms.cache_bytes)}, "
+                f"work {format_bytes(terms.work_bytes)}, process {format_bytes(terms.process_bytes)}; "
+                f"at most {format_bytes(terms.peak_bytes)} while it loads or reads",
+            )
+        )
     if shown.path:
         rows.append(("files", f"{shown.path}" + (" (another tool's)" if shown.external else "")))
     if shown.resolution:
@@ -130,6 +146,18 @@ def description_json(shown: Description) -> dict[str, Any]:
         "external": shown.external,
         "path": str(shown.path) if shown.path else None,
         "uncertain": list(shown.uncertain),
+        "memory": _memory_json(shown.memory),
+    }
+
+
+def _memory_json(terms: MemoryEstimate | None) -> dict[str, int] | None:
+    if terms is None:
+        return None
+    return {
+        "context_tokens": MEMORY_TOKENS,
+        **asdict(terms),
+        "steady_bytes": terms.steady_bytes,
+        "peak_bytes": terms.peak_bytes,
     }
 
 
@@ -145,7 +173,7 @@ def _from_disk(model: LocatedModel) -> Description:
         prompt = read_formatter(folder).name
     except LmsupplyError as error:
         prompt = f"broken: {error.message}"
-    resolution = _installed_variant(model)
+    resolution, memory = _installed_variant(model), read_shape(folder)
     return Description(
         ref=model.ref,
         source="disk",
@@ -159,6 +187,7 @@ def _from_disk(model: LocatedModel) -> Description:
         resolution=resolution,
         path=model.path,
         size_bytes=folder_bytes(model.path),
+        memory=estimate_memory(memory, min(MEMORY_TOKENS, memory.context_length)) if memory else None,
         external=model.external,
     )
 

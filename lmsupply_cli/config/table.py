@@ -43,7 +43,7 @@ GENERAL: tuple[Setting, ...] = (
     Setting("precision", "text", "auto", "precision to prefer when a model is pulled: auto, int4, int8, fp16 …"),
     Setting("context", "int", None, "context length in tokens, at most the model's own", low=1),
     Setting("threads", "int", None, "CPU threads; default: the physical cores that may be used", low=1, high=1024),
-    Setting("memory_limit", "text", None, "most memory to use, such as 8GB", awaits="memory planning"),
+    Setting("memory_limit", "text", None, "most memory to use, such as 8GB or 6.5GiB"),
     Setting("auto_pull", "text", "ask", "pull a named model that is missing", choices=("ask", "always", "never")),
     Setting("allowed_licenses", "list", (), "only models under these licences may be used"),
     Setting("allowed_tiers", "list", (), "only models of these licence tiers may be used"),

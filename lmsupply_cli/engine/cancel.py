@@ -6,8 +6,10 @@ from __future__ import annotations
 class CancelToken:
     """Checked before every prefill chunk and every token; may be reset and used again."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: CancelToken | None = None) -> None:
+        """`parent`: this one is cancelled when that one is, and not the other way round."""
         self._set = False
+        self._parent = parent
 
     def cancel(self) -> None:
         self._set = True
@@ -17,4 +19,4 @@ class CancelToken:
 
     @property
     def cancelled(self) -> bool:
-        return self._set
+        return self._set or (self._parent is not None and self._parent.cancelled)

@@ -16,6 +16,7 @@ from lmsupply_cli.engine.generate import join_text, overflow, stream_events
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.events import Finished, FinishReason, GenerationEvent, Timings, Usage
+from lmsupply_cli.runtime.budget import MemoryBudget, memory_notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,12 @@ class TextGenerator:
         context_tokens: int | None = None,
         reserve_tokens: int = 0,
         begins_with: int | None = None,
+        budget: MemoryBudget | None = None,
         load_s: float = 0.0,
     ) -> None:
         """`context_tokens`: at most the model's own; `reserve_tokens`: cache to allocate from the start, for chats;
-        `begins_with`: the token that raw text must begin with, where the model has one."""
+        `begins_with`: the token that raw text must begin with, where the model has one; `budget`: a limit that
+        is checked before and while text is generated."""
         self.model = model
         self.formatter = formatter
         self.info = info
@@ -77,6 +80,7 @@ class TextGenerator:
         self.load_s = load_s
         self._reserve = reserve_tokens
         self._begins_with = begins_with
+        self._budget = budget
         self._decoder: Decoder | None = None
         self._share: bool | None = None
         self._turn = 0
@@ -128,10 +132,20 @@ class TextGenerator:
         self, prompt: Prompt, options: GenerationOptions, cancel: CancelToken | None, turn: int
     ) -> Iterator[GenerationEvent]:
         decoder = self._decoder_for(min(len(prompt.ids) + options.max_tokens, self.context_tokens), options)
-        for event in stream_events(self.model, decoder, prompt.ids, options, stops=prompt.stop, cancel=cancel):
+        watch, ending = self._budget.watch() if self._budget else None, CancelToken(cancel)
+        critical = False
+        for event in stream_events(self.model, decoder, prompt.ids, options, stops=prompt.stop, cancel=ending):
             if isinstance(event, Finished):
-                event = replace(event, timings=replace(event.timings, load_s=self.load_s))
+                reason: FinishReason = "memory" if critical else event.finish_reason
+                yield replace(event, finish_reason=reason, timings=replace(event.timings, load_s=self.load_s))
+                return
             yield event
+            state = watch.look() if watch else ""
+            if watch and state:
+                critical = critical or state == "critical"
+                yield memory_notice(watch, state)
+            if critical:
+                ending.cancel()
             if turn != self._turn:
                 raise LmsupplyError("this answer was given up: another one was begun on the same model")
 
@@ -144,6 +158,8 @@ class TextGenerator:
             self._decoder = None
         if self._decoder is None:
             capacity = min(max(tokens, self._reserve), self.context_tokens)
+            if self._budget:
+                self._budget.check_cache(capacity)
             self._decoder, self._share = self.model.new_decoder(capacity_tokens=capacity, share_buffer=share), share
         return self._decoder
 

@@ -14,9 +14,13 @@ from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.hardware.host import usable_threads
+from lmsupply_cli.memory.fit import fit_context
+from lmsupply_cli.memory.shape import read_shape
+from lmsupply_cli.runtime.budget import MemoryBudget, planning_bytes
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
 from lmsupply_cli.runtime.prompting import read_formatter
 from lmsupply_cli.store.locate import LocatedModel, locate
+from lmsupply_cli.units import parse_bytes
 
 
 def load(
@@ -27,12 +31,14 @@ def load(
     context: int | None = None,
     cache_dir: Path | str | None = None,
     options: GenerationOptions | None = None,
+    memory_limit: int | str | None = None,
     trust_model_files: bool = False,
 ) -> TextGenerator:
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder.
 
-    `context` in tokens, at most the model's own; without `options` the model's own sampling
-    values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound,
+    `context` in tokens, at most the model's own, and by default what fits the memory; `memory_limit` in bytes or
+    as "8GB"; without `options` the model's own sampling
+    values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound, DoesNotFit,
     ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable, UsageError.
     """
     if isinstance(ref, Path):
@@ -43,7 +49,10 @@ def load(
     if options is None:
         values = Settings().generation(model_options(folder))
         options = GenerationOptions(**{key: value.value for key, value in values.items()})
-    return load_folder(located, folder, provider=provider, threads=threads, context=context, options=options)
+    limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
+    return load_folder(
+        located, folder, provider=provider, threads=threads, context=context, options=options, limit_bytes=limit
+    )
 
 
 def load_folder(
@@ -55,15 +64,21 @@ def load_folder(
     threads: int | None = None,
     context: int | None = None,
     reserve_tokens: int = 0,
+    limit_bytes: int | None = None,
 ) -> TextGenerator:
-    """Load a folder that was opened. The engine is imported here, not before."""
+    """Load a folder that was opened. The engine is imported here, after the memory was planned."""
     own = folder.model["context_length"]
     if context is not None and context > own:
         raise UsageError(
             f"--context {context} is more than the {own} tokens that this model was made for",
             hint=f"use --context {own} or less",
         )
-    formatter = read_formatter(folder)
+    formatter, shape = read_formatter(folder), read_shape(folder, provider=provider)
+    fit = (
+        fit_context(shape, planning_bytes(limit_bytes), wanted_tokens=context)
+        if shape and provider in ("auto", "cpu")
+        else None
+    )
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
     from lmsupply_cli.engine.genai import GenaiModel
@@ -87,8 +102,9 @@ def load_folder(
         formatter,
         info,
         options=options,
-        context_tokens=context,
+        context_tokens=fit.context_tokens if fit else context,
         reserve_tokens=reserve_tokens,
+        budget=MemoryBudget(limit_bytes, shape) if limit_bytes else None,
         begins_with=model.shape.bos_id if bos else None,
         load_s=time.monotonic() - began,
     )

@@ -10,10 +10,11 @@ from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import Variant, find_variants
+from lmsupply_cli.memory.estimate import PACKED, PROCESS_BYTES
+from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.units import format_bytes
 
 CONTEXT_TOKENS = 4096  # the least context that a useful chat needs
-_RUNTIME_BYTES = 400_000_000
 _IN_ORDER = ("phi-3.5", "qwen3-1.7b", "qwen3-0.6b")  # permissive ones, the best first
 
 
@@ -40,9 +41,9 @@ def expected_variant(entry: CatalogueEntry, *, provider: str = "cpu", precision:
 
 
 def needed_bytes(entry: CatalogueEntry, size_bytes: int) -> int:
-    """A rough need on the CPU: weights, a cache for 4,096 tokens in fp32, and the runtime."""
+    """A rough need on the CPU: weights as they are held, a cache for 4,096 tokens in fp32, and the process."""
     cache = entry.cache_bytes(min(CONTEXT_TOKENS, entry.context_length), bytes_each=4) or 0
-    return size_bytes + cache + _RUNTIME_BYTES
+    return int(PACKED * size_bytes) + cache + PROCESS_BYTES
 
 
 def roughly_fits(entry: CatalogueEntry, size_bytes: int | None, available_bytes: int) -> bool | None:
@@ -55,7 +56,7 @@ def largest_context(entry: CatalogueEntry, size_bytes: int | None, available_byt
     token = entry.cache_bytes(1, bytes_each=4)
     if not size_bytes or not token:
         return None
-    room = available_bytes - size_bytes - _RUNTIME_BYTES
+    room = int(available_bytes * MARGIN) - int(PACKED * size_bytes) - PROCESS_BYTES
     return max(0, min(entry.context_length, room // token))
 
 

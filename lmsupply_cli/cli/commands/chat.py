@@ -15,6 +15,7 @@ _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: mos
 @takes_settings(
     *(key for key in GENERATION_KEYS if key != "num_beams"),
     "context",
+    "memory_limit",
     "threads",
     "provider",
     "precision",
@@ -73,9 +74,10 @@ def chat(
         terminal.notice(notice)
     with load_model(choice.model, folder, settings, options, terminal, reserve_tokens=_RESERVE_TOKENS) as generator:
         info = generator.info
-        terminal.say(
-            f"{info.ref} on {info.provider}, context {generator.context_tokens:,} tokens. /help for help, /bye to leave."
-        )
+        room = f"context {generator.context_tokens:,} tokens"
+        if settings.get("context") is None and generator.context_tokens < info.context_length:
+            room += f" of {info.context_length:,}: what fits the memory"
+        terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to leave.")
         theme = settings.get("theme")
         loop = ChatLoop(
             ChatSession(generator, system=system, policy=settings.get("on_overflow") or "drop-oldest"),

@@ -12,7 +12,16 @@ from lmsupply_cli.config.table import GENERATION_KEYS
 
 
 @takes_settings(
-    *GENERATION_KEYS, "context", "threads", "provider", "precision", "cache_dir", "offline", "on_overflow", "theme"
+    *GENERATION_KEYS,
+    "context",
+    "memory_limit",
+    "threads",
+    "provider",
+    "precision",
+    "cache_dir",
+    "offline",
+    "on_overflow",
+    "theme",
 )
 def run(
     *,

@@ -1,0 +1,60 @@
+"""How much memory a model takes, term by term. Constants measured with onnxruntime-genai 0.18 on the CPU.
+
+weights   the products are packed anew when they are loaded: 1.36 bytes for each in the file. Tables that are
+          looked up in stay in the file's pages and come in as they are touched; tied ones are there twice,
+          once packed and once as they are. While it loads, the largest tensor is there a second time.
+cache     2 · layers · kv_heads · head_size · 4 bytes a token (2 on GPU builds), for the whole context.
+work      one chunk of the prefill: its logits, and activations of about 24 numbers for each of hidden_size.
+process   Python, the engine and its libraries.
+
+`benchmarks/memory.py` prints estimate and measurement side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmsupply_cli.engine.base import PREFILL_CHUNK
+from lmsupply_cli.memory.shape import MemoryShape
+
+PACKED = 1.36
+PROCESS_BYTES = 63_000_000
+_ACTIVATIONS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes. `loading_bytes` is only there while the model loads, `logits_bytes` while a prompt is read."""
+
+    process_bytes: int
+    weights_bytes: int
+    loading_bytes: int
+    cache_bytes: int
+    work_bytes: int
+    logits_bytes: int
+
+    @property
+    def steady_bytes(self) -> int:
+        return self.process_bytes + self.weights_bytes + self.cache_bytes + self.work_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        loading = self.process_bytes + self.weights_bytes + self.loading_bytes
+        return max(loading, self.steady_bytes + self.logits_bytes)
+
+
+def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: int = PREFILL_CHUNK) -> MemoryEstimate:
+    weights = shape.weights
+    if weights is None:  # by the files alone: as if all were products
+        held, loading = int(PACKED * shape.file_bytes), 0
+    else:
+        held = int(PACKED * weights.product_bytes) + weights.tied_bytes + weights.other_bytes
+        loading = weights.largest_bytes
+    return MemoryEstimate(
+        process_bytes=PROCESS_BYTES,
+        weights_bytes=held,
+        loading_bytes=loading,
+        cache_bytes=shape.cache_bytes(context_tokens),
+        work_bytes=chunk_tokens * shape.hidden_size * 4 * _ACTIVATIONS,
+        logits_bytes=chunk_tokens * shape.vocabulary * 4,
+    )

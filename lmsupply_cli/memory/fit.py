@@ -1,0 +1,47 @@
+"""The largest context that fits: a decision with its numbers. Automatic values shrink, explicit ones never do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmsupply_cli.errors import DoesNotFit
+from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
+from lmsupply_cli.memory.shape import MemoryShape
+from lmsupply_cli.units import format_bytes
+
+MARGIN = 0.9  # of the budget is planned with; the rest is for what nobody foresees
+LEAST_TOKENS = 256  # less context than this is no use
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFit:
+    """`limited`: the memory, and not the model or the user, set `context_tokens`."""
+
+    context_tokens: int
+    estimate: MemoryEstimate
+    budget_bytes: int
+    limited: bool
+
+
+def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | None = None) -> ContextFit:
+    """The context for `budget_bytes` of memory. Raises DoesNotFit where the model, or an explicit context, does not fit."""
+    usable = int(budget_bytes * MARGIN)
+    least = estimate_memory(shape, min(LEAST_TOKENS, shape.context_length))
+    room = usable - (least.peak_bytes - least.cache_bytes)
+    largest = max(0, min(shape.context_length, room // max(1, shape.cache_bytes(1))))
+    if least.peak_bytes > usable:
+        raise DoesNotFit(
+            f"this model needs {format_bytes(least.peak_bytes)} with the smallest context, {format_bytes(usable)} can be used",
+            hint="close other programs, raise --memory-limit, or use a smaller model: lmsupply models --fits",
+        )
+    if wanted_tokens is None:
+        return ContextFit(
+            largest, estimate_memory(shape, largest), budget_bytes, limited=largest < shape.context_length
+        )
+    needed = estimate_memory(shape, wanted_tokens)
+    if needed.peak_bytes > usable:
+        raise DoesNotFit(
+            f"--context {wanted_tokens} needs {format_bytes(needed.peak_bytes)}, {format_bytes(usable)} can be used",
+            hint=f"--context {largest} fits",
+        )
+    return ContextFit(wanted_tokens, needed, budget_bytes, limited=False)

@@ -1,0 +1,128 @@
+"""The weights of an ONNX graph by the operators that use them, without a protobuf library.
+
+Only what is needed of onnx.proto is walked: ModelProto.graph (7), GraphProto.node (1) and
+.initializer (5), NodeProto.input (1), .output (2) and .op_type (4), TensorProto.dims (1), .data_type (2),
+.name (8), .raw_data (9) and .external_data (13).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Buffer = mmap.mmap | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class GraphWeights:
+    """Bytes by use. `product`: matrix products; `lookup`: tables that are only looked up in; `tied`: of the
+    products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest."""
+
+    product_bytes: int
+    lookup_bytes: int
+    tied_bytes: int
+    largest_bytes: int
+    other_bytes: int
+
+
+def read_graph(path: Path) -> GraphWeights:
+    """Raises ValueError where the file is no ONNX graph, OSError where it cannot be read."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        sizes: dict[str, int] = {}
+        nodes: list[tuple[str, list[str], list[str]]] = []
+        for start, end in _fields(data, 0, len(data), 7):
+            sizes |= dict(_tensor(data, at, stop) for at, stop in _fields(data, start, end, 5))
+            nodes += [_node(data, at, stop) for at, stop in _fields(data, start, end, 1)]
+    used = _uses(nodes)
+    product = {name for name, kinds in used.items() if any("MatMul" in kind for kind in kinds)} & set(sizes)
+    lookup = {name for name, kinds in used.items() if any(kind.startswith("Gather") for kind in kinds)} & set(sizes)
+    return GraphWeights(
+        product_bytes=sum(sizes[name] for name in product),
+        lookup_bytes=sum(sizes[name] for name in lookup - product),
+        tied_bytes=sum(sizes[name] for name in lookup & product),
+        largest_bytes=max((sizes[name] for name in product), default=0),
+        other_bytes=sum(size for name, size in sizes.items() if name not in product | lookup),
+    )
+
+
+def _uses(nodes: list[tuple[str, list[str], list[str]]]) -> dict[str, set[str]]:
+    """Name → the operators that use it, also where it is only given another shape first."""
+    renamed = {
+        out: inputs[0]
+        for kind, inputs, outputs in nodes
+        if kind in ("Reshape", "Identity") and inputs
+        for out in outputs
+    }
+    used: dict[str, set[str]] = {}
+    for kind, inputs, _ in nodes:
+        for name in inputs:
+            used.setdefault(renamed.get(name, name), set()).add(kind)
+    return used
+
+
+def _tensor(data: Buffer, start: int, end: int) -> tuple[str, int]:
+    name, raw, external = "", 0, 0
+    for field, at, stop in _walk(data, start, end):
+        if field == 8:
+            name = bytes(data[at:stop]).decode("utf-8", errors="replace")
+        elif field in (4, 5, 7, 9, 10):  # packed numbers or raw bytes
+            raw += stop - at
+        elif field == 13:
+            parts = {number: bytes(data[a:b]) for number, a, b in _walk(data, at, stop)}
+            if parts.get(1) == b"length":
+                external = int(parts.get(2, b"0"))
+    return name, external or raw
+
+
+def _node(data: Buffer, start: int, end: int) -> tuple[str, list[str], list[str]]:
+    """(operator, inputs, outputs)."""
+    kind = ""
+    names: dict[int, list[str]] = {1: [], 2: []}
+    for field, at, stop in _walk(data, start, end):
+        if field in names:
+            names[field].append(bytes(data[at:stop]).decode("utf-8", errors="replace"))
+        elif field == 4:
+            kind = bytes(data[at:stop]).decode("utf-8", errors="replace")
+    return kind, names[1], names[2]
+
+
+def _fields(data: Buffer, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    return ((at, stop) for field, at, stop in _walk(data, start, end) if field == wanted)
+
+
+def _walk(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(field, first byte, last byte + 1) of each length-delimited field; numbers are passed over."""
+    at = start
+    while at < end:
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 2:
+            size, at = _varint(data, at)
+            if at + size > end:
+                raise ValueError("not an ONNX graph: a field goes past its end")
+            yield key >> 3, at, at + size
+            at += size
+        elif kind == 0:
+            _, at = _varint(data, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"not an ONNX graph: wire type {kind}")
+
+
+def _varint(data: Buffer, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        try:
+            byte = data[at]
+        except IndexError as error:
+            raise ValueError("not an ONNX graph: it ends in the middle") from error
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("not an ONNX graph: a number is too long")

@@ -1,0 +1,55 @@
+"""A limit on the memory of the process: planned before loading, checked before each cache, watched while text is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lmsupply_cli.errors import DoesNotFit
+from lmsupply_cli.events import Notice
+from lmsupply_cli.hardware.host import detect_memory, memory_used_bytes
+from lmsupply_cli.memory.fit import MARGIN
+from lmsupply_cli.memory.shape import MemoryShape
+from lmsupply_cli.memory.watch import MemoryWatch
+from lmsupply_cli.units import format_bytes
+
+
+def resident_bytes() -> int:
+    return memory_used_bytes()[0]
+
+
+def planning_bytes(limit_bytes: int | None) -> int:
+    """What may be planned with: what is free and what this process holds already, at most the limit."""
+    free = detect_memory().available_bytes + resident_bytes()
+    return free if limit_bytes is None else min(limit_bytes, free)
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """`used` gives the bytes that the process holds now."""
+
+    limit_bytes: int
+    shape: MemoryShape | None
+    used: Callable[[], int] = resident_bytes
+    every: int = 8  # tokens between two looks
+
+    def check_cache(self, tokens: int) -> None:
+        """Raises DoesNotFit where a cache for `tokens` would pass 90 % of the limit."""
+        needed = self.used() + (self.shape.cache_bytes(tokens) if self.shape else 0)
+        usable = int(self.limit_bytes * MARGIN)
+        if needed > usable:
+            raise DoesNotFit(
+                f"a context of {tokens:,} tokens would bring the process to {format_bytes(needed)}, "
+                f"{format_bytes(usable)} of the limit may be used",
+                hint="raise --memory-limit, or use a smaller --context or --max-tokens",
+            )
+
+    def watch(self) -> MemoryWatch:
+        return MemoryWatch(self.limit_bytes, self.used, self.every)
+
+
+def memory_notice(watch: MemoryWatch, state: str) -> Notice:
+    used, limit = format_bytes(watch.used()), format_bytes(watch.limit_bytes)
+    if state == "critical":
+        return Notice("memory_critical", f"{used} of {limit} are in use: the answer ends here")
+    return Notice("memory_warning", f"{used} of {limit} are in use")

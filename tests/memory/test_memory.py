@@ -1,0 +1,177 @@
+"""What a model needs: read from its graph, estimated, fitted, limited, watched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.cli import lmsupply
+
+from lmsupply_cli import DoesNotFit, Finished, Notice, load
+from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.memory.estimate import estimate_memory
+from lmsupply_cli.memory.fit import MARGIN, fit_context
+from lmsupply_cli.memory.graph import read_graph
+from lmsupply_cli.memory.shape import MemoryShape, read_shape
+from lmsupply_cli.memory.watch import MemoryWatch
+from lmsupply_cli.runtime.budget import MemoryBudget
+
+MODELS = Path(__file__).parent.parent / "models"
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "phi3", "gemma2"])
+def test_the_weights_of_a_graph_add_up_to_its_data(name: str) -> None:
+    folder = MODELS / name
+    weights = read_graph(folder / "model.onnx")
+    total = weights.product_bytes + weights.lookup_bytes + weights.other_bytes
+    stored = (folder / "model.onnx.data").stat().st_size + (folder / "model.onnx").stat().st_size
+    assert 0.6 * stored < total <= stored
+    assert 0 < weights.largest_bytes <= weights.product_bytes
+    assert weights.tied_bytes <= weights.product_bytes
+
+
+@given(st.binary(min_size=1, max_size=300))
+def test_garbage_is_no_graph_and_no_crash(data: bytes) -> None:
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"graph-{os.getpid()}.onnx"
+    path.write_bytes(data)
+    with contextlib.suppress(ValueError):  # anything else is a crash
+        assert read_graph(path).largest_bytes <= len(data)
+    path.unlink()
+
+
+def shape(**more: int) -> MemoryShape:
+    """Llama-3.2-1B on the CPU, by its files alone."""
+    sizes = {
+        "layers": 16,
+        "kv_heads": 8,
+        "head_size": 64,
+        "hidden_size": 2048,
+        "vocabulary": 128256,
+        "context_length": 131072,
+    }
+    return MemoryShape(**(sizes | {"cache_number_bytes": 4, "file_bytes": 800_000_000} | more))
+
+
+def test_the_cache_is_counted_as_the_engine_allocates_it() -> None:
+    assert shape().cache_bytes(1) == 65_536
+    assert shape().cache_bytes(4096) == 268_435_456
+    assert shape(cache_number_bytes=2).cache_bytes(4096) == 134_217_728
+
+
+def test_an_estimate_is_the_sum_of_its_terms() -> None:
+    found = estimate_memory(shape(), 4096)
+    assert found.steady_bytes == found.process_bytes + found.weights_bytes + found.cache_bytes + found.work_bytes
+    assert found.peak_bytes >= found.steady_bytes
+    assert estimate_memory(shape(), 8192).steady_bytes - found.steady_bytes == shape().cache_bytes(4096)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("context", [256, 1024])
+def test_the_estimate_of_the_guide_is_near_what_is_measured(guide: Path, context: int) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom lmsupply_cli.engine.folder import open_folder\n"
+        "from lmsupply_cli.engine.genai import GenaiModel\n"
+        "model = GenaiModel(open_folder(Path(sys.argv[1])))\n"
+        "decoder = model.new_decoder(capacity_tokens=int(sys.argv[2]))\n"
+        "decoder.append(list(range(64)))\ndecoder.logits()\n"
+        "print([int(l.split()[1]) * 1024 for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(guide), str(context)], capture_output=True, text=True, check=True
+    )
+    found = read_shape(open_folder(guide))
+    assert found is not None
+    assert estimate_memory(found, context).peak_bytes == pytest.approx(int(done.stdout), rel=0.15)
+
+
+def test_automatic_contexts_shrink_and_explicit_ones_never_do() -> None:
+    roomy = fit_context(shape(), 64_000_000_000)
+    assert (roomy.context_tokens, roomy.limited) == (131072, False)
+    tight = fit_context(shape(), 2_000_000_000)
+    assert tight.limited
+    assert 256 < tight.context_tokens < 131072
+    assert tight.estimate.peak_bytes <= 2_000_000_000 * MARGIN
+    assert estimate_memory(shape(), tight.context_tokens + 64).peak_bytes > 2_000_000_000 * MARGIN
+    assert fit_context(shape(), 2_000_000_000, wanted_tokens=1000).context_tokens == 1000
+    with pytest.raises(DoesNotFit, match=r"--context 32768 needs 3\.3 GB, 1\.8 GB can be used") as caught:
+        fit_context(shape(), 2_000_000_000, wanted_tokens=32768)
+    assert caught.value.hint == f"--context {tight.context_tokens} fits"
+    with pytest.raises(DoesNotFit, match="with the smallest context"):
+        fit_context(shape(), 500_000_000)
+
+
+def test_the_watch_warns_once_and_ends() -> None:
+    used = iter([700, 790, 810, 900, 940, 960, 960])
+    watch = MemoryWatch(1000, lambda: next(used), every=1)
+    assert [watch.look() for _ in range(7)] == ["", "", "warning", "", "", "critical", "critical"]
+    assert MemoryWatch(1000, lambda: 999, every=4).look() == ""
+
+
+def test_an_answer_ends_with_what_it_has(guide: Path) -> None:
+    grown = iter([*[100] * 4, *[850] * 3, *[960] * 1000])
+    with load(guide) as model:
+        model._budget = MemoryBudget(1000, None, lambda: next(grown), every=1)
+        events = list(model.stream("How do I download a model?"))
+        last = events[-1]
+        assert isinstance(last, Finished)
+        assert last.finish_reason == "memory"
+        codes = [e.code for e in events if isinstance(e, Notice)]
+        assert codes[0] == "memory_warning"
+        assert "memory_critical" in codes
+        model._budget = None
+        assert model.generate("hello", temperature=0).text.startswith("Hello!"), "the model lives on"
+
+
+def test_a_cache_beyond_the_limit_is_refused_before_it_is_made() -> None:
+    budget = MemoryBudget(1_000_000_000, shape(), lambda: 800_000_000)
+    budget.check_cache(1000)
+    with pytest.raises(DoesNotFit, match=r"a context of 4,096 tokens would bring the process to 1\.1 GB"):
+        budget.check_cache(4096)
+
+
+def test_the_limit_on_the_command_line() -> None:
+    refused = lmsupply("run", "-m", "guide", "--memory-limit", "40MB", "hello")
+    assert refused.code == 4
+    assert "needs" in refused.err
+    assert "hint: " in refused.err
+    assert lmsupply("run", "-m", "guide", "--memory-limit", "1GB", "hello").code == 0
+    assert lmsupply("run", "-m", "guide", "hello", LMSUPPLY_MEMORY_LIMIT="40MB").code == 4
+    bad = lmsupply("run", "-m", "guide", "--memory-limit", "lots", "hello")
+    assert (bad.code, "not a size" in bad.err) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures with wait4")
+def test_the_process_stays_under_its_limit() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "lmsupply_cli",
+        "run",
+        "-q",
+        "-m",
+        "guide",
+        "--memory-limit",
+        "160MB",
+        "How do I download a model?",
+    ]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.returncode == 0
+    assert usage.ru_maxrss * 1024 < 160_000_000
+
+
+def test_show_prints_the_terms() -> None:
+    found = lmsupply("show", "guide", "--json").json["memory"]
+    assert found["steady_bytes"] == sum(
+        found[k] for k in ("process_bytes", "weights_bytes", "cache_bytes", "work_bytes")
+    )
+    assert "cache" in lmsupply("show", "guide").out
