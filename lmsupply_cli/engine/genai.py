@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmsupply_cli.engine.base import Decoder, ModelShape, check_text
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_errors import load_error, run_error
+from lmsupply_cli.engine.genai_restart import RestartingDecoder
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, EngineError, EngineUnavailable, ProviderUnavailable
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
 
 TESTED = "0.18"
+RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 _APPENDED = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}
 
 
@@ -54,7 +56,7 @@ class GenaiModel:
     def __init__(self, folder: ModelFolder, *, provider: str = "auto", threads: int = 1) -> None:
         """Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
         self._engine = import_engine()
-        self._decoders: weakref.WeakSet[GenaiDecoder] = weakref.WeakSet()
+        self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder] = weakref.WeakSet()
         # control tokens are not shown
         self._added = {row["id"]: "" if row.get("special") else row["content"] for row in folder.added_tokens}
         self._control = folder.control_strings
@@ -146,7 +148,17 @@ class GenaiModel:
         return self._control
 
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
-        decoder = GenaiDecoder(self, capacity_tokens=capacity_tokens, share_buffer=share_buffer)
+        search = {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
+        decoder: GenaiDecoder | RestartingDecoder
+        if self.shape.provider in RESTARTING:
+            decoder = RestartingDecoder(
+                lambda: self.new_generator(capacity_tokens=capacity_tokens, **search),
+                capacity_tokens=capacity_tokens,
+                vocabulary=self.shape.vocabulary,
+                eos=self.shape.eos_ids,
+            )
+        else:
+            decoder = GenaiDecoder(self, capacity_tokens=capacity_tokens, search=search)
         self._decoders.add(decoder)
         return decoder
 
@@ -204,10 +216,10 @@ class GenaiModel:
 class GenaiDecoder:
     """A Decoder over one engine generator. The engine is fed and read, it never samples."""
 
-    def __init__(self, model: GenaiModel, *, capacity_tokens: int, share_buffer: bool | None) -> None:
+    def __init__(self, model: GenaiModel, *, capacity_tokens: int, search: dict[str, Any]) -> None:
         self.capacity_tokens = capacity_tokens
         self._model = model
-        self._search = {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
+        self._search = search
         self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, **self._search)
         self._fresh = False
 

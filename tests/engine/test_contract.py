@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lmsupply_cli.engine import genai
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel
@@ -21,8 +22,11 @@ from lmsupply_cli.events import Finished, PrefillProgress, TextDelta
 GREEDY = GenerationOptions(temperature=0, repetition_penalty=1.0)
 
 
-@pytest.fixture(params=["fake", "real"])
-def model(request: pytest.FixtureRequest, toy: Path) -> Iterator[TextModel]:
+@pytest.fixture(params=["fake", "real", "restarting"])
+def model(request: pytest.FixtureRequest, toy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TextModel]:
+    """`restarting`: the real engine, used as on a provider that cannot go on with a generator."""
+    if request.param == "restarting":
+        monkeypatch.setattr(genai, "RESTARTING", {"cpu"})
     made: TextModel = FakeModel() if request.param == "fake" else GenaiModel(open_folder(toy))
     yield made
     made.close()

@@ -14,6 +14,7 @@ from lmsupply_cli import GenerationOptions, UsageError, load
 from lmsupply_cli.engine import genai
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
+from lmsupply_cli.engine.genai_restart import RestartingDecoder
 from lmsupply_cli.errors import EngineUnavailable
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -58,6 +59,22 @@ def test_a_rewind_beyond_the_sliding_window_reads_the_prefix_again() -> None:
         fresh.append([token])
     assert int(decoder.logits().argmax()) == int(fresh.logits().argmax())
     model.close()
+
+
+def test_a_chat_on_a_provider_that_restarts(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answers, and no restart within one."""
+    talk = [{"role": "user", "content": "hello"}]
+    with load(guide) as model:
+        first = model.generate_chat(talk, temperature=0).text
+        talk += [{"role": "assistant", "content": first}, {"role": "user", "content": "How do I list my models?"}]
+        second = model.generate_chat(talk, temperature=0).text
+    monkeypatch.setattr(genai, "RESTARTING", {"cpu"})
+    with load(guide) as model:
+        assert model.generate_chat(talk[:1], temperature=0).text == first
+        decoder = model._decoder
+        assert isinstance(decoder, RestartingDecoder)
+        assert decoder.restarts == 0
+        assert model.generate_chat(talk, temperature=0).text == second
 
 
 def test_the_same_seed_gives_the_same_text() -> None:
