@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
+from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import HubError
 from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
@@ -17,11 +18,12 @@ from lmsupply_cli.units import format_bytes
 
 
 def plan_for(name: str, settings: Settings, root: Path, *, variant: str | None = None) -> PullPlan:
+    provider, precision = pull_wishes(settings)
     plan = plan_pull(
         name,
         root,
-        provider=settings.get("provider"),
-        precision=settings.get("precision"),
+        provider=provider,
+        precision=precision,
         variant=variant,
         offline=settings.get("offline"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.options import GenerationOptions
@@ -23,6 +24,9 @@ def load_model(
     *,
     reserve_tokens: int = 0,
 ) -> TextGenerator:
+    provider, notices = load_provider(settings, model, folder)
+    for notice in notices:
+        terminal.notice(notice)
     status = terminal.status()
     if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > _SHOW_BYTES:
         status.show(f"loading {model.ref} …")
@@ -31,7 +35,7 @@ def load_model(
             model,
             folder,
             options=options,
-            provider=settings.get("provider"),
+            provider=provider,
             threads=settings.get("threads"),
             context=settings.get("context"),
             reserve_tokens=reserve_tokens,

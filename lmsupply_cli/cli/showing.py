@@ -10,6 +10,7 @@ from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.cli.fetching import licence_json
 from lmsupply_cli.cli.listing import folder_bytes
+from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotFound, ModelNotInstalled
@@ -272,8 +273,7 @@ def _tree(name: str, settings: Settings) -> tuple[CatalogueEntry | None, RepoTre
 
 
 def _provider(settings: Settings) -> str:
-    provider: str = settings.get("provider")
-    return "cpu" if provider == "auto" else provider
+    return pull_wishes(settings)[0]
 
 
 def _size(count: int) -> str:
