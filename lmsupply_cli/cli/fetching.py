@@ -10,6 +10,7 @@ from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import HubError
 from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
+from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
@@ -84,10 +85,10 @@ def licence_json(licence: Any) -> dict[str, Any]:
     }
 
 
-def plan_lines(plan: PullPlan) -> list[str]:
+def plan_rows(plan: PullPlan) -> list[Row]:
     """What --dry-run shows."""
     chosen, licence = plan.resolution.chosen, plan.licence
-    rows = [
+    return [
         ("model", f"{plan.ref} from {plan.tree.repo} at {plan.tree.commit[:12]}"),
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
@@ -99,7 +100,6 @@ def plan_lines(plan: PullPlan) -> list[str]:
         ("to fetch", f"{format_bytes(plan.fetch_bytes)} of {format_bytes(plan.total_bytes)}"),
         ("free disk", format_bytes(plan.free_disk_bytes) + ("" if plan.fits_disk else ": not enough")),
     ]
-    return [name.ljust(11) + value for name, value in rows]
 
 
 def _have(have: int, size: int) -> str:

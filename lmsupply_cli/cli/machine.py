@@ -13,6 +13,7 @@ from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider,
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
 from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
+from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.runtime.recommend import (
     Recommendation,
     expected_variant,
@@ -23,7 +24,7 @@ from lmsupply_cli.runtime.recommend import (
 from lmsupply_cli.store.pull import free_bytes
 from lmsupply_cli.units import format_bytes
 
-INDENT = 13  # columns before the values
+WIDTH = 13  # columns of the names
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _fit(entry: CatalogueEntry, choice: Choice, free: int) -> ModelFit:
     return ModelFit(entry, variant, size, roughly_fits(entry, size, free), largest_context(entry, size, free))
 
 
-def machine_lines(machine: Machine, *, models: bool) -> list[str]:
+def machine_rows(machine: Machine, *, models: bool) -> list[Row]:
     """Rows of name and value; with `models` a line for each of the catalogue."""
     profile, cpu = machine.profile, machine.profile.cpu
     wanted = machine.recommendation
@@ -100,7 +101,7 @@ def machine_lines(machine: Machine, *, models: bool) -> list[str]:
     ]
     if models:
         rows += [("model", _model(fit)) for fit in machine.models]
-    return [name.ljust(INDENT) + value for name, value in rows]
+    return rows
 
 
 def machine_json(machine: Machine) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENCE_FILE, find_variants
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape
+from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.runtime.prompting import read_formatter
 from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant
 from lmsupply_cli.store.locate import LocatedModel, locate
@@ -84,7 +85,7 @@ def licence_text(name: str, settings: Settings, root: Path) -> str:
     raise LmsupplyError(f"{name} carries no text of its licence, {licence.id}{where}", hint=f"lmsupply show {name}")
 
 
-def description_lines(shown: Description) -> list[str]:
+def description_rows(shown: Description) -> list[Row]:
     licence, shape = shown.licence, shown.shape
     rows = [("model", shown.ref), ("read from", shown.source)]
     if shown.repo:
@@ -118,7 +119,7 @@ def description_lines(shown: Description) -> list[str]:
         rows += [("not", f"{v.name}  {_size(v.size_bytes)}: {reason}") for v, reason in shown.resolution.rejected]
     if shown.uncertain:
         rows.append(("uncertain", ", ".join(shown.uncertain)))
-    return [name.ljust(14) + value for name, value in rows]
+    return rows
 
 
 def description_json(shown: Description) -> dict[str, Any]:

@@ -24,9 +24,10 @@ def hw(
     load it. What a probe cannot find out becomes a note.
     """
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.machine import INDENT, machine_json, machine_lines, read_machine
+    from lmsupply_cli.cli.machine import WIDTH, machine_json, machine_rows, read_machine
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.paths import settings_file
+    from lmsupply_cli.render.sheet import print_sheet
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process()
@@ -40,9 +41,7 @@ def hw(
         more = {"checks": [vars(found) for found in checks]} if check else {}
         terminal.json(machine_json(machine) | more)
     else:
-        for line in machine_lines(machine, models=models):
-            terminal.data(line, indent=INDENT)
-        for found in checks:
-            terminal.data("check".ljust(INDENT) + found.text, indent=INDENT)
+        rows = machine_rows(machine, models=models) + [("check", found.text) for found in checks]
+        print_sheet(terminal, rows, width=WIDTH)
     if not all(found.ok for found in checks):
         raise typer.Exit(1)

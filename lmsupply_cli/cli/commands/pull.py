@@ -31,8 +31,9 @@ def pull(
     """
     from lmsupply_cli import paths
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.fetching import plan_for, plan_json, plan_lines, pull_plan, say_plan
+    from lmsupply_cli.cli.fetching import plan_for, plan_json, plan_rows, pull_plan, say_plan
     from lmsupply_cli.config.layers import read_settings
+    from lmsupply_cli.render.sheet import print_sheet
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process(quiet=quiet)
@@ -44,8 +45,7 @@ def pull(
             if json:
                 terminal.json(plan_json(plan, provider))
             else:
-                for line in plan_lines(plan):
-                    terminal.data(line, indent=11)
+                print_sheet(terminal, plan_rows(plan), width=11)
             continue
         if json:
             terminal.json_event("plan", **plan_json(plan, provider))

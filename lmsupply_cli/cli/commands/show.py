@@ -27,8 +27,9 @@ def show(
     """
     from lmsupply_cli import paths
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.showing import describe, description_json, description_lines, licence_text
+    from lmsupply_cli.cli.showing import describe, description_json, description_rows, licence_text
     from lmsupply_cli.config.layers import read_settings
+    from lmsupply_cli.render.sheet import print_sheet
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process()
@@ -41,5 +42,4 @@ def show(
     if json:
         terminal.json(description_json(description))
         return
-    for line in description_lines(description):
-        terminal.data(line, indent=14)
+    print_sheet(terminal, description_rows(description), width=14)
