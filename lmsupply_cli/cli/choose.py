@@ -11,7 +11,9 @@ from lmsupply_cli.cli.consent import check_allowed
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import ModelNotInstalled
 from lmsupply_cli.events import Notice
+from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.recommend import named_by_role, recommend_model
 from lmsupply_cli.store.locate import LocatedModel, best_installed, guide, locate
 from lmsupply_cli.store.manifest import mark_used
 
@@ -33,6 +35,7 @@ def choose_model(
     name = named or settings.get("default_model")
     notices: tuple[Notice, ...] = ()
     if name:
+        name = named_by_role(name, lambda: detect_memory().available_bytes)
         try:
             model = locate(name, root)
         except ModelNotInstalled as error:
@@ -76,8 +79,5 @@ def _pulled(
 
 
 def _guide_notice() -> Notice:
-    from lmsupply_cli.hardware.host import detect_memory
-    from lmsupply_cli.runtime.recommend import recommend_model
-
     ref = recommend_model(detect_memory().available_bytes).entry.ref
     return Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}")

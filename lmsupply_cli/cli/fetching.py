@@ -9,9 +9,11 @@ from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import HubError
+from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
 from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.recommend import named_by_role
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
 from lmsupply_cli.store.pull import plan_pull, run_pull
@@ -19,6 +21,7 @@ from lmsupply_cli.units import format_bytes
 
 
 def plan_for(name: str, settings: Settings, root: Path, *, variant: str | None = None) -> PullPlan:
+    name = named_by_role(name, lambda: detect_memory().available_bytes)
     provider, precision = pull_wishes(settings)
     plan = plan_pull(
         name,

@@ -14,16 +14,17 @@ from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licences import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENCE_FILE, find_variants
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
-from lmsupply_cli.memory.shape import read_shape
+from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.runtime.prompting import read_formatter
-from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant
+from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.store.pull import fetch_pinned, named_repo, with_sibling
 from lmsupply_cli.units import format_bytes
@@ -54,6 +55,7 @@ class Description:
 
 def describe(name: str, settings: Settings, root: Path) -> Description:
     """Raises ModelNotFound, HubError, UsageError."""
+    name = named_by_role(name, lambda: detect_memory().available_bytes)
     try:
         return _from_disk(locate(name, root))
     except ModelNotInstalled:
@@ -243,7 +245,14 @@ def _from_hub(name: str, settings: Settings) -> Description:
         resolution=resolution,
         path=None,
         size_bytes=resolution.chosen.size_bytes,
+        memory=_by_config(resolution.chosen.config, resolution.chosen.size_bytes, _provider(settings)),
     )
+
+
+def _by_config(config: dict[str, Any], size_bytes: int, provider: str) -> MemoryEstimate | None:
+    """From the config and the sizes alone, as they are known before a pull."""
+    shape = shape_by_config(config.get("model", {}), size_bytes, provider=provider)
+    return estimate_memory(shape, min(MEMORY_TOKENS, shape.context_length)) if shape else None
 
 
 def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:

@@ -68,7 +68,7 @@ class GenaiModel:
             self._model: Any = self._engine.Model(config)
             self._tokenizer: Any = self._engine.Tokenizer(self._model)
         except (RuntimeError, MemoryError, ValueError) as error:
-            raise load_error(error, folder.path) from error
+            raise load_error(error, folder.path, provider=provider) from error
         model = folder.model
         self._window = _window(folder.decoder)
         self.shape = ModelShape(

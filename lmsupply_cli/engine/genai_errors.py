@@ -11,8 +11,8 @@ _MEMORY = ("bad_alloc", "could not allocate", "failed to allocate", "out of memo
 _PROVIDER = ("interface not available", "provider is not supported", "has not been built with", "provider requested")
 
 
-def load_error(error: Exception, folder: Path) -> LmsupplyError:
-    """What went wrong while a checked folder was loaded."""
+def load_error(error: Exception, folder: Path, *, provider: str = "auto") -> LmsupplyError:
+    """What went wrong while a checked folder was loaded; `provider` as it was asked for."""
     text = _line(error)
     lower = text.lower()
     if any(words in lower for words in _MEMORY):
@@ -26,6 +26,11 @@ def load_error(error: Exception, folder: Path) -> LmsupplyError:
         return ModelFilesError(
             f"the engine does not know this kind of model: {text}",
             hint="the folder may be made for a newer engine; lmsupply hw shows which one is installed",
+        )
+    if provider not in ("auto", "cpu"):
+        return ProviderUnavailable(
+            f"--provider {provider} does not work here: {text}",
+            hint="lmsupply hw shows what it needs; --provider cpu works everywhere",
         )
     return ModelFilesError(f"cannot load {folder}: {text}", hint=_AGAIN)
 

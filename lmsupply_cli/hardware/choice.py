@@ -13,6 +13,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
+from lmsupply_cli.hardware.cuda_libraries import missing_libraries
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
 from lmsupply_cli.hardware.wheels import EngineWheels
 from lmsupply_cli.units import format_bytes
@@ -105,6 +106,10 @@ def _cuda(profile: HardwareProfile, wheels: EngineWheels, system: str) -> Provid
     if "cuda" not in wheels.providers:
         mend = "pip uninstall -y onnxruntime-genai onnxruntime && pip install onnxruntime-genai-cuda"
         return ProviderState("cuda", False, f"{usable[0].name} is there, but the installed engine is a CPU build", mend)
+    missing = missing_libraries()
+    if missing:
+        mend = "pip install nvidia-cudnn-cu12 nvidia-cublas-cu12 nvidia-cuda-runtime-cu12, or install CUDA and cuDNN 9"
+        return ProviderState("cuda", False, f"{' and '.join(missing)} cannot be found", mend)
     return ProviderState("cuda", True, f"{usable[0].name} with {format_bytes(usable[0].total_bytes or 0)}")
 
 

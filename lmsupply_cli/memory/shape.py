@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lmsupply_cli.engine.folder import ModelFolder
@@ -32,28 +32,29 @@ class MemoryShape:
 
 
 def read_shape(folder: ModelFolder, *, provider: str = "cpu") -> MemoryShape | None:
-    """None where the config does not tell the sizes."""
-    decoder, model = folder.decoder, folder.model
-    keys = ("num_hidden_layers", "num_key_value_heads", "head_size", "hidden_size")
-    sizes = [_size(decoder, key) for key in keys]
-    if any(size is None for size in sizes):
-        return None
-    layers, kv_heads, head_size, hidden_size = (size or 0 for size in sizes)
+    """Of a folder; None where the config does not tell the sizes."""
+    size = sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file())
+    shape = shape_by_config(folder.model, size, provider=provider)
+    if shape is None or len(folder.graphs) != 1:
+        return shape
     try:
-        weights = read_graph(folder.path / folder.graphs[0]) if len(folder.graphs) == 1 else None
+        return replace(shape, weights=read_graph(folder.path / folder.graphs[0]))
     except (OSError, ValueError):
-        weights = None
-    return MemoryShape(
-        layers=layers,
-        kv_heads=kv_heads,
-        head_size=head_size,
-        hidden_size=hidden_size,
-        vocabulary=model["vocab_size"],
-        context_length=model["context_length"],
-        cache_number_bytes=4 if provider in ("auto", "cpu") else 2,
-        file_bytes=sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()),
-        weights=weights,
-    )
+        return shape
+
+
+def shape_by_config(model: dict[str, Any], file_bytes: int, *, provider: str = "cpu") -> MemoryShape | None:
+    """From the `model` of a genai_config and the size of the files, as they are known before a pull."""
+    decoder = model.get("decoder")
+    decoder = decoder if isinstance(decoder, dict) else {}
+    sizes = [_size(decoder, key) for key in ("num_hidden_layers", "num_key_value_heads", "head_size", "hidden_size")]
+    sizes += [_size(model, key) for key in ("vocab_size", "context_length")]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        return None
+    layers, kv_heads, head_size, hidden_size, vocabulary, context_length = known
+    number = 4 if provider in ("auto", "cpu") else 2
+    return MemoryShape(layers, kv_heads, head_size, hidden_size, vocabulary, context_length, number, file_bytes)
 
 
 def _size(values: dict[str, Any], key: str) -> int | None:

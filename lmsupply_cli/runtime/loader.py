@@ -12,13 +12,14 @@ from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder, open_folder
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.hardware.host import usable_threads
-from lmsupply_cli.memory.fit import fit_context
-from lmsupply_cli.memory.shape import read_shape
+from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
+from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.runtime.budget import MemoryBudget, planning_bytes
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
 from lmsupply_cli.runtime.prompting import read_formatter
+from lmsupply_cli.runtime.recommend import expected_variant, needed_bytes, recommend_model
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.units import parse_bytes
 
@@ -74,11 +75,7 @@ def load_folder(
             hint=f"use --context {own} or less",
         )
     formatter, shape = read_formatter(folder), read_shape(folder, provider=provider)
-    fit = (
-        fit_context(shape, planning_bytes(limit_bytes), wanted_tokens=context)
-        if shape and provider in ("auto", "cpu")
-        else None
-    )
+    fit = _fit(shape, located, limit_bytes, context) if shape and provider in ("auto", "cpu") else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
     from lmsupply_cli.engine.genai import GenaiModel
@@ -108,3 +105,19 @@ def load_folder(
         begins_with=model.shape.bos_id if bos else None,
         load_s=time.monotonic() - began,
     )
+
+
+def _fit(shape: MemoryShape, located: LocatedModel, limit_bytes: int | None, context: int | None) -> ContextFit:
+    """Where the model does not fit, name a smaller one that does."""
+    budget = planning_bytes(limit_bytes)
+    try:
+        return fit_context(shape, budget, wanted_tokens=context)
+    except DoesNotFit as error:
+        usable = int(budget * MARGIN)
+        entry = recommend_model(usable).entry
+        expected = expected_variant(entry)
+        fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= usable
+        smaller = located.entry is None or entry.parameters < located.entry.parameters
+        raise DoesNotFit(
+            error.message, hint=f"{error.hint}; {entry.ref} would fit" if fits and smaller else error.hint
+        ) from error

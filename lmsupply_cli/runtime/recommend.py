@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lmsupply_cli.catalogue.entry import CatalogueEntry
@@ -58,6 +59,11 @@ def largest_context(entry: CatalogueEntry, size_bytes: int | None, available_byt
         return None
     room = int(available_bytes * MARGIN) - int(PACKED * size_bytes) - PROCESS_BYTES
     return max(0, min(entry.context_length, room // token))
+
+
+def named_by_role(name: str, available_bytes: Callable[[], int]) -> str:
+    """`role:default` is what suits this machine; other names stand for themselves."""
+    return recommend_model(available_bytes()).entry.ref if name.lower() == "role:default" else name
 
 
 def recommend_model(available_bytes: int) -> Recommendation:

@@ -20,6 +20,11 @@ CUDA_WHEEL = {"onnxruntime-genai-cuda": "0.18.0", "onnxruntime-gpu": "1.32.0"}
 CARD = Gpu("Card", "nvidia", 24 * 10**9)
 
 
+@pytest.fixture(autouse=True)
+def cuda_libraries_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmsupply_cli.hardware.choice.missing_libraries", list)
+
+
 def machine(wheels: dict[str, str], *gpus: Gpu) -> MachineChoice:
     cpu = Cpu("x", "x86_64", 8, 16, None, (), None, 8)
     profile, judged = HardwareProfile("Linux", cpu, Memory(16 * 10**9, 16 * 10**9, 0, None), gpus), judge_wheels(wheels)

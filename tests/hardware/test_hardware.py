@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from lmsupply_cli.hardware import apple, host, linux, nvidia, windows
 from lmsupply_cli.hardware.choice import choose_provider, provider_states
+from lmsupply_cli.hardware.cuda_libraries import missing_libraries
 from lmsupply_cli.hardware.detect import detect_hardware, merge_gpus, odd
 from lmsupply_cli.hardware.probe import ProbeFailed, run_probe
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
@@ -237,6 +240,11 @@ def test_one_card_is_named_once() -> None:
     assert any("its driver is not" in note for note in odd(bus))
 
 
+@pytest.fixture(autouse=True)
+def cuda_libraries_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmsupply_cli.hardware.choice.missing_libraries", list)
+
+
 CPU_WHEEL = {"onnxruntime-genai": "0.18.0", "onnxruntime": "1.32.0"}
 CUDA_WHEEL = {"onnxruntime-genai-cuda": "0.18.0", "onnxruntime-gpu": "1.32.0"}
 WINML = {"onnxruntime-genai-winml": "0.18.0"}
@@ -285,6 +293,54 @@ def test_the_rules_of_choice(
     states = provider_states(profile, judge_wheels(wheels), system=system)
     assert [s.name for s in states] == ["cuda", "dml", "webgpu", "cpu"]
     assert all(s.reason for s in states)
+
+
+def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert missing_libraries(lambda name: True) == []
+    assert missing_libraries(lambda name: "cudnn" not in name) == ["cuDNN 9"]
+    (tmp_path / "libcudnn.so.9").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    assert "cuDNN 9" not in missing_libraries()
+    monkeypatch.setattr("lmsupply_cli.hardware.choice.missing_libraries", lambda: ["cuDNN 9"])
+    (cuda, *_) = provider_states(machine(card(24e9)), judge_wheels(CUDA_WHEEL), system="Linux")
+    assert (cuda.usable, cuda.reason) == (False, "cuDNN 9 cannot be found")
+    assert "pip install nvidia-cudnn-cu12" in cuda.mend
+
+
+NVML = """
+#include <string.h>
+typedef struct { unsigned long long total, free, used; } memory_t;
+int nvmlInit_v2(void) { return STATUS; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { strncpy(text, "550.54.15", size); return 0; }
+int nvmlSystemGetCudaDriverVersion(int *version) { *version = 12040; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)(unsigned long)(index + 1); return 0; }
+int nvmlDeviceGetName(void *handle, char *text, unsigned size) { strncpy(text, "NVIDIA Stub", size); return 0; }
+int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) { strncpy(text, handle == (void *)1 ? "GPU-a" : "GPU-b", size); return 0; }
+int nvmlDeviceGetMemoryInfo(void *handle, memory_t *memory) {
+    if (handle == (void *)2) return 3;
+    memory->total = 85899345920ULL; memory->free = 80000000000ULL; return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None or sys.platform != "linux", reason="compiles a stand-in for NVML")
+@pytest.mark.parametrize("status", [0, 18])
+def test_nvml_through_its_c_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    source, library = tmp_path / "nvml.c", tmp_path / "libnvml.so"
+    source.write_text(NVML)
+    subprocess.run(["gcc", "-shared", "-fPIC", f"-DSTATUS={status}", "-o", str(library), str(source)], check=True)
+    monkeypatch.setattr(nvidia, "_LIBRARIES", (str(library),))
+    monkeypatch.setattr(nvidia, "run_probe", lambda command: None)
+    if status:
+        with pytest.raises(ProbeFailed, match="NVML does not start"):
+            nvidia.probe(None)
+        return
+    first, second = nvidia.probe("0")
+    assert (first.name, first.total_bytes, first.free_bytes) == ("NVIDIA Stub", 80 * GIB, 80_000_000_000)
+    assert (first.driver, first.cuda, first.uuid, first.hidden) == ("550.54.15", "12.4", "GPU-a", False)
+    assert (second.total_bytes, second.hidden) == (None, True)
 
 
 def test_what_mends_a_cpu_engine_beside_a_gpu() -> None:

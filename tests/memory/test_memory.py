@@ -21,6 +21,7 @@ from lmsupply_cli.memory.graph import read_graph
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.memory.watch import MemoryWatch
 from lmsupply_cli.runtime.budget import MemoryBudget
+from lmsupply_cli.runtime.recommend import named_by_role
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -104,6 +105,25 @@ def test_automatic_contexts_shrink_and_explicit_ones_never_do() -> None:
     assert caught.value.hint == f"--context {tight.context_tokens} fits"
     with pytest.raises(DoesNotFit, match="with the smallest context"):
         fit_context(shape(), 500_000_000)
+
+
+def test_what_does_not_fit_names_what_would(tmp_path: Path, guide: Path) -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        load(guide, memory_limit="50MB")
+    assert "would fit" not in caught.value.hint, "nothing would"
+    config = (guide / "genai_config.json").read_text().replace('"num_hidden_layers": 5', '"num_hidden_layers": 500000')
+    for path in guide.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "genai_config.json").write_text(config)
+    with pytest.raises(DoesNotFit) as caught:
+        load(tmp_path, memory_limit="10GB")
+    assert "phi-3.5 would fit" in caught.value.hint
+
+
+def test_the_default_role_follows_the_memory() -> None:
+    assert named_by_role("role:default", lambda: 16_000_000_000) == "phi-3.5"
+    assert named_by_role("ROLE:DEFAULT", lambda: 4_500_000_000) == "qwen3-1.7b"
+    assert named_by_role("role:fast", lambda: 0) == "role:fast"
 
 
 def test_the_watch_warns_once_and_ends() -> None:
