@@ -17,7 +17,12 @@ def load_error(error: Exception, folder: Path, *, provider: str = "auto") -> Lms
     lower = text.lower()
     if any(words in lower for words in _MEMORY):
         return EngineError(f"not enough memory to load {folder}", hint="use a smaller model, or close other programs")
-    if any(words in lower for words in _PROVIDER):
+    if provider == "webgpu" and any(words in lower for words in _PROVIDER):
+        return ProviderUnavailable(
+            f"--provider webgpu: the plug-in is installed, but finds no device here ({text})",
+            hint="it needs a GPU and its driver; --provider cpu works everywhere",
+        )
+    if provider == "auto" and any(words in lower for words in _PROVIDER):
         return ProviderUnavailable(
             f"this folder wants a provider that the installed engine does not have: {text}",
             hint="lmsupply hw shows the providers; --provider cpu runs most folders on the CPU",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import Notice
+from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory, memory_used_bytes
+from lmsupply_cli.hardware.profile import HardwareProfile
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.memory.watch import MemoryWatch
@@ -18,10 +20,25 @@ def resident_bytes() -> int:
     return memory_used_bytes()[0]
 
 
-def planning_bytes(limit_bytes: int | None) -> int:
-    """What may be planned with: what is free and what this process holds already, at most the limit."""
-    free = detect_memory().available_bytes + resident_bytes()
-    return free if limit_bytes is None else min(limit_bytes, free)
+def planning_bytes(limit_bytes: int | None, provider: str = "cpu") -> int | None:
+    """What may be planned with: what is free on the provider's device, at most the limit; None where that is not known.
+
+    On the CPU what this process holds already counts as free: it is part of the estimate.
+    """
+    if provider in ("auto", "cpu"):
+        free: int | None = detect_memory().available_bytes + resident_bytes()
+    else:
+        free = device_bytes(provider, detect_hardware())
+    if free is None or limit_bytes is None:
+        return free
+    return min(limit_bytes, free)
+
+
+def device_bytes(provider: str, profile: HardwareProfile) -> int | None:
+    """Free memory of the largest GPU that the provider can use; its whole memory where only that is known."""
+    gpus = [gpu for gpu in profile.gpus if not gpu.hidden and (provider != "cuda" or gpu.vendor == "nvidia")]
+    known = [gpu.free_bytes if gpu.free_bytes is not None else gpu.total_bytes for gpu in gpus]
+    return max((size for size in known if size is not None), default=None)
 
 
 @dataclass(frozen=True)

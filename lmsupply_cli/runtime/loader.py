@@ -75,7 +75,8 @@ def load_folder(
             hint=f"use --context {own} or less",
         )
     formatter, shape = read_formatter(folder), read_shape(folder, provider=provider)
-    fit = _fit(shape, located, limit_bytes, context) if shape and provider in ("auto", "cpu") else None
+    budget = planning_bytes(limit_bytes, provider)
+    fit = _fit(shape, located, budget, context) if shape and budget is not None else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
     from lmsupply_cli.engine.genai import GenaiModel
@@ -101,15 +102,14 @@ def load_folder(
         options=options,
         context_tokens=fit.context_tokens if fit else context,
         reserve_tokens=reserve_tokens,
-        budget=MemoryBudget(limit_bytes, shape) if limit_bytes else None,
+        budget=MemoryBudget(limit_bytes, shape) if limit_bytes and provider in ("auto", "cpu") else None,
         begins_with=model.shape.bos_id if bos else None,
         load_s=time.monotonic() - began,
     )
 
 
-def _fit(shape: MemoryShape, located: LocatedModel, limit_bytes: int | None, context: int | None) -> ContextFit:
+def _fit(shape: MemoryShape, located: LocatedModel, budget: int, context: int | None) -> ContextFit:
     """Where the model does not fit, name a smaller one that does."""
-    budget = planning_bytes(limit_bytes)
     try:
         return fit_context(shape, budget, wanted_tokens=context)
     except DoesNotFit as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,7 @@ from lmsupply_cli.engine import genai
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
 from lmsupply_cli.engine.genai_restart import RestartingDecoder
-from lmsupply_cli.errors import EngineUnavailable
+from lmsupply_cli.errors import EngineUnavailable, ProviderUnavailable
 
 MODELS = Path(__file__).parent.parent / "models"
 FAMILIES = ["llama", "qwen2", "phi3", "gemma2"]
@@ -114,6 +115,16 @@ def test_the_cache_is_sized_by_what_is_needed(guide: Path) -> None:
         used = model.generate("hello", max_tokens=20).usage
         assert model._decoder is not None
         assert model._decoder.capacity_tokens == used.prompt_tokens + 20
+
+
+def test_a_plug_in_without_a_device_is_said(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As measured with onnxruntime-ep-webgpu 0.4.0 on a machine without a GPU: it registers, then the engine refuses."""
+    plugin = types.ModuleType("onnxruntime_ep_webgpu")
+    plugin.get_library_path = lambda: "nowhere"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_webgpu", plugin)
+    monkeypatch.setattr(genai.import_engine(), "register_execution_provider_library", lambda name, path: None)
+    with pytest.raises(ProviderUnavailable, match="the plug-in is installed, but finds no device here"):
+        load(guide, provider="webgpu")
 
 
 def test_context_beyond_the_model_is_bad_input(toy: Path) -> None:

@@ -15,12 +15,13 @@ from support.cli import lmsupply
 
 from lmsupply_cli import DoesNotFit, Finished, Notice, load
 from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN, fit_context
 from lmsupply_cli.memory.graph import read_graph
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.memory.watch import MemoryWatch
-from lmsupply_cli.runtime.budget import MemoryBudget
+from lmsupply_cli.runtime.budget import MemoryBudget, device_bytes
 from lmsupply_cli.runtime.recommend import named_by_role
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -118,6 +119,21 @@ def test_what_does_not_fit_names_what_would(tmp_path: Path, guide: Path) -> None
     with pytest.raises(DoesNotFit) as caught:
         load(tmp_path, memory_limit="10GB")
     assert "phi-3.5 would fit" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("provider", "gpus", "free"),
+    [
+        ("cuda", (Gpu("a", "nvidia", 80, 50), Gpu("b", "nvidia", 80, 70)), 70),
+        ("cuda", (Gpu("a", "nvidia", 80, 50), Gpu("b", "nvidia", 80, 70, hidden=True)), 50),
+        ("cuda", (Gpu("a", "amd", 80, 50),), None),
+        ("dml", (Gpu("a", "amd", 80),), 80),
+        ("webgpu", (Gpu("a", "intel"),), None),
+    ],
+)
+def test_the_memory_of_the_chosen_device_counts(provider: str, gpus: tuple[Gpu, ...], free: int | None) -> None:
+    cpu = Cpu("x", "x86_64", 8, 16, None, (), None, 8)
+    assert device_bytes(provider, HardwareProfile("Linux", cpu, Memory(1, 1, 0, None), gpus)) == free
 
 
 def test_the_default_role_follows_the_memory() -> None:
