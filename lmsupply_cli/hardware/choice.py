@@ -126,7 +126,7 @@ def _dml(profile: HardwareProfile, wheels: EngineWheels, system: str) -> Provide
     return ProviderState(
         "dml",
         True,
-        f"{profile.gpus[0].name} through DirectML; chat restarts its cache each turn, so long chats are slower",
+        f"{profile.gpus[0].name} through DirectML; a chat reads its history again each turn there: where CUDA is to be had, use it",
     )
 
 

@@ -23,8 +23,8 @@ def detect_hardware() -> HardwareProfile:
     gpus = _tried(lambda: nvidia.probe(os.environ.get("CUDA_VISIBLE_DEVICES")), no_gpus, notes)
     others, npus = _tried(_others, (no_gpus, no_npus), notes)
     gpus = merge_gpus(gpus, others)
-    if sys.platform == "linux" and "microsoft" in platform.release().lower():
-        notes.append("WSL: the GPU is the one of Windows, through its driver")
+    if is_wsl(platform.release()):
+        notes.append("WSL: the GPU is the one of Windows, through its driver; install no Linux driver here")
     notes += odd(gpus)
     return HardwareProfile(
         system=f"{platform.system()} {platform.release()}",
@@ -34,6 +34,11 @@ def detect_hardware() -> HardwareProfile:
         npus=tuple(npus),
         notes=tuple(notes),
     )
+
+
+def is_wsl(release: str) -> bool:
+    """By the kernel's release: `5.15.167.4-microsoft-standard-WSL2`."""
+    return "microsoft" in release.lower()
 
 
 def merge_gpus(nvidia_gpus: Iterable[Gpu], others: Iterable[Gpu]) -> list[Gpu]:

@@ -13,7 +13,7 @@ import pytest
 from lmsupply_cli.hardware import apple, host, linux, nvidia, windows
 from lmsupply_cli.hardware.choice import choose_provider, provider_states
 from lmsupply_cli.hardware.cuda_libraries import missing_libraries
-from lmsupply_cli.hardware.detect import detect_hardware, merge_gpus, odd
+from lmsupply_cli.hardware.detect import detect_hardware, is_wsl, merge_gpus, odd
 from lmsupply_cli.hardware.probe import ProbeFailed, run_probe
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.hardware.wheels import judge_wheels
@@ -231,6 +231,16 @@ def test_detection_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     assert profile.gpus == ()
     assert any("boom" in note for note in profile.notes)
     assert profile.cpu.usable_threads >= 1
+
+
+def test_wsl_is_told_by_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = text("synthetic_wsl2_release.txt").strip()
+    assert is_wsl(release)
+    assert not is_wsl("6.8.0-45-generic")
+    monkeypatch.setattr("lmsupply_cli.hardware.detect.platform.release", lambda: release)
+    assert any(note.startswith("WSL:") for note in detect_hardware().notes)
+    (gpu,) = smi("synthetic_smi_wsl2.csv")
+    assert (gpu.name, gpu.driver) == ("NVIDIA GeForce RTX 3060", "566.36")
 
 
 def test_one_card_is_named_once() -> None:
