@@ -6,6 +6,7 @@ from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.loader import load_folder
@@ -22,11 +23,14 @@ def load_model(
     options: GenerationOptions,
     terminal: Terminal,
     *,
+    notices: list[Notice],
     reserve_tokens: int = 0,
 ) -> TextGenerator:
-    provider, notices = load_provider(settings, model, folder)
-    for notice in notices:
+    """What is said of the provider is added to `notices`."""
+    provider, said = load_provider(settings, model, folder)
+    for notice in said:
         terminal.notice(notice)
+    notices += said
     status = terminal.status()
     if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > _SHOW_BYTES:
         status.show(f"loading {model.ref} …")

@@ -82,7 +82,7 @@ def answer(request: Request) -> None:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
     for notice in notices:
         terminal.notice(notice)
-    with load_model(choice.model, folder, settings, options, terminal) as generator:
+    with load_model(choice.model, folder, settings, options, terminal, notices=notices) as generator:
         policy: Policy = settings.get("on_overflow") or "error"
         if request.raw:
             fitted = fit_raw(generator, asked.prompt, policy=policy, max_tokens=options.max_tokens)
@@ -107,13 +107,8 @@ class _Output:
         options: dict[str, Value],
         notices: list[Notice],
     ) -> None:
-        self._request, self._terminal, self._info, self._options, self._notices = (
-            request,
-            terminal,
-            info,
-            options,
-            notices,
-        )
+        self._request, self._terminal = request, terminal
+        self._info, self._options, self._notices = info, options, notices
         self._text: list[str] = []
         self._theme = settings.get("theme")
 

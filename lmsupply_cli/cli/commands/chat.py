@@ -72,7 +72,9 @@ def chat(
     options = GenerationOptions(**(values | {"num_beams": 1}))
     for notice in [*choice.notices, *unread_notices(settings)]:
         terminal.notice(notice)
-    with load_model(choice.model, folder, settings, options, terminal, reserve_tokens=_RESERVE_TOKENS) as generator:
+    with load_model(
+        choice.model, folder, settings, options, terminal, notices=[], reserve_tokens=_RESERVE_TOKENS
+    ) as generator:
         info = generator.info
         room = f"context {generator.context_tokens:,} tokens"
         if settings.get("context") is None and generator.context_tokens < info.context_length:
