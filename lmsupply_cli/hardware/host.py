@@ -69,7 +69,7 @@ def memory_used_bytes() -> tuple[int, int]:
     import psutil
 
     info = psutil.Process().memory_info()
-    peak = getattr(info, "peak_wset", 0)
+    peak = getattr(info, "peak_wset", 0) or _peak_of_proc()
     if not peak:
         try:
             import resource
@@ -79,6 +79,16 @@ def memory_used_bytes() -> tuple[int, int]:
         except ImportError:
             peak = info.rss
     return info.rss, peak
+
+
+def _peak_of_proc(status: Path = Path("/proc/self/status")) -> int:
+    """Linux: getrusage would count what the parent held before this program was started in its place."""
+    try:
+        return next(
+            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:")
+        )
+    except (OSError, StopIteration, ValueError):
+        return 0
 
 
 def cpu_quota(root: Path = _CGROUP) -> float | None:

@@ -166,7 +166,9 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
         at = int(parse_qs(url.query).get("cursor", ["0"])[0])
         more = {}
         if at + PAGE < len(rows):
-            more["Link"] = f'<{url.path}?recursive=true&expand=false&cursor={at + PAGE}>; rel="next"'
+            more["Link"] = (
+                f'<http://{headers.get("Host")}{url.path}?recursive=true&expand=false&cursor={at + PAGE}>; rel="next"'
+            )
         send_file(request, hub, json.dumps(rows[at : at + PAGE]).encode(), fault, more, count=False)
     else:
         path = "/".join(parts[4:])
