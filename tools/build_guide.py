@@ -35,13 +35,15 @@ SHIPPED = ROOT / "lmsupply_cli" / "builtin" / "guide"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 1280
 CONTEXT = 1024
-STEPS = 2800
+STEPS = 2600
 TOKENS_PER_BATCH = 4096
 LEARNING_RATE = 3e-3
 DROPOUT = 0.1
 QUESTION_WEIGHT = 0.1  # of the loss: learning to read questions helps to understand unseen ones
+# ChatML; questions are read in lower case, since words like JSON or GPU are asked for in either.
 TEMPLATE = (
-    "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\\n' + message['content']"
+    "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\\n'"
+    " + (message['content'] | lower if message['role'] == 'user' else message['content'])"
     " + '<|im_end|>' + '\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )

@@ -17,11 +17,11 @@ import pexpect
 import pyte
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "session.svg"
-COLUMNS, ROWS = 92, 30
+COLUMNS, ROWS = 92, 34
 COMMANDS = [
     'lmsupply run "How do I download a model?"',
     "lmsupply models --license mit | head -5",
-    'echo "one more thing: how do I get JSON output?" | lmsupply run -q',
+    'echo "How do I get JSON output?" | lmsupply run -q',
     'lmsupply run -q --stats "How do I start a chat?"',
     "lmsupply run -m phi-4 hello",
 ]
@@ -54,7 +54,7 @@ def record() -> pyte.Screen:
         stream.feed(b"$ ")
         for command in COMMANDS:
             shell.sendline(command)
-            deadline = time.monotonic() + 3
+            deadline = time.monotonic() + 7
             while time.monotonic() < deadline:
                 try:
                     stream.feed(shell.read_nonblocking(65536, timeout=0.3))

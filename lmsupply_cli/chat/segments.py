@@ -21,8 +21,9 @@ class Defuser:
 
     def __init__(self, control_strings: Iterable[str], *, avoid: str = "") -> None:
         """`avoid`: text that the mark must not occur in."""
+        # in any case: a template may change it
         strings = sorted((s for s in control_strings if len(s) > 1), key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, strings))) if strings else None
+        self._control = re.compile("|".join(map(re.escape, strings)), re.IGNORECASE) if strings else None
         self.mark = chr(0xE000 + secrets.randbelow(0x1900))
         while self.mark in avoid:
             self.mark = chr(0xE000 + secrets.randbelow(0x1900))

@@ -157,7 +157,7 @@ def row_json(row: ModelRow) -> dict[str, Any]:
 def _cells(row: ModelRow) -> tuple[str, ...]:
     entry = row.entry
     size = format_bytes(row.size_bytes) if row.size_bytes else "?"
-    if entry and row.located is None and row.size_bytes and any("size" in figure for figure in entry.uncertain):
+    if entry and row.located is None and row.size_bytes and "sizes" in entry.uncertain:
         size = "~" + size
     parameters = (
         "?"
