@@ -23,7 +23,6 @@ COMMANDS = [
     "lmsupply models --license mit | head -5",
     'echo "How do I get JSON output?" | lmsupply run -q',
     'lmsupply run -q --stats "How do I start a chat?"',
-    "lmsupply run -m phi-4 hello",
 ]
 CELL, LINE, MARGIN = 8.43, 19, 18
 COLOURS = {

@@ -71,7 +71,7 @@ def _pulled(
     from lmsupply_cli.cli.fetching import plan_for, pull_plan, say_plan
     from lmsupply_cli.store.locate import located
 
-    plan = plan_for(name, settings, root)
+    plan = plan_for(name, settings, root, terminal)
     say_plan(plan, terminal)
     if wish == "ask" and terminal.stdin_tty and not terminal.ask("Pull it now?"):
         raise missing

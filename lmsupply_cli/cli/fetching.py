@@ -20,17 +20,23 @@ from lmsupply_cli.store.pull import plan_pull, run_pull
 from lmsupply_cli.units import format_bytes
 
 
-def plan_for(name: str, settings: Settings, root: Path, *, variant: str | None = None) -> PullPlan:
+def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> PullPlan:
+    """Raises what planning raises, and LicenceNotAccepted; a line says that the Hub is asked."""
     name = named_by_role(name, lambda: detect_memory().available_bytes)
     provider, precision = pull_wishes(settings)
-    plan = plan_pull(
-        name,
-        root,
-        provider=provider,
-        precision=precision,
-        variant=variant,
-        offline=settings.get("offline"),
-    )
+    status = terminal.status()
+    status.show(f"asking the Hub about {name} …")
+    try:
+        plan = plan_pull(
+            name,
+            root,
+            provider=provider,
+            precision=precision,
+            variant=variant,
+            offline=settings.get("offline"),
+        )
+    finally:
+        status.clear()
     check_allowed(plan.ref, plan.licence, settings)
     return plan
 

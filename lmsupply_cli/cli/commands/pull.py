@@ -40,7 +40,7 @@ def pull(
     settings = read_settings(flags, environ=terminal.environ, path=paths.settings_file())
     root, provider = store_root(settings), settings.get("provider")
     for name in names:
-        plan = plan_for(name, settings, root, variant=variant)
+        plan = plan_for(name, settings, root, terminal, variant=variant)
         if dry_run:
             if json:
                 terminal.json(plan_json(plan, provider))
