@@ -194,7 +194,7 @@ def _model(fit: ModelFit) -> str:
     size = format_bytes(fit.size_bytes) if fit.size_bytes else "size unknown"
     context = f", context up to {fit.context_tokens:,}" if fit.context_tokens else ""
     fits = {True: f"fits{context}", False: "does not fit", None: "fit unknown"}[fit.fits]
-    return f"{fit.entry.ref}: {fit.variant}, {size}, {fits}"
+    return f"{fit.entry.ref}: {fits}; {size}, {fit.variant.rsplit('/', 1)[-1]}"
 
 
 def _gpu_json(gpu: Gpu) -> dict[str, Any]:

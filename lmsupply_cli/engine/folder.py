@@ -47,6 +47,14 @@ class ModelFolder:
         return decoder
 
     @property
+    def provider(self) -> str:
+        """The execution provider that the config declares, "cpu" where it declares none."""
+        options = self.decoder.get("session_options")
+        declared = options.get("provider_options") if isinstance(options, dict) else None
+        rows = [row for row in declared if isinstance(row, dict)] if isinstance(declared, list) else []
+        return next((str(name).lower() for row in rows for name in row), "cpu")
+
+    @property
     def search(self) -> dict[str, Any]:
         search: dict[str, Any] = self.config.get("search", {})
         return search

@@ -85,10 +85,9 @@ class GenaiModel:
     def _choose_provider(self, config: Any, folder: ModelFolder, provider: str) -> str:
         """Apply `provider` to the engine's config; `auto` keeps what the folder declares."""
         if provider == "auto":
-            declared = folder.decoder.get("session_options", {}).get("provider_options", [])
-            return (
-                next((key.lower() for row in declared for key in row), "cpu") if isinstance(declared, list) else "cpu"
-            )
+            if folder.provider == "webgpu":
+                self._register_webgpu()
+            return folder.provider
         available = {"cuda": self._engine.is_cuda_available, "dml": self._engine.is_dml_available}
         if provider in available and not available[provider]():
             raise ProviderUnavailable(

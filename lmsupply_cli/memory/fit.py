@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from lmsupply_cli.errors import DoesNotFit
@@ -27,13 +28,12 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
     """The context for `budget_bytes` of memory. Raises DoesNotFit where the model, or an explicit context, does not fit."""
     usable = int(budget_bytes * MARGIN)
     least = estimate_memory(shape, min(LEAST_TOKENS, shape.context_length))
-    room = usable - (least.peak_bytes - least.cache_bytes)
-    largest = max(0, min(shape.context_length, room // max(1, shape.cache_bytes(1))))
     if least.peak_bytes > usable:
         raise DoesNotFit(
             f"this model needs {format_bytes(least.peak_bytes)} with the smallest context, {format_bytes(usable)} can be used",
             hint="close other programs, raise --memory-limit, or use a smaller model: lmsupply models --fits",
         )
+    largest = _largest(shape, usable)
     if wanted_tokens is None:
         return ContextFit(
             largest, estimate_memory(shape, largest), budget_bytes, limited=largest < shape.context_length
@@ -45,3 +45,9 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
             hint=f"--context {largest} fits",
         )
     return ContextFit(wanted_tokens, needed, budget_bytes, limited=False)
+
+
+def _largest(shape: MemoryShape, usable_bytes: int) -> int:
+    """The most tokens whose peak is no more than `usable_bytes`."""
+    tokens = range(1, shape.context_length + 1)
+    return bisect_right(tokens, usable_bytes, key=lambda count: estimate_memory(shape, count).peak_bytes)

@@ -1,8 +1,9 @@
 """The weights of an ONNX graph by the operators that use them, without a protobuf library.
 
-Only what is needed of onnx.proto is walked: ModelProto.graph (7), GraphProto.node (1) and
-.initializer (5), NodeProto.input (1), .output (2) and .op_type (4), TensorProto.dims (1), .data_type (2),
-.name (8), .raw_data (9) and .external_data (13).
+Only what is needed of onnx.proto is walked: ModelProto.graph (7), GraphProto.node (1), .initializer (5) and
+.input (11), NodeProto.input (1), .output (2) and .op_type (4), TensorProto.dims (1), .data_type (2),
+.name (8), .raw_data (9) and .external_data (13), ValueInfoProto.name (1) and .type (2), TypeProto.tensor_type (1)
+and its .elem_type (1).
 """
 
 from __future__ import annotations
@@ -12,29 +13,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+_NUMBER_BYTES = {1: 4, 2: 1, 3: 1, 10: 2, 16: 2}  # TensorProto.DataType: float, uint8, int8, float16, bfloat16
+
 Buffer = mmap.mmap | memoryview
 
 
 @dataclass(frozen=True, slots=True)
 class GraphWeights:
     """Bytes by use. `product`: matrix products; `lookup`: tables that are only looked up in; `tied`: of the
-    products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest."""
+    products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest.
+    `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told."""
 
     product_bytes: int
     lookup_bytes: int
     tied_bytes: int
     largest_bytes: int
     other_bytes: int
+    cache_number_bytes: int = 0
 
 
-def read_graph(path: Path) -> GraphWeights:
-    """Raises ValueError where the file is no ONNX graph, OSError where it cannot be read."""
+def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> GraphWeights:
+    """`cache_input`: the name of an input that is KV cache. Raises ValueError where the file is no ONNX graph, OSError where it cannot be read."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         sizes: dict[str, int] = {}
         nodes: list[tuple[str, list[str], list[str]]] = []
+        cache_number = 0
         for start, end in _fields(data, 0, len(data), 7):
             sizes |= dict(_tensor(data, at, stop) for at, stop in _fields(data, start, end, 5))
             nodes += [_node(data, at, stop) for at, stop in _fields(data, start, end, 1)]
+            inputs = dict(_input(data, at, stop) for at, stop in _fields(data, start, end, 11))
+            cache_number = _NUMBER_BYTES.get(inputs.get(cache_input, 0), 0)
     used = _uses(nodes)
     product = {name for name, kinds in used.items() if any("MatMul" in kind for kind in kinds)} & set(sizes)
     lookup = {name for name, kinds in used.items() if any(kind.startswith("Gather") for kind in kinds)} & set(sizes)
@@ -44,6 +52,7 @@ def read_graph(path: Path) -> GraphWeights:
         tied_bytes=sum(sizes[name] for name in lookup & product),
         largest_bytes=max((sizes[name] for name in product), default=0),
         other_bytes=sum(size for name, size in sizes.items() if name not in product | lookup),
+        cache_number_bytes=cache_number,
     )
 
 
@@ -74,6 +83,19 @@ def _tensor(data: Buffer, start: int, end: int) -> tuple[str, int]:
             if parts.get(1) == b"length":
                 external = int(parts.get(2, b"0"))
     return name, external or raw
+
+
+def _input(data: Buffer, start: int, end: int) -> tuple[str, int]:
+    """(name, type of its numbers), 0 for no tensor."""
+    name, kind = "", 0
+    for field, at, stop in _walk(data, start, end):
+        if field == 1:
+            name = bytes(data[at:stop]).decode("utf-8", errors="replace")
+        elif field == 2:
+            for first, last in _fields(data, at, stop, 1):
+                if first < last and data[first] == 8:  # elem_type, a number, is written first
+                    kind, _ = _varint(data, first + 1)
+    return name, kind
 
 
 def _node(data: Buffer, start: int, end: int) -> tuple[str, list[str], list[str]]:

@@ -25,7 +25,7 @@ def planning_bytes(limit_bytes: int | None, provider: str = "cpu") -> int | None
 
     On the CPU what this process holds already counts as free: it is part of the estimate.
     """
-    if provider in ("auto", "cpu"):
+    if provider == "cpu":
         free: int | None = detect_memory().available_bytes + resident_bytes()
     else:
         free = device_bytes(provider, detect_hardware())

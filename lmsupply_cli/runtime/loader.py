@@ -75,7 +75,8 @@ def load_folder(
             hint=f"use --context {own} or less",
         )
     formatter, shape = read_formatter(folder), read_shape(folder, provider=provider)
-    budget = planning_bytes(limit_bytes, provider)
+    runs_on = folder.provider if provider == "auto" else provider
+    budget = planning_bytes(limit_bytes, runs_on)
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
@@ -102,7 +103,7 @@ def load_folder(
         options=options,
         context_tokens=fit.context_tokens if fit else context,
         reserve_tokens=reserve_tokens,
-        budget=MemoryBudget(limit_bytes, shape) if limit_bytes and provider in ("auto", "cpu") else None,
+        budget=MemoryBudget(limit_bytes, shape) if limit_bytes and runs_on == "cpu" else None,
         begins_with=model.shape.bos_id if bos else None,
         load_s=time.monotonic() - began,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,43 @@ def test_the_cache_is_counted_as_the_engine_allocates_it() -> None:
     assert shape().cache_bytes(1) == 65_536
     assert shape().cache_bytes(4096) == 268_435_456
     assert shape(cache_number_bytes=2).cache_bytes(4096) == 134_217_728
+
+
+def test_layers_with_a_sliding_window_keep_no_more_than_it() -> None:
+    found = read_shape(open_folder(MODELS / "gemma2"))
+    assert found is not None
+    assert (found.layers, found.window, found.window_layers) == (2, 32, 1)
+    one = 2 * found.kv_heads * found.head_size * 4  # a token in one layer
+    assert found.cache_bytes(512) == one * (512 + 32)
+    assert found.cache_bytes(8) == one * (32 + 32), "the engine allocates no less than the window"
+
+
+def test_the_type_of_the_cache_is_read_from_the_graph(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODELS / "llama", tmp_path / "llama")
+    graph = folder / "model.onnx"
+    data = graph.read_bytes()
+    float_tensor, half_tensor = b"\x0a\x15past_key_values.0.key\x12", b"\x08\x0a"
+    at = data.index(float_tensor)
+    assert data[at:].index(b"\x08\x01") < 40  # elem_type: float
+    number = at + data[at:].index(b"\x08\x01")
+    graph.write_bytes(data[:number] + half_tensor + data[number + 2 :])
+    plain, half = read_shape(open_folder(MODELS / "llama")), read_shape(open_folder(folder))
+    assert plain is not None
+    assert half is not None
+    assert (plain.cache_number_bytes, half.cache_number_bytes) == (4, 2)
+    assert read_graph(graph, cache_input="no_such_input").cache_number_bytes == 0
+
+
+def test_a_folder_that_declares_a_gpu_is_fitted_against_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(MODELS / "llama", tmp_path / "llama")
+    config = json.loads((folder / "genai_config.json").read_text())
+    config["model"]["decoder"]["session_options"]["provider_options"] = [{"cuda": {}}]
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    asked: list[str] = []
+    monkeypatch.setattr("lmsupply_cli.runtime.budget.device_bytes", lambda name, _: asked.append(name) or 1_000_000)
+    with pytest.raises(DoesNotFit, match=r"900 kB can be used"):
+        load(folder)
+    assert asked == ["cuda"]
 
 
 def test_an_estimate_is_the_sum_of_its_terms() -> None:

@@ -11,7 +11,9 @@ from lmsupply_cli.cli.options import Debug, Json
 
 def hw(
     *,
-    models: Annotated[bool, typer.Option("--models", help="Show for each model of the catalogue what fits.")] = False,
+    models: Annotated[
+        bool, typer.Option("--models/--no-models", help="Show for each model of the catalogue what fits.")
+    ] = True,
     check: Annotated[
         bool, typer.Option("--check", help="Load the engine and run the guide through each usable provider.")
     ] = False,
