@@ -14,6 +14,18 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextWasReasoning:
+    """All text so far was reasoning: its end came, without a beginning."""
+
+
+@dataclass(frozen=True, slots=True)
 class PrefillProgress:
     """`done_tokens` of `total_tokens` of the prompt are in the KV cache, cached ones included."""
 
@@ -55,7 +67,7 @@ class Finished:
     timings: Timings = field(default_factory=Timings)
 
 
-GenerationEvent = Notice | PrefillProgress | TextDelta | Finished
+GenerationEvent = Notice | PrefillProgress | TextDelta | ReasoningDelta | TextWasReasoning | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,15 @@ class ChatRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """`content` is plain text: control tokens written in it stay text."""
+    """`content` is plain text: control tokens written in it stay text.
+
+    Of an answer: `reasoning` is what the model thought before it, `partial` that it was stopped.
+    """
 
     role: ChatRole
     content: str
+    reasoning: str = ""
+    partial: bool = False
 
     @classmethod
     def system(cls, content: str) -> ChatMessage:
@@ -31,24 +36,24 @@ class ChatMessage:
         return cls(ChatRole.USER, content)
 
     @classmethod
-    def assistant(cls, content: str) -> ChatMessage:
-        return cls(ChatRole.ASSISTANT, content)
+    def assistant(cls, content: str, *, reasoning: str = "", partial: bool = False) -> ChatMessage:
+        return cls(ChatRole.ASSISTANT, content, reasoning, partial)
 
 
 def as_messages(messages: Iterable[ChatMessage | Mapping[str, str]]) -> list[ChatMessage]:
-    """Messages, or mappings with `role` and `content`. Raises UsageError."""
+    """Messages, or mappings with `role`, `content` and perhaps `reasoning`. Raises UsageError."""
     found = []
     for number, message in enumerate(messages, 1):
         if isinstance(message, ChatMessage):
             found.append(message)
             continue
-        role, content = message.get("role"), message.get("content")
-        if role not in list(ChatRole) or not isinstance(content, str):
+        role, content, reasoning = message.get("role"), message.get("content"), message.get("reasoning") or ""
+        if role not in list(ChatRole) or not isinstance(content, str) or not isinstance(reasoning, str):
             raise UsageError(
                 f"message {number} needs a role (system, user or assistant) and a content that is text",
                 hint=f"it is {message!r}",
             )
-        found.append(ChatMessage(ChatRole(role), content))
+        found.append(ChatMessage(ChatRole(role), content, reasoning))
     if not found:
         raise UsageError("there is no message to answer")
     return found

@@ -19,14 +19,14 @@ from lmsupply_cli.chat.messages import ChatMessage
 class Defuser:
     """Marks control strings in messages, and takes the marks out of what was rendered."""
 
-    def __init__(self, control_strings: Iterable[str], *, avoid: str = "") -> None:
-        """`avoid`: text that the mark must not occur in."""
+    def __init__(self, control_strings: Iterable[str], *, avoid: str = "", mark: str = "") -> None:
+        """`avoid`: text that the mark must not occur in; `mark`: the one to use, where it was drawn before."""
         # in any case: a template may change it
         strings = sorted((s for s in control_strings if len(s) > 1), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, strings)), re.IGNORECASE) if strings else None
-        self.mark = chr(0xE000 + secrets.randbelow(0x1900))
+        self.mark = mark or chr(0xE000 + secrets.randbelow(0x1900))
         while self.mark in avoid:
-            self.mark = chr(0xE000 + secrets.randbelow(0x1900))
+            self.mark = mark or chr(0xE000 + secrets.randbelow(0x1900))
 
     def defuse(self, text: str) -> str:
         """`text` with the mark inside every control string, also in those that overlap."""
@@ -40,10 +40,20 @@ class Defuser:
         return self.mark.join([*pieces, rest])
 
     def messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        return [replace(m, content=self.defuse(m.content)) for m in messages]
+        return [replace(m, content=self.defuse(m.content), reasoning=self.defuse(m.reasoning)) for m in messages]
 
     def plain(self, rendered: str) -> str:
         return rendered.replace(self.mark, "")
 
     def encode(self, rendered: str, encode: Callable[[str], list[int]]) -> list[int]:
-        return [token for piece in rendered.split(self.mark) if piece for token in encode(piece)]
+        first, *others = rendered.split(self.mark)
+        ids = encode(first) if first else []
+        for piece in filter(None, others):
+            ids += encode_inside(piece, encode)
+        return ids
+
+
+def encode_inside(piece: str, encode: Callable[[str], list[int]]) -> list[int]:
+    """`piece` as in the middle of a text: SentencePiece vocabularies put a space before what stands alone."""
+    anchor, whole = encode("\n"), encode("\n" + piece)
+    return whole[len(anchor) :] if whole[: len(anchor)] == anchor else encode(piece)

@@ -35,7 +35,7 @@ def load_model(
     if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > _SHOW_BYTES:
         status.show(f"loading {model.ref} …")
     try:
-        return load_folder(
+        generator = load_folder(
             model,
             folder,
             options=options,
@@ -44,6 +44,13 @@ def load_model(
             context=settings.get("context"),
             reserve_tokens=reserve_tokens,
             limit_bytes=parse_bytes(settings.get("memory_limit")) if settings.get("memory_limit") else None,
+            chat_format=settings.get("chat_format") or "",
+            thinks=settings.get("think") != "off",
+            reasoning_effort=settings.get("reasoning_effort"),
         )
     finally:
         status.clear()
+    for notice in generator.notices:
+        terminal.notice(notice)
+    notices += generator.notices
+    return generator

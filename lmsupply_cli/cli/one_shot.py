@@ -17,17 +17,26 @@ from lmsupply_cli.cli.notices import unread_notices
 from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.engine.folder import ModelFolder, open_folder
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.events import Finished, GenerationEvent, Notice, PrefillProgress, TextDelta
+from lmsupply_cli.events import (
+    Finished,
+    GenerationEvent,
+    Notice,
+    PrefillProgress,
+    ReasoningDelta,
+    TextDelta,
+    TextWasReasoning,
+)
 from lmsupply_cli.render.answer import show_answer
-from lmsupply_cli.render.stream import choose_stream
+from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
 from lmsupply_cli.runtime.generator import ModelInfo
-from lmsupply_cli.runtime.prompting import render_prompt
+from lmsupply_cli.runtime.prompting import read_format, read_markers, render_prompt, set_thinking
+from lmsupply_cli.runtime.said import Said
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def answer(request: Request) -> None:
     values = settings.generation(model_options(folder))
     options = GenerationOptions(**{key: value.value for key, value in values.items()})
     if request.show_prompt:
-        terminal.stdout.write(asked.prompt if request.raw else render_prompt(folder, messages))
+        terminal.stdout.write(asked.prompt if request.raw else _shown_prompt(folder, messages, settings))
         terminal.stdout.flush()
         return
     notices = [*choice.notices, *unread_notices(settings)]
@@ -95,6 +104,13 @@ def answer(request: Request) -> None:
         output.take(generator.stream_prompt(fitted.prompt, options))
 
 
+def _shown_prompt(folder: ModelFolder, messages: Sequence[ChatMessage], settings: Settings) -> str:
+    thinks, effort = settings.get("think") != "off", settings.get("reasoning_effort")
+    chosen = read_format(folder, wanted=settings.get("chat_format") or "").formatter
+    formatter, _ = set_thinking(chosen, read_markers(folder), thinks=thinks, effort=effort)
+    return render_prompt(folder, messages, formatter)
+
+
 class _Output:
     """Sends the events of one answer to where the request wants them."""
 
@@ -109,7 +125,8 @@ class _Output:
     ) -> None:
         self._request, self._terminal = request, terminal
         self._info, self._options, self._notices = info, options, notices
-        self._text: list[str] = []
+        self._said = Said()
+        self._think = settings.get("think")
         self._theme = settings.get("theme")
 
     def take(self, events: Iterator[GenerationEvent]) -> None:
@@ -127,7 +144,7 @@ class _Output:
             self._terminal.json(self._object(finished))
         elif self._request.form == "stream-json":
             whole = self._object(finished)
-            del whole["text"], whole["notices"]
+            del whole["text"], whole["reasoning"], whole["notices"]
             self._terminal.json_event("finished", **whole)
         if self._request.stats:
             for line in stats_lines(finished, self._info):
@@ -143,7 +160,11 @@ class _Output:
             theme=self._theme,
             hold=self._request.hold,
         )
-        return show_answer(events, stream, terminal.status(), notice=terminal.notice)
+        thoughts = ThoughtStream(
+            terminal.stderr, terminal=terminal.stderr_tty, colour=terminal.colour and not terminal.dumb
+        )
+        shown = None if self._think != "on" or terminal.quiet else thoughts
+        return show_answer(events, stream, terminal.status(), notice=terminal.notice, thoughts=shown)
 
     def _as_json(self, events: Iterator[GenerationEvent]) -> Finished:
         emit = self._request.form == "stream-json"
@@ -153,6 +174,7 @@ class _Output:
                 self._terminal.json_event("notice", code=notice.code, text=notice.text)
         finished: Finished | None = None
         for event in events:
+            self._said.take(event)
             if isinstance(event, Notice):
                 self._notices.append(event)
                 self._terminal.notice(event)
@@ -162,9 +184,14 @@ class _Output:
                 if emit:
                     self._terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
             elif isinstance(event, TextDelta):
-                self._text.append(event.text)
                 if emit:
                     self._terminal.json_event("delta", text=event.text)
+            elif isinstance(event, ReasoningDelta):
+                if emit and self._think == "on":
+                    self._terminal.json_event("reasoning", text=event.text)
+            elif isinstance(event, TextWasReasoning):
+                if emit:
+                    self._terminal.json_event("reasoning", text="", text_was_reasoning=True)
             elif isinstance(event, Finished):
                 finished = event
         assert finished is not None
@@ -173,8 +200,8 @@ class _Output:
     def _object(self, finished: Finished) -> dict[str, Any]:
         usage, timings = finished.usage, finished.timings
         return {
-            "text": "".join(self._text),
-            "reasoning": None,
+            "text": self._said.text,
+            "reasoning": None if self._think != "on" else self._said.reasoning or None,
             "model": self._model(),
             "finish_reason": finished.finish_reason,
             "usage": {

@@ -23,7 +23,7 @@ from lmsupply_cli.hub.variant import LICENCE_FILE, find_variants
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.sheet import Row
-from lmsupply_cli.runtime.prompting import read_formatter
+from lmsupply_cli.runtime.prompting import read_format
 from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.store.pull import fetch_pinned, named_repo, with_sibling
@@ -174,7 +174,7 @@ def _from_disk(model: LocatedModel) -> Description:
         "head_size": decoder.get("head_size"),
     }
     try:
-        prompt = read_formatter(folder).name
+        prompt = read_format(folder).formatter.name
     except LmsupplyError as error:
         prompt = f"broken: {error.message}"
     resolution, memory = _installed_variant(model), read_shape(folder)

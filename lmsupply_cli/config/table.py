@@ -37,6 +37,11 @@ class Setting:
 
 PROVIDERS = ("auto", "cpu", "cuda", "dml", "webgpu")
 
+CHAT_FORMATS = (
+    "phi3", "phi4-mini", "phi4", "llama3", "chatml", "qwen", "mistral-v1", "mistral-v3", "mistral-tekken", "gemma",
+    "deepseek-r1", "generic",
+)  # fmt: skip
+
 GENERAL: tuple[Setting, ...] = (
     Setting("default_model", "text", None, "model that run and chat use when none is named"),
     Setting("provider", "text", "auto", "execution provider", choices=PROVIDERS),
@@ -57,8 +62,25 @@ GENERAL: tuple[Setting, ...] = (
         "what to do when a prompt is too long; default: error in run, drop-oldest in chat",
         choices=("error", "truncate-start", "truncate-end", "drop-oldest"),
     ),
-    Setting("save_sessions", "bool", True, "keep chats", awaits="saved sessions"),
-    Setting("history", "bool", True, "keep the lines typed in chats", awaits="saved sessions"),
+    Setting("save_sessions", "bool", True, "keep chats, to go on with them later"),
+    Setting("history", "bool", True, "keep the lines typed in chats"),
+    Setting(
+        "chat_format",
+        "text",
+        None,
+        "format of the prompt; default: the model's own template, else that of its family",
+        choices=("template", *CHAT_FORMATS),
+    ),
+    Setting(
+        "think",
+        "text",
+        "on",
+        "let reasoning models think: on shows it, hide does not, off keeps them from it",
+        choices=("on", "off", "hide"),
+    ),
+    Setting(
+        "reasoning_effort", "text", None, "how long to think, for models that ask", choices=("low", "medium", "high")
+    ),
     Setting("theme", "text", "auto", "colours of rendered answers", choices=("auto", "dark", "light", "none")),
 )
 

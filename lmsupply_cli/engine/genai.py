@@ -10,7 +10,7 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.base import Decoder, ModelShape, check_text
@@ -53,12 +53,17 @@ def import_engine() -> Any:
 class GenaiModel:
     """A TextModel of the engine. Close it, or use it in `with`."""
 
-    def __init__(self, folder: ModelFolder, *, provider: str = "auto", threads: int = 1) -> None:
-        """Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
+    def __init__(
+        self, folder: ModelFolder, *, provider: str = "auto", threads: int = 1, visible: Collection[str] = ()
+    ) -> None:
+        """`visible`: control strings that are shown, where others are not. Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder] = weakref.WeakSet()
         # control tokens are not shown
-        self._added = {row["id"]: "" if row.get("special") else row["content"] for row in folder.added_tokens}
+        self._added = {
+            row["id"]: "" if row.get("special") and row["content"] not in visible else row["content"]
+            for row in folder.added_tokens
+        }
         self._control = folder.control_strings
         try:
             config = self._engine.Config(str(folder.path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
@@ -23,11 +23,15 @@ from lmsupply_cli.events import Finished, FinishReason, GenerationEvent, Prefill
 
 @dataclass
 class Run:
-    """What happened so far; filled while the iterators run."""
+    """What happened so far; filled while the iterators run. `ids` are those of the answer."""
 
     cached_tokens: int = 0
-    completion_tokens: int = 0
     finish_reason: FinishReason = "stop"
+    ids: list[int] = field(default_factory=list)
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.ids)
 
 
 def prefill(
@@ -62,7 +66,7 @@ def stream_tokens(
         token = sampler.choose(decoder.logits(), completed=run.completion_tokens)
         if token in ends:
             return
-        run.completion_tokens += 1
+        run.ids.append(token)
         sampler.observe((token,))
         yield token
         if run.completion_tokens >= max_tokens:
@@ -78,10 +82,16 @@ def stream_events(
     options: GenerationOptions,
     *,
     stops: Iterable[str] = (),
+    stop_ids: Iterable[int] = (),
     cancel: CancelToken | None = None,
+    run: Run | None = None,
 ) -> Iterator[GenerationEvent]:
-    """Prefill `ids`, then the answer as text, then `Finished`. Raises DoesNotFit before any work."""
-    cancel, run = cancel or CancelToken(), Run()
+    """Prefill `ids`, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
+
+    `stops` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `run` is filled.
+    """
+    cancel, run = cancel or CancelToken(), run if run is not None else Run()
+    eos = model.shape.eos_ids | frozenset(stop_ids)
     room = decoder.capacity_tokens - len(ids)
     if room < 1:
         raise overflow(len(ids), decoder.capacity_tokens)
@@ -96,10 +106,9 @@ def stream_events(
     if cancel.cancelled:
         run.finish_reason = "cancelled"
     else:
-        sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=model.shape.eos_ids)
+        sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=eos)
         sampler.observe(ids)
         limit = min(options.max_tokens, room)
-        eos = model.shape.eos_ids
         for token in stream_tokens(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
             if run.completion_tokens == 1:
                 first = time.monotonic()

@@ -34,6 +34,29 @@ class PlainStream:
             self.write("\n")
 
 
+class ThoughtStream:
+    """What a model thinks, dimmed where that can be; ends on a fresh line."""
+
+    def __init__(self, file: IO[str], *, terminal: bool, colour: bool) -> None:
+        self._file = file
+        self._clean = terminal
+        self._dim = terminal and colour
+        self._last = "\n"
+
+    def write(self, text: str) -> None:
+        if text:
+            shown = sanitize(text) if self._clean else text
+            self._file.write(f"\x1b[2m{shown}\x1b[0m" if self._dim else shown)
+            self._file.flush()
+            self._last = text[-1]
+
+    def finish(self) -> None:
+        if self._last != "\n":
+            self._file.write("\n\n")
+            self._file.flush()
+            self._last = "\n"
+
+
 class HeldStream:
     """Keeps the whole answer and writes it at the end."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,27 @@ from typing import Any
 from lmsupply_cli.catalogue.entry import Licence
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, make_prompt, make_raw_prompt
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
+from lmsupply_cli.chat.reasoning import Markers, Piece, make_splitter
+from lmsupply_cli.chat.segments import Defuser
+from lmsupply_cli.chat.spoken import Spoken
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import join_text, overflow, stream_events
+from lmsupply_cli.engine.generate import Run, overflow, stream_events
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.events import Finished, FinishReason, GenerationEvent, Timings, Usage
+from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
+from lmsupply_cli.events import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    Notice,
+    ReasoningDelta,
+    TextDelta,
+    TextWasReasoning,
+    Timings,
+    Usage,
+)
 from lmsupply_cli.runtime.budget import MemoryBudget, memory_notice
+from lmsupply_cli.runtime.said import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +52,13 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer; `str()` of it is its text."""
+    """A whole answer; `str()` of it is its text. `reasoning`: what the model thought before it."""
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
+    reasoning: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -68,22 +83,30 @@ class TextGenerator:
         begins_with: int | None = None,
         budget: MemoryBudget | None = None,
         load_s: float = 0.0,
+        markers: Markers | None = None,
+        fitting_tokens: int | None = None,
+        notices: Sequence[Notice] = (),
     ) -> None:
         """`context_tokens`: at most the model's own; `reserve_tokens`: cache to allocate from the start, for chats;
         `begins_with`: the token that raw text must begin with, where the model has one; `budget`: a limit that
-        is checked before and while text is generated."""
+        is checked before and while text is generated; `markers`: how the model marks its thoughts; `fitting_tokens`:
+        the largest context that fits the memory; `notices`: what the user should know of how it was loaded."""
         self.model = model
         self.formatter = formatter
         self.info = info
         self.options = options or GenerationOptions()
         self.context_tokens = context_tokens or info.context_length
         self.load_s = load_s
+        self.markers = markers
+        self.notices = tuple(notices)
+        self.fitting_tokens = min(fitting_tokens or info.context_length, info.context_length)
         self._reserve = reserve_tokens
         self._begins_with = begins_with
         self._budget = budget
         self._decoder: Decoder | None = None
         self._share: bool | None = None
         self._turn = 0
+        self._spoken: Spoken | None = None
 
     def generate(self, prompt: str, *, raw: bool = False, **options: Any) -> Completion:
         """The answer to one prompt; `raw` sends the text as it stands, without the chat format."""
@@ -110,9 +133,31 @@ class TextGenerator:
     def count_tokens(self, text: str) -> int:
         return len(self.model.encode(text))
 
-    def chat_prompt(self, messages: Iterable[ChatMessage]) -> Prompt:
-        control = self.model.control_strings()
-        return make_prompt(list(messages), self.formatter, control_strings=control, encode=self.model.encode)
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens in the prompt cache now."""
+        return len(self._decoder.tokens) if self._decoder is not None else 0
+
+    def resize_context(self, tokens: int) -> None:
+        """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""
+        if not 0 < tokens <= self.info.context_length:
+            raise UsageError(f"a context of {tokens} is not between 1 and the model's {self.info.context_length}")
+        if tokens > self.fitting_tokens:
+            raise DoesNotFit(
+                f"a context of {tokens:,} tokens does not fit the memory", hint=f"{self.fitting_tokens} fits"
+            )
+        self.context_tokens = tokens
+
+    def chat_prompt(self, messages: Iterable[ChatMessage], *, begun: str = "") -> Prompt:
+        """`begun`: text that the answer starts with."""
+        return make_prompt(
+            list(messages),
+            self.formatter,
+            control_strings=self.model.control_strings(),
+            encode=self.model.encode,
+            begun=begun,
+            spoken=self._spoken,
+        )
 
     def raw_prompt(self, text: str) -> Prompt:
         return make_raw_prompt(text, bos_id=self._begins_with, encode=self.model.encode)
@@ -133,21 +178,54 @@ class TextGenerator:
     ) -> Iterator[GenerationEvent]:
         decoder = self._decoder_for(min(len(prompt.ids) + options.max_tokens, self.context_tokens), options)
         watch, ending = self._budget.watch() if self._budget else None, CancelToken(cancel)
-        critical = False
-        for event in stream_events(self.model, decoder, prompt.ids, options, stops=prompt.stop, cancel=ending):
-            if isinstance(event, Finished):
-                reason: FinishReason = "memory" if critical else event.finish_reason
-                yield replace(event, finish_reason=reason, timings=replace(event.timings, load_s=self.load_s))
-                return
-            yield event
-            state = watch.look() if watch else ""
-            if watch and state:
-                critical = critical or state == "critical"
-                yield memory_notice(watch, state)
-            if critical:
-                ending.cancel()
-            if turn != self._turn:
-                raise LmsupplyError("this answer was given up: another one was begun on the same model")
+        critical, run = False, Run()
+        splitter = make_splitter(self.markers, prompt.text) if self.markers and prompt.marked else None
+        events = stream_events(
+            self.model,
+            decoder,
+            prompt.ids,
+            options,
+            stops=prompt.stop,
+            stop_ids=prompt.stop_ids,
+            cancel=ending,
+            run=run,
+        )
+        try:
+            for event in events:
+                if isinstance(event, Finished):
+                    if splitter:
+                        yield from map(_as_event, splitter.flush())
+                    reason: FinishReason = "memory" if critical else event.finish_reason
+                    yield replace(event, finish_reason=reason, timings=replace(event.timings, load_s=self.load_s))
+                    return
+                if splitter and isinstance(event, TextDelta):
+                    yield from map(_as_event, splitter.push(event.text))
+                else:
+                    yield event
+                state = watch.look() if watch else ""
+                if watch and state:
+                    critical = critical or state == "critical"
+                    yield memory_notice(watch, state)
+                if critical:
+                    ending.cancel()
+                if turn != self._turn:
+                    raise LmsupplyError("this answer was given up: another one was begun on the same model")
+        finally:
+            if turn == self._turn and self._decoder is not None:
+                self._remember(prompt, run.ids)
+
+    def _remember(self, prompt: Prompt, answer_ids: Sequence[int]) -> None:
+        """What the cache stands for now; nothing where control strings were not kept apart."""
+        if not prompt.marked:
+            self._spoken = None
+            return
+        control, text = self.model.control_strings(), self.model.decode(answer_ids)
+        if prompt.mark in text:
+            self._spoken = None
+            return
+        before = self._spoken if self._spoken and self._spoken.mark == prompt.mark else None
+        answer = Defuser(control, mark=prompt.mark).defuse(text)
+        self._spoken = (before or Spoken("", (), prompt.mark)).then(prompt.marked, prompt.ids, answer, answer_ids)
 
     def _decoder_for(self, tokens: int, options: GenerationOptions) -> Decoder:
         """The decoder in use while it is large enough; else a new one with room to grow, where there is any."""
@@ -178,7 +256,14 @@ class TextGenerator:
 
 
 def _complete(events: Iterator[GenerationEvent]) -> Completion:
-    seen = list(events)
-    last = seen[-1]
+    said, last = Said(), None
+    for last in events:
+        said.take(last)
     assert isinstance(last, Finished)
-    return Completion(join_text(seen), last.finish_reason, last.usage, last.timings)
+    return Completion(said.text, last.finish_reason, last.usage, last.timings, said.reasoning)
+
+
+def _as_event(piece: Piece) -> GenerationEvent:
+    if piece.kind == "retract":
+        return TextWasReasoning()
+    return TextDelta(piece.text) if piece.kind == "text" else ReasoningDelta(piece.text)

@@ -13,12 +13,13 @@ from lmsupply_cli.engine.folder import ModelFolder, open_folder
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError
+from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import usable_threads
 from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.runtime.budget import MemoryBudget, planning_bytes
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
-from lmsupply_cli.runtime.prompting import read_formatter
+from lmsupply_cli.runtime.prompting import read_format, read_markers, set_thinking
 from lmsupply_cli.runtime.recommend import expected_variant, needed_bytes, recommend_model
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.units import parse_bytes
@@ -34,11 +35,15 @@ def load(
     options: GenerationOptions | None = None,
     memory_limit: int | str | None = None,
     trust_model_files: bool = False,
+    chat_format: str = "",
+    thinks: bool = True,
+    reasoning_effort: str | None = None,
 ) -> TextGenerator:
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder.
 
     `context` in tokens, at most the model's own, and by default what fits the memory; `memory_limit` in bytes or
-    as "8GB"; without `options` the model's own sampling
+    as "8GB"; `chat_format` a family's or "template", by default what the model brings; `thinks` and
+    `reasoning_effort` for models whose chat format asks for them; without `options` the model's own sampling
     values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound, DoesNotFit,
     ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable, UsageError.
     """
@@ -52,7 +57,16 @@ def load(
         options = GenerationOptions(**{key: value.value for key, value in values.items()})
     limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
     return load_folder(
-        located, folder, provider=provider, threads=threads, context=context, options=options, limit_bytes=limit
+        located,
+        folder,
+        provider=provider,
+        threads=threads,
+        context=context,
+        options=options,
+        limit_bytes=limit,
+        chat_format=chat_format,
+        thinks=thinks,
+        reasoning_effort=reasoning_effort,
     )
 
 
@@ -66,6 +80,9 @@ def load_folder(
     context: int | None = None,
     reserve_tokens: int = 0,
     limit_bytes: int | None = None,
+    chat_format: str = "",
+    thinks: bool = True,
+    reasoning_effort: str | None = None,
 ) -> TextGenerator:
     """Load a folder that was opened. The engine is imported here, after the memory was planned."""
     own = folder.model["context_length"]
@@ -74,7 +91,14 @@ def load_folder(
             f"--context {context} is more than the {own} tokens that this model was made for",
             hint=f"use --context {own} or less",
         )
-    formatter, shape = read_formatter(folder), read_shape(folder, provider=provider)
+    chosen, markers, shape = (
+        read_format(folder, wanted=chat_format),
+        read_markers(folder),
+        read_shape(folder, provider=provider),
+    )
+    formatter, refused = set_thinking(chosen.formatter, markers, thinks=thinks, effort=reasoning_effort)
+    notices = [Notice("chat_format", chosen.note)] if chosen.note else []
+    notices += [Notice("reasoning", refused)] if refused else []
     runs_on = folder.provider if provider == "auto" else provider
     budget = planning_bytes(limit_bytes, runs_on)
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
@@ -82,7 +106,9 @@ def load_folder(
     began = time.monotonic()
     from lmsupply_cli.engine.genai import GenaiModel
 
-    model = GenaiModel(folder, provider=provider, threads=threads or usable_threads())
+    model = GenaiModel(
+        folder, provider=provider, threads=threads or usable_threads(), visible=markers.visible if markers else ()
+    )
     info = ModelInfo(
         ref=located.ref,
         path=located.path,
@@ -106,7 +132,14 @@ def load_folder(
         budget=MemoryBudget(limit_bytes, shape) if limit_bytes and runs_on == "cpu" else None,
         begins_with=model.shape.bos_id if bos else None,
         load_s=time.monotonic() - began,
+        markers=markers,
+        fitting_tokens=_fitting(shape, budget),
+        notices=notices,
     )
+
+
+def _fitting(shape: MemoryShape | None, budget: int | None) -> int | None:
+    return fit_context(shape, budget).context_tokens if shape and budget is not None else None
 
 
 def _fit(shape: MemoryShape, located: LocatedModel, budget: int, context: int | None) -> ContextFit:

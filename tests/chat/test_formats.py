@@ -21,7 +21,7 @@ REFUSES_SYSTEM = (
 
 
 def test_chatml_where_the_vocabulary_has_it() -> None:
-    formatter = choose_formatter(None, ["<|im_start|>", "<|im_end|>"], SPECIAL)
+    formatter = choose_formatter(None, ["<|im_start|>", "<|im_end|>"], SPECIAL).formatter
     assert formatter.name == "chatml"
     assert formatter.render(TALK) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
@@ -30,14 +30,14 @@ def test_chatml_where_the_vocabulary_has_it() -> None:
 
 
 def test_the_generic_format_ends_at_the_next_name() -> None:
-    formatter = choose_formatter(None, [], SPECIAL)
+    formatter = choose_formatter(None, [], SPECIAL).formatter
     assert formatter.name == "generic"
     assert formatter.render(TALK) == "System: Be brief.\nUser: Hello\nAssistant: Hi\nUser: Why?\nAssistant:"
     assert "\nUser:" in formatter.stop
 
 
 def test_the_models_own_template_comes_first() -> None:
-    formatter = choose_formatter("{{ messages[0].content }}", ["<|im_start|>"], SPECIAL)
+    formatter = choose_formatter("{{ messages[0].content }}", ["<|im_start|>"], SPECIAL).formatter
     assert formatter.render(TALK) == "Be brief."
 
 

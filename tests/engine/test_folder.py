@@ -63,8 +63,9 @@ def test_no_code_of_a_folder_is_run(folder: Path) -> None:
     (folder / "modeling_toy.py").write_text(f"open({str(marker)!r}, 'w')")
     template = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
     (folder / "chat_template.jinja").write_text(template)
-    with load(folder) as model, pytest.raises(ModelFilesError, match="template fails"):
-        model.generate("x")
+    with load(folder) as model:
+        assert "template fails" in model.notices[0].text
+        model.generate("x", max_tokens=1)
     assert not marker.exists()
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
-from lmsupply_cli.chat.formats.plain import ChatML
+from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError

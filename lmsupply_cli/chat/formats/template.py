@@ -6,20 +6,33 @@ Settings and globals are those of Hugging Face transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.chat.formats.families import fold_system
+from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.errors import ModelFilesError
+
+_HINT = "--chat-format NAME takes a family's format, run --raw goes without any"
 
 
 class Template:
     name = "template"
-    stop: tuple[str, ...] = ()
 
-    def __init__(self, source: str, special: dict[str, str]) -> None:
-        """Raises ModelFilesError for a template that does not parse."""
+    def __init__(
+        self,
+        source: str,
+        special: Mapping[str, str],
+        *,
+        stop: tuple[str, ...] = (),
+        stop_tokens: tuple[str, ...] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`variables`: what templates of reasoning models ask for, such as enable_thinking.
+
+        Raises ModelFilesError for a template that does not parse.
+        """
         from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -29,13 +42,16 @@ class Template:
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
         environment.filters["tojson"] = _to_json
-        self._special = special
+        self.source, self.stop, self.stop_tokens = source, stop, stop_tokens
+        self._special, self._variables = special, dict(variables or {})
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise ModelFilesError(
-                f"the model's chat template does not parse: {error}", hint="--raw goes without it"
-            ) from error
+            raise ModelFilesError(f"the model's chat template does not parse: {error}", hint=_HINT) from error
+
+    def with_variables(self, **variables: Any) -> Template:
+        """The same template with other variables; those that it does not name change nothing."""
+        return Template(self.source, self._special, stop=self.stop, stop_tokens=self.stop_tokens, variables=variables)
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
         """A template that refuses a system message gets it folded into the first user turn."""
@@ -50,26 +66,29 @@ class Template:
                     return self._render(folded)
                 except TemplateError:
                     pass
-            raise ModelFilesError(f"the model's chat template fails: {error}", hint="--raw goes without it") from error
+            raise ModelFilesError(f"the model's chat template fails: {error}", hint=_HINT) from error
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         from jinja2 import TemplateError
 
-        rows = [{"role": str(m.role), "content": m.content} for m in messages]
+        rows = [_row(m) for m in messages]
         try:
-            return self._template.render(messages=rows, add_generation_prompt=True, **self._special)
+            rendered = self._template.render(
+                messages=rows, add_generation_prompt=True, **self._special, **self._variables
+            )
+            return str(rendered)
         except TemplateError:
             raise
         except Exception as error:  # a template is foreign code: whatever it raises is its failure
             raise TemplateError(f"{type(error).__name__}: {error}") from error
 
 
-def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """The system text in front of the first user message."""
-    first, rest = messages[0], list(messages[1:])
-    if first.role is not ChatRole.SYSTEM or not rest or rest[0].role is not ChatRole.USER:
-        return list(messages)
-    return [ChatMessage.user(f"{first.content}\n\n{rest[0].content}"), *rest[1:]]
+def _row(message: ChatMessage) -> dict[str, str]:
+    """Reasoning under the names that templates know: Qwen's and gpt-oss's."""
+    row = {"role": str(message.role), "content": message.content}
+    if message.reasoning:
+        row |= {"reasoning_content": message.reasoning, "thinking": message.reasoning}
+    return row
 
 
 def _raise(message: str) -> None:

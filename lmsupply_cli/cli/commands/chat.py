@@ -23,6 +23,9 @@ _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: mos
     "offline",
     "on_overflow",
     "theme",
+    "chat_format",
+    "think",
+    "reasoning_effort",
 )
 def chat(
     *,

@@ -22,6 +22,9 @@ from lmsupply_cli.config.table import GENERATION_KEYS
     "offline",
     "on_overflow",
     "theme",
+    "chat_format",
+    "think",
+    "reasoning_effort",
 )
 def run(
     *,

@@ -1,0 +1,228 @@
+"""Prompt formats of model families, for models that carry no template, or one that fails.
+
+Each gives the text of the family's official template. `stop_tokens` are control strings that end an
+answer, whether or not the model's config lists them; `stop` are texts that do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+
+
+def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The system text in front of the first user message: for formats without a system role."""
+    first, rest = messages[0], list(messages[1:])
+    if first.role is not ChatRole.SYSTEM or not rest or rest[0].role is not ChatRole.USER:
+        return list(messages)
+    return [ChatMessage.user(f"{first.content}\n\n{rest[0].content}"), *rest[1:]]
+
+
+class Phi3:
+    """Phi-3 and 3.5. An empty system prompt is left out."""
+
+    name = "phi3"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<|end|>", "<|endoftext|>")
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        turns = [f"<|{m.role}|>\n{m.content}<|end|>\n" for m in messages if m.content or m.role is not ChatRole.SYSTEM]
+        return "".join(turns) + "<|assistant|>\n"
+
+
+class Phi4Mini:
+    """As Phi-3, without line breaks."""
+
+    name = "phi4-mini"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<|end|>", "<|endoftext|>")
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        return "".join(f"<|{m.role}|>{m.content}<|end|>" for m in messages) + "<|assistant|>"
+
+
+class Phi4:
+    name = "phi4"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<|im_end|>", "<|endoftext|>")
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        turns = [f"<|im_start|>{m.role}<|im_sep|>{m.content}<|im_end|>" for m in messages]
+        return "".join(turns) + "<|im_start|>assistant<|im_sep|>"
+
+
+@dataclass(frozen=True)
+class Llama3:
+    """Llama 3.1 and 3.2: the system turn is always there and begins with dates."""
+
+    today: date | None = None
+    name = "llama3"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>")
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        system, rest = _split_system(messages)
+        today = (self.today or date.today()).strftime("%d %b %Y")
+        dates = f"Cutting Knowledge Date: December 2023\nToday Date: {today}\n\n"
+        turns = [self._turn("system", dates + system.strip())]
+        turns += [self._turn(m.role, m.content.strip()) for m in rest]
+        return "<|begin_of_text|>" + "".join(turns) + "<|start_header_id|>assistant<|end_header_id|>\n\n"
+
+    @staticmethod
+    def _turn(role: str, text: str) -> str:
+        return f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>"
+
+
+class ChatML:
+    name = "chatml"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<|im_end|>", "<|endoftext|>")
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        turns = [f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages]
+        return "".join(turns) + "<|im_start|>assistant\n"
+
+
+@dataclass(frozen=True)
+class Qwen:
+    """ChatML. Qwen2.5 (`thinks` off) has a system prompt of its own; Qwen3 (`thinks` on) has none, and an empty
+    thought in front of the answer keeps it from thinking."""
+
+    thinks: bool = False
+    enable_thinking: bool = True
+    name = "qwen"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<|im_end|>", "<|endoftext|>")
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        turns = list(messages)
+        if self.thinks:
+            turns = [_without_thought(m) if m.role is ChatRole.ASSISTANT else m for m in turns]
+        elif turns[0].role is not ChatRole.SYSTEM:
+            turns.insert(0, ChatMessage.system("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."))
+        asked = max((at for at, m in enumerate(turns) if m.role is ChatRole.USER), default=len(turns))
+        text = "".join(self._turn(m, thought=self.thinks and at > asked) for at, m in enumerate(turns))
+        quiet = self.thinks and not self.enable_thinking
+        return text + "<|im_start|>assistant\n" + ("<think>\n\n</think>\n\n" if quiet else "")
+
+    @staticmethod
+    def _turn(message: ChatMessage, *, thought: bool) -> str:
+        content = message.content
+        if thought and message.role is ChatRole.ASSISTANT:  # Qwen3 keeps the thoughts of the turn that goes on
+            thought_text = message.reasoning.strip("\n")
+            content = f"<think>\n{thought_text}\n</think>\n\n" + content.lstrip("\n")
+        return f"<|im_start|>{message.role}\n{content}<|im_end|>\n"
+
+
+class MistralV1:
+    """Mistral 7B v0.1 and v0.2. Its tokenizer wants spaces; the system prompt goes into the first user turn."""
+
+    name = "mistral-v1"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("</s>",)
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        turns = fold_system(messages)
+        return "<s>" + "".join(
+            f"[INST] {m.content} [/INST]" if m.role is not ChatRole.ASSISTANT else f"{m.content}</s>" for m in turns
+        )
+
+
+class MistralV3:
+    """Mistral 7B v0.3. The system prompt stands in front of the last user message, if that comes last."""
+
+    name = "mistral-v3"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("</s>",)
+    _gap = " "
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        has_system = messages[0].role is ChatRole.SYSTEM
+        system, rest = _split_system(messages)
+        text = "<s>"
+        for at, m in enumerate(rest):
+            if m.role is ChatRole.ASSISTANT:
+                text += self._answer(m.content) + "</s>"
+            else:
+                glued = f"{system}\n\n" if has_system and at == len(rest) - 1 else ""
+                text += f"[INST]{self._gap}{glued}{m.content}[/INST]"
+        return text
+
+    def _answer(self, content: str) -> str:
+        return " " + content.strip()
+
+
+class MistralTekken(MistralV3):
+    """Mistral Nemo: as v0.3, without spaces."""
+
+    name = "mistral-tekken"
+    _gap = ""
+
+    def _answer(self, content: str) -> str:
+        return content
+
+
+class Gemma:
+    """Gemma 2 and 3: the assistant is called model, the system prompt goes into the first user turn."""
+
+    name = "gemma"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<end_of_turn>", "<eos>")
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        has_system = messages[0].role is ChatRole.SYSTEM
+        system, rest = _split_system(messages)
+        text = "<bos>"
+        for at, m in enumerate(rest):
+            role = "model" if m.role is ChatRole.ASSISTANT else m.role
+            prefix = f"{system}\n\n" if has_system and at == 0 else ""
+            text += f"<start_of_turn>{role}\n{prefix}{m.content.strip()}<end_of_turn>\n"
+        return text + "<start_of_turn>model\n"
+
+
+class DeepSeekR1:
+    """The distilled DeepSeek-R1 models: the last system prompt stands before all turns; a thought is opened."""
+
+    name = "deepseek-r1"
+    stop: tuple[str, ...] = ()
+    stop_tokens = ("<｜end▁of▁sentence｜>",)
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        system = next((m.content for m in reversed(messages) if m.role is ChatRole.SYSTEM), "")
+        text = "<｜begin▁of▁sentence｜>" + system
+        for m in messages:
+            if m.role is ChatRole.USER:
+                text += f"<｜User｜>{m.content}"
+            elif m.role is ChatRole.ASSISTANT:
+                text += f"<｜Assistant｜>{m.content.rsplit('</think>', 1)[-1]}<｜end▁of▁sentence｜>"
+        return text + "<｜Assistant｜><think>\n"
+
+
+class Generic:
+    """Names and colons, as in a written dialogue: for models that have no format at all."""
+
+    name = "generic"
+    stop: tuple[str, ...] = ("\nUser:", "\nSystem:")
+    stop_tokens: tuple[str, ...] = ()
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        return "".join(f"{m.role.capitalize()}: {m.content}\n" for m in messages) + "Assistant:"
+
+
+def _split_system(messages: Sequence[ChatMessage]) -> tuple[str, Sequence[ChatMessage]]:
+    if messages and messages[0].role is ChatRole.SYSTEM:
+        return messages[0].content, messages[1:]
+    return "", messages
+
+
+def _without_thought(message: ChatMessage) -> ChatMessage:
+    """A thought that stands in the content, as in a chat from elsewhere, apart from it."""
+    before, found, content = message.content.rpartition("</think>")
+    if not found:
+        return message
+    return ChatMessage(
+        message.role, content.lstrip("\n"), reasoning=before.split("<think>")[-1].strip("\n") or message.reasoning
+    )

@@ -1,0 +1,153 @@
+"""What a model thinks before it answers, told apart from the answer.
+
+Two ways are in use: `<think>…</think>` in front of the answer (Qwen3, DeepSeek-R1, Phi-4-reasoning), where the
+prompt may have opened the thought already; and the channels of gpt-oss, where every message names its channel
+and only `final` is for the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+Kind = Literal["text", "reasoning", "retract"]
+OPEN, CLOSE = "<think>", "</think>"
+CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
+_ENDS = ("<|end|>", "<|return|>", "<|call|>")
+
+
+class Piece(NamedTuple):
+    """`retract`: what was given as text so far was reasoning, since its end came without a beginning."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """`visible`: control strings that must come out of the detokenizer as text."""
+
+    style: Literal["think", "channels"]
+    visible: frozenset[str]
+
+
+class Splitter(Protocol):
+    def push(self, text: str) -> Iterator[Piece]:
+        """What of the text so far can be told apart."""
+
+    def flush(self) -> Iterator[Piece]:
+        """What was held back, at the end."""
+
+
+def find_markers(control_strings: Collection[str], template: str = "") -> Markers | None:
+    """How this model marks its thoughts; None for one that has no such marks."""
+    control = set(control_strings)
+    if {CHANNEL, MESSAGE} <= control:
+        return Markers("channels", frozenset({CHANNEL, MESSAGE, START, *_ENDS} & control))
+    if CLOSE in control or CLOSE in template or OPEN in template:
+        return Markers("think", frozenset({OPEN, CLOSE} & control))
+    return None
+
+
+def make_splitter(markers: Markers, prompt: str) -> Splitter:
+    """For the answer to `prompt`, which may end in an opened thought."""
+    if markers.style == "channels":
+        return ChannelSplitter()
+    end = prompt.rstrip()
+    return ThinkSplitter("thinking" if end.endswith(OPEN) else "after" if end.endswith(CLOSE) else "start")
+
+
+class ThinkSplitter:
+    """A thought only begins an answer; the white space around the marks belongs to nobody."""
+
+    def __init__(self, state: Literal["start", "thinking", "after", "text"] = "start") -> None:
+        self._state = state
+        self._held = ""
+        self._fresh = True  # nothing was shown of this part yet
+
+    def push(self, text: str) -> Iterator[Piece]:
+        self._held += text
+        while True:
+            if self._state == "start":
+                stripped = self._held.lstrip()
+                if OPEN.startswith(stripped):  # also when it is empty
+                    if stripped != OPEN:
+                        return
+                elif not stripped.startswith(OPEN):
+                    self._state = "text"
+                    continue
+                self._held, self._state, self._fresh = stripped[len(OPEN) :], "thinking", True
+            elif self._state == "thinking":
+                before, found, rest = self._held.partition(CLOSE)
+                if not found:
+                    yield from self._show("reasoning", _overlap(self._held, CLOSE))
+                    return
+                self._held = before.rstrip()
+                yield from self._show("reasoning", 0)
+                self._held, self._state, self._fresh = rest, "after", True
+            else:
+                before, found, rest = self._held.partition(CLOSE) if self._state == "text" else (self._held, "", "")
+                if not found:
+                    yield from self._show("text", _overlap(self._held, CLOSE) if self._state == "text" else 0)
+                    return
+                self._held = before
+                yield from self._show("text", 0)
+                yield Piece("retract", "")
+                self._held, self._state, self._fresh = rest, "after", True
+
+    def flush(self) -> Iterator[Piece]:
+        yield from self._show("reasoning" if self._state == "thinking" else "text", 0)
+
+    def _show(self, kind: Kind, keep: int) -> Iterator[Piece]:
+        """All but the last `keep` characters; white space waits at the beginning, and at the end of a thought."""
+        text = self._held[: len(self._held) - keep]
+        if kind == "reasoning":
+            text = text.rstrip()
+        self._held = self._held[len(text) :]
+        if self._fresh and self._state != "text":
+            text = text.lstrip()
+        if text:
+            self._fresh = False
+            yield Piece(kind, text)
+
+
+class ChannelSplitter:
+    """`<|channel|>NAME<|message|>TEXT<|end|>`: `final` is the answer, every other channel reasoning."""
+
+    def __init__(self) -> None:
+        self._channel: str | None = "final"  # None: in a header
+        self._header = ""
+        self._held = ""
+
+    def push(self, text: str) -> Iterator[Piece]:
+        self._held += text
+        marks = (CHANNEL, MESSAGE, START, *_ENDS)
+        while self._held:
+            at, mark = min(((i, m) for m in marks if (i := self._held.find(m)) >= 0), default=(-1, ""))
+            if at < 0:
+                keep = max(_overlap(self._held, mark) for mark in marks)
+                yield from self._take(self._held[: len(self._held) - keep])
+                self._held = self._held[len(self._held) - keep :]
+                return
+            yield from self._take(self._held[:at])
+            self._held = self._held[at + len(mark) :]
+            if mark == MESSAGE:
+                self._channel = self._header.split()[0] if self._header.split() else "final"
+            else:
+                self._channel, self._header = None, ""
+
+    def flush(self) -> Iterator[Piece]:
+        held, self._held = self._held, ""
+        yield from self._take(held)
+
+    def _take(self, text: str) -> Iterator[Piece]:
+        if self._channel is None:
+            self._header += text
+        elif text:
+            yield Piece("text" if self._channel == "final" else "reasoning", text)
+
+
+def _overlap(text: str, mark: str) -> int:
+    """Length of the longest end of `text` that begins `mark`."""
+    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:size])), 0)
