@@ -33,6 +33,16 @@ def state_dir() -> Path:
     return home / "state" if home else Path(platformdirs.user_state_dir(APP, appauthor=False))
 
 
+def sessions_dir() -> Path:
+    """Where chats are kept."""
+    return state_dir() / "sessions"
+
+
+def history_file() -> Path:
+    """The lines typed in chats."""
+    return state_dir() / "history"
+
+
 def settings_file() -> Path:
     return config_dir() / "config.toml"
 

@@ -40,3 +40,19 @@ def format_seconds(seconds: float) -> str:
 
 def format_rate(tokens: int, seconds: float) -> str:
     return f"{tokens / seconds:.1f} tokens/s" if seconds > 0 else "–"
+
+
+def format_age(seconds: float) -> str:
+    """How long ago, in one unit: `"5 minutes ago"`."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"
+
+
+def format_parameters(billions: float | None) -> str:
+    """3.8 → `"3.8 billion"`, 0.0025 → `"2.5 million"`."""
+    if billions is None:
+        return "unknown"
+    return f"{billions:g} billion" if billions >= 0.1 else f"{billions * 1000:g} million"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmsupply_cli.chat.files import decode_text, read_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import is_ref
@@ -45,23 +46,4 @@ def read_stdin(terminal: Terminal) -> str:
     if terminal.stdin is None or terminal.stdin_tty:
         return ""
     binary = getattr(terminal.stdin, "buffer", None)
-    return _decode(binary.read() if binary else terminal.stdin.read().encode(), "stdin")
-
-
-def read_text(path: Path) -> str:
-    try:
-        data = path.expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    return _decode(data, str(path))
-
-
-def _decode(data: bytes, name: str) -> str:
-    if b"\0" in data[:65536]:
-        raise UsageError(f"{name} is binary", hint="only text in UTF-8 can be read")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{name} is not UTF-8 (byte {error.start})", hint=f"convert it: iconv -t UTF-8 {name}"
-        ) from error
+    return decode_text(binary.read() if binary else terminal.stdin.read().encode(), "stdin")

@@ -27,7 +27,7 @@ from lmsupply_cli.runtime.prompting import read_format
 from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.store.pull import fetch_pinned, named_repo, with_sibling
-from lmsupply_cli.units import format_bytes
+from lmsupply_cli.units import format_bytes, format_parameters
 
 MEMORY_TOKENS = 4096
 
@@ -95,7 +95,7 @@ def description_rows(shown: Description) -> list[Row]:
     rows += [
         ("licence", f"{licence.id} ({licence.tier})" + (f": {licence.restrictions}" if licence.restrictions else "")),
         *([("", licence.url)] if licence.url else []),
-        ("parameters", f"{shown.parameters:g} billion" if shown.parameters else "unknown"),
+        ("parameters", format_parameters(shown.parameters)),
         ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
         ("shape", ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in shape.items() if value) or "unknown"),
         ("prompt", shown.prompt_format or "unknown until it is installed"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 
 from lmsupply_cli.render.terminal import Terminal
@@ -27,3 +29,18 @@ def print_sheet(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None:
         table.add_row("" if name == before else name, Text(value))
         before = name
     Console(file=terminal.stdout, no_color=not terminal.colour, highlight=False).print(table)
+
+
+def say_sheet(terminal: Terminal, rows: Sequence[Row]) -> None:
+    """Names and values for a person, on stderr: two columns, or one under the other where it is narrow."""
+    columns = shutil.get_terminal_size().columns
+    width = max(len(name) for name, _ in rows)
+    if width > columns // 2:
+        terminal.say("\n".join(f"  {name}\n      {value}" for name, value in rows))
+        return
+    lines = []
+    for name, value in rows:
+        wrapped = textwrap.wrap(value, max(20, columns - width - 5)) or [""]
+        lines.append(f"  {name.ljust(width)}  {wrapped[0]}")
+        lines += [" " * (width + 4) + more for more in wrapped[1:]]
+    terminal.say("\n".join(lines))

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.events import Finished
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.events import Finished, GenerationEvent
 from lmsupply_cli.render.answer import show_answer
-from lmsupply_cli.render.stream import TextStream
+from lmsupply_cli.render.sheet import say_sheet
+from lmsupply_cli.render.stream import TextStream, ThoughtStream
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.repl.attach import attach_files
 from lmsupply_cli.repl.command import find_command
+from lmsupply_cli.repl.commands import NAMES
 from lmsupply_cli.repl.input import LineReader
-from lmsupply_cli.runtime.session import ChatSession
+from lmsupply_cli.repl.parameters import set_parameter
+from lmsupply_cli.runtime.archive import Archive, Recorder, SavedChat
+from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.prompting import set_thinking
+from lmsupply_cli.runtime.session import ChatSession, SessionListener
 from lmsupply_cli.units import format_rate, format_seconds
+
+_FULL = 0.5  # of the context is used: from here on the prompt says how much
+
+
+@dataclass(frozen=True)
+class World:
+    """What the chat needs from outside. `prepare` checks a model and gives what loads it; `debug` lets bugs through."""
+
+    prepare: Callable[[str], Callable[[], TextGenerator]]
+    model_names: Callable[[], Iterable[str]]
+    licence_text: Callable[[ModelInfo], str]
+    make_stream: Callable[[], TextStream]
+    environ: Mapping[str, str]
+    debug: bool = False
 
 
 class ChatLoop:
@@ -21,57 +45,241 @@ class ChatLoop:
         session: ChatSession,
         reader: LineReader,
         terminal: Terminal,
-        make_stream: Callable[[], TextStream],
+        world: World,
+        archive: Archive,
         *,
+        keep: bool = True,
         show_stats: bool = False,
+        think: str = "on",
     ) -> None:
-        self.session = session
-        self.show_stats = show_stats
-        self.done = False
-        self._reader, self._terminal, self._make_stream = reader, terminal, make_stream
+        """`keep`: write the chat to the archive as it goes."""
+        self.session, self.archive = session, archive
+        self.show_stats, self.think, self.done = show_stats, think, False
+        self.environ = world.environ
+        self._reader, self._terminal, self._world, self._keep = reader, terminal, world, keep
+        self._recorder: Recorder | None = None
+        self._options: dict[str, Any] = {}
+        self._rate = ""
+        self._record_afresh()
 
     def run(self) -> None:
         """Until /bye or Ctrl-D."""
-        while not self.done:
-            try:
-                line = self._reader.read()
-            except KeyboardInterrupt:
-                self.say("Ctrl-D or /bye leaves the chat.")
-                continue
-            except EOFError:
-                break
-            try:
-                self._take(line)
-            except LmsupplyError as error:
-                self.say(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        try:
+            while not self.done:
+                try:
+                    line = self._reader.read(self)
+                except KeyboardInterrupt:
+                    self.say("Ctrl-D or /bye leaves the chat.")
+                    continue
+                except EOFError:
+                    break
+                self._guarded(line)
+        finally:
+            if self._recorder:
+                self._recorder.close()
         self.say("Bye.")
 
     def say(self, text: str) -> None:
         self._terminal.say(text)
 
-    def _take(self, line: str) -> None:
-        if not line.strip():
-            return
-        found = find_command(line.strip())
-        if found:
-            command, rest = found
-            command.handler(self, rest)
-        else:
-            self._answer(line)
+    def say_rows(self, rows: Sequence[tuple[str, str]]) -> None:
+        say_sheet(self._terminal, rows)
 
-    def _answer(self, text: str) -> None:
-        events = self.session.send(text)
+    def confirm(self, question: str) -> bool:
+        return self._terminal.ask(question)
+
+    # the line
+
+    def prompt(self) -> str:
+        """`>>> `, with the tokens in use where they are more than half of the context."""
+        used, total = self.session.generator.cached_tokens, self.session.generator.context_tokens
+        return f"[{used:,}/{total:,}] >>> " if used > _FULL * total else ">>> "
+
+    def bar(self) -> str:
+        """Model, provider, use of the context, rate: as much as the width holds."""
+        generator = self.session.generator
+        parts = [
+            generator.info.ref.replace("\\", "/").rsplit("/", 1)[-1],
+            generator.info.provider,
+            f"{generator.cached_tokens:,}/{generator.context_tokens:,} tokens",
+            self._rate,
+        ]
+        text = ""
+        for part in filter(None, parts):
+            longer = f"{text} · {part}" if text else part
+            if len(longer) >= self._terminal.width:
+                break
+            text = longer
+        return text
+
+    # answers
+
+    def ask(self, text: str, *, keep: Sequence[ChatMessage] | None = None) -> None:
+        """Send a message; `keep`: the history to go back to where it gets no answer."""
+        before = list(self.session.messages)
         try:
-            finished = show_answer(events, self._make_stream(), self._terminal.status(), notice=self._terminal.notice)
+            self.show(self.session.send(text))
+        finally:
+            if keep is not None and self.session.messages == before:
+                self.session.restore(keep)
+
+    def show(self, events: Generator[GenerationEvent]) -> None:
+        before = list(self.session.messages)
+        terminal = self._terminal
+        colour = terminal.colour and not terminal.dumb
+        thoughts = ThoughtStream(terminal.stdout, terminal=True, colour=colour) if self.think == "on" else None
+        try:
+            finished = show_answer(
+                events, self._world.make_stream(), terminal.status(), notice=terminal.notice, thoughts=thoughts
+            )
         except KeyboardInterrupt:
             events.close()
-            self.say("(stopped; what was said stays in the chat)\n")
+            stays = self.session.messages != before
+            self.say(
+                "(stopped; what was said stays in the chat)\n"
+                if stays
+                else "(stopped before there was an answer; the message is taken back)\n"
+            )
             return
+        self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
         if finished.finish_reason == "length":
-            self.say(f"(cut after {finished.usage.completion_tokens} tokens; --max-tokens sets the limit)")
+            self.say(
+                f"(cut after {finished.usage.completion_tokens} tokens; /continue goes on, "
+                "/set parameter max_tokens sets the limit)"
+            )
         if self.show_stats:
             self.say(_stats_line(finished))
         self.say("")
+
+    def set_think(self, mode: str) -> str:
+        """What could not be done, "" where all could."""
+        generator = self.session.generator
+        generator.formatter, refused = set_thinking(generator.formatter, generator.markers, thinks=mode != "off")
+        self.think = mode
+        return refused
+
+    # the model
+
+    def model_names(self) -> Iterable[str]:
+        return self._world.model_names()
+
+    def licence_text(self, info: ModelInfo) -> str:
+        return self._world.licence_text(info)
+
+    def change_model(self, ref: str) -> None:
+        """Go on with another model; where it cannot be loaded, the one before is loaded again. Raises LmsupplyError."""
+        load, back = self._world.prepare(ref), self._world.prepare(self.session.generator.info.ref)
+        self.session.generator.close()
+        try:
+            self.session.generator = load()
+        except BaseException:
+            self.say("The model before is loaded again …")
+            self.session.generator = back()
+            raise
+        info = self.session.generator.info
+        self._apply(self._options)
+        if self._recorder:
+            self._recorder.set_model(info.ref)
+        self.say(f"{info.ref} on {info.provider}, context {self.session.generator.context_tokens:,} tokens.")
+        self._say_reread()
+
+    def keep_option(self, key: str, value: Any) -> None:
+        self._options[key] = value
+        if self._recorder:
+            self._recorder.set_option(key, list(value) if isinstance(value, tuple) else value)
+
+    # saved chats
+
+    def chat_name(self) -> str:
+        """ "" where the chat is not kept."""
+        return self._recorder.name if self._recorder else ""
+
+    def begin_afresh(self) -> None:
+        """A new chat; the one before stays saved."""
+        self._record_afresh()
+        self.session.clear()
+
+    def save_as(self, name: str) -> str:
+        """Name the chat, or say its name. Raises UsageError."""
+        if self._recorder is None:
+            raise UsageError("this chat is not kept", hint="leave out --no-save, or /export it")
+        if name:
+            self._recorder.rename(name)
+            return f"This chat is {name} now; lmsupply chat --resume {_quoted(name)} goes on with it."
+        return f"This chat is kept as {self._recorder.name}; /save NAME names it."
+
+    def go_on(self, chat: SavedChat) -> None:
+        """Go on with a saved chat. Raises UsageError where another window has it open."""
+        if self._recorder and chat.name == self._recorder.name:
+            self.say("This is that chat.")
+            return
+        if self._keep:
+            recorder = Recorder(self.archive, chat.name, model=chat.model)
+            recorder.go_on(chat)
+            if self._recorder:
+                self._recorder.close()
+            self._recorder = recorder
+        self.session.listener = SessionListener()  # what is restored is in the file already
+        self.session.restore(chat.messages)
+        self.session.listener = self._recorder or SessionListener()
+        self._options = {}
+        self._apply(chat.options)
+        self.say(f"Going on with {chat.name}: {len(chat.messages)} messages.")
+        for message in chat.messages[-2:]:
+            mark = "…" if message.partial else ""
+            self.say(f"  {message.role}: {_shortened(message.content)}{mark}")
+        self._say_reread()
+
+    def _say_reread(self) -> None:
+        cost = self.session.reread()
+        read = cost.prompt_tokens - cost.cached_tokens
+        if read > 0:
+            self.say(f"The next answer reads about {read:,} tokens of it again.")
+
+    def _apply(self, options: Mapping[str, Any]) -> None:
+        """Options that were set in the chat; one that this model cannot have is said and left out."""
+        for key, value in options.items():
+            text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
+            try:
+                set_parameter(self, key, text)
+            except LmsupplyError as error:
+                self.say(f"note: {key} {value} is left out: {error.message}")
+
+    def _record_afresh(self) -> None:
+        if self._recorder:
+            self._recorder.close()
+        if self._keep:
+            self._recorder = Recorder(self.archive, model=self.session.generator.info.ref)
+            for key, value in self._options.items():
+                self._recorder.set_option(key, value)
+        self.session.listener = self._recorder or SessionListener()
+
+    # a line
+
+    def _guarded(self, line: str) -> None:
+        try:
+            self._take(line)
+        except KeyboardInterrupt:
+            self.say("(stopped)")
+        except LmsupplyError as error:
+            self.say(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        except Exception as error:
+            if self._world.debug:
+                raise
+            self.say(f"error: {type(error).__name__}: {error}\nhint: this is a bug; --debug shows where")
+
+    def _take(self, line: str) -> None:
+        if not line.strip():
+            return
+        found = find_command(line.strip(), NAMES)
+        if found:
+            command, rest = found
+            command.handler(self, rest)
+            return
+        attached = attach_files(line)
+        for name in attached.missing:
+            self.say(f"note: @{name} is no file here; it is sent as it is written")
+        self.ask(attached.text)
 
 
 def _stats_line(finished: Finished) -> str:
@@ -81,3 +289,12 @@ def _stats_line(finished: Finished) -> str:
         f"({usage.cached_tokens} tokens cached, {read} read, first token after {format_seconds(timings.ttft_s)}, "
         f"{usage.completion_tokens} written at {format_rate(usage.completion_tokens, timings.decode_s)})"
     )
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 70 else line[:69] + "…"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if " " in name else name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lmsupply_cli.chat.formatter import Prompt
-from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy, drop_oldest_turn, truncate_last, truncate_text
 from lmsupply_cli.engine.generate import overflow
 from lmsupply_cli.events import Notice
@@ -29,10 +29,10 @@ def answer_room(generator: TextGenerator, max_tokens: int) -> int:
 
 
 def fit_messages(
-    generator: TextGenerator, messages: Sequence[ChatMessage], *, policy: Policy, max_tokens: int
+    generator: TextGenerator, messages: Sequence[ChatMessage], *, policy: Policy, max_tokens: int, begun: str = ""
 ) -> Fitted:
-    """Raises DoesNotFit where the policy is `error`, or where it cannot help."""
-    prompt, fitting = generator.chat_prompt(messages), list(messages)
+    """`begun`: text that the answer starts with. Raises DoesNotFit where the policy is `error`, or cannot help."""
+    prompt, fitting = generator.chat_prompt(messages, begun=begun), list(messages)
     whole = len(prompt.ids)
     if whole < generator.context_tokens:
         return Fitted(prompt, tuple(fitting), ())
@@ -41,12 +41,9 @@ def fit_messages(
         shorter = _shorter(generator, fitting, len(prompt.ids) - limit, policy)
         if shorter is None:
             raise overflow(whole, generator.context_tokens)
-        fitting, prompt = shorter, generator.chat_prompt(shorter)
+        fitting, prompt = shorter, generator.chat_prompt(shorter, begun=begun)
     if policy == "drop-oldest":
-        dropped = len(messages) - len(fitting)
-        text = (
-            f"the context is full: the {dropped} oldest messages were dropped ({whole:,} to {len(prompt.ids):,} tokens)"
-        )
+        text = _dropped_text(messages, fitting) + f" ({whole:,} to {len(prompt.ids):,} tokens)"
     else:
         text = _cut_text(whole, len(prompt.ids), policy)
     return Fitted(prompt, tuple(fitting), (Notice("overflow", text),))
@@ -83,6 +80,16 @@ def _shorter(
         return None
     model = generator.model
     return truncate_last(messages, excess, keep=keep, encode=model.encode, decode=model.decode)
+
+
+def _dropped_text(messages: Sequence[ChatMessage], kept: Sequence[ChatMessage]) -> str:
+    """What went, by its beginning."""
+    gone = [m for m in messages if not any(m is other for other in kept)]
+    first = " ".join(gone[0].content.split())
+    shown = first if len(first) <= 40 else first[:39] + "…"
+    turns = sum(1 for m in gone if m.role is ChatRole.USER)
+    what = "the oldest turn was" if turns == 1 else f"the {turns} oldest turns were"
+    return f"the context is full: {what} dropped, from “{shown}” on"
 
 
 def _kept(policy: Policy) -> Literal["start", "end"] | None:

@@ -17,6 +17,7 @@ from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import Run, overflow, stream_events
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.prompt_cache import plan_reuse
 from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
 from lmsupply_cli.events import (
     Finished,
@@ -137,6 +138,10 @@ class TextGenerator:
     def cached_tokens(self) -> int:
         """Tokens in the prompt cache now."""
         return len(self._decoder.tokens) if self._decoder is not None else 0
+
+    def common_tokens(self, ids: Sequence[int]) -> int:
+        """How many of `ids`, from the first, are in the prompt cache."""
+        return plan_reuse(self._decoder.tokens, ids).rewind_to if self._decoder is not None else 0
 
     def resize_context(self, tokens: int) -> None:
         """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""

@@ -36,7 +36,8 @@ def conversation(name: str) -> list[ChatMessage]:
 
 
 @pytest.mark.parametrize(
-    ("family", "name"), [(family, name) for family, found in DATA["expected"].items() for name in found if ":" not in name]
+    ("family", "name"),
+    [(family, name) for family, found in DATA["expected"].items() for name in found if ":" not in name],
 )
 def test_as_the_official_template(family: str, name: str) -> None:
     formatter = MADE[family]() if family in MADE else FAMILIES[family](())

@@ -58,7 +58,8 @@ def test_the_oldest_turns_go_whole_and_the_system_prompt_stays() -> None:
         dropped = len(TALK) - len(fitted.messages)
         assert dropped in (2, 4, 6)
         assert list(fitted.messages[1:]) == TALK[1 + dropped :]
-        assert f"the {dropped} oldest messages were dropped" in fitted.notices[0].text
+        turns = "oldest turn was" if dropped == 2 else f"{dropped // 2} oldest turns were"
+        assert f"the {turns} dropped, from “question 0" in fitted.notices[0].text
 
 
 @pytest.mark.parametrize("policy", ["error", "drop-oldest", "truncate-start"])
@@ -78,4 +79,8 @@ def test_a_long_chat_goes_on_and_says_what_it_drops() -> None:
             assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "answer"
         assert notices
         assert session.messages[0].content == "Be brief."
-        assert len(session.messages) < 12
+        assert len(session.messages) == 1 + 2 * 12, "the chat keeps what the model is no longer given"
+        assert session.dropped > 0
+        while session.messages[1:]:
+            session.undo()
+        assert session.dropped == 0

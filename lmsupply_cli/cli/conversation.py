@@ -1,0 +1,158 @@
+"""What `lmsupply chat` does: choose a model and a saved chat, load, and talk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmsupply_cli import paths
+from lmsupply_cli.catalogue.lookup import read_catalogue
+from lmsupply_cli.cli.choose import choose_model, store_root
+from lmsupply_cli.cli.load import load_model
+from lmsupply_cli.cli.notices import unread_notices
+from lmsupply_cli.config.layers import Settings, read_settings
+from lmsupply_cli.engine.base import check_text
+from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.engine.model_options import model_options
+from lmsupply_cli.engine.options import GenerationOptions, preset_values
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.render.stream import choose_stream
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.repl.input import TerminalReader
+from lmsupply_cli.repl.loop import ChatLoop, World
+from lmsupply_cli.runtime.archive import Archive, SavedChat
+from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.session import ChatSession
+from lmsupply_cli.store.locate import installed_models
+
+_RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
+
+
+@dataclass(frozen=True)
+class Conversation:
+    model: str | None
+    both: tuple[str, str] | None
+    system: str | None
+    go_on: bool
+    resume: str | None
+    no_save: bool
+    stats: bool
+    trust: bool
+    pull: bool
+    accepted: bool
+    preset: str | None
+    debug: bool
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+def converse(asked: Conversation) -> None:
+    """Raises the errors of what it uses; `main` reports them."""
+    terminal = Terminal.of_process()
+    if not (terminal.stdin_tty and terminal.stdout_tty):
+        raise UsageError("chat needs a terminal", hint='in a script or a pipe: lmsupply run "your question"')
+    if asked.both:
+        raise UsageError(f"two models are named: {' and '.join(asked.both)}", hint="leave one out")
+    if asked.go_on and asked.resume:
+        raise UsageError("--continue and --resume exclude each other", hint="use one of them")
+    check_text(asked.system or "")
+    preset = preset_values(asked.preset) if asked.preset else None
+    settings = read_settings(asked.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
+    archive = Archive(paths.sessions_dir())
+    saved = _saved(asked, archive)
+    for notice in unread_notices(settings):
+        terminal.notice(notice)
+
+    def prepare(ref: str | None) -> Callable[[], TextGenerator]:
+        return _prepare(ref, asked, settings, terminal)
+
+    with _Closing(prepare(asked.model or (saved.model if saved else None))()) as generator:
+        info = generator.info
+        room = f"context {generator.context_tokens:,} tokens"
+        if settings.get("context") is None and generator.context_tokens < info.context_length:
+            room += f" of {info.context_length:,}: what fits the memory"
+        terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to leave.")
+        theme = settings.get("theme")
+        session = ChatSession(generator, system=asked.system, policy=settings.get("on_overflow") or "drop-oldest")
+        world = World(
+            prepare=prepare,
+            model_names=lambda: _model_names(settings),
+            licence_text=lambda shown: _licence_text(shown, settings),
+            make_stream=lambda: choose_stream(
+                terminal.stdout, terminal=True, dumb=terminal.dumb, colour=terminal.colour, theme=theme, hold=False
+            ),
+            environ=terminal.environ,
+            debug=asked.debug,
+        )
+        loop = ChatLoop(
+            session,
+            TerminalReader(colour=terminal.colour, history=paths.history_file() if settings.get("history") else None),
+            terminal,
+            world,
+            archive,
+            keep=settings.get("save_sessions") and not asked.no_save,
+            show_stats=asked.stats,
+            think=settings.get("think"),
+        )
+        if saved:
+            loop.go_on(saved)
+            if asked.system is not None:
+                session.system = asked.system
+        try:
+            loop.run()
+        finally:
+            session.generator.close()
+
+
+class _Closing:
+    """Closes the first model also where the chat never begins; a second close does nothing."""
+
+    def __init__(self, generator: TextGenerator) -> None:
+        self._generator = generator
+
+    def __enter__(self) -> TextGenerator:
+        return self._generator
+
+    def __exit__(self, *_: object) -> None:
+        self._generator.close()
+
+
+def _saved(asked: Conversation, archive: Archive) -> SavedChat | None:
+    if asked.resume:
+        return archive.load(asked.resume)
+    if not asked.go_on:
+        return None
+    found = next((chat for chat in archive.find() if not archive.is_open(chat.name)), None)
+    if found is None:
+        raise UsageError("there is no saved chat to go on with", hint="lmsupply chat begins one")
+    return found
+
+
+def _prepare(
+    ref: str | None, asked: Conversation, settings: Settings, terminal: Terminal
+) -> Callable[[], TextGenerator]:
+    """Find the model, pulled where the settings say so, and look at its files; loading comes later."""
+    choice = choose_model(ref, settings, store_root(settings), terminal, pull=asked.pull, accepted=asked.accepted)
+    folder = open_folder(choice.model.path, trust=asked.trust)
+    values = {key: value.value for key, value in settings.generation(model_options(folder)).items()}
+    options = GenerationOptions(**(values | {"num_beams": 1}))
+    for notice in choice.notices:
+        terminal.notice(notice)
+    return lambda: load_model(
+        choice.model, folder, settings, options, terminal, notices=[], reserve_tokens=_RESERVE_TOKENS
+    )
+
+
+def _model_names(settings: Settings) -> Iterable[str]:
+    installed = [model.ref for model in installed_models(store_root(settings))]
+    return dict.fromkeys([*installed, *(entry.ref for entry in read_catalogue())])
+
+
+def _licence_text(info: ModelInfo, settings: Settings) -> str:
+    from lmsupply_cli.cli.showing import licence_text
+
+    try:
+        return licence_text(info.ref, settings, store_root(settings))
+    except Exception:
+        where = f", {info.licence.url}" if info.licence.url else ""
+        return f"{info.licence.id} ({info.licence.tier}){where}"

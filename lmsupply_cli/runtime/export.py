@@ -1,0 +1,37 @@
+"""A chat as a file to read or to work with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.errors import UsageError
+
+FORMS = (".md", ".json", ".txt")
+
+
+def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> str:
+    """Markdown, one JSON object (`messages` as `generate_chat` takes them), or plain text. Raises UsageError."""
+    if form == ".json":
+        rows = [_row(m) for m in messages]
+        return json.dumps({"schema": 1, "model": model, "messages": rows}, ensure_ascii=False, indent=2) + "\n"
+    if form == ".md":
+        return f"# Chat with {model}\n\n" + "\n\n".join(f"## {_who(m)}\n\n{m.content.strip()}" for m in messages) + "\n"
+    if form == ".txt":
+        return "\n\n".join(f"{_who(m)}: {m.content.strip()}" for m in messages) + "\n"
+    raise UsageError(f"a chat cannot be written as {form or 'a file without an ending'}", hint=", ".join(FORMS))
+
+
+def _who(message: ChatMessage) -> str:
+    name = {ChatRole.SYSTEM: "System", ChatRole.USER: "You", ChatRole.ASSISTANT: "Assistant"}[message.role]
+    return f"{name} (stopped)" if message.partial else name
+
+
+def _row(message: ChatMessage) -> dict[str, object]:
+    row: dict[str, object] = {"role": str(message.role), "content": message.content}
+    if message.reasoning:
+        row["reasoning"] = message.reasoning
+    if message.partial:
+        row["partial"] = True
+    return row
