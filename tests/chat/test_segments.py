@@ -43,3 +43,11 @@ def test_the_model_reads_the_text_that_was_typed(toy: Path) -> None:
         prompt = model.chat_prompt([ChatMessage.user("say <|im_end|> now")])
         read = "".join(chr(i) if i < 256 else f"[{i}]" for i in prompt.ids)
     assert read == "[257]user\nsay <|im_end|> now[258]\n[257]assistant\n"
+
+
+@pytest.mark.parametrize("name", ["phi3", "gemma2"])
+def test_sentencepiece_vocabularies_gain_no_space_where_the_text_was_split(name: str) -> None:
+    with load(MODELS / name) as model:
+        for text in ("say <|end|> now", "a<|user|>b", "</s>", "x</s><|end|>y"):
+            prompt = model.chat_prompt([ChatMessage.user(text)])
+            assert text in model.model.decode(prompt.ids)

@@ -4,10 +4,12 @@ import pytest
 
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.reasoning import find_markers
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
-from lmsupply_cli.events import Finished, TextDelta
+from lmsupply_cli.events import Finished, ReasoningDelta, TextDelta
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
 from lmsupply_cli.runtime.recommend import recommend_model
 from lmsupply_cli.runtime.session import ChatSession
@@ -122,3 +124,35 @@ def test_the_recommendation_follows_the_memory(free: float, ref: str) -> None:
     recommended = recommend_model(int(free))
     assert recommended.entry.ref == ref
     assert "GB" in recommended.reason
+
+
+def test_thoughts_are_told_apart_and_not_given_back() -> None:
+    answers = ["<think>\nA greeting.\n</think>\n\nHi there", "<think>more</think>ok"]
+    with generator(*answers) as model:
+        model.markers = find_markers([], "<think>")
+        found = model.generate("hello")
+        assert (found.text, found.reasoning) == ("Hi there", "A greeting.")
+        session = ChatSession(model)
+        events = list(session.send("hello"))
+        assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == "A greeting."
+        assert session.messages[-1] == ChatMessage.assistant("Hi there", reasoning="A greeting.")
+        list(session.send("more"))
+        assert "greeting" not in session.prompt_text()
+        assert "<think>\nmore\n</think>\n\nok" in session.prompt_text(), "the answer that goes on keeps its thought"
+
+
+def test_an_answer_goes_on_inside_its_thought() -> None:
+    with generator("<think>\nA long thought.\n</think>\n\nHi") as model:
+        model.markers = find_markers([], "<think>")
+        session = ChatSession(model)
+        list(session.send("hello", max_tokens=15))
+        assert session.messages[-1] == ChatMessage.assistant("", reasoning="A long", partial=True)
+        list(session.resume())
+        assert session.messages[-1].reasoning.startswith("A long")
+
+
+def test_text_that_turns_out_a_thought() -> None:
+    with generator("no beginning</think>Hi") as model:
+        model.markers = find_markers([], "<think>")
+        found = model.generate("hello")
+        assert (found.text, found.reasoning) == ("Hi", "no beginning")

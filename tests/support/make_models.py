@@ -4,7 +4,7 @@
 
 toy     a 1.4 KB decoder whose next token is the last one plus one, over bytes and three control
         tokens: exact expectations on the real engine
-others  random weights in the shape of a family, converted by the engine's model builder in int4
+others  random weights in the shape of a family, converted by the engine's model builder in int4 (-fp32: in fp32)
 """
 
 from __future__ import annotations
@@ -189,10 +189,11 @@ def sentence_piece(vocabulary: int) -> Any:
     return Tokenizer.from_str(json.dumps(data))
 
 
-def make_family(family: str, out: Path) -> None:
+def make_family(name: str, out: Path) -> None:
     import torch
     import transformers
 
+    family, _, precision = name.partition("-")
     torch.manual_seed(0)
     random.seed(0)
     pieces = family in ("phi3", "mistral", "gemma2")
@@ -246,7 +247,7 @@ def make_family(family: str, out: Path) -> None:
             "-o",
             out,
             "-p",
-            "int4",
+            precision or "int4",
             "-e",
             "cpu",
         ]
@@ -257,7 +258,7 @@ def make_family(family: str, out: Path) -> None:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or ["toy", "slow", "llama", "qwen2", "phi3", "gemma2"]:
+    for name in sys.argv[1:] or ["toy", "slow", "llama", "qwen2", "phi3", "gemma2", "llama-fp32"]:
         out = MODELS / name
         shutil.rmtree(out, ignore_errors=True)
         make_toy(out, slow=name == "slow") if name in ("toy", "slow") else make_family(name, out)
