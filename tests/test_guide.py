@@ -12,7 +12,7 @@ from guide.score import REQUIRED, score_folder
 from lmsupply_cli import load
 from lmsupply_cli.cli.app import COMMANDS, load_command
 from lmsupply_cli.config.table import SETTINGS
-from lmsupply_cli.repl.command import NAMES
+from lmsupply_cli.repl.commands import NAMES
 
 TOPICS, _ = read_corpus()
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from make_tables import with_table
+from make_tables import with_tables
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
@@ -51,7 +51,7 @@ def test_something_is_checked() -> None:
 
 
 def test_the_table_of_settings_is_not_stale() -> None:
-    assert with_table(README) == README
+    assert with_tables(README) == README
 
 
 def test_the_two_commands_are_the_ones_that_ci_runs() -> None:

@@ -1,4 +1,4 @@
-"""Write the table of settings into README.md; a test fails when it is stale.
+"""Write the tables of settings and of the chat's commands into README.md; a test fails when they are stale.
 
 python tools/make_tables.py
 """
@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 
 from lmsupply_cli.config.table import SETTINGS, Setting
+from lmsupply_cli.repl.commands import help_rows
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-BLOCK = re.compile(r"(<!-- settings: [^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (settings|commands): [^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def settings_table() -> str:
@@ -26,9 +27,15 @@ def row(setting: Setting) -> str:
     return f"| `{setting.key}` `{setting.env}` | {default} | {setting.help}{choices}{waits} |\n"
 
 
-def with_table(text: str) -> str:
-    return BLOCK.sub(lambda match: match[1] + settings_table() + match[2], text)
+def commands_table() -> str:
+    rows = ["| `{}` | {} |\n".format(*(cell.replace("|", "\\|") for cell in row)) for row in help_rows()]
+    return "| command | what it does |\n|---|---|\n" + "".join(rows)
+
+
+def with_tables(text: str) -> str:
+    tables = {"settings": settings_table, "commands": commands_table}
+    return BLOCK.sub(lambda match: match[1] + tables[match[2]]() + match[3], text)
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
