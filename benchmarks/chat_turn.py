@@ -48,7 +48,9 @@ def main() -> None:
     print(f"{folder.name}: {history} tokens of history, {NEW_TOKENS} new ones, median of {ROUNDS}")
     print(f"read anew   {slow * 1000:9.0f} ms to the first token")
     print(f"from cache  {fast * 1000:9.0f} ms, {slow / fast:.0f} times sooner")
-    print(f"logits      at most {off:.2g} apart, their standard deviation is {spread:.2g}; the likeliest token is {'the same' if same else 'another'}")
+    print(
+        f"logits      at most {off:.2g} apart, their standard deviation is {spread:.2g}; the likeliest token is {'the same' if same else 'another'}"
+    )
 
 
 def seconds(decoder, ids) -> float:  # type: ignore[no-untyped-def]

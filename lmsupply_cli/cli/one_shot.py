@@ -11,6 +11,8 @@ from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.choose import choose_model, store_root
+from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.cli.guided import read_guidance
 from lmsupply_cli.cli.inputs import read_asked
 from lmsupply_cli.cli.load import load_model
 from lmsupply_cli.cli.notices import unread_notices
@@ -35,6 +37,7 @@ from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
 from lmsupply_cli.runtime.generator import ModelInfo
+from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.runtime.prompting import read_format, read_markers, render_prompt, set_thinking
 from lmsupply_cli.runtime.said import Said
 
@@ -58,15 +61,22 @@ class Request:
     preset: str | None
     quiet: bool
     flags: dict[str, Any] = field(default_factory=dict)
+    json_schema: str | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    format: str | None = None
 
 
-def answer(request: Request) -> None:
-    """Raises the errors of what it uses; `main` reports them."""
+def answer(request: Request) -> int:
+    """The exit code. Raises the errors of what it uses; `main` reports them."""
     terminal = Terminal.of_process(quiet=request.quiet)
     if request.both_json:
         raise UsageError("--json and --stream-json exclude each other", hint="use one of them")
     if request.raw and request.system is not None:
         raise UsageError("--raw has no place for a system prompt", hint="write it into the prompt, or leave --raw out")
+    guidance = read_guidance(
+        json_schema=request.json_schema, regex=request.regex, grammar=request.grammar, form=request.format
+    )
     preset = preset_values(request.preset) if request.preset else None
     settings = read_settings(request.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
     root = store_root(settings)
@@ -85,7 +95,9 @@ def answer(request: Request) -> None:
     if request.show_prompt:
         terminal.stdout.write(asked.prompt if request.raw else _shown_prompt(folder, messages, settings))
         terminal.stdout.flush()
-        return
+        return OK
+    if guidance:
+        check_guidance(guidance)
     notices = [*choice.notices, *unread_notices(settings)]
     if options.num_beams > 1:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
@@ -101,7 +113,11 @@ def answer(request: Request) -> None:
             terminal.notice(notice)
         notices += fitted.notices
         output = _Output(request, settings, terminal, generator.info, values, notices)
-        output.take(generator.stream_prompt(fitted.prompt, options))
+        finished = output.take(generator.stream_prompt(fitted.prompt, options, guidance=guidance))
+    if guidance and finished.finish_reason != "stop":
+        terminal.say("error: the answer ended before it was complete, so it need not parse")
+        return ERROR
+    return OK
 
 
 def _shown_prompt(folder: ModelFolder, messages: Sequence[ChatMessage], settings: Settings) -> str:
@@ -129,7 +145,7 @@ class _Output:
         self._think = settings.get("think")
         self._theme = settings.get("theme")
 
-    def take(self, events: Iterator[GenerationEvent]) -> None:
+    def take(self, events: Iterator[GenerationEvent]) -> Finished:
         finished = self._as_text(events) if self._request.form == "text" else self._as_json(events)
         if finished.finish_reason == "length":
             notice = Notice(
@@ -149,6 +165,7 @@ class _Output:
         if self._request.stats:
             for line in stats_lines(finished, self._info):
                 self._terminal.stderr.write(line + "\n")
+        return finished
 
     def _as_text(self, events: Iterator[GenerationEvent]) -> Finished:
         terminal = self._terminal

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from lmsupply_cli.engine.guidance import Guidance
     from lmsupply_cli.engine.options import GenerationOptions
 
     Logits = npt.NDArray[np.float32]
@@ -63,6 +64,14 @@ class Decoder(Protocol):
 
 
 @runtime_checkable
+class GuidedDecoder(Decoder, Protocol):
+    """A Decoder whose next tokens follow a guidance, from the end of what was appended last."""
+
+    def step(self, scores: Logits) -> int:
+        """Take the best of `scores` that the guidance allows. It is appended, unless it ends the answer."""
+
+
+@runtime_checkable
 class TextModel(Protocol):
     """Weights and tokenizer, loaded once; makes decoders."""
 
@@ -79,6 +88,9 @@ class TextModel(Protocol):
 
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
         """An empty sequence that holds up to `capacity_tokens`; the cache is allocated for all of them."""
+
+    def new_guided_decoder(self, guidance: Guidance, *, capacity_tokens: int) -> GuidedDecoder:
+        """As `new_decoder`. Raises UsageError for a guidance that the engine does not take."""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         """The best completion of `ids` by beam search, without its end token."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lmsupply_cli.engine.base import Decoder, ModelShape, check_text
+from lmsupply_cli.engine.base import Decoder, GuidedDecoder, ModelShape, check_text
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, EngineError
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
+    from lmsupply_cli.engine.guidance import Guidance
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 EOS = 256 + CONTROL.index("<|im_end|>")
@@ -76,6 +77,9 @@ class FakeModel:
         if self.closed:
             raise EngineError("the model is closed", hint="load it again")
         return FakeDecoder(self, capacity_tokens)
+
+    def new_guided_decoder(self, guidance: Guidance, *, capacity_tokens: int) -> GuidedDecoder:
+        raise EngineError("the scripted model has no guidance", hint="load a real one")
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         found: list[int] = []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lmsupply_cli.engine.base import Logits
+    from lmsupply_cli.engine.guidance import Guidance
 
 TESTED = "0.18"
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
@@ -152,7 +153,7 @@ class GenaiModel:
         return self._control
 
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
-        search = {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
+        search: dict[str, Any] = {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
         decoder: GenaiDecoder | RestartingDecoder
         if self.shape.provider in RESTARTING:
             decoder = RestartingDecoder(
@@ -166,12 +167,26 @@ class GenaiModel:
         self._decoders.add(decoder)
         return decoder
 
-    def new_generator(self, *, capacity_tokens: int, **search: Any) -> Any:
+    def new_guided_decoder(self, guidance: Guidance, *, capacity_tokens: int) -> GuidedGenaiDecoder:
+        """Raises EngineError for characters that this vocabulary can only write byte by byte."""
+        for character in sorted({c for c in guidance.literals if ord(c) > 127}):
+            if any("\ufffd" in self._decode_plain([token]) for token in self.encode(character)):
+                raise EngineError(  # the engine would stop in the middle, with a warning of its own
+                    f"this model cannot follow the guidance: its vocabulary has no whole token for {character!r}",
+                    hint="keep enum, const, pattern and property names to ASCII, or use another model",
+                )
+        decoder = GuidedGenaiDecoder(self, capacity_tokens=capacity_tokens, search={}, guidance=guidance)
+        self._decoders.add(decoder)
+        return decoder
+
+    def new_generator(self, *, capacity_tokens: int, guidance: Guidance | None = None, **search: Any) -> Any:
         """The engine's generator; its cache is allocated and cleared for the whole capacity."""
         model = self._open()[0]
         try:
             params = self._engine.GeneratorParams(model)
             params.set_search_options(max_length=max(capacity_tokens, self._window), **search)
+            if guidance:
+                params.set_guidance(guidance.kind, guidance.text)
             return self._engine.Generator(model, params)
         except (RuntimeError, MemoryError) as error:
             raise run_error(error) from error
@@ -220,11 +235,14 @@ class GenaiModel:
 class GenaiDecoder:
     """A Decoder over one engine generator. The engine is fed and read, it never samples."""
 
-    def __init__(self, model: GenaiModel, *, capacity_tokens: int, search: dict[str, Any]) -> None:
+    def __init__(
+        self, model: GenaiModel, *, capacity_tokens: int, search: dict[str, Any], guidance: Guidance | None = None
+    ) -> None:
         self.capacity_tokens = capacity_tokens
         self._model = model
         self._search = search
-        self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, **self._search)
+        self._guidance = guidance
+        self._generator: Any = self._new_generator()
         self._fresh = False
 
     @property
@@ -274,7 +292,7 @@ class GenaiDecoder:
         except RuntimeError:  # a sliding window forgets what it would need: read the prefix again
             kept = self.tokens[:count]
             self.close()
-            self._generator = self._model.new_generator(capacity_tokens=self.capacity_tokens, **self._search)
+            self._generator = self._new_generator()
             if kept:
                 self.append(kept)
                 self._fresh = False
@@ -282,10 +300,41 @@ class GenaiDecoder:
     def close(self) -> None:
         self._generator = None
 
+    def _new_generator(self) -> Any:
+        return self._model.new_generator(capacity_tokens=self.capacity_tokens, guidance=self._guidance, **self._search)
+
     def _open(self) -> Any:
         if self._generator is None:
             raise EngineError("the decoder is closed", hint="make a new one")
         return self._generator
+
+
+class GuidedGenaiDecoder(GenaiDecoder):
+    """The engine chooses, among what its guidance allows, by scores that are ours."""
+
+    _stepped = False
+
+    def append(self, ids: Sequence[int]) -> None:
+        """After an answer the guidance begins anew: the engine does that on a rewind, so the last token is read again."""
+        if self._stepped and (tokens := self.tokens):
+            self.rewind(len(tokens) - 1)
+            ids = (tokens[-1], *ids)
+        super().append(ids)
+        self._stepped = False
+
+    def step(self, scores: Logits) -> int:
+        import numpy as np
+
+        generator = self._open()
+        try:
+            whole = np.full_like(generator.get_logits(), np.float32(-np.inf))  # an engine's vocabulary may be larger
+            whole.reshape(-1)[: len(scores)] = scores
+            generator.set_logits(whole)
+            self._stepped = True
+            generator.generate_next_token()
+            return int(generator.get_next_tokens()[0])
+        except RuntimeError as error:
+            raise run_error(error) from error
 
 
 def _array(ids: Sequence[int]) -> npt.NDArray[np.int32]:

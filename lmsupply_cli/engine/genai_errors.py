@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError, ProviderUnavailable
+from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError, ProviderUnavailable, UsageError
 
 _AGAIN = "pull the model again, or copy the folder again from where it came"
+_GRAMMAR = "Error creating grammar: "
+_COMMIT = ("Error committing tokens", "ParserTooComplex", "Parser Error")
 _MEMORY = ("bad_alloc", "could not allocate", "failed to allocate", "out of memory")
 _PROVIDER = ("interface not available", "provider is not supported", "has not been built with", "provider requested")
 
@@ -45,7 +47,28 @@ def run_error(error: Exception) -> LmsupplyError:
     text = _line(error)
     if any(words in text.lower() for words in _MEMORY):
         return EngineError("the engine ran out of memory", hint="use a smaller --context or --max-tokens")
+    if text.startswith(_GRAMMAR):
+        return UsageError(
+            f"the guidance cannot be used: {_reason(error)}", hint="simplify the schema, pattern or grammar"
+        )
+    if any(words in str(error) for words in _COMMIT):
+        return EngineError(
+            "this model cannot follow the guidance: for a character in it the vocabulary has no whole token",
+            hint="keep enum, const, pattern and property names to ASCII, or use another model",
+        )
     return EngineError(f"the engine failed: {text}", hint="--debug shows more")
+
+
+def _reason(error: Exception) -> str:
+    """Of the engine's words on a grammar, those that say why."""
+    lines = [line.strip() for line in str(error).removeprefix(_GRAMMAR).splitlines()]
+    said = next((line for line in lines if line.startswith("error: ")), "").removeprefix("error: ")
+    first = lines[0] if lines else ""
+    if "oneOf" in first:
+        return "branches of a oneOf may overlap; anyOf would do"
+    if "panic" in first:
+        return "it is too large"
+    return said or first
 
 
 def _line(error: Exception, limit: int = 240) -> str:

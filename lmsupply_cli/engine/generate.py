@@ -7,10 +7,10 @@ next call finds the true prefix.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder, TextModel
+from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder, GuidedDecoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.options import GenerationOptions
@@ -75,6 +75,26 @@ def stream_tokens(
         decoder.append((token,))
 
 
+def stream_guided(
+    decoder: GuidedDecoder, sampler: Sampler, *, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
+) -> Iterator[int]:
+    """As `stream_tokens`, where the decoder follows a guidance."""
+    ends = frozenset(eos_ids)
+    while True:
+        if cancel.cancelled:
+            run.finish_reason = "cancelled"
+            return
+        token = decoder.step(sampler.noisy(decoder.logits(), completed=run.completion_tokens))
+        if token in ends:
+            return
+        run.ids.append(token)
+        sampler.observe((token,))
+        yield token
+        if run.completion_tokens >= max_tokens:
+            run.finish_reason = "length"
+            return
+
+
 def stream_events(
     model: TextModel,
     decoder: Decoder,
@@ -85,10 +105,12 @@ def stream_events(
     stop_ids: Iterable[int] = (),
     cancel: CancelToken | None = None,
     run: Run | None = None,
+    guided: bool = False,
 ) -> Iterator[GenerationEvent]:
     """Prefill `ids`, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
 
-    `stops` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `run` is filled.
+    `stops` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `run` is filled;
+    `guided`: the decoder is a GuidedDecoder.
     """
     cancel, run = cancel or CancelToken(), run if run is not None else Run()
     eos = model.shape.eos_ids | frozenset(stop_ids)
@@ -109,7 +131,8 @@ def stream_events(
         sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=eos)
         sampler.observe(ids)
         limit = min(options.max_tokens, room)
-        for token in stream_tokens(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
+        floor: Callable[..., Iterator[int]] = stream_guided if guided else stream_tokens
+        for token in floor(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
             if run.completion_tokens == 1:
                 first = time.monotonic()
             if text := matcher.push(detokenizer.push(token)):

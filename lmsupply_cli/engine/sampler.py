@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
+_LAST = -1e6  # below every logit
 _HEADS = (256, 8192)  # candidates sorted first; enough for top-p unless the model is very unsure
 
 
@@ -57,6 +58,25 @@ class Sampler:
             return int(scores.argmax())
         return self._draw(scores / self._np.float32(self._options.temperature))
 
+    def noisy(self, logits: Floats, *, completed: int) -> Floats:
+        """Scores whose best is a draw, also among any part of the tokens: for a guidance that forbids the others.
+
+        Gumbel noise on log-probabilities makes the best one a sample of the softmax (Gumbel-max). What the options
+        leave out comes after all that they keep, still in a random order: the guidance may allow nothing else.
+        """
+        np, options = self._np, self._options
+        scores = self._penalized(logits, completed)
+        scores = np.nan_to_num(scores, nan=_LAST, neginf=_LAST, posinf=-_LAST)
+        if options.greedy:
+            return scores  # type: ignore[no-any-return]
+        scores = scores / np.float32(options.temperature)
+        noise = -np.log(self._random.exponential(size=len(scores)) + 1e-30)
+        kept, _ = self._candidates(scores)
+        held = np.ones(len(scores), dtype=bool)
+        held[kept] = False
+        out: Floats = (scores + noise + np.where(held, _LAST, 0.0)).astype(np.float32)
+        return out
+
     def _penalized(self, logits: Floats, completed: int) -> Floats:
         np, options = self._np, self._options
         scores = logits
@@ -74,10 +94,18 @@ class Sampler:
         return scores
 
     def _draw(self, scores: Floats) -> int:
+        np = self._np
+        candidates, weights = self._candidates(scores)
+        edges = np.cumsum(weights)
+        at = int(np.searchsorted(edges, self._random.random() * edges[-1], side="right"))
+        return int(candidates[min(at, len(candidates) - 1)])
+
+    def _candidates(self, scores: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """The ids that top-k, top-p and min-p keep, the best first, and their weights."""
         np, options = self._np, self._options
         highest = scores.max()
         if not np.isfinite(highest):
-            return int(scores.argmax())
+            return np.array([scores.argmax()]), np.ones(1)
         limit = min(options.top_k or len(scores), len(scores))
         if options.top_k or options.top_p >= 1.0:
             candidates, weights = self._best(scores, limit, highest)
@@ -95,9 +123,7 @@ class Sampler:
         if options.min_p > 0:
             keep_mask = weights >= options.min_p * weights.max()
             candidates, weights = candidates[keep_mask], weights[keep_mask]
-        edges = np.cumsum(weights)
-        at = int(np.searchsorted(edges, self._random.random() * edges[-1], side="right"))
-        return int(candidates[min(at, len(candidates) - 1)])
+        return candidates, weights
 
     def _best(self, scores: Floats, count: int, highest: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
         """The `count` best ids by falling score, and their weights relative to the best one."""

@@ -16,6 +16,7 @@ from lmsupply_cli.chat.spoken import Spoken
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import Run, overflow, stream_events
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prompt_cache import plan_reuse
 from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
@@ -105,31 +106,51 @@ class TextGenerator:
         self._begins_with = begins_with
         self._budget = budget
         self._decoder: Decoder | None = None
-        self._share: bool | None = None
+        self._made_for: tuple[bool | None, Guidance | None] = (None, None)
         self._turn = 0
         self._spoken: Spoken | None = None
 
-    def generate(self, prompt: str, *, raw: bool = False, **options: Any) -> Completion:
-        """The answer to one prompt; `raw` sends the text as it stands, without the chat format."""
-        return _complete(self.stream(prompt, raw=raw, **options))
+    def generate(
+        self, prompt: str, *, raw: bool = False, guidance: Guidance | None = None, **options: Any
+    ) -> Completion:
+        """The answer to one prompt; `raw` sends the text as it stands, without the chat format; `guidance`: what the
+        answer must follow."""
+        return _complete(self.stream(prompt, raw=raw, guidance=guidance, **options))
 
     def stream(
-        self, prompt: str, *, raw: bool = False, cancel: CancelToken | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
     ) -> Iterator[GenerationEvent]:
         """Like `generate`, as events: progress of the prefill, pieces of text, and `Finished`."""
         made = self.raw_prompt(prompt) if raw else self.chat_prompt([ChatMessage.user(prompt)])
-        return self.stream_prompt(made, self.options.replaced(**options), cancel=cancel)
+        return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
 
-    def generate_chat(self, messages: Iterable[ChatMessage | Mapping[str, str]], **options: Any) -> Completion:
+    def generate_chat(
+        self,
+        messages: Iterable[ChatMessage | Mapping[str, str]],
+        *,
+        guidance: Guidance | None = None,
+        **options: Any,
+    ) -> Completion:
         """The assistant's next message."""
-        return _complete(self.stream_chat(messages, **options))
+        return _complete(self.stream_chat(messages, guidance=guidance, **options))
 
     def stream_chat(
-        self, messages: Iterable[ChatMessage | Mapping[str, str]], *, cancel: CancelToken | None = None, **options: Any
+        self,
+        messages: Iterable[ChatMessage | Mapping[str, str]],
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
     ) -> Iterator[GenerationEvent]:
         """Like `generate_chat`, as events."""
         made = self.chat_prompt(as_messages(messages))
-        return self.stream_prompt(made, self.options.replaced(**options), cancel=cancel)
+        return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
 
     def count_tokens(self, text: str) -> int:
         return len(self.model.encode(text))
@@ -168,23 +189,40 @@ class TextGenerator:
         return make_raw_prompt(text, bos_id=self._begins_with, encode=self.model.encode)
 
     def stream_prompt(
-        self, prompt: Prompt, options: GenerationOptions, *, cancel: CancelToken | None = None
+        self,
+        prompt: Prompt,
+        options: GenerationOptions,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
     ) -> Iterator[GenerationEvent]:
-        """Events for a prompt that is made already. Raises DoesNotFit before any work."""
+        """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
+        exclude each other."""
+        if guidance and (options.num_beams > 1 or options.min_length or options.no_repeat_ngram_size):
+            raise UsageError(
+                "a schema, regex or grammar decides alone where an answer ends and repeats",
+                hint="leave out --num-beams, --min-length and --no-repeat-ngram-size",
+            )
         if not prompt.ids:
             raise LmsupplyError("the prompt has no tokens", hint="write something to answer")
         if len(prompt.ids) >= self.context_tokens:
             raise overflow(len(prompt.ids), self.context_tokens)
         self._turn += 1
-        return self._events(prompt, options, cancel, self._turn)
+        return self._events(prompt, options, guidance, cancel, self._turn)
 
     def _events(
-        self, prompt: Prompt, options: GenerationOptions, cancel: CancelToken | None, turn: int
+        self,
+        prompt: Prompt,
+        options: GenerationOptions,
+        guidance: Guidance | None,
+        cancel: CancelToken | None,
+        turn: int,
     ) -> Iterator[GenerationEvent]:
-        decoder = self._decoder_for(min(len(prompt.ids) + options.max_tokens, self.context_tokens), options)
+        decoder = self._decoder_for(min(len(prompt.ids) + options.max_tokens, self.context_tokens), options, guidance)
         watch, ending = self._budget.watch() if self._budget else None, CancelToken(cancel)
         critical, run = False, Run()
-        splitter = make_splitter(self.markers, prompt.text) if self.markers and prompt.marked else None
+        thinks = self.markers and prompt.marked and not guidance
+        splitter = make_splitter(self.markers, prompt.text) if self.markers and thinks else None
         events = stream_events(
             self.model,
             decoder,
@@ -194,6 +232,7 @@ class TextGenerator:
             stop_ids=prompt.stop_ids,
             cancel=ending,
             run=run,
+            guided=guidance is not None,
         )
         try:
             for event in events:
@@ -232,18 +271,25 @@ class TextGenerator:
         answer = Defuser(control, mark=prompt.mark).defuse(text)
         self._spoken = (before or Spoken("", (), prompt.mark)).then(prompt.marked, prompt.ids, answer, answer_ids)
 
-    def _decoder_for(self, tokens: int, options: GenerationOptions) -> Decoder:
-        """The decoder in use while it is large enough; else a new one with room to grow, where there is any."""
+    def _decoder_for(self, tokens: int, options: GenerationOptions, guidance: Guidance | None) -> Decoder:
+        """The decoder in use while it is large enough and follows the same; else a new one with room to grow, where
+        there is any."""
         share = options.past_present_share_buffer
-        if self._decoder is not None and (self._decoder.capacity_tokens < tokens or share != self._share):
-            self._reserve = max(2 * self._decoder.capacity_tokens, tokens + tokens // 2)
+        wanted = (share, guidance)
+        if self._decoder is not None and (self._decoder.capacity_tokens < tokens or wanted != self._made_for):
+            if self._decoder.capacity_tokens < tokens:
+                self._reserve = max(2 * self._decoder.capacity_tokens, tokens + tokens // 2)
             self._decoder.close()
             self._decoder = None
         if self._decoder is None:
             capacity = min(max(tokens, self._reserve), self.context_tokens)
             if self._budget:
                 self._budget.check_cache(capacity)
-            self._decoder, self._share = self.model.new_decoder(capacity_tokens=capacity, share_buffer=share), share
+            if guidance:
+                self._decoder = self.model.new_guided_decoder(guidance, capacity_tokens=capacity)
+            else:
+                self._decoder = self.model.new_decoder(capacity_tokens=capacity, share_buffer=share)
+            self._made_for = wanted
         return self._decoder
 
     def close(self) -> None:

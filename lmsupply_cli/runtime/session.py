@@ -9,6 +9,7 @@ from typing import Any
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Finished, GenerationEvent
 from lmsupply_cli.runtime.fitting import fit_messages
@@ -50,6 +51,7 @@ class ChatSession:
         self.policy = policy
         self.listener = listener or SessionListener()
         self.messages: list[ChatMessage] = [ChatMessage.system(system)] if system else []
+        self.guidance: Guidance | None = None  # what answers must follow
         self.dropped = 0  # of the oldest messages after the system prompt, how many the model is no longer given
 
     @property
@@ -145,7 +147,7 @@ class ChatSession:
         kept = [*asked[: len(asked) - first], *fitted.messages[len(fitted.messages) - first :]]
         self.dropped += went
         self._change([*kept, begun] if begun else kept)
-        events = self.generator.stream_prompt(fitted.prompt, chosen, cancel=cancel)
+        events = self.generator.stream_prompt(fitted.prompt, chosen, guidance=self.guidance, cancel=cancel)
         said, ended = Said(), False
         if begun:
             said.text, said.reasoning = begun.content, begun.reasoning

@@ -10,6 +10,8 @@ import typer
 from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Preset, Pull, Quiet, TrustModelFiles, takes_settings
 from lmsupply_cli.config.table import GENERATION_KEYS
 
+_GUIDANCE = "Guidance"
+
 
 @takes_settings(
     *GENERATION_KEYS,
@@ -35,6 +37,26 @@ def run(
         list[Path] | None,
         typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable."),
     ] = None,
+    json_schema: Annotated[
+        str | None,
+        typer.Option(
+            "--json-schema", metavar="FILE|JSON", help="The answer follows this JSON schema.", rich_help_panel=_GUIDANCE
+        ),
+    ] = None,
+    regex: Annotated[
+        str | None,
+        typer.Option("--regex", metavar="PATTERN", help="The answer matches this pattern.", rich_help_panel=_GUIDANCE),
+    ] = None,
+    grammar: Annotated[
+        str | None,
+        typer.Option(
+            "--grammar", metavar="FILE", help="The answer follows this Lark grammar.", rich_help_panel=_GUIDANCE
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="json", help="The answer is JSON, of any shape.", rich_help_panel=_GUIDANCE),
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Send the text as it stands, without the chat template.")] = False,
     json: Json = False,
     stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event a line.")] = False,
@@ -58,7 +80,7 @@ def run(
     """
     from lmsupply_cli.cli.one_shot import Request, answer
 
-    answer(
+    code = answer(
         Request(
             words=words or [],
             model=model,
@@ -77,5 +99,11 @@ def run(
             preset=preset,
             quiet=quiet,
             flags=flags,
+            json_schema=json_schema,
+            regex=regex,
+            grammar=grammar,
+            format=form,
         )
     )
+    if code:
+        raise typer.Exit(code)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.command import Command, one_of
 from lmsupply_cli.repl.parameters import PARAMETERS, parameter_rows, set_parameter
+from lmsupply_cli.runtime.guidance import check_guidance
 
 if TYPE_CHECKING:
     from lmsupply_cli.repl.loop import ChatLoop
@@ -36,6 +38,8 @@ def _set(loop: ChatLoop, rest: str) -> None:
     elif what in _OLLAMA and not value:
         name, argument = _OLLAMA[what]
         (_stats if name == "/stats" else _think)(loop, argument)
+    elif what == "format":
+        _format(loop, value)
     elif what == "system":
         _system(loop, value.strip('"') or '""')
     elif what == "parameter" or what in PARAMETERS:
@@ -53,7 +57,7 @@ def _set(loop: ChatLoop, rest: str) -> None:
 def _complete_set(_: ChatLoop, rest: str) -> Iterable[str]:
     first, space, name = rest.partition(" ")
     if not space:
-        return [word for word in ("parameter", "system", *_OLLAMA) if word.startswith(first)]
+        return [word for word in ("parameter", "system", "format", *_OLLAMA) if word.startswith(first)]
     if first == "parameter" and " " not in name:
         return [f"parameter {key}" for key in PARAMETERS if key.startswith(name)]
     return []
@@ -81,9 +85,40 @@ def _think(loop: ChatLoop, rest: str) -> None:
     )
 
 
+def _format(loop: ChatLoop, rest: str) -> None:
+    if not rest:
+        loop.say(f"Answers follow a {loop.session.guidance.kind}." if loop.session.guidance else "Answers are free.")
+        return
+    what, _, value = rest.partition(" ")
+    if what == "off":
+        loop.session.guidance = None
+        loop.say("Answers are free from the next one on.")
+        return
+    if what == "json":
+        guidance = Guidance.json()
+    elif what == "schema" and value.strip():
+        guidance = schema_of(value.strip())
+    elif what == "regex" and value.strip():
+        guidance = Guidance.regex(value.strip())
+    elif what == "grammar" and value.strip():
+        guidance = grammar_of(value.strip())
+    else:
+        raise UsageError(f"/format knows no {rest!r}", hint="/format json|schema FILE|regex PATTERN|grammar FILE|off")
+    check_guidance(guidance)
+    loop.session.guidance = guidance
+    loop.say(f"Answers follow this {guidance.kind.replace('_', ' ')} from the next one on; /format off frees them.")
+
+
 SETTINGS_COMMANDS = (
     Command(("/system",), "[TEXT]", 'show or set the system prompt; "" takes it away', _system),
     Command(("/set",), "[parameter N V]", "show or set how answers are made: a name and a value", _set, _complete_set),
+    Command(
+        ("/format",),
+        "[WHAT]",
+        "make answers follow json, schema FILE, regex PATTERN or grammar FILE; off",
+        _format,
+        one_of("json", "schema", "regex", "grammar", "off"),
+    ),
     Command(("/stats",), "[on|off]", "show tokens and speed after each answer", _stats, one_of("on", "off")),
     Command(
         ("/think",), "[on|off|hide]", "let a reasoning model think, show it or not", _think, one_of("on", "off", "hide")

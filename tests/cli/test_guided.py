@@ -1,0 +1,82 @@
+"""run --json-schema, --regex, --grammar, --format; /format in a chat."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from support.cli import lmsupply
+
+SCHEMA = '{"type":"object","properties":{"kind":{"enum":["cat","dog"]}},"required":["kind"]}'
+
+
+def test_a_schema_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text("\ufeff" + SCHEMA, encoding="utf-8")
+    for schema in (SCHEMA, str(tmp_path / "s.json")):
+        result = lmsupply("run", "-q", "-m", "guide", "--json-schema", schema, "which animal?")
+        assert result.code == 0
+        assert json.loads(result.out)["kind"] in ("cat", "dog")
+        assert result.err == ""
+
+
+def test_a_pattern_a_grammar_and_any_json(tmp_path: Path) -> None:
+    assert lmsupply("run", "-q", "-m", "guide", "--regex", "(yes|no)", "x").out in ("yes\n", "no\n")
+    (tmp_path / "g.lark").write_text('start: "up" | "down"\n')
+    assert lmsupply("run", "-q", "-m", "guide", "--grammar", str(tmp_path / "g.lark"), "x").out in ("up\n", "down\n")
+    result = lmsupply("run", "-q", "-m", "guide", "--format", "json", "x", "--temperature", "0")
+    if result.code == 0:
+        json.loads(result.out)
+
+
+def test_cut_by_the_limit_is_exit_1_with_what_there_is() -> None:
+    result = lmsupply("run", "-m", "guide", "--json-schema", SCHEMA, "--max-tokens", "2", "x")
+    assert result.code == 1
+    assert result.out.startswith('{"')
+    assert "error: the answer ended before it was complete" in result.err
+    result = lmsupply("run", "-m", "guide", "--json-schema", SCHEMA, "--max-tokens", "2", "x", "--json")
+    assert result.code == 1
+    assert result.json["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--json-schema", '{"not": {}}'), "the keyword 'not'"),
+        (("--json-schema", '{"type": "array", "items": {"format": "uri"}}'), "items uses the format 'uri'"),
+        (("--json-schema", "/no/such/file"), "cannot read the schema"),
+        (("--json-schema", "{"), "is no JSON"),
+        (("--grammar", "/no/such/file"), "cannot read the grammar"),
+        (("--regex", "["), "unclosed character class"),
+        (("--regex", ""), "is empty"),
+        (("--format", "xml"), "--format xml is not known"),
+        (("--format", "json", "--regex", "x"), "--regex and --format exclude each other"),
+        (("--format", "json", "--num-beams", "2"), "decides alone"),
+    ],
+)
+def test_what_cannot_be_followed_is_exit_2(arguments: tuple[str, ...], said: str) -> None:
+    result = lmsupply("run", "-m", "guide", *arguments, "x")
+    assert result.code == 2
+    assert said in result.err
+    assert result.out == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_format_in_a_chat(tmp_path: Path) -> None:
+    from support.chat import Chat
+
+    (tmp_path / "s.json").write_text(SCHEMA)
+    chat = Chat("guide", "--no-save", columns=160)
+    assert "Answers are free." in chat.ask("/format")
+    assert "Answers follow this regex" in chat.ask("/format regex (yes|no)")
+    assert chat.ask("is it?").split()[-1] in ("yes", "no")
+    assert "follow this json schema" in chat.ask(f"/format schema {tmp_path}/s.json")
+    assert '{"kind":"' in chat.ask("which animal?")
+    assert "unclosed character class" in chat.ask("/format regex [")
+    assert "/format knows no 'xml'" in chat.ask("/format xml")
+    assert "Answers follow a json_schema" in chat.ask("/format")
+    chat.ask("/format off")
+    assert "kind" not in chat.ask("/clear")
+    assert "Hello! I am the lmsupply guide" in chat.ask("hello")
+    chat.leave()

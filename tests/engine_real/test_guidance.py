@@ -1,0 +1,230 @@
+"""Guided answers always parse: 200 schemas on the guide and on a random model, at a temperature that wants anything."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from lmsupply_cli import EngineError, TextDelta, TextGenerator, UsageError, load
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.runtime.guidance import check_guidance
+
+MODELS = Path(__file__).parent.parent / "models"
+Schema = dict[str, Any]
+
+
+def obj(required: bool = True, **properties: Any) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties) if required else []}
+
+
+def arr(items: Any, low: int, high: int) -> Schema:
+    return {"type": "array", "items": items, "minItems": low, "maxItems": high}
+
+
+def leaves() -> list[Schema]:
+    """Schemas whose answers are short whatever the model wants."""
+    return [
+        {"type": "boolean"},
+        {"type": "null"},
+        {"type": ["null", "boolean"]},
+        {"const": "fixed"},
+        {"const": 3.5},
+        {"const": {"a": [1, None, True]}},
+        {"enum": ["red", "green", "blue"]},
+        {"enum": [1, "two", None, [3]]},
+        {"type": "integer", "minimum": 0, "maximum": 9},
+        {"type": "integer", "minimum": -20, "maximum": 1000},
+        {"type": "integer", "exclusiveMinimum": 5, "exclusiveMaximum": 8},
+        {"type": "integer", "minimum": 3, "maximum": 30, "multipleOf": 3},
+        {"type": "string", "maxLength": 6},
+        {"type": "string", "minLength": 2, "maxLength": 4},
+        {"type": "string", "pattern": "^[a-c]{2,4}$"},
+        {"type": "string", "pattern": "^(north|south)-[0-9]{2}$"},
+        {"type": "string", "format": "date"},
+        {"type": "string", "format": "uuid"},
+        {"type": "string", "format": "ipv4"},
+        {"anyOf": [{"type": "boolean"}, {"enum": ["maybe"]}]},
+        {"oneOf": [{"type": "boolean"}, {"enum": ["maybe"]}]},
+        {"allOf": [{"type": "integer", "minimum": 2}, {"maximum": 7}]},
+    ]
+
+
+def schemas() -> list[Schema]:
+    """At least 200: every leaf alone, in arrays, in objects, nested, beside another, by reference, in unions."""
+    found = list(leaves())
+    for leaf in leaves():
+        found += [
+            arr(leaf, 0, 2),
+            arr(leaf, 2, 3),
+            obj(a=leaf),
+            obj(required=False, a=leaf),
+            obj(outer=obj(inner=arr(leaf, 1, 1))),
+            {"$ref": "#/$defs/leaf", "$defs": {"leaf": leaf}},
+            obj(one={"$ref": "#/definitions/x"}, two={"$ref": "#/definitions/x"}) | {"definitions": {"x": leaf}},
+            {"anyOf": [obj(kind={"const": "a"}, value=leaf), obj(kind={"const": "b"})]},
+        ]
+    for first, second in itertools.islice(itertools.combinations(leaves(), 2), 0, 60, 7):
+        found.append(obj(first=first, second=second))
+        found.append({"type": "array", "prefixItems": [first, second], "minItems": 2, "items": False})
+    names = ["a b", "x-y", 'q"uote', "back\\slash", "$dollar", "Grün", "naïve"]
+    found += [obj(**{name: {"type": "boolean"}}) for name in names[:5]]
+    tree = {"type": "object", "properties": {"leaf": {"type": "boolean"}, "next": {"$ref": "#/$defs/tree"}}}
+    found.append({"$ref": "#/$defs/two", "$defs": {"two": obj(a=tree["properties"]["leaf"])}})
+    found.append(
+        {
+            "type": "object",
+            "patternProperties": {"^k[0-9]$": {"type": "boolean"}},
+            "maxProperties": 2,
+            "additionalProperties": False,
+        }
+    )
+    return found
+
+
+@pytest.fixture(scope="module", params=["guide", "llama"])
+def model(request: pytest.FixtureRequest, guide: Path) -> Iterator[TextGenerator]:
+    with load(guide if request.param == "guide" else MODELS / request.param) as loaded:
+        yield loaded
+
+
+def test_there_are_200() -> None:
+    assert len(schemas()) >= 200
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_every_answer_parses_and_validates(model: TextGenerator, part: int) -> None:
+    for number, schema in list(enumerate(schemas()))[part::8]:
+        found = model.generate("x", guidance=Guidance.json_schema(schema), max_tokens=300, temperature=1.0, seed=number)
+        assert found.finish_reason == "stop", (schema, found.text)
+        jsonschema.validate(json.loads(found.text), schema)
+
+
+@pytest.mark.parametrize(("temperature", "top_p", "min_p"), [(0.0, 1.0, 0.0), (0.7, 0.9, 0.0), (2.0, 1.0, 0.1)])
+def test_with_every_kind_of_sampling(model: TextGenerator, temperature: float, top_p: float, min_p: float) -> None:
+    schema = obj(a={"enum": ["x", "yy"]}, b={"type": "integer", "minimum": 0, "maximum": 99})
+    for seed in range(5):
+        found = model.generate(
+            "x", guidance=Guidance.json_schema(schema), temperature=temperature, top_p=top_p, min_p=min_p, seed=seed,
+            repetition_penalty=1.3,
+        )  # fmt: skip
+        jsonschema.validate(json.loads(found.text), schema)
+
+
+def test_patterns_and_grammars(model: TextGenerator) -> None:
+    for seed in range(5):
+        pattern = r"[a-f]{3}-(yes|no)-[0-9]{1,3}"
+        assert re.fullmatch(pattern, model.generate("x", guidance=Guidance.regex(pattern), seed=seed).text)
+        grammar = 'start: "<" word ("," word)? ">"\nword: /[a-z]{1,4}/'
+        found = model.generate("x", guidance=Guidance.grammar(grammar), seed=seed).text
+        assert re.fullmatch(r"<[a-z]{1,4}(,[a-z]{1,4})?>", found)
+
+
+def test_any_json() -> None:
+    with load(MODELS / "llama") as model:
+        found = model.generate("x", guidance=Guidance.json(), max_tokens=400, seed=3)
+        if found.finish_reason == "stop":
+            assert isinstance(json.loads(found.text), (dict, list))
+        else:
+            assert found.finish_reason == "length"
+            assert found.text[:1] in "[{"
+
+
+def test_sampling_among_what_is_allowed_keeps_the_proportions(guide: Path) -> None:
+    """Two words that the model finds unlikely come as often as its probabilities say, not always the likelier one."""
+    with load(guide) as model:
+        guidance = Guidance.regex("(a|b|c|d)")
+        said = [
+            model.generate("x", guidance=guidance, temperature=3.0, top_p=1.0, top_k=0, seed=seed).text
+            for seed in range(60)
+        ]
+        assert len(set(said)) >= 3
+
+
+def test_it_streams_and_stops_where_it_is_told(guide: Path) -> None:
+    with load(guide) as model:
+        guidance = Guidance.json_schema(obj(a={"const": "one two three"}))
+        pieces = [e.text for e in model.stream("x", guidance=guidance) if isinstance(e, TextDelta)]
+        assert len(pieces) > 3
+        assert "".join(pieces) == '{"a":"one two three"}'
+        assert model.generate("x", guidance=guidance, stop=("two",)).text == '{"a":"one '
+
+
+def test_the_cache_serves_guided_turns_too(guide: Path) -> None:
+    with load(guide) as model:
+        guidance = Guidance.regex("(yes|no)")
+        talk = [{"role": "user", "content": "is it private? " * 20}]
+        first = model.generate_chat(talk, guidance=guidance, max_tokens=100)
+        talk += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "sure?"}]
+        second = model.generate_chat(talk, guidance=guidance, max_tokens=10)
+        assert second.text in ("yes", "no")
+        assert second.usage.cached_tokens > 50
+        assert model.generate_chat(talk, temperature=0).text not in ("yes", "no"), "free again"
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"not": {}}, "'not'"),
+        (obj(a={"type": "array", "uniqueItems": True}), "properties.a uses the keyword 'uniqueItems'"),
+        ({"anyOf": [{"if": {}}]}, "anyOf[0] uses the keyword 'if'"),
+        ({"type": "strng"}, "no such type: 'strng'"),
+        ({"type": "string", "format": "uri"}, "the format 'uri'"),
+        ({"$ref": "http://x/y"}, "refers to 'http://x/y'"),
+        ("{", "no JSON"),
+        ("[1]", "a schema is a JSON object"),
+        (obj(a=False), "no schema that an answer can follow"),
+    ],
+)
+def test_what_is_not_supported_is_said_without_a_model(schema: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Guidance.json_schema(schema)
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("guidance", "said"),
+    [
+        (Guidance.json_schema({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "branches of a oneOf may overlap"),
+        (Guidance.json_schema({"type": "integer", "minimum": 5, "maximum": 3}), "minimum (5) is greater"),
+        (Guidance.json_schema(arr({"type": "integer"}, 0, 100000)), "too large"),
+        (Guidance.regex("(?=a)b"), "look-around"),
+        (Guidance.regex("["), "unclosed character class"),
+        (Guidance.grammar("start: foo"), 'unknown name: "foo"'),
+    ],
+)
+def test_what_the_engine_refuses_is_said_in_one_line(guidance: Guidance, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_guidance(guidance)
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_pydantic_models_and_mappings_are_taken() -> None:
+    class Like:
+        @staticmethod
+        def model_json_schema() -> Schema:
+            return obj(a={"type": "boolean"})
+
+    assert Guidance.json_schema(Like) == Guidance.json_schema(obj(a={"type": "boolean"}))
+    assert json.loads(Guidance.json_schema(obj(a={"type": "boolean"})).text)["additionalProperties"] is False
+
+
+def test_a_character_that_the_vocabulary_lacks_is_said_before_anything_is_generated(toy: Path) -> None:
+    with load(toy) as model:
+        with pytest.raises(EngineError, match="no whole token for '日'"):
+            model.generate("x", guidance=Guidance.json_schema({"enum": ["日本"]}))
+        described = {"type": "boolean", "description": "日本"}
+        assert model.generate("x", guidance=Guidance.json_schema(described)).text in ("true", "false")
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 2}, {"min_length": 3}, {"no_repeat_ngram_size": 2}])
+def test_what_excludes_a_guidance(guide: Path, options: dict[str, int]) -> None:
+    with load(guide) as model, pytest.raises(UsageError, match="decides alone"):
+        model.generate("x", guidance=Guidance.json(), **options)
