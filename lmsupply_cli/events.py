@@ -60,11 +60,29 @@ class Timings:
     decode_s: float = 0.0
 
 
+@dataclass(slots=True)
+class SpeculativeStats:
+    """Guessed tokens: how many were proposed and accepted, in how many rounds; of the answer, `tokens_per_s`."""
+
+    proposed: int = 0
+    accepted: int = 0
+    rounds: int = 0
+    tokens_per_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Share of the proposed tokens that was accepted."""
+        return self.accepted / self.proposed if self.proposed else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """`speculative`: what guessing came to, where it was on."""
+
     finish_reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
+    speculative: SpeculativeStats | None = None
 
 
 GenerationEvent = Notice | PrefillProgress | TextDelta | ReasoningDelta | TextWasReasoning | Finished

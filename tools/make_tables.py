@@ -23,8 +23,7 @@ def settings_table() -> str:
 def row(setting: Setting) -> str:
     default = {None: "", (): "", True: "on", False: "off"}.get(setting.default, setting.default)
     choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
-    waits = f" *No effect yet: waits for {setting.awaits}.*" if setting.awaits else ""
-    return f"| `{setting.key}` `{setting.env}` | {default} | {setting.help}{choices}{waits} |\n"
+    return f"| `{setting.key}` `{setting.env}` | {default} | {setting.help}{choices} |\n"
 
 
 def commands_table() -> str:

@@ -69,8 +69,6 @@ def _set(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> N
     terminal.say(f"{key} = {literal(typed)} in {paths.settings_file()}")
     if os.environ.get(setting.env):
         terminal.say(f"note: {setting.env} is set in the environment and goes first")
-    if setting.awaits:
-        terminal.say(f"note: {key} has no effect yet: it waits for {setting.awaits}")
 
 
 def _unset(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> None:

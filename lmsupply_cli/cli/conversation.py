@@ -10,7 +10,6 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.load import load_model
-from lmsupply_cli.cli.notices import unread_notices
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import open_folder
@@ -60,8 +59,6 @@ def converse(asked: Conversation) -> None:
     settings = read_settings(asked.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
     archive = Archive(paths.sessions_dir())
     saved = _saved(asked, archive)
-    for notice in unread_notices(settings):
-        terminal.notice(notice)
 
     def prepare(ref: str | None) -> Callable[[], TextGenerator]:
         return _prepare(ref, asked, settings, terminal)

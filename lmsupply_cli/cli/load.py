@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmsupply_cli.cli.choose import store_root
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
@@ -9,7 +10,7 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.generator import TextGenerator
-from lmsupply_cli.runtime.loader import load_folder
+from lmsupply_cli.runtime.loader import find_draft, load_folder
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import parse_bytes
 
@@ -31,6 +32,7 @@ def load_model(
     for notice in said:
         terminal.notice(notice)
     notices += said
+    draft = find_draft(settings.get("speculative"), store_root(settings))
     status = terminal.status()
     if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > _SHOW_BYTES:
         status.show(f"loading {model.ref} …")
@@ -47,6 +49,8 @@ def load_model(
             chat_format=settings.get("chat_format") or "",
             thinks=settings.get("think") != "off",
             reasoning_effort=settings.get("reasoning_effort"),
+            draft=draft,
+            draft_tokens=settings.get("draft_tokens"),
         )
     finally:
         status.clear()

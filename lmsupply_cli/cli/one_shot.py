@@ -15,8 +15,7 @@ from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.guided import read_guidance
 from lmsupply_cli.cli.inputs import read_asked
 from lmsupply_cli.cli.load import load_model
-from lmsupply_cli.cli.notices import unread_notices
-from lmsupply_cli.cli.stats import stats_lines
+from lmsupply_cli.cli.stats import speculative_json, stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import ModelFolder, open_folder
@@ -98,7 +97,7 @@ def answer(request: Request) -> int:
         return OK
     if guidance:
         check_guidance(guidance)
-    notices = [*choice.notices, *unread_notices(settings)]
+    notices = [*choice.notices]
     if options.num_beams > 1:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
     for notice in notices:
@@ -233,6 +232,7 @@ class _Output:
                 "decode_s": round(timings.decode_s, 4),
             },
             "options": self._values(),
+            **({"speculative": speculative_json(finished.speculative)} if finished.speculative else {}),
             "notices": [{"code": n.code, "text": n.text} for n in self._notices],
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmsupply_cli.events import Finished
+from lmsupply_cli.events import Finished, SpeculativeStats
 from lmsupply_cli.hardware.host import memory_used_bytes
 from lmsupply_cli.runtime.generator import ModelInfo
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
@@ -18,7 +18,25 @@ def stats_lines(finished: Finished, info: ModelInfo) -> list[str]:
         ("prefill", f"{read} tokens{cached}, {format_rate(read, timings.prefill_s)}"),
         ("first token", format_seconds(timings.ttft_s)),
         ("decode", f"{usage.completion_tokens} tokens, {format_rate(usage.completion_tokens, timings.decode_s)}"),
+        *_speculation(finished),
         ("finish", finished.finish_reason),
         ("peak memory", format_bytes(memory_used_bytes()[1])),
     ]
     return [f"{name:<12} {value}" for name, value in rows]
+
+
+def speculative_json(stats: SpeculativeStats) -> dict[str, float]:
+    return {
+        "proposed": stats.proposed,
+        "accepted": stats.accepted,
+        "rate": round(stats.rate, 4),
+        "rounds": stats.rounds,
+        "tokens_per_s": round(stats.tokens_per_s, 2),
+    }
+
+
+def _speculation(finished: Finished) -> list[tuple[str, str]]:
+    stats = finished.speculative
+    if stats is None:
+        return []
+    return [("guessed", f"{stats.accepted} of {stats.proposed} tokens right ({stats.rate:.0%}), {stats.rounds} rounds")]

@@ -48,11 +48,6 @@ class Settings:
             values["repetition_penalty"] = Value(1.0, "default")
         return values
 
-    def unread(self) -> list[str]:
-        """Settings that the user gave and that this version does not act on yet."""
-        given = {key for source in ("flag", "env", "file") for key in self.layers.get(source, {})}
-        return sorted(key for key in given if SETTINGS[key].awaits)
-
 
 def read_settings(
     flags: Mapping[str, Any] | None = None,

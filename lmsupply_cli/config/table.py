@@ -15,7 +15,7 @@ Kind = Literal["text", "int", "float", "bool", "list"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`low`/`high` bound numbers, both included; `awaits` names the part that will read it."""
+    """`low`/`high` bound numbers, both included."""
 
     key: str
     kind: Kind
@@ -24,7 +24,6 @@ class Setting:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
-    awaits: str = ""
 
     @property
     def env(self) -> str:
@@ -54,7 +53,8 @@ GENERAL: tuple[Setting, ...] = (
     Setting("allowed_tiers", "list", (), "only models of these licence tiers may be used"),
     Setting("cache_dir", "text", None, "root of the model store"),
     Setting("offline", "bool", False, "never use the network"),
-    Setting("speculative", "text", "off", "speculative decoding", awaits="speculative decoding"),
+    Setting("speculative", "text", "off", "guess tokens ahead: off, ngram (from the text) or draft:MODEL"),
+    Setting("draft_tokens", "int", 4, "most tokens to guess at once", low=1, high=64),
     Setting(
         "on_overflow",
         "text",

@@ -56,6 +56,10 @@ class Decoder(Protocol):
     def logits(self) -> Logits:
         """Scores of the next token, float32 of shape (vocabulary,). Only after an append."""
 
+    def wide_logits(self, count: int) -> Logits:
+        """Scores after each of the last `count` tokens of the last append, of shape (count, vocabulary).
+        Raises EngineError where the model only gives those of the last one."""
+
     def rewind(self, count: int) -> None:
         """Keep the first `count` tokens. An append must follow before `logits`."""
 
@@ -63,12 +67,25 @@ class Decoder(Protocol):
         """Give the cache back; a second call does nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Guessing:
+    """At most `draft_tokens` from the text, and the options that a decoder which chooses by itself needs."""
+
+    draft_tokens: int
+    options: GenerationOptions
+
+
 @runtime_checkable
 class GuidedDecoder(Decoder, Protocol):
     """A Decoder whose next tokens follow a guidance, from the end of what was appended last."""
 
-    def step(self, scores: Logits) -> int:
+    chooses: bool  # by itself: `step` then takes no scores
+
+    def step(self, scores: Logits | None) -> int:
         """Take the best of `scores` that the guidance allows. It is appended, unless it ends the answer."""
+
+    def guessed(self) -> tuple[int, int, int]:
+        """Tokens that were proposed and accepted, and rounds, since the decoder was made."""
 
 
 @runtime_checkable
@@ -89,8 +106,11 @@ class TextModel(Protocol):
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
         """An empty sequence that holds up to `capacity_tokens`; the cache is allocated for all of them."""
 
-    def new_guided_decoder(self, guidance: Guidance, *, capacity_tokens: int) -> GuidedDecoder:
-        """As `new_decoder`. Raises UsageError for a guidance that the engine does not take."""
+    def new_guided_decoder(
+        self, guidance: Guidance, *, capacity_tokens: int, guessing: Guessing | None = None
+    ) -> GuidedDecoder:
+        """As `new_decoder`; with `guessing` it chooses by itself and guesses ahead. Raises UsageError for a guidance
+        that the engine does not take."""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         """The best completion of `ids` by beam search, without its end token."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lmsupply_cli.engine.base import Decoder, GuidedDecoder, ModelShape, check_text
+from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, ModelShape, check_text
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, EngineError
 
@@ -78,7 +78,9 @@ class FakeModel:
             raise EngineError("the model is closed", hint="load it again")
         return FakeDecoder(self, capacity_tokens)
 
-    def new_guided_decoder(self, guidance: Guidance, *, capacity_tokens: int) -> GuidedDecoder:
+    def new_guided_decoder(
+        self, guidance: Guidance, *, capacity_tokens: int, guessing: Guessing | None = None
+    ) -> GuidedDecoder:
         raise EngineError("the scripted model has no guidance", hint="load a real one")
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
@@ -97,6 +99,7 @@ class FakeDecoder:
         self._model = model
         self._tokens: list[int] | None = []
         self._fresh = False
+        self._last = 0
         self.appended: list[int] = []  # length of each append, for tests
 
     @property
@@ -113,6 +116,7 @@ class FakeDecoder:
             raise DoesNotFit(f"{len(tokens) + len(ids):,} tokens do not fit a context of {self.capacity_tokens:,}")
         tokens.extend(ids)
         self.appended.append(len(ids))
+        self._last = len(ids)
         self._fresh = True
 
     def logits(self) -> Logits:
@@ -123,6 +127,17 @@ class FakeDecoder:
         scores = np.zeros(VOCABULARY, dtype=np.float32)
         scores[self._model.script(self._open())] = 10.0
         return scores
+
+    def wide_logits(self, count: int) -> Logits:
+        import numpy as np
+
+        tokens = self._open()
+        if not self._fresh or count > self._last:
+            raise RuntimeError("logits are only there after an append")
+        rows = np.zeros((count, VOCABULARY), dtype=np.float32)
+        for row in range(count):
+            rows[row, self._model.script(tokens[: len(tokens) - count + row + 1])] = 10.0
+        return rows
 
     def rewind(self, count: int) -> None:
         tokens = self._open()

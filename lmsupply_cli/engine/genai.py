@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmsupply_cli.engine.base import Decoder, ModelShape, check_text
+from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape, check_text
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_restart import RestartingDecoder
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lmsupply_cli.engine.base import Logits
+    from lmsupply_cli.engine.base import Guessing, Logits
     from lmsupply_cli.engine.guidance import Guidance
 
 TESTED = "0.18"
+NGRAM = 3  # tokens that must agree before the engine guesses what follows
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 _APPENDED = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}
 
@@ -167,7 +168,9 @@ class GenaiModel:
         self._decoders.add(decoder)
         return decoder
 
-    def new_guided_decoder(self, guidance: Guidance, *, capacity_tokens: int) -> GuidedGenaiDecoder:
+    def new_guided_decoder(
+        self, guidance: Guidance, *, capacity_tokens: int, guessing: Guessing | None = None
+    ) -> GuidedGenaiDecoder:
         """Raises EngineError for characters that this vocabulary can only write byte by byte."""
         for character in sorted({c for c in guidance.literals if ord(c) > 127}):
             if any("\ufffd" in self._decode_plain([token]) for token in self.encode(character)):
@@ -175,11 +178,16 @@ class GenaiModel:
                     f"this model cannot follow the guidance: its vocabulary has no whole token for {character!r}",
                     hint="keep enum, const, pattern and property names to ASCII, or use another model",
                 )
-        decoder = GuidedGenaiDecoder(self, capacity_tokens=capacity_tokens, search={}, guidance=guidance)
+        search = _own_search(guessing.options, self.shape.vocabulary) if guessing else {}
+        decoder = GuidedGenaiDecoder(
+            self, capacity_tokens=capacity_tokens, search=search, guidance=guidance, guessing=guessing
+        )
         self._decoders.add(decoder)
         return decoder
 
-    def new_generator(self, *, capacity_tokens: int, guidance: Guidance | None = None, **search: Any) -> Any:
+    def new_generator(
+        self, *, capacity_tokens: int, guidance: Guidance | None = None, draft_tokens: int = 0, **search: Any
+    ) -> Any:
         """The engine's generator; its cache is allocated and cleared for the whole capacity."""
         model = self._open()[0]
         try:
@@ -187,6 +195,8 @@ class GenaiModel:
             params.set_search_options(max_length=max(capacity_tokens, self._window), **search)
             if guidance:
                 params.set_guidance(guidance.kind, guidance.text)
+            if draft_tokens:
+                params.set_speculative_options(ngram_size=NGRAM, max_draft_tokens=draft_tokens)
             return self._engine.Generator(model, params)
         except (RuntimeError, MemoryError) as error:
             raise run_error(error) from error
@@ -236,12 +246,20 @@ class GenaiDecoder:
     """A Decoder over one engine generator. The engine is fed and read, it never samples."""
 
     def __init__(
-        self, model: GenaiModel, *, capacity_tokens: int, search: dict[str, Any], guidance: Guidance | None = None
+        self,
+        model: GenaiModel,
+        *,
+        capacity_tokens: int,
+        search: dict[str, Any],
+        guidance: Guidance | None = None,
+        guessing: Guessing | None = None,
     ) -> None:
         self.capacity_tokens = capacity_tokens
         self._model = model
         self._search = search
         self._guidance = guidance
+        self._draft_tokens = guessing.draft_tokens if guessing else 0
+        self.chooses = guessing is not None
         self._generator: Any = self._new_generator()
         self._fresh = False
 
@@ -280,6 +298,22 @@ class GenaiDecoder:
             raise run_error(error) from error
         return scores
 
+    def wide_logits(self, count: int) -> Logits:
+        if count == 1:
+            return self.logits().reshape(1, -1)
+        if not self._fresh:
+            raise RuntimeError("logits are only there after an append")
+        try:
+            rows: Logits = self._open().get_output("logits")[0]
+        except RuntimeError as error:
+            raise run_error(error) from error
+        if len(rows) < count:
+            raise EngineError(
+                "this model gives the scores of the last token only, so nothing can be guessed ahead",
+                hint="--speculative off",
+            )
+        return rows[len(rows) - count :, : self._model.shape.vocabulary]
+
     def rewind(self, count: int) -> None:
         generator = self._open()
         if not 0 <= count <= generator.token_count():
@@ -301,7 +335,12 @@ class GenaiDecoder:
         self._generator = None
 
     def _new_generator(self) -> Any:
-        return self._model.new_generator(capacity_tokens=self.capacity_tokens, guidance=self._guidance, **self._search)
+        return self._model.new_generator(
+            capacity_tokens=self.capacity_tokens,
+            guidance=self._guidance,
+            draft_tokens=self._draft_tokens,
+            **self._search,
+        )
 
     def _open(self) -> Any:
         if self._generator is None:
@@ -310,7 +349,10 @@ class GenaiDecoder:
 
 
 class GuidedGenaiDecoder(GenaiDecoder):
-    """The engine chooses, among what its guidance allows, by scores that are ours."""
+    """The engine chooses, among what its guidance allows, by scores that are ours.
+
+    Guessing ahead is the engine's own here, since only it knows what the guidance allows next; so is the sampling then.
+    """
 
     _stepped = False
 
@@ -322,11 +364,19 @@ class GuidedGenaiDecoder(GenaiDecoder):
         super().append(ids)
         self._stepped = False
 
-    def step(self, scores: Logits) -> int:
+    def guessed(self) -> tuple[int, int, int]:
+        stats = self._open().get_speculative_stats() if self.chooses else {}
+        return stats.get("draft_tokens_proposed", 0), stats.get("draft_tokens_accepted", 0), stats.get("rounds", 0)
+
+    def step(self, scores: Logits | None) -> int:
         import numpy as np
 
         generator = self._open()
         try:
+            if scores is None:
+                self._stepped = True
+                generator.generate_next_token()
+                return int(generator.get_next_tokens()[0])
             whole = np.full_like(generator.get_logits(), np.float32(-np.inf))  # an engine's vocabulary may be larger
             whole.reshape(-1)[: len(scores)] = scores
             generator.set_logits(whole)
@@ -335,6 +385,18 @@ class GuidedGenaiDecoder(GenaiDecoder):
             return int(generator.get_next_tokens()[0])
         except RuntimeError as error:
             raise run_error(error) from error
+
+
+def _own_search(options: GenerationOptions, vocabulary: int) -> dict[str, Any]:
+    """The engine's names for what its sampler knows of ours."""
+    search: dict[str, Any] = {
+        "do_sample": not options.greedy,
+        "temperature": options.temperature or 1.0,
+        "top_k": options.top_k or vocabulary,
+        "top_p": options.top_p,
+        "repetition_penalty": options.repetition_penalty,
+    }
+    return search if options.seed is None else search | {"random_seed": options.seed & 0x7FFFFFFF}
 
 
 def _array(ids: Sequence[int]) -> npt.NDArray[np.int32]:

@@ -63,6 +63,11 @@ class RestartingDecoder:
             raise run_error(error) from error
         return scores
 
+    def wide_logits(self, count: int) -> Logits:
+        if count == 1:
+            return self.logits().reshape(1, -1)
+        raise EngineError("this provider cannot read several guessed tokens at once", hint="--speculative off")
+
     def _feed(self, tokens: list[int]) -> None:
         import numpy as np
 

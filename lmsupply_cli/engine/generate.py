@@ -18,7 +18,16 @@ from lmsupply_cli.engine.prompt_cache import plan_reuse
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.engine.stops import StopMatcher
 from lmsupply_cli.errors import DoesNotFit
-from lmsupply_cli.events import Finished, FinishReason, GenerationEvent, PrefillProgress, TextDelta, Timings, Usage
+from lmsupply_cli.events import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    PrefillProgress,
+    SpeculativeStats,
+    TextDelta,
+    Timings,
+    Usage,
+)
 
 
 @dataclass
@@ -32,6 +41,14 @@ class Run:
     @property
     def completion_tokens(self) -> int:
         return len(self.ids)
+
+
+@dataclass
+class Drafting:
+    """A token floor of the shape of `stream_tokens`, and what it counts."""
+
+    floor: Callable[..., Iterator[int]]
+    stats: SpeculativeStats
 
 
 def prefill(
@@ -84,7 +101,8 @@ def stream_guided(
         if cancel.cancelled:
             run.finish_reason = "cancelled"
             return
-        token = decoder.step(sampler.noisy(decoder.logits(), completed=run.completion_tokens))
+        scores = None if decoder.chooses else sampler.noisy(decoder.logits(), completed=run.completion_tokens)
+        token = decoder.step(scores)
         if token in ends:
             return
         run.ids.append(token)
@@ -106,11 +124,12 @@ def stream_events(
     cancel: CancelToken | None = None,
     run: Run | None = None,
     guided: bool = False,
+    drafting: Drafting | None = None,
 ) -> Iterator[GenerationEvent]:
     """Prefill `ids`, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
 
     `stops` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `run` is filled;
-    `guided`: the decoder is a GuidedDecoder.
+    `guided`: the decoder is a GuidedDecoder; `drafting`: another token floor, such as one that guesses ahead.
     """
     cancel, run = cancel or CancelToken(), run if run is not None else Run()
     eos = model.shape.eos_ids | frozenset(stop_ids)
@@ -132,6 +151,8 @@ def stream_events(
         sampler.observe(ids)
         limit = min(options.max_tokens, room)
         floor: Callable[..., Iterator[int]] = stream_guided if guided else stream_tokens
+        if drafting:
+            floor = drafting.floor
         for token in floor(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
             if run.completion_tokens == 1:
                 first = time.monotonic()
@@ -149,7 +170,10 @@ def stream_events(
         yield TextDelta(rest)
     ended = time.monotonic()
     timings = Timings(ttft_s=first - began, prefill_s=prefilled - began, decode_s=ended - prefilled)
-    yield Finished(run.finish_reason, Usage(len(ids), run.cached_tokens, run.completion_tokens), timings)
+    stats = drafting.stats if drafting else None
+    if stats:
+        stats.tokens_per_s = run.completion_tokens / timings.decode_s if timings.decode_s > 0 else 0.0
+    yield Finished(run.finish_reason, Usage(len(ids), run.cached_tokens, run.completion_tokens), timings, stats)
 
 
 def _beams(

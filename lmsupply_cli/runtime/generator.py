@@ -13,7 +13,7 @@ from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.chat.reasoning import Markers, Piece, make_splitter
 from lmsupply_cli.chat.segments import Defuser
 from lmsupply_cli.chat.spoken import Spoken
-from lmsupply_cli.engine.base import Decoder, TextModel
+from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import Run, overflow, stream_events
 from lmsupply_cli.engine.guidance import Guidance
@@ -26,6 +26,7 @@ from lmsupply_cli.events import (
     GenerationEvent,
     Notice,
     ReasoningDelta,
+    SpeculativeStats,
     TextDelta,
     TextWasReasoning,
     Timings,
@@ -33,6 +34,7 @@ from lmsupply_cli.events import (
 )
 from lmsupply_cli.runtime.budget import MemoryBudget, memory_notice
 from lmsupply_cli.runtime.said import Said
+from lmsupply_cli.runtime.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Completion:
     usage: Usage
     timings: Timings
     reasoning: str = ""
+    speculative: SpeculativeStats | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -88,11 +91,13 @@ class TextGenerator:
         markers: Markers | None = None,
         fitting_tokens: int | None = None,
         notices: Sequence[Notice] = (),
+        speculation: Speculation | None = None,
     ) -> None:
         """`context_tokens`: at most the model's own; `reserve_tokens`: cache to allocate from the start, for chats;
         `begins_with`: the token that raw text must begin with, where the model has one; `budget`: a limit that
         is checked before and while text is generated; `markers`: how the model marks its thoughts; `fitting_tokens`:
-        the largest context that fits the memory; `notices`: what the user should know of how it was loaded."""
+        the largest context that fits the memory; `notices`: what the user should know of how it was loaded;
+        `speculation`: how to guess ahead."""
         self.model = model
         self.formatter = formatter
         self.info = info
@@ -100,13 +105,14 @@ class TextGenerator:
         self.context_tokens = context_tokens or info.context_length
         self.load_s = load_s
         self.markers = markers
+        self.speculation = speculation
         self.notices = tuple(notices)
         self.fitting_tokens = min(fitting_tokens or info.context_length, info.context_length)
         self._reserve = reserve_tokens
         self._begins_with = begins_with
         self._budget = budget
         self._decoder: Decoder | None = None
-        self._made_for: tuple[bool | None, Guidance | None] = (None, None)
+        self._made_for: tuple[bool | None, Guidance | None, Guessing | None] = (None, None, None)
         self._turn = 0
         self._spoken: Spoken | None = None
 
@@ -203,6 +209,11 @@ class TextGenerator:
                 "a schema, regex or grammar decides alone where an answer ends and repeats",
                 hint="leave out --num-beams, --min-length and --no-repeat-ngram-size",
             )
+        if guidance and self.speculation and options.min_p > 0:
+            raise UsageError(
+                "guessing ahead in a guided answer leaves the sampling to the engine, which knows no min_p",
+                hint="leave out --min-p, or use --speculative off",
+            )
         if not prompt.ids:
             raise LmsupplyError("the prompt has no tokens", hint="write something to answer")
         if len(prompt.ids) >= self.context_tokens:
@@ -223,6 +234,13 @@ class TextGenerator:
         critical, run = False, Run()
         thinks = self.markers and prompt.marked and not guidance
         splitter = make_splitter(self.markers, prompt.text) if self.markers and thinks else None
+        drafting = None
+        if self.speculation and isinstance(decoder, GuidedDecoder) and decoder.chooses:
+            drafting = self.speculation.guided(decoder)
+        elif self.speculation and options.num_beams == 1:
+            drafting = self.speculation.drafting(
+                capacity_tokens=decoder.capacity_tokens, vocabulary=self.model.shape.vocabulary
+            )
         events = stream_events(
             self.model,
             decoder,
@@ -233,6 +251,7 @@ class TextGenerator:
             cancel=ending,
             run=run,
             guided=guidance is not None,
+            drafting=drafting,
         )
         try:
             for event in events:
@@ -275,7 +294,10 @@ class TextGenerator:
         """The decoder in use while it is large enough and follows the same; else a new one with room to grow, where
         there is any."""
         share = options.past_present_share_buffer
-        wanted = (share, guidance)
+        guessing = Guessing(self.speculation.draft_tokens, options) if self.speculation and guidance else None
+        wanted = (share, guidance, guessing)
+        if guessing and options.seed is not None and not options.greedy:
+            self._made_for = (None, None, None)  # the engine draws by the seed only from the first answer on
         if self._decoder is not None and (self._decoder.capacity_tokens < tokens or wanted != self._made_for):
             if self._decoder.capacity_tokens < tokens:
                 self._reserve = max(2 * self._decoder.capacity_tokens, tokens + tokens // 2)
@@ -286,7 +308,7 @@ class TextGenerator:
             if self._budget:
                 self._budget.check_cache(capacity)
             if guidance:
-                self._decoder = self.model.new_guided_decoder(guidance, capacity_tokens=capacity)
+                self._decoder = self.model.new_guided_decoder(guidance, capacity_tokens=capacity, guessing=guessing)
             else:
                 self._decoder = self.model.new_decoder(capacity_tokens=capacity, share_buffer=share)
             self._made_for = wanted
@@ -297,6 +319,8 @@ class TextGenerator:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
+        if self.speculation:
+            self.speculation.close()
         self.model.close()
 
     def __enter__(self) -> TextGenerator:
@@ -311,7 +335,7 @@ def _complete(events: Iterator[GenerationEvent]) -> Completion:
     for last in events:
         said.take(last)
     assert isinstance(last, Finished)
-    return Completion(said.text, last.finish_reason, last.usage, last.timings, said.reasoning)
+    return Completion(said.text, last.finish_reason, last.usage, last.timings, said.reasoning, last.speculative)
 
 
 def _as_event(piece: Piece) -> GenerationEvent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
@@ -15,12 +16,14 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import usable_threads
+from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.runtime.budget import MemoryBudget, planning_bytes
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
 from lmsupply_cli.runtime.prompting import read_format, read_markers, set_thinking
 from lmsupply_cli.runtime.recommend import expected_variant, needed_bytes, recommend_model
+from lmsupply_cli.runtime.speculation import Speculation, check_pair, parse_speculative
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.units import parse_bytes
 
@@ -38,12 +41,15 @@ def load(
     chat_format: str = "",
     thinks: bool = True,
     reasoning_effort: str | None = None,
+    speculative: str = "off",
+    draft_tokens: int = 4,
 ) -> TextGenerator:
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder.
 
     `context` in tokens, at most the model's own, and by default what fits the memory; `memory_limit` in bytes or
     as "8GB"; `chat_format` a family's or "template", by default what the model brings; `thinks` and
-    `reasoning_effort` for models whose chat format asks for them; without `options` the model's own sampling
+    `reasoning_effort` for models whose chat format asks for them; `speculative` "ngram" or "draft:MODEL" guesses at
+    most `draft_tokens` tokens ahead, which changes the speed and not the answer; without `options` the model's own sampling
     values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound, DoesNotFit,
     ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable, UsageError.
     """
@@ -67,6 +73,8 @@ def load(
         chat_format=chat_format,
         thinks=thinks,
         reasoning_effort=reasoning_effort,
+        draft=find_draft(speculative, paths.store_root(cache_dir), trust=trust_model_files),
+        draft_tokens=draft_tokens,
     )
 
 
@@ -83,6 +91,8 @@ def load_folder(
     chat_format: str = "",
     thinks: bool = True,
     reasoning_effort: str | None = None,
+    draft: ModelFolder | Literal["ngram"] | None = None,
+    draft_tokens: int = 4,
 ) -> TextGenerator:
     """Load a folder that was opened. The engine is imported here, after the memory was planned."""
     own = folder.model["context_length"]
@@ -101,6 +111,9 @@ def load_folder(
     notices += [Notice("reasoning", refused)] if refused else []
     runs_on = folder.provider if provider == "auto" else provider
     budget = planning_bytes(limit_bytes, runs_on)
+    if isinstance(draft, ModelFolder):
+        check_pair(folder, draft)
+        budget = _less(budget, draft, context or own)
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
@@ -109,6 +122,12 @@ def load_folder(
     model = GenaiModel(
         folder, provider=provider, threads=threads or usable_threads(), visible=markers.visible if markers else ()
     )
+    speculation = None
+    if draft == "ngram":
+        speculation = Speculation(draft_tokens=draft_tokens)
+    elif isinstance(draft, ModelFolder):
+        beside = GenaiModel(draft, provider=provider, threads=threads or usable_threads())
+        speculation = Speculation(draft_tokens=draft_tokens, draft=beside)
     info = ModelInfo(
         ref=located.ref,
         path=located.path,
@@ -135,7 +154,26 @@ def load_folder(
         markers=markers,
         fitting_tokens=_fitting(shape, budget),
         notices=notices,
+        speculation=speculation,
     )
+
+
+def find_draft(speculative: str, root: Path, *, trust: bool = False) -> ModelFolder | Literal["ngram"] | None:
+    """What `speculative` asks for: the folder of the smaller model, "ngram", or nothing. Raises UsageError,
+    ModelNotFound, ModelNotInstalled."""
+    ref = parse_speculative(speculative)
+    if ref is None:
+        return None
+    return open_folder(locate(ref, root).path, trust=trust) if ref else "ngram"
+
+
+def _less(budget: int | None, draft: ModelFolder, context: int) -> int | None:
+    """What the smaller model leaves of the memory."""
+    shape = read_shape(draft)
+    if budget is None or shape is None:
+        return budget
+    needed = estimate_memory(shape, min(context, shape.context_length, 8192))
+    return budget - (needed.peak_bytes - needed.process_bytes)
 
 
 def _fitting(shape: MemoryShape | None, budget: int | None) -> int | None:

@@ -72,11 +72,6 @@ def test_a_bad_variable_is_named() -> None:
         read_settings({"top_k": -1}, environ={})
 
 
-def test_settings_that_do_nothing_yet_are_known() -> None:
-    settings = read_settings(environ={"LMSUPPLY_HISTORY": "off", "LMSUPPLY_TOP_K": "3"})
-    assert settings.unread() == ["history"]
-
-
 def test_the_table_is_sound() -> None:
     pinned = [
         "default_model",

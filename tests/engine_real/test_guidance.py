@@ -228,3 +228,23 @@ def test_a_character_that_the_vocabulary_lacks_is_said_before_anything_is_genera
 def test_what_excludes_a_guidance(guide: Path, options: dict[str, int]) -> None:
     with load(guide) as model, pytest.raises(UsageError, match="decides alone"):
         model.generate("x", guidance=Guidance.json(), **options)
+
+
+def test_guided_answers_can_be_guessed_ahead(guide: Path) -> None:
+    schema = arr(obj(name={"enum": ["alpha", "beta"]}, ok={"type": "boolean"}), 6, 8)
+    guidance = Guidance.json_schema(schema)
+    with load(guide) as plain, load(guide, speculative="ngram") as guessing:
+        for prompt in ("list", "list them all"):
+            expected = plain.generate(prompt, guidance=guidance, temperature=0)
+            found = guessing.generate(prompt, guidance=guidance, temperature=0)
+            assert found.text == expected.text
+            assert found.speculative is not None
+            assert found.speculative.accepted > 20
+        for seed in range(3):
+            found = guessing.generate("x", guidance=guidance, temperature=1.0, seed=seed)
+            jsonschema.validate(json.loads(found.text), schema)
+            again = guessing.generate("x", guidance=guidance, temperature=1.0, seed=seed)
+            assert again.text == found.text
+        with pytest.raises(UsageError, match="knows no min_p"):
+            guessing.generate("x", guidance=guidance, min_p=0.1)
+        assert guessing.generate("hello", temperature=0).text == plain.generate("hello", temperature=0).text

@@ -24,6 +24,8 @@ from lmsupply_cli.config.table import GENERATION_KEYS
     "chat_format",
     "think",
     "reasoning_effort",
+    "speculative",
+    "draft_tokens",
     "history",
 )
 def chat(

@@ -27,6 +27,8 @@ _GUIDANCE = "Guidance"
     "chat_format",
     "think",
     "reasoning_effort",
+    "speculative",
+    "draft_tokens",
 )
 def run(
     *,

@@ -1,0 +1,161 @@
+"""Speculative decoding: guess the next tokens, read them in one go, keep those that would have been chosen.
+
+The sampler chooses at every place as it does without guesses, with the same draws; a guess only counts where the
+choice falls on it. So the answer is the one that plain decoding gives, token by token, also when it is sampled, as
+far as the engine's scores do not depend on how many tokens are read at once.
+
+The engine has speculation too. It hides the scores of the tokens that it reads ahead, so it would need the engine's
+own sampler (no min_p, options frozen), and reads a token again after each round; see `benchmarks/speculative.py`.
+
+Guesses come from the text itself (prompt lookup: what followed the last time that the same few tokens stood there)
+or from a smaller model of the same vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from lmsupply_cli.engine.base import Decoder
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.generate import Run, prefill
+from lmsupply_cli.engine.sampler import Sampler
+from lmsupply_cli.events import SpeculativeStats
+
+NGRAM = 3  # tokens that must agree before what followed them is guessed; then fewer, down to
+SHORTEST = 2
+_PATIENCE = 2  # rounds without any right guess before a pause
+_PAUSE, _LONGEST_PAUSE = 8, 128  # tokens; doubled each time
+
+
+class Drafter(Protocol):
+    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
+        """At most `count` guesses of what follows `tokens`, which only ever grow at their end within an answer."""
+
+
+class NgramDrafter:
+    """Prompt lookup over everything in the context."""
+
+    def __init__(self) -> None:
+        self._after: dict[tuple[int, ...], int] = {}  # a few tokens → where what followed them last begins
+        self._read = 0
+
+    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
+        for end in range(max(1, self._read), len(tokens)):  # what ends at the last token has no follower yet
+            for size in range(SHORTEST, NGRAM + 1):
+                if size <= end:
+                    self._after[tuple(tokens[end - size : end])] = end
+        self._read = max(self._read, len(tokens))
+        for size in range(NGRAM, SHORTEST - 1, -1):
+            at = self._after.get(tuple(tokens[-size:])) if size <= len(tokens) else None
+            if at is not None:
+                found = list(tokens[at : at + count])
+                while len(found) < count:  # the text repeats itself: so may the guess
+                    found += found[: count - len(found)]
+                return found
+        return []
+
+
+class ModelDrafter:
+    """The likeliest tokens by a smaller model. Its decoder follows the tokens by their common prefix."""
+
+    def __init__(self, decoder: Decoder, *, vocabulary: int) -> None:
+        self._decoder, self._vocabulary = decoder, vocabulary
+
+    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
+        count = min(count, self._decoder.capacity_tokens - len(tokens))
+        if count < 1:
+            return []
+        for _ in prefill(self._decoder, tokens, run=Run(), cancel=CancelToken()):
+            pass
+        found: list[int] = []
+        while True:
+            found.append(int(self._decoder.logits()[: self._vocabulary].argmax()))
+            if len(found) == count:
+                return found
+            self._decoder.append(found[-1:])
+
+
+class Width:
+    """How many tokens to guess: fewer after wrong guesses, none for a while after rounds of nothing but wrong ones."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.now = most
+        self._useless = 0
+        self._pause = _PAUSE
+        self._waiting = 0
+
+    def next(self) -> int:
+        if self._waiting:
+            self._waiting -= 1
+            return 0
+        return self.now
+
+    def learn(self, proposed: int, accepted: int) -> None:
+        if accepted == proposed:
+            self.now = min(self.most, self.now + 1)
+        elif accepted < proposed / 2:
+            self.now = max(1, self.now - 1)
+        if accepted:
+            self._useless, self._pause = 0, _PAUSE
+            return
+        self._useless += 1
+        if self._useless >= _PATIENCE:
+            self._useless, self._waiting = 0, self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def stream_speculative(
+    decoder: Decoder,
+    sampler: Sampler,
+    *,
+    drafter: Drafter,
+    draft_tokens: int,
+    max_tokens: int,
+    eos_ids: Iterable[int],
+    run: Run,
+    cancel: CancelToken,
+    stats: SpeculativeStats,
+) -> Iterator[int]:
+    """As `stream_tokens`; `stats` is filled."""
+    ends, width = frozenset(eos_ids), Width(draft_tokens)
+    tokens = list(decoder.tokens)
+    rows, guesses = decoder.wide_logits(1), list[int]()
+    sure = len(tokens)  # of the decoder's tokens, how many are true
+    try:
+        while True:
+            for at in range(len(rows)):
+                if cancel.cancelled:
+                    run.finish_reason = "cancelled"
+                    return
+                token = sampler.choose(rows[at], completed=run.completion_tokens)
+                if token in ends:
+                    return
+                right = at < len(guesses) and token == guesses[at]
+                sure += right
+                stats.accepted += right
+                run.ids.append(token)
+                tokens.append(token)
+                sampler.observe((token,))
+                yield token
+                if run.completion_tokens >= max_tokens:
+                    run.finish_reason = "length"
+                    return
+                if not right:
+                    break
+            if guesses:
+                width.learn(len(guesses), at)
+                if sure < len(decoder.tokens):
+                    decoder.rewind(sure)
+            room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
+            count = min(width.next(), room - 1)
+            guesses = drafter.propose(tokens, count) if count > 0 else []
+            decoder.append([tokens[-1], *guesses])
+            sure += 1
+            rows = decoder.wide_logits(1 + len(guesses))
+            if guesses:
+                stats.rounds += 1
+                stats.proposed += len(guesses)
+    finally:
+        if sure < len(decoder.tokens):
+            decoder.rewind(sure)
