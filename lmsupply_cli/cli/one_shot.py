@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage
@@ -15,7 +13,9 @@ from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.guided import read_guidance
 from lmsupply_cli.cli.inputs import read_asked
 from lmsupply_cli.cli.load import load_model
-from lmsupply_cli.cli.stats import speculative_json, stats_lines
+from lmsupply_cli.cli.request import Request
+from lmsupply_cli.cli.run_object import model_object, options_object, run_object
+from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import ModelFolder, open_folder
@@ -35,35 +35,10 @@ from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
-from lmsupply_cli.runtime.generator import ModelInfo
+from lmsupply_cli.runtime.generator import Completion, ModelInfo
 from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.runtime.prompting import read_format, read_markers, render_prompt, set_thinking
 from lmsupply_cli.runtime.said import Said
-
-
-@dataclass(frozen=True)
-class Request:
-    words: Sequence[str]
-    model: str | None
-    system: str | None
-    files: Sequence[Path]
-    raw: bool
-    form: Literal["text", "json", "stream-json"]
-    both_json: bool
-    hold: bool
-    stats: bool
-    show_prompt: bool
-    no_stdin: bool
-    trust: bool
-    pull: bool
-    accepted: bool
-    preset: str | None
-    quiet: bool
-    flags: dict[str, Any] = field(default_factory=dict)
-    json_schema: str | None = None
-    regex: str | None = None
-    grammar: str | None = None
-    format: str | None = None
 
 
 def answer(request: Request) -> int:
@@ -76,6 +51,10 @@ def answer(request: Request) -> int:
     guidance = read_guidance(
         json_schema=request.json_schema, regex=request.regex, grammar=request.grammar, form=request.format
     )
+    if request.batch or request.out or request.batch_size is not None:
+        from lmsupply_cli.cli.many import answer_many
+
+        return answer_many(request, guidance)
     preset = preset_values(request.preset) if request.preset else None
     settings = read_settings(request.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
     root = store_root(settings)
@@ -185,7 +164,7 @@ class _Output:
     def _as_json(self, events: Iterator[GenerationEvent]) -> Finished:
         emit = self._request.form == "stream-json"
         if emit:
-            self._terminal.json_event("start", model=self._model(), options=self._values())
+            self._terminal.json_event("start", model=model_object(self._info), options=options_object(self._options))
             for notice in self._notices:
                 self._terminal.json_event("notice", code=notice.code, text=notice.text)
         finished: Finished | None = None
@@ -214,38 +193,8 @@ class _Output:
         return finished
 
     def _object(self, finished: Finished) -> dict[str, Any]:
-        usage, timings = finished.usage, finished.timings
-        return {
-            "text": self._said.text,
-            "reasoning": None if self._think != "on" else self._said.reasoning or None,
-            "model": self._model(),
-            "finish_reason": finished.finish_reason,
-            "usage": {
-                "prompt_tokens": usage.prompt_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "completion_tokens": usage.completion_tokens,
-            },
-            "timings": {
-                "load_s": round(timings.load_s, 4),
-                "ttft_s": round(timings.ttft_s, 4),
-                "prefill_s": round(timings.prefill_s, 4),
-                "decode_s": round(timings.decode_s, 4),
-            },
-            "options": self._values(),
-            **({"speculative": speculative_json(finished.speculative)} if finished.speculative else {}),
-            "notices": [{"code": n.code, "text": n.text} for n in self._notices],
-        }
-
-    def _model(self) -> dict[str, Any]:
-        info = self._info
-        return {
-            "ref": info.ref,
-            "repo": info.repo or None,
-            "commit": info.commit or None,
-            "variant": info.variant or None,
-            "provider": info.provider,
-            "precision": info.precision,
-        }
-
-    def _values(self) -> dict[str, Any]:
-        return {key: {"value": value.value, "source": value.source} for key, value in self._options.items()}
+        said = self._said
+        answer = Completion(
+            said.text, finished.finish_reason, finished.usage, finished.timings, said.reasoning, finished.speculative
+        )
+        return run_object(answer, self._info, self._options, self._notices, thoughts=self._think == "on")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmsupply_cli.events import Finished, SpeculativeStats
+from lmsupply_cli.events import Finished
 from lmsupply_cli.hardware.host import memory_used_bytes
 from lmsupply_cli.runtime.generator import ModelInfo
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
@@ -23,16 +23,6 @@ def stats_lines(finished: Finished, info: ModelInfo) -> list[str]:
         ("peak memory", format_bytes(memory_used_bytes()[1])),
     ]
     return [f"{name:<12} {value}" for name, value in rows]
-
-
-def speculative_json(stats: SpeculativeStats) -> dict[str, float]:
-    return {
-        "proposed": stats.proposed,
-        "accepted": stats.accepted,
-        "rate": round(stats.rate, 4),
-        "rounds": stats.rounds,
-        "tokens_per_s": round(stats.tokens_per_s, 2),
-    }
 
 
 def _speculation(finished: Finished) -> list[tuple[str, str]]:

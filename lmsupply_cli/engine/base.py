@@ -38,6 +38,7 @@ class ModelShape:
     bos_id: int | None
     provider: str = "cpu"
     threads: int = 1
+    pad_id: int | None = None
 
 
 @runtime_checkable
@@ -89,6 +90,20 @@ class GuidedDecoder(Decoder, Protocol):
 
 
 @runtime_checkable
+class BatchDecoder(Protocol):
+    """Several sequences that grow together."""
+
+    def logits(self) -> Logits:
+        """Scores of the next token of each row, float32 of shape (rows, vocabulary)."""
+
+    def choose(self, tokens: Sequence[int | None]) -> None:
+        """The next token of each row; None for one that has ended."""
+
+    def close(self) -> None:
+        """Give the cache back; a second call does nothing."""
+
+
+@runtime_checkable
 class TextModel(Protocol):
     """Weights and tokenizer, loaded once; makes decoders."""
 
@@ -111,6 +126,9 @@ class TextModel(Protocol):
     ) -> GuidedDecoder:
         """As `new_decoder`; with `guessing` it chooses by itself and guesses ahead. Raises UsageError for a guidance
         that the engine does not take."""
+
+    def new_batch(self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int) -> BatchDecoder:
+        """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included."""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         """The best completion of `ids` by beam search, without its end token."""

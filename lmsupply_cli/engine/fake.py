@@ -83,6 +83,9 @@ class FakeModel:
     ) -> GuidedDecoder:
         raise EngineError("the scripted model has no guidance", hint="load a real one")
 
+    def new_batch(self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int) -> FakeBatch:
+        return FakeBatch(self, prompts)
+
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         found: list[int] = []
         while len(found) < options.max_tokens and (token := self.script([*ids, *found])) not in self.shape.eos_ids:
@@ -153,3 +156,23 @@ class FakeDecoder:
         if self._tokens is None:
             raise EngineError("the decoder is closed", hint="make a new one")
         return self._tokens
+
+
+class FakeBatch:
+    def __init__(self, model: FakeModel, prompts: Sequence[Sequence[int]]) -> None:
+        self._script, self._rows = model.script, [list(ids) for ids in prompts]
+
+    def logits(self) -> Logits:
+        import numpy as np
+
+        scores = np.zeros((len(self._rows), VOCABULARY), dtype=np.float32)
+        for row, tokens in enumerate(self._rows):
+            scores[row, self._script(tokens)] = 10.0
+        return scores
+
+    def choose(self, tokens: Sequence[int | None]) -> None:
+        for row, token in zip(self._rows, tokens, strict=True):
+            row.append(EOS if token is None else token)
+
+    def close(self) -> None:
+        self._rows = []

@@ -32,6 +32,7 @@ from lmsupply_cli.events import (
     Timings,
     Usage,
 )
+from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.runtime.budget import MemoryBudget, memory_notice
 from lmsupply_cli.runtime.said import Said
 from lmsupply_cli.runtime.speculation import Speculation
@@ -92,12 +93,13 @@ class TextGenerator:
         fitting_tokens: int | None = None,
         notices: Sequence[Notice] = (),
         speculation: Speculation | None = None,
+        memory_shape: MemoryShape | None = None,
     ) -> None:
         """`context_tokens`: at most the model's own; `reserve_tokens`: cache to allocate from the start, for chats;
         `begins_with`: the token that raw text must begin with, where the model has one; `budget`: a limit that
         is checked before and while text is generated; `markers`: how the model marks its thoughts; `fitting_tokens`:
         the largest context that fits the memory; `notices`: what the user should know of how it was loaded;
-        `speculation`: how to guess ahead."""
+        `speculation`: how to guess ahead; `memory_shape`: what its memory depends on, where that is known."""
         self.model = model
         self.formatter = formatter
         self.info = info
@@ -106,6 +108,7 @@ class TextGenerator:
         self.load_s = load_s
         self.markers = markers
         self.speculation = speculation
+        self.memory_shape = memory_shape
         self.notices = tuple(notices)
         self.fitting_tokens = min(fitting_tokens or info.context_length, info.context_length)
         self._reserve = reserve_tokens
@@ -121,7 +124,7 @@ class TextGenerator:
     ) -> Completion:
         """The answer to one prompt; `raw` sends the text as it stands, without the chat format; `guidance`: what the
         answer must follow."""
-        return _complete(self.stream(prompt, raw=raw, guidance=guidance, **options))
+        return complete(self.stream(prompt, raw=raw, guidance=guidance, **options))
 
     def stream(
         self,
@@ -144,7 +147,7 @@ class TextGenerator:
         **options: Any,
     ) -> Completion:
         """The assistant's next message."""
-        return _complete(self.stream_chat(messages, guidance=guidance, **options))
+        return complete(self.stream_chat(messages, guidance=guidance, **options))
 
     def stream_chat(
         self,
@@ -194,6 +197,13 @@ class TextGenerator:
     def raw_prompt(self, text: str) -> Prompt:
         return make_raw_prompt(text, bos_id=self._begins_with, encode=self.model.encode)
 
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Raises LmsupplyError for one without tokens, DoesNotFit for one that leaves no room for an answer."""
+        if not prompt.ids:
+            raise LmsupplyError("the prompt has no tokens", hint="write something to answer")
+        if len(prompt.ids) >= self.context_tokens:
+            raise overflow(len(prompt.ids), self.context_tokens)
+
     def stream_prompt(
         self,
         prompt: Prompt,
@@ -214,10 +224,7 @@ class TextGenerator:
                 "guessing ahead in a guided answer leaves the sampling to the engine, which knows no min_p",
                 hint="leave out --min-p, or use --speculative off",
             )
-        if not prompt.ids:
-            raise LmsupplyError("the prompt has no tokens", hint="write something to answer")
-        if len(prompt.ids) >= self.context_tokens:
-            raise overflow(len(prompt.ids), self.context_tokens)
+        self.check_prompt(prompt)
         self._turn += 1
         return self._events(prompt, options, guidance, cancel, self._turn)
 
@@ -330,7 +337,8 @@ class TextGenerator:
         self.close()
 
 
-def _complete(events: Iterator[GenerationEvent]) -> Completion:
+def complete(events: Iterator[GenerationEvent]) -> Completion:
+    """The events of an answer as one value."""
     said, last = Said(), None
     for last in events:
         said.take(last)

@@ -155,6 +155,7 @@ def load_folder(
         fitting_tokens=_fitting(shape, budget),
         notices=notices,
         speculation=speculation,
+        memory_shape=shape,
     )
 
 

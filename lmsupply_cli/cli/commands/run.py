@@ -11,6 +11,7 @@ from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Preset, Pull, Q
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 _GUIDANCE = "Guidance"
+_BATCH = "Batches"
 
 
 @takes_settings(
@@ -59,6 +60,30 @@ def run(
         str | None,
         typer.Option("--format", metavar="json", help="The answer is JSON, of any shape.", rich_help_panel=_GUIDANCE),
     ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option("--batch", metavar="FILE", help="Answer every line of this file.", rich_help_panel=_BATCH),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Where the answers of --batch go; what is there is not asked again.",
+            rich_help_panel=_BATCH,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            min=1,
+            max=256,
+            help="Prompts at once; default: 8, or what fits the memory.",
+            rich_help_panel=_BATCH,
+        ),
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Send the text as it stands, without the chat template.")] = False,
     json: Json = False,
     stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event a line.")] = False,
@@ -80,7 +105,8 @@ def run(
     follows; -m always wins. Piped text and files are added to the prompt. stdout carries the
     answer and nothing else.
     """
-    from lmsupply_cli.cli.one_shot import Request, answer
+    from lmsupply_cli.cli.one_shot import answer
+    from lmsupply_cli.cli.request import Request
 
     code = answer(
         Request(
@@ -105,6 +131,9 @@ def run(
             regex=regex,
             grammar=grammar,
             format=form,
+            batch=batch,
+            out=out,
+            batch_size=batch_size,
         )
     )
     if code:

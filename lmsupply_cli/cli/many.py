@@ -1,0 +1,114 @@
+"""What `lmsupply run --batch` does: read, choose, load, answer all, and say how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli import paths
+from lmsupply_cli.cli.batching import read_lines, run_batch
+from lmsupply_cli.cli.choose import choose_model, store_root
+from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.cli.load import load_model
+from lmsupply_cli.cli.request import Request
+from lmsupply_cli.cli.run_object import run_object
+from lmsupply_cli.config.layers import Settings, Value, read_settings
+from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.model_options import model_options
+from lmsupply_cli.engine.options import GenerationOptions, preset_values
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.events import Notice
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.batch import BATCH_SIZE, check_batch
+from lmsupply_cli.runtime.budget import planning_bytes, resident_bytes
+from lmsupply_cli.runtime.generator import Completion, TextGenerator
+from lmsupply_cli.runtime.guidance import check_guidance
+from lmsupply_cli.units import format_rate, parse_bytes
+
+
+def answer_many(request: Request, guidance: Guidance | None) -> int:
+    """The exit code: 1 where a line could not be asked. Raises the errors of what it uses."""
+    terminal = Terminal.of_process(quiet=request.quiet)
+    source, out = _checked(request)
+    lines = read_lines(source, system=request.system)
+    preset = preset_values(request.preset) if request.preset else None
+    settings = read_settings(request.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
+    named = request.model or (request.words[0] if request.words else None)
+    choice = choose_model(named, settings, store_root(settings), terminal, pull=request.pull, accepted=request.accepted)
+    folder = open_folder(choice.model.path, trust=request.trust)
+    values = settings.generation(model_options(folder))
+    options = GenerationOptions(**{key: value.value for key, value in values.items()})
+    if options.num_beams > 1:
+        raise UsageError("a batch has no beams", hint="leave --num-beams out")
+    if guidance:
+        check_guidance(guidance)
+    notices = list(choice.notices)
+    if settings.get("speculative") != "off" and not guidance:
+        notices.append(Notice("speculative", "a batch reads many rows at once already: nothing is guessed ahead"))
+    if guidance:
+        notices.append(Notice("guided_batch", "guided answers are made one after the other"))
+    for notice in notices:
+        terminal.notice(notice)
+    with load_model(choice.model, folder, settings, options, terminal, notices=notices) as generator:
+        free = _free_bytes(settings, generator)
+        if request.batch_size is not None:
+            check_batch(generator, free, request.batch_size)
+        counts = run_batch(
+            lines,
+            out,
+            generator,
+            terminal,
+            size=request.batch_size or BATCH_SIZE,
+            free_bytes=None if request.batch_size is not None else free,
+            guidance=guidance,
+            describe=_describe(generator, values, notices, settings),
+        )
+    before = f", {counts.before} were there before" if counts.before else ""
+    bad = f", {counts.bad} could not be asked" if counts.bad else ""
+    terminal.say(
+        f"{counts.answered} answered{before}{bad}; "
+        f"{counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}: {out}"
+    )
+    return ERROR if counts.bad else OK
+
+
+def _checked(request: Request) -> tuple[Path, Path]:
+    if request.batch is None or request.out is None:
+        raise UsageError(
+            "--batch and --out belong together", hint="lmsupply run --batch prompts.jsonl --out answers.jsonl"
+        )
+    excluded = {
+        "a prompt": len(request.words) > (0 if request.model else 1),
+        "--file": bool(request.files),
+        "--raw": request.raw,
+        "--show-prompt": request.show_prompt,
+        "--json and --stream-json": request.form != "text" or request.both_json,
+        "--stats": request.stats,
+        "--no-stream": request.hold,
+    }
+    for name, given in excluded.items():
+        if given:
+            raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
+    if request.batch.resolve() == request.out.resolve():
+        raise UsageError("--out would write over the prompts", hint="name another file")
+    return request.batch, request.out
+
+
+def _free_bytes(settings: Settings, generator: TextGenerator) -> int | None:
+    """What the batch may take, with the weights in memory already."""
+    limit = parse_bytes(settings.get("memory_limit")) if settings.get("memory_limit") else None
+    whole = planning_bytes(limit, generator.info.provider)
+    return whole if whole is None or generator.info.provider != "cpu" else whole - resident_bytes()
+
+
+def _describe(generator: TextGenerator, values: Mapping[str, Value], notices: list[Notice], settings: Settings) -> Any:
+    def describe(answer: Completion, options: GenerationOptions) -> dict[str, Any]:
+        own = {
+            key: Value(value, values[key].source if value == values[key].value else "flag")
+            for key, value in options.as_dict().items()
+        }
+        return run_object(answer, generator.info, own, notices, thoughts=settings.get("think") == "on")
+
+    return describe

@@ -1,0 +1,97 @@
+"""Several prompts at once on one model: each step computes the next token of every row.
+
+A static batch: all rows begin together, and a row that has ended waits for the others. The sampler, the stops and
+the detokenizer of a row are its own, so that a row says what it would say alone (up to the engine's rounding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lmsupply_cli.engine.base import BatchDecoder, TextModel
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.detokenizer import Detokenizer
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.sampler import Sampler
+from lmsupply_cli.engine.stops import StopMatcher
+from lmsupply_cli.events import FinishReason
+
+
+@dataclass
+class Row:
+    """One prompt; `text`, `completion_tokens` and `finish_reason` are filled while the batch runs."""
+
+    ids: Sequence[int]
+    options: GenerationOptions
+    stop: Sequence[str] = ()
+    stop_ids: frozenset[int] = frozenset()
+    text: str = ""
+    completion_tokens: int = 0
+    finish_reason: FinishReason | None = field(default=None)
+
+
+class _Writer:
+    """Makes the text of a row from the scores of its next token."""
+
+    def __init__(self, model: TextModel, row: Row, room: int) -> None:
+        self._row = row
+        self._ends = model.shape.eos_ids | row.stop_ids
+        self._limit = min(row.options.max_tokens, room)
+        self._sampler = Sampler(row.options, vocabulary=model.shape.vocabulary, eos_ids=self._ends)
+        self._sampler.observe(row.ids)
+        self._matcher = StopMatcher([*row.options.stop, *row.stop])
+        self._detokenizer = Detokenizer(model.decode)
+
+    def take(self, scores: object) -> int | None:
+        """The token to go on with; None where the row has ended."""
+        row = self._row
+        token = self._sampler.choose(scores, completed=row.completion_tokens)  # type: ignore[arg-type]
+        if token in self._ends:
+            self.finish("stop")
+            return None
+        row.completion_tokens += 1
+        self._sampler.observe((token,))
+        row.text += self._matcher.push(self._detokenizer.push(token))
+        if self._matcher.matched is not None:
+            self.finish("stop")
+            return None
+        if row.completion_tokens >= self._limit:
+            self.finish("length")
+            return None
+        return token
+
+    def finish(self, reason: FinishReason) -> None:
+        rest = self._matcher.push(self._detokenizer.flush())
+        if self._matcher.matched is None:
+            rest += self._matcher.flush()
+        self._row.text += rest
+        self._row.finish_reason = "stop" if self._matcher.matched is not None else reason
+
+
+def stream_batch(
+    model: TextModel, rows: Sequence[Row], *, capacity_tokens: int, cancel: CancelToken | None = None
+) -> Iterator[int]:
+    """Fill `rows`; after each step the number of tokens that were written so far. `capacity_tokens`: of one row."""
+    cancel = cancel or CancelToken()
+    decoder: BatchDecoder = model.new_batch([row.ids for row in rows], capacity_tokens=capacity_tokens)
+    room = capacity_tokens - max(len(row.ids) for row in rows)  # padding takes room as well
+    writers = [_Writer(model, row, room) for row in rows]
+    try:
+        while True:
+            scores = decoder.logits()
+            if cancel.cancelled:
+                for row, writer in zip(rows, writers, strict=True):
+                    if row.finish_reason is None:
+                        writer.finish("cancelled")
+                return
+            tokens = [
+                writer.take(scores[at]) if row.finish_reason is None else None
+                for at, (row, writer) in enumerate(zip(rows, writers, strict=True))
+            ]
+            yield sum(row.completion_tokens for row in rows)
+            if all(row.finish_reason for row in rows):
+                return
+            decoder.choose(tokens)
+    finally:
+        decoder.close()

@@ -1,0 +1,120 @@
+"""Many prompts with one loaded model: how many at once, and their answers in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lmsupply_cli.chat.formatter import Prompt
+from lmsupply_cli.chat.reasoning import make_splitter
+from lmsupply_cli.engine.batch import Row, stream_batch
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.generate import overflow
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import DoesNotFit
+from lmsupply_cli.events import ReasoningDelta, TextDelta, TextWasReasoning, Timings, Usage
+from lmsupply_cli.memory.estimate import estimate_memory
+from lmsupply_cli.memory.fit import MARGIN
+from lmsupply_cli.memory.shape import MemoryShape
+from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
+from lmsupply_cli.runtime.said import Said
+from lmsupply_cli.units import format_bytes
+
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt that is made, and how it is to be answered."""
+
+    prompt: Prompt
+    options: GenerationOptions
+
+
+def batch_bytes(shape: MemoryShape, rows: int, prompt_tokens: int, context_tokens: int) -> int:
+    """What a batch holds at its peak beyond the weights: a cache for each row, and the scores of all prompts, which the
+    engine computes in one piece."""
+    whole = estimate_memory(shape, 1, chunk_tokens=rows * prompt_tokens)
+    return rows * shape.cache_bytes(context_tokens) + whole.work_bytes + whole.logits_bytes
+
+
+def largest_batch(shape: MemoryShape | None, free_bytes: int | None, asked: Sequence[Asked], *, at_most: int) -> int:
+    """How many of `asked`, from the first, fit the memory at once; at least 1."""
+    count = min(at_most, len(asked))
+    if shape is None or free_bytes is None:
+        return max(1, count)
+    while count > 1:
+        longest = max(len(one.prompt.ids) for one in asked[:count])
+        most = max(one.options.max_tokens for one in asked[:count])
+        if batch_bytes(shape, count, longest, longest + most) <= free_bytes * MARGIN:
+            break
+        count -= 1
+    return max(1, count)
+
+
+def check_batch(generator: TextGenerator, free_bytes: int | None, rows: int) -> None:
+    """An explicit size never shrinks. Raises DoesNotFit where `rows` of a thousand tokens each do not fit."""
+    shape = generator.memory_shape
+    if shape is None or free_bytes is None:
+        return
+    tokens = min(1024, generator.context_tokens)
+    needed = batch_bytes(shape, rows, tokens // 2, tokens)
+    if needed > free_bytes * MARGIN:
+        raise DoesNotFit(
+            f"--batch-size {rows} needs {format_bytes(needed)} for {tokens:,} tokens each, "
+            f"{format_bytes(free_bytes * MARGIN)} can be used",
+            hint="use a smaller one, or leave it out: then it follows the memory",
+        )
+
+
+def answer_batch(
+    generator: TextGenerator,
+    asked: Sequence[Asked],
+    *,
+    cancel: CancelToken | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Completion]:
+    """The answers, in order. `progress` hears the number of tokens written so far. Raises DoesNotFit for a prompt
+    that is longer than the context."""
+    for one in asked:
+        if len(one.prompt.ids) >= generator.context_tokens:
+            raise overflow(len(one.prompt.ids), generator.context_tokens)
+    pad = generator.model.shape.pad_id
+    alone = [at for at, one in enumerate(asked) if one.prompt.ids[-1] == pad]  # its end would be taken for padding
+    if alone or len(asked) == 1:
+        rest = [at for at in range(len(asked)) if at not in alone] if len(asked) > 1 else []
+        found = dict(zip(rest, answer_batch(generator, [asked[at] for at in rest]) if rest else [], strict=True))
+        return [
+            found[at] if at in found else complete(generator.stream_prompt(one.prompt, one.options, cancel=cancel))
+            for at, one in enumerate(asked)
+        ]
+    longest = max(len(one.prompt.ids) for one in asked)
+    capacity = min(longest + max(one.options.max_tokens for one in asked), generator.context_tokens)
+    rows = [Row(one.prompt.ids, one.options, one.prompt.stop, one.prompt.stop_ids) for one in asked]
+    began = time.monotonic()
+    first = 0.0
+    for written in stream_batch(generator.model, rows, capacity_tokens=capacity, cancel=cancel):
+        first = first or time.monotonic() - began
+        if progress:
+            progress(written)
+    seconds = time.monotonic() - began
+    return [
+        _completion(generator, one, row, Timings(0.0, first, first, seconds - first))
+        for one, row in zip(asked, rows, strict=True)
+    ]
+
+
+def _completion(generator: TextGenerator, asked: Asked, row: Row, timings: Timings) -> Completion:
+    said = Said()
+    if generator.markers and asked.prompt.marked:
+        splitter = make_splitter(generator.markers, asked.prompt.text)
+        for piece in [*splitter.push(row.text), *splitter.flush()]:
+            if piece.kind == "retract":
+                said.take(TextWasReasoning())
+            else:
+                said.take(TextDelta(piece.text) if piece.kind == "text" else ReasoningDelta(piece.text))
+    else:
+        said.text = row.text
+    usage = Usage(len(row.ids), 0, row.completion_tokens)
+    return Completion(said.text, row.finish_reason or "stop", usage, timings, said.reasoning)

@@ -1,0 +1,133 @@
+"""run --batch: a file of prompts, a file of answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli import lmsupply
+
+SLOW = Path(__file__).parent.parent / "models" / "slow"
+LINES = [
+    '{"prompt": "hello", "id": "a"}',
+    '{"prompt": "How do I download a model?", "options": {"max_tokens": 5}}',
+    "no json",
+    '{"messages": [{"role": "user", "content": "thanks"}], "temperature": 0}',
+    '{"prompt": ""}',
+    "",
+    '{"prompt": "x", "nonsense": 1}',
+    '{"prompt": "x", "top_p": 7}',
+    '{"prompt": "' + "word " * 2000 + '"}',
+    '{"prompt": "How do I list my models?", "id": 7}',
+]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_good_lines_are_answered_and_bad_ones_are_named(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(LINES) + "\n")
+    result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
+    assert result.code == 1
+    assert result.out == ""
+    found = rows(out)
+    assert [row["index"] for row in found] == list(range(9))
+    assert [row["id"] for row in found] == ["a", None, None, None, None, None, None, None, 7]
+    assert found[0]["text"].startswith("Hello! I am the lmsupply guide")
+    assert found[0]["model"]["ref"] == "guide"
+    assert (found[1]["finish_reason"], found[1]["usage"]["completion_tokens"]) == ("length", 5)
+    assert found[1]["options"]["max_tokens"]["value"] == 5
+    assert found[3]["text"] == "You are welcome!"
+    assert found[8]["text"].startswith("Run `lmsupply models`")
+    assert [row["error"]["code"] for row in found if "error" in row] == ["usage"] * 4 + ["does_not_fit"]
+    for number in (3, 5, 7, 8, 9):
+        assert f"line {number}: " in result.err
+    assert "4 answered, 5 could not be asked" in result.err
+
+
+def test_a_text_file_has_a_prompt_a_line(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("hello\n\nthanks\n")
+    result = lmsupply("run", "guide", "--batch", source, "--out", out, "-s", "Be kind.", "--temperature", "0", "-q")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert [row["text"][:5] for row in rows(out)] == ["Hello", "You a"]
+
+
+def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("hello\nthanks\nbye\n")
+    lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    out.write_bytes(lines[0] + lines[1][:40])  # a kill in the middle of a line
+    result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
+    assert "2 answered, 1 were there before" in result.err
+    assert [row["index"] for row in rows(out)] == [0, 1, 2]
+    assert out.read_bytes().startswith(lines[0])
+    source.write_text("something else\nthanks\nbye\n")
+    result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
+    assert result.code == 2
+    assert "holds something else than answers" in result.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_killed_and_run_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"question {n}\n" for n in range(6)))
+    command = [sys.executable, "-m", "lmsupply_cli", "run", str(SLOW), "--batch", str(source), "--out", str(out)]
+    command += ["--temperature", "0", "--min-length", "40", "--max-tokens", "40", "--batch-size", "2"]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (out.exists() and out.read_bytes().count(b"\n") >= 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    there = out.read_bytes()
+    assert there.count(b"\n") < 6
+    assert subprocess.run(command, env=os.environ, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    assert out.read_bytes().startswith(there[: there.rfind(b"\n") + 1])
+    assert [row["index"] for row in rows(out)] == list(range(6))
+
+
+def test_a_guided_batch(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("is it private?\nis it open?\n")
+    result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--regex", "(yes|no)")
+    assert result.code == 0
+    assert "note: guided answers are made one after the other" in result.err
+    assert {row["text"] for row in rows(out)} <= {"yes", "no"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--batch", "in.txt"), "--batch and --out belong together"),
+        (("--out", "o"), "--batch and --out belong together"),
+        (("--batch", "in.txt", "--out", "in.txt"), "would write over the prompts"),
+        (("--batch", "in.txt", "--out", "o", "--json"), "leave out --json"),
+        (("--batch", "in.txt", "--out", "o", "a prompt"), "leave out a prompt"),
+        (("--batch", "in.txt", "--out", "o", "--raw"), "leave out --raw"),
+        (("--batch", "in.txt", "--out", "/no/such/folder/o"), "cannot write"),
+        (("--batch", "gone.txt", "--out", "o"), "cannot read"),
+        (("--batch", "empty.txt", "--out", "o"), "there is no prompt in"),
+        (("--batch", "in.txt", "--out", "o", "--num-beams", "2"), "a batch has no beams"),
+        (("--batch", "in.txt", "--out", "o", "--batch-size", "0"), "0"),
+    ],
+)
+def test_what_does_not_go_together(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    (tmp_path / "in.txt").write_text("hello\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    result = lmsupply("run", "-m", "guide", *arguments, cwd=tmp_path)
+    assert result.code == 2
+    assert said in result.err
+    assert (tmp_path / "in.txt").read_text() == "hello\n"

@@ -1,0 +1,110 @@
+"""Several prompts at once: each row says what it would say alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lmsupply_cli import ChatMessage, DoesNotFit, TextGenerator, load
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.chat.formats.families import ChatML
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.fake import FakeModel, replies
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.memory.shape import MemoryShape
+from lmsupply_cli.runtime.batch import Asked, answer_batch, batch_bytes, check_batch, largest_batch
+from lmsupply_cli.runtime.generator import ModelInfo, complete
+
+MODELS = Path(__file__).parent.parent / "models"
+QUESTIONS = ["hello", "How do I download a model?", "thanks", "How do I list my models, please? I would like to know."]
+SHAPE = MemoryShape(16, 8, 64, 2048, 128256, 131072, 4, 800_000_000)
+
+
+def asked(model: TextGenerator, *texts: str, **options: float) -> list[Asked]:
+    return [Asked(model.chat_prompt([ChatMessage.user(text)]), model.options.replaced(**options)) for text in texts]
+
+
+@pytest.mark.parametrize("name", ["guide", "llama-fp32", "phi3"])
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 0.9, "seed": 4, "repetition_penalty": 1.2}])
+def test_on_the_real_engine_a_row_says_what_it_says_alone(guide: Path, name: str, options: dict[str, float]) -> None:
+    with load(guide if name == "guide" else MODELS / name) as model:
+        many = asked(model, *QUESTIONS, max_tokens=40, **options)
+        found = answer_batch(model, many)
+        alone = [model.generate(text, max_tokens=40, **options) for text in QUESTIONS]
+        if name != "phi3":  # in int4 the rounding depends on how many rows are computed; the guide is sure enough
+            assert [f.text for f in found] == [a.text for a in alone]
+        assert [f.usage.prompt_tokens for f in found] == [a.usage.prompt_tokens for a in alone]
+        assert all(f.finish_reason in ("stop", "length") for f in found)
+
+
+def test_every_row_has_its_own_options(guide: Path) -> None:
+    with load(guide) as model:
+        one, two = (
+            asked(model, QUESTIONS[1], max_tokens=3, temperature=0),
+            asked(model, QUESTIONS[1], stop=("phi",), temperature=0),
+        )
+        found = answer_batch(model, [*one, *two])
+        assert (found[0].finish_reason, found[0].usage.completion_tokens) == ("length", 3)
+        assert (found[1].finish_reason, found[1].text) == ("stop", "Run `lmsupply pull ")
+
+
+def fake(*answers: str, context: int = 400) -> TextGenerator:
+    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, context)
+    return TextGenerator(
+        FakeModel(replies(*answers), context_length=context), ChatML(), info, options=GenerationOptions(temperature=0)
+    )
+
+
+def test_rows_that_end_early_wait() -> None:
+    model = fake("a", "a much longer answer")
+    talk = [ChatMessage.user("x"), ChatMessage.assistant("a"), ChatMessage.user("y")]
+    many = [*asked(model, "x"), Asked(model.chat_prompt(talk), model.options)]
+    assert [f.text for f in answer_batch(model, many)] == ["a", "a much longer answer"]
+
+
+def test_it_can_be_cancelled() -> None:
+    model, cancel = fake("a long answer"), CancelToken()
+    found = answer_batch(
+        model, asked(model, "x", "y"), cancel=cancel, progress=lambda n: cancel.cancel() if n >= 6 else None
+    )
+    assert {f.finish_reason for f in found} == {"cancelled"}
+    assert {f.text for f in found} == {"a l"}
+
+
+def test_a_prompt_beyond_the_context_is_refused() -> None:
+    model = fake("a", context=80)
+    with pytest.raises(DoesNotFit):
+        answer_batch(model, asked(model, "x", "y" * 200))
+
+
+def test_the_memory_says_how_many() -> None:
+    model = fake("a")
+    many = asked(model, *["x"] * 8, max_tokens=300)
+    assert largest_batch(SHAPE, None, many, at_most=8) == 8
+    assert largest_batch(None, 1, many, at_most=8) == 8
+    tokens = len(many[0].prompt.ids)
+    enough = batch_bytes(SHAPE, 3, tokens, tokens + 300)
+    assert largest_batch(SHAPE, int(enough / 0.9) + 1, many, at_most=8) == 3
+    assert largest_batch(SHAPE, 1000, many, at_most=8) == 1
+    assert batch_bytes(SHAPE, 8, 512, 1024) > 8 * SHAPE.cache_bytes(1024) + 8 * 512 * SHAPE.vocabulary * 4
+
+
+def test_an_explicit_size_never_shrinks() -> None:
+    model = fake("a")
+    model.memory_shape = SHAPE
+    check_batch(model, 10_000_000_000, 4)
+    with pytest.raises(DoesNotFit, match="--batch-size 64 needs"):
+        check_batch(model, 1_000_000_000, 64)
+
+
+def test_a_prompt_that_ends_in_the_padding_token_is_answered_alone() -> None:
+    with load(MODELS / "llama-fp32") as model:
+        pad = model.model.shape.pad_id
+        many = asked(model, *QUESTIONS, max_tokens=20, temperature=0)
+        last = replace(many[1], prompt=replace(many[1].prompt, ids=(*many[1].prompt.ids, pad)))
+        alone = complete(model.stream_prompt(last.prompt, last.options))
+        found = answer_batch(model, [many[0], last, many[2]])
+        assert found[1].text == alone.text
+        assert found[2].text == model.generate(QUESTIONS[2], max_tokens=20, temperature=0).text
