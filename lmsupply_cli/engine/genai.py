@@ -271,6 +271,7 @@ class GenaiDecoder:
         self.chooses = guessing is not None
         self._generator: Any = self._new_generator()
         self._fresh = False
+        self._rows: list[Logits] = []  # scores of the parts of the last append, where it had several
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -292,8 +293,13 @@ class GenaiDecoder:
                 f"{generator.token_count() + len(ids):,} tokens do not fit a context of {self.capacity_tokens:,}",
                 hint="use a larger --context, or fewer tokens",
             )
+        self._rows = []
         try:
-            generator.append_tokens(_array(ids))
+            parts = _parts(ids, self._model.shape.pad_id)
+            for part in parts:
+                generator.append_tokens(_array(part))
+                if len(parts) > 1:
+                    self._rows.append(generator.get_output("logits")[0].copy())
         except RuntimeError as error:
             raise run_error(error) from error
         self._fresh = True
@@ -312,8 +318,10 @@ class GenaiDecoder:
             return self.logits().reshape(1, -1)
         if not self._fresh:
             raise RuntimeError("logits are only there after an append")
+        import numpy as np
+
         try:
-            rows: Logits = self._open().get_output("logits")[0]
+            rows: Logits = np.concatenate(self._rows) if self._rows else self._open().get_output("logits")[0]
         except RuntimeError as error:
             raise run_error(error) from error
         if len(rows) < count:
@@ -454,6 +462,15 @@ def _own_search(options: GenerationOptions, vocabulary: int) -> dict[str, Any]:
         "repetition_penalty": options.repetition_penalty,
     }
     return search if options.seed is None else search | {"random_seed": options.seed & 0x7FFFFFFF}
+
+
+def _parts(ids: Sequence[int], pad: int | None) -> list[Sequence[int]]:
+    """The engine takes padding tokens at the end of an append of several for padding, and leaves them out of the
+    attention (found with 0.18): they go in one by one."""
+    end = len(ids)
+    while end > 1 and ids[end - 1] == pad:
+        end -= 1
+    return [ids[:end], *(ids[at : at + 1] for at in range(end, len(ids)))]
 
 
 def _array(ids: Sequence[int]) -> npt.NDArray[np.int32]:

@@ -84,7 +84,13 @@ def answer_batch(
     alone = [at for at, one in enumerate(asked) if one.prompt.ids[-1] == pad]  # its end would be taken for padding
     if alone or len(asked) == 1:
         rest = [at for at in range(len(asked)) if at not in alone] if len(asked) > 1 else []
-        found = dict(zip(rest, answer_batch(generator, [asked[at] for at in rest]) if rest else [], strict=True))
+        found = dict(
+            zip(
+                rest,
+                answer_batch(generator, [asked[at] for at in rest], cancel=cancel, progress=progress) if rest else [],
+                strict=True,
+            )
+        )
         return [
             found[at] if at in found else complete(generator.stream_prompt(one.prompt, one.options, cancel=cancel))
             for at, one in enumerate(asked)

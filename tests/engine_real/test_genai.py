@@ -176,3 +176,25 @@ def test_loading_and_closing_twenty_times_leaves_memory_flat(guide: Path) -> Non
 def test_no_noise_from_the_engine_at_exit(program: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_padding_tokens_at_the_end_of_an_append_are_read() -> None:
+    """The engine alone leaves them out of the attention, so that a chunk's border would change the answer."""
+    import numpy as np
+
+    with GenaiModel(open_folder(MODELS / "llama-fp32")) as model:
+        pad = model.shape.pad_id
+        assert pad is not None
+        ids = [35, 36, 37, pad, pad]
+        one, split = model.new_decoder(capacity_tokens=20), model.new_decoder(capacity_tokens=20)
+        one.append(ids)
+        for token in ids:
+            split.append((token,))
+        assert np.abs(one.logits() - split.logits()).max() < 1e-3
+        assert one.tokens == split.tokens == ids
+        wide = one.wide_logits(4)
+        assert wide.shape == (4, model.shape.vocabulary)
+        assert np.abs(wide[-1] - one.logits()).max() < 1e-6
+        short = model.new_decoder(capacity_tokens=20)
+        short.append(ids[:3])
+        assert np.abs(one.logits() - short.logits()).max() > 1e-2
