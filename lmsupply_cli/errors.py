@@ -12,6 +12,8 @@
     │   ├── ProviderUnavailable   1  cuda, dml … asked for and not to be had
     │   ├── ModelFilesError       1  a model folder that is incomplete or broken
     │   └── UntrustedModelFiles   1  a model folder that wants to load or leave
+    ├── QueueFull                 1  too many requests wait for a model
+    ├── QueueTimeout              1  a request waited too long
     └── HubError                  1  the Hub or the network to it
 
 `code` is the class in snake case; it is what `--json` reports.
@@ -79,6 +81,14 @@ class ModelFilesError(EngineError):
 
 
 class UntrustedModelFiles(EngineError):
+    pass
+
+
+class QueueFull(LmsupplyError):
+    pass
+
+
+class QueueTimeout(LmsupplyError):
     pass
 
 

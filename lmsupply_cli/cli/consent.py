@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
-
-from lmsupply_cli.catalogue.acceptance import Acceptance, is_accepted, record
 from lmsupply_cli.catalogue.entry import Licence
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import LicenceNotAccepted
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.pulling import accept, licence_page, needs_acceptance, refusal
 
 
 def check_allowed(ref: str, licence: Licence, settings: Settings) -> None:
@@ -27,19 +25,13 @@ def ensure_accepted(ref: str, repo: str, commit: str, licence: Licence, terminal
 
     Raises LicenceNotAccepted where nobody can be asked, or the answer is no.
     """
-    if licence.tier == "permissive" or is_accepted(repo, licence.id):
+    if not needs_acceptance(repo, licence):
         return
-    terms = f": {licence.restrictions}" if licence.restrictions else ""
     if not accepted:
-        told = f"{ref} has the licence {licence.id} ({licence.tier}){terms}"
+        told, page = refusal(ref, licence), licence_page(repo, licence)
         if not (terminal.stdin_tty and terminal.stderr_tty):
-            raise LicenceNotAccepted(told, hint=f"read it at {licence.url or page(repo)}, then add --accept-license")
-        accepted = terminal.ask(f"{told}\n{licence.url or page(repo)}\nDo you accept it?")
+            raise LicenceNotAccepted(told, hint=f"read it at {page}, then add --accept-license")
+        accepted = terminal.ask(f"{told}\n{page}\nDo you accept it?")
     if not accepted:
         raise LicenceNotAccepted(f"the licence of {ref} was not accepted", hint="nothing was fetched")
-    row = Acceptance(ref, repo, licence.id, licence.tier, commit, date.today().isoformat(), licence.url or page(repo))
-    record(row)
-
-
-def page(repo: str) -> str:
-    return f"https://huggingface.co/{repo}"
+    accept(ref, repo, commit, licence)

@@ -9,10 +9,10 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.budget import MemoryOptions
 from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.loader import find_draft, load_folder
 from lmsupply_cli.store.locate import LocatedModel
-from lmsupply_cli.units import parse_bytes
 
 _SHOW_BYTES = 50_000_000  # a smaller model is there before the line could be read
 
@@ -45,7 +45,7 @@ def load_model(
             threads=settings.get("threads"),
             context=settings.get("context"),
             reserve_tokens=reserve_tokens,
-            limit_bytes=parse_bytes(settings.get("memory_limit")) if settings.get("memory_limit") else None,
+            limits=MemoryOptions(settings.get("memory_limit")) if settings.get("memory_limit") else None,
             chat_format=settings.get("chat_format") or "",
             thinks=settings.get("think") != "off",
             reasoning_effort=settings.get("reasoning_effort"),

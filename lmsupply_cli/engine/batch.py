@@ -14,7 +14,7 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.engine.stops import StopMatcher
+from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.events import FinishReason
 
 
@@ -40,7 +40,7 @@ class _Writer:
         self._limit = min(row.options.max_tokens, room)
         self._sampler = Sampler(row.options, vocabulary=model.shape.vocabulary, eos_ids=self._ends)
         self._sampler.observe(row.ids)
-        self._matcher = StopMatcher([*row.options.stop, *row.stop])
+        self._matcher = StopSequenceDetector([*row.options.stop, *row.stop])
         self._detokenizer = Detokenizer(model.decode)
 
     def take(self, scores: object) -> int | None:

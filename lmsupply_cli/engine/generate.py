@@ -16,7 +16,7 @@ from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prompt_cache import plan_reuse
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.engine.stops import StopMatcher
+from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import (
     Finished,
@@ -143,7 +143,7 @@ def stream_events(
     yield from prefill(decoder, ids, run=run, cancel=cancel)
     prefilled = time.monotonic()
     first = prefilled
-    matcher, detokenizer = StopMatcher([*options.stop, *stops]), Detokenizer(model.decode)
+    matcher, detokenizer = StopSequenceDetector([*options.stop, *stops]), Detokenizer(model.decode)
     if cancel.cancelled:
         run.finish_reason = "cancelled"
     else:
@@ -182,7 +182,7 @@ def _beams(
     """Beam search has nothing to show until it is done, and leaves no cache behind."""
     began = time.monotonic()
     found = model.beam_search(ids, options)
-    matcher = StopMatcher([*options.stop, *stops])
+    matcher = StopSequenceDetector([*options.stop, *stops])
     text = matcher.push(model.decode(found))
     if matcher.matched is None:
         text += matcher.flush()

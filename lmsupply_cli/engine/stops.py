@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-class StopMatcher:
+class StopSequenceDetector:
     """Feed text with `push`; it gives back what can be shown.
 
     The stop that ends first wins, the longest of those that end together; neither it nor what

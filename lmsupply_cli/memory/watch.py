@@ -16,6 +16,8 @@ class MemoryWatch:
     limit_bytes: int
     used: Callable[[], int]
     every: int = 8
+    warning: float = WARNING
+    critical: float = CRITICAL
     warned: bool = False
     _count: int = 0
 
@@ -25,9 +27,9 @@ class MemoryWatch:
         if self._count % self.every:
             return ""
         share = self.used() / self.limit_bytes
-        if share >= CRITICAL:
+        if share >= self.critical:
             return "critical"
-        if share >= WARNING and not self.warned:
+        if share >= self.warning and not self.warned:
             self.warned = True
             return "warning"
         return ""

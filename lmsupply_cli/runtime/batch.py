@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmsupply_cli.chat.formatter import Prompt
+from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.chat.reasoning import make_splitter
 from lmsupply_cli.engine.batch import Row, stream_batch
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import overflow
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import DoesNotFit
+from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import ReasoningDelta, TextDelta, TextWasReasoning, Timings, Usage
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
+from lmsupply_cli.runtime.budget import planning_bytes, resident_bytes
 from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
 from lmsupply_cli.runtime.said import Said
 from lmsupply_cli.units import format_bytes
@@ -124,3 +126,28 @@ def _completion(generator: TextGenerator, asked: Asked, row: Row, timings: Timin
         said.text = row.text
     usage = Usage(len(row.ids), 0, row.completion_tokens)
     return Completion(said.text, row.finish_reason or "stop", usage, timings, said.reasoning)
+
+
+def answer_all(
+    generator: TextGenerator,
+    prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
+    *,
+    batch_size: int | None,
+    options: GenerationOptions,
+) -> list[Completion]:
+    """See `TextGenerator.generate_batch`."""
+    if options.num_beams > 1:
+        raise UsageError("a batch has no beams", hint="leave num_beams out")
+    free = planning_bytes(None, generator.info.provider)
+    if free is not None and generator.info.provider == "cpu":
+        free -= resident_bytes()
+    if batch_size is not None:
+        check_batch(generator, free, batch_size)
+    chats = [[ChatMessage.user(p)] if isinstance(p, str) else as_messages(p) for p in prompts]
+    left = [Asked(generator.chat_prompt(chat), options) for chat in chats]
+    found: list[Completion] = []
+    while left:
+        size = batch_size or largest_batch(generator.memory_shape, free, left, at_most=BATCH_SIZE)
+        found += answer_batch(generator, left[:size])
+        left = left[size:]
+    return found

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lmsupply_cli.errors import DoesNotFit
+from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory, memory_used_bytes
 from lmsupply_cli.hardware.profile import HardwareProfile
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
-from lmsupply_cli.memory.watch import MemoryWatch
-from lmsupply_cli.units import format_bytes
+from lmsupply_cli.memory.watch import CRITICAL, WARNING, MemoryWatch
+from lmsupply_cli.units import format_bytes, parse_bytes
 
 
 def resident_bytes() -> int:
@@ -41,6 +41,28 @@ def device_bytes(provider: str, profile: HardwareProfile) -> int | None:
     return max((size for size in known if size is not None), default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """A limit on the memory of the process, in bytes or as "8GB", and shares of it: `before` may be used when a cache is
+    made, at `warning` a notice comes, at `critical` the answer ends with what it has."""
+
+    limit: int | str
+    before: float = MARGIN
+    warning: float = WARNING
+    critical: float = CRITICAL
+
+    def __post_init__(self) -> None:
+        if not 0 < self.warning <= self.critical <= 1 or not 0 < self.before <= 1:
+            raise UsageError(
+                "memory thresholds are shares from 0 to 1, and a warning comes before the end",
+                hint=f"before={MARGIN}, warning={WARNING}, critical={CRITICAL}",
+            )
+
+    @property
+    def limit_bytes(self) -> int:
+        return parse_bytes(self.limit) if isinstance(self.limit, str) else self.limit
+
+
 @dataclass(frozen=True)
 class MemoryBudget:
     """`used` gives the bytes that the process holds now."""
@@ -49,11 +71,14 @@ class MemoryBudget:
     shape: MemoryShape | None
     used: Callable[[], int] = resident_bytes
     every: int = 8  # tokens between two looks
+    before: float = MARGIN
+    warning: float = WARNING
+    critical: float = CRITICAL
 
     def check_cache(self, tokens: int) -> None:
-        """Raises DoesNotFit where a cache for `tokens` would pass 90 % of the limit."""
+        """Raises DoesNotFit where a cache for `tokens` would pass the share `before` of the limit."""
         needed = self.used() + (self.shape.cache_bytes(tokens) if self.shape else 0)
-        usable = int(self.limit_bytes * MARGIN)
+        usable = int(self.limit_bytes * self.before)
         if needed > usable:
             raise DoesNotFit(
                 f"a context of {tokens:,} tokens would bring the process to {format_bytes(needed)}, "
@@ -62,7 +87,7 @@ class MemoryBudget:
             )
 
     def watch(self) -> MemoryWatch:
-        return MemoryWatch(self.limit_bytes, self.used, self.every)
+        return MemoryWatch(self.limit_bytes, self.used, self.every, warning=self.warning, critical=self.critical)
 
 
 def memory_notice(watch: MemoryWatch, state: str) -> Notice:

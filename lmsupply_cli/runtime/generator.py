@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class ModelInfo:
     variant: str = ""
     precision: str | None = None
     parameters: float | None = None
+    size_bytes: int = 0
+
+    @property
+    def id(self) -> str:
+        """The ref that it was loaded by."""
+        return self.ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,39 @@ class TextGenerator:
         self._made_for: tuple[bool | None, Guidance | None, Guessing | None] = (None, None, None)
         self._turn = 0
         self._spoken: Spoken | None = None
+        self._owner = True
+
+    @property
+    def model_info(self) -> ModelInfo:
+        return self.info
+
+    def sibling(self) -> TextGenerator:
+        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded."""
+        other = copy(self)
+        other._decoder, other._spoken, other._owner = None, None, False
+        other.speculation = self.speculation.sibling() if self.speculation else None
+        return other
+
+    def warm_up(self) -> None:
+        """Let the engine do once what it does for the first token, so that the first answer is not slower."""
+        decoder = self._decoder_for(min(2, self.context_tokens), self.options, None)
+        if not decoder.tokens:
+            decoder.append([self._begins_with or 0])
+            decoder.logits()
+            decoder.rewind(0)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
+        *,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> list[Completion]:
+        """The answers to several prompts or chats, in order, `batch_size` at once (by default 8, or what fits the
+        memory): several times faster than one after the other. Raises DoesNotFit, UsageError."""
+        from lmsupply_cli.runtime.batch import answer_all
+
+        return answer_all(self, prompts, batch_size=batch_size, options=self.options.replaced(**options))
 
     def generate(
         self, prompt: str, *, raw: bool = False, guidance: Guidance | None = None, **options: Any
@@ -327,8 +367,9 @@ class TextGenerator:
             self._decoder.close()
             self._decoder = None
         if self.speculation:
-            self.speculation.close()
-        self.model.close()
+            self.speculation.close(owner=self._owner)
+        if self._owner:
+            self.model.close()
 
     def __enter__(self) -> TextGenerator:
         return self

@@ -15,17 +15,16 @@ from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.hardware.host import usable_threads
+from lmsupply_cli.hardware.host import detect_memory, usable_threads
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
-from lmsupply_cli.runtime.budget import MemoryBudget, planning_bytes
+from lmsupply_cli.runtime.budget import MemoryBudget, MemoryOptions, planning_bytes
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
 from lmsupply_cli.runtime.prompting import read_format, read_markers, set_thinking
-from lmsupply_cli.runtime.recommend import expected_variant, needed_bytes, recommend_model
+from lmsupply_cli.runtime.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
 from lmsupply_cli.runtime.speculation import Speculation, check_pair, parse_speculative
 from lmsupply_cli.store.locate import LocatedModel, locate
-from lmsupply_cli.units import parse_bytes
 
 
 def load(
@@ -36,7 +35,7 @@ def load(
     context: int | None = None,
     cache_dir: Path | str | None = None,
     options: GenerationOptions | None = None,
-    memory_limit: int | str | None = None,
+    memory_limit: int | str | MemoryOptions | None = None,
     trust_model_files: bool = False,
     chat_format: str = "",
     thinks: bool = True,
@@ -46,22 +45,21 @@ def load(
 ) -> TextGenerator:
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder.
 
-    `context` in tokens, at most the model's own, and by default what fits the memory; `memory_limit` in bytes or
-    as "8GB"; `chat_format` a family's or "template", by default what the model brings; `thinks` and
+    `context` in tokens, at most the model's own, and by default what fits the memory; `memory_limit` in bytes,
+    as "8GB" or with thresholds; `chat_format` a family's or "template", by default what the model brings; `thinks` and
     `reasoning_effort` for models whose chat format asks for them; `speculative` "ngram" or "draft:MODEL" guesses at
     most `draft_tokens` tokens ahead, which changes the speed and not the answer; without `options` the model's own sampling
     values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound, DoesNotFit,
     ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable, UsageError.
     """
-    if isinstance(ref, Path):
-        located = LocatedModel(str(ref), ref, UNKNOWN_LICENCE)
-    else:
-        located = locate(ref, paths.store_root(cache_dir))
+    located = LocatedModel(str(ref), ref, UNKNOWN_LICENCE) if isinstance(ref, Path) else find_model(ref, cache_dir)
     folder = open_folder(located.path, trust=trust_model_files)
     if options is None:
         values = Settings().generation(model_options(folder))
         options = GenerationOptions(**{key: value.value for key, value in values.items()})
-    limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
+    limits = (
+        memory_limit if isinstance(memory_limit, MemoryOptions) or memory_limit is None else MemoryOptions(memory_limit)
+    )
     return load_folder(
         located,
         folder,
@@ -69,7 +67,7 @@ def load(
         threads=threads,
         context=context,
         options=options,
-        limit_bytes=limit,
+        limits=limits,
         chat_format=chat_format,
         thinks=thinks,
         reasoning_effort=reasoning_effort,
@@ -87,7 +85,7 @@ def load_folder(
     threads: int | None = None,
     context: int | None = None,
     reserve_tokens: int = 0,
-    limit_bytes: int | None = None,
+    limits: MemoryOptions | None = None,
     chat_format: str = "",
     thinks: bool = True,
     reasoning_effort: str | None = None,
@@ -110,7 +108,7 @@ def load_folder(
     notices = [Notice("chat_format", chosen.note)] if chosen.note else []
     notices += [Notice("reasoning", refused)] if refused else []
     runs_on = folder.provider if provider == "auto" else provider
-    budget = planning_bytes(limit_bytes, runs_on)
+    budget = planning_bytes(limits.limit_bytes if limits else None, runs_on)
     if isinstance(draft, ModelFolder):
         check_pair(folder, draft)
         budget = _less(budget, draft, context or own)
@@ -140,6 +138,7 @@ def load_folder(
         variant=located.variant,
         precision=located.precision,
         parameters=located.entry.parameters if located.entry else None,
+        size_bytes=sum(file.stat().st_size for file in folder.path.iterdir() if file.is_file()),
     )
     return TextGenerator(
         model,
@@ -148,7 +147,7 @@ def load_folder(
         options=options,
         context_tokens=fit.context_tokens if fit else context,
         reserve_tokens=reserve_tokens,
-        budget=MemoryBudget(limit_bytes, shape) if limit_bytes and runs_on == "cpu" else None,
+        budget=_budget(limits, shape) if limits and runs_on == "cpu" else None,
         begins_with=model.shape.bos_id if bos else None,
         load_s=time.monotonic() - began,
         markers=markers,
@@ -156,6 +155,18 @@ def load_folder(
         notices=notices,
         speculation=speculation,
         memory_shape=shape,
+    )
+
+
+def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
+    """An installed model by its name, `role:…` included. Raises ModelNotFound, ModelNotInstalled."""
+    name = named_by_role(ref, lambda: detect_memory().available_bytes)
+    return locate(name, paths.store_root(cache_dir))
+
+
+def _budget(limits: MemoryOptions, shape: MemoryShape | None) -> MemoryBudget:
+    return MemoryBudget(
+        limits.limit_bytes, shape, before=limits.before, warning=limits.warning, critical=limits.critical
     )
 
 

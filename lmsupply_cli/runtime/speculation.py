@@ -46,11 +46,16 @@ class Speculation:
 
         return Drafting(floor, stats)
 
-    def close(self) -> None:
+    def sibling(self) -> Speculation:
+        """For another generator on the same models."""
+        return Speculation(draft_tokens=self.draft_tokens, draft=self._draft)
+
+    def close(self, *, owner: bool = True) -> None:
+        """`owner`: the smaller model goes as well."""
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
-        if self._draft is not None:
+        if self._draft is not None and owner:
             self._draft.close()
 
     def _drafter(self, capacity_tokens: int, vocabulary: int) -> Drafter:

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsupply_cli.engine.stops import StopMatcher
+from lmsupply_cli.engine.stops import StopSequenceDetector
 
 ALPHABET = "ab<|é🏳"
 
 
 def run(stops: list[str], pieces: list[str]) -> tuple[str, str | None]:
-    matcher = StopMatcher(stops)
+    matcher = StopSequenceDetector(stops)
     out = "".join(matcher.push(piece) for piece in pieces)
     return out + matcher.flush(), matcher.matched
 
@@ -43,5 +43,5 @@ def test_any_chunking_gives_the_same_as_the_whole_text(stops: list[str], text: s
     ],
 )
 def test_only_what_could_be_a_stop_is_held_back(stops: list[str], pieces: list[str], shown: list[str]) -> None:
-    matcher = StopMatcher(stops)
+    matcher = StopSequenceDetector(stops)
     assert [matcher.push(piece) for piece in pieces] == shown

@@ -62,6 +62,16 @@ def family_of(control_strings: Collection[str], *, vocabulary: int = 0, model_ty
     return "mistral-v1" if model_type == "mistral" and "</s>" in control else "generic"
 
 
+_REGISTERED: dict[str, Callable[[], ChatFormatter]] = {}
+
+
+def register_chat_format(name: str, make: Callable[[], ChatFormatter]) -> None:
+    """Let `chat_format=name` mean what `make` makes, in this process. Raises UsageError for a name that is taken."""
+    if name in FAMILIES or name == "template" or not name:
+        raise UsageError(f"{name!r} is the name of a chat format already", hint="take another one")
+    _REGISTERED[name] = make
+
+
 @dataclass(frozen=True, slots=True)
 class FormatChoice:
     """`note` says why it is not what the user would expect, "" where it is."""
@@ -87,6 +97,8 @@ def choose_formatter(
     """
     control = frozenset(control_strings)
     if wanted and wanted != "template":
+        if wanted in _REGISTERED:
+            return FormatChoice(_REGISTERED[wanted]())
         if wanted not in FAMILIES:
             raise UsageError(f"unknown chat format {wanted!r}", hint=f"formats: template, {', '.join(FAMILIES)}")
         return FormatChoice(FAMILIES[wanted](control))

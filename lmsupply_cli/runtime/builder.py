@@ -1,0 +1,115 @@
+"""TextGeneratorBuilder: every choice of loading by name, checked together at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli.chat.formatter import ChatFormatter
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.runtime.budget import MemoryOptions
+from lmsupply_cli.runtime.generator import TextGenerator
+from lmsupply_cli.runtime.generator_pool import GeneratorPool
+from lmsupply_cli.runtime.loader import load
+
+
+class TextGeneratorBuilder:
+    """Every method sets one choice and gives the builder back.
+
+    >>> model = TextGeneratorBuilder().with_model("guide").with_context(512).build()
+    """
+
+    def __init__(self) -> None:
+        self._ref: str | None = None
+        self._path: Path | None = None
+        self._loading: dict[str, Any] = {}
+        self._options: GenerationOptions | None = None
+        self._changes: dict[str, Any] = {}
+        self._formatter: ChatFormatter | None = None
+        self._pool: dict[str, Any] = {}
+
+    def with_model(self, ref: str) -> TextGeneratorBuilder:
+        """An alias, `role:…` or `owner/repo[@revision][:variant]` that is installed."""
+        self._ref = ref
+        return self
+
+    def with_model_path(self, path: Path | str) -> TextGeneratorBuilder:
+        """A folder in ONNX Runtime GenAI format."""
+        self._path = Path(path).expanduser()
+        return self
+
+    def with_provider(self, provider: str) -> TextGeneratorBuilder:
+        """`auto`, `cpu`, `cuda`, `dml` or `webgpu`."""
+        return self._set(provider=provider)
+
+    def with_threads(self, threads: int) -> TextGeneratorBuilder:
+        return self._set(threads=threads)
+
+    def with_context(self, tokens: int) -> TextGeneratorBuilder:
+        """At most the model's own; it must fit the memory."""
+        return self._set(context=tokens)
+
+    def with_cache_dir(self, folder: Path | str) -> TextGeneratorBuilder:
+        """The root of the model store."""
+        return self._set(cache_dir=folder)
+
+    def with_default_options(self, options: GenerationOptions | None = None, **changes: Any) -> TextGeneratorBuilder:
+        """For every answer that is not told otherwise: whole options, or some of them over the model's own."""
+        self._options = options or self._options
+        self._changes |= changes
+        return self
+
+    def with_chat_formatter(self, formatter: ChatFormatter | str) -> TextGeneratorBuilder:
+        """A formatter, or the name of a family's or of one that was registered."""
+        if isinstance(formatter, str):
+            return self._set(chat_format=formatter)
+        self._formatter = formatter
+        return self
+
+    def with_memory_limit(self, limit: int | str | MemoryOptions) -> TextGeneratorBuilder:
+        """Bytes, a text such as "8GB", or limits with their thresholds."""
+        return self._set(memory_limit=limit)
+
+    def with_speculation(self, speculative: str, *, draft_tokens: int = 4) -> TextGeneratorBuilder:
+        """`ngram` or `draft:MODEL`."""
+        return self._set(speculative=speculative, draft_tokens=draft_tokens)
+
+    def with_thinking(self, thinks: bool, *, effort: str | None = None) -> TextGeneratorBuilder:
+        """For models whose chat format has a switch for it."""
+        return self._set(thinks=thinks, reasoning_effort=effort)
+
+    def with_trusted_files(self) -> TextGeneratorBuilder:
+        """Let the folder load libraries and name files anywhere."""
+        return self._set(trust_model_files=True)
+
+    def with_concurrency(
+        self, concurrency: int, *, queue_limit: int = 64, timeout_s: float | None = None
+    ) -> TextGeneratorBuilder:
+        """Build a GeneratorPool, for several threads."""
+        self._pool = {"concurrency": concurrency, "queue_limit": queue_limit, "timeout_s": timeout_s}
+        return self
+
+    def build(self) -> TextGenerator | GeneratorPool:
+        """Load it. Raises UsageError for choices that exclude each other, and what `load` raises."""
+        if self._ref and self._path:
+            raise UsageError("with_model and with_model_path exclude each other", hint="name one model")
+        if not self._ref and not self._path:
+            raise UsageError("no model was named", hint="with_model or with_model_path")
+        if self._formatter and "chat_format" in self._loading:
+            raise UsageError("two chat formatters were given", hint="use one of them")
+        if self._pool and self._pool["concurrency"] < 1:
+            raise UsageError("with_concurrency needs at least 1")
+        if self._path and not self._path.is_dir():
+            raise UsageError(f"no such folder: {self._path}")
+        checked = (self._options or GenerationOptions()).replaced(**self._changes)
+        generator = load(self._path or self._ref or "", options=self._options, **self._loading)
+        if self._changes:
+            generator.options = checked if self._options else generator.options.replaced(**self._changes)
+        if self._formatter:
+            generator.formatter = self._formatter
+        return GeneratorPool(generator, **self._pool) if self._pool else generator
+
+    def _set(self, **values: Any) -> TextGeneratorBuilder:
+        self._loading |= values
+        return self

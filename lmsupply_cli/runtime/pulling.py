@@ -1,0 +1,70 @@
+"""Pull a model from a program."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from lmsupply_cli import paths
+from lmsupply_cli.catalogue.acceptance import Acceptance, is_accepted, record
+from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.errors import LicenceNotAccepted
+from lmsupply_cli.events import ProgressListener
+from lmsupply_cli.hardware.choice import choose_provider
+from lmsupply_cli.hardware.detect import detect_hardware
+from lmsupply_cli.hardware.host import detect_memory
+from lmsupply_cli.hardware.wheels import detect_engine_wheels
+from lmsupply_cli.runtime.recommend import named_by_role
+from lmsupply_cli.store.locate import LocatedModel, located
+from lmsupply_cli.store.pull import plan_pull, run_pull
+
+
+def pull(
+    ref: str,
+    *,
+    provider: str = "auto",
+    precision: str = "auto",
+    variant: str | None = None,
+    cache_dir: Path | str | None = None,
+    accept_license: bool = False,
+    offline: bool = False,
+    listener: ProgressListener | None = None,
+) -> LocatedModel:
+    """Fetch the variant for this machine, or for `provider` and `precision`; what is here already is not fetched.
+
+    A licence that is not permissive needs `accept_license` once, and is recorded. Raises ModelNotFound,
+    ModelNotInstalled (offline), LicenceNotAccepted, HubError, ModelFilesError, UsageError.
+    """
+    root = paths.store_root(cache_dir)
+    if provider == "auto":
+        choice = choose_provider(detect_hardware(), detect_engine_wheels())
+        provider, precision = choice.provider, choice.precision if precision == "auto" else precision
+    name = named_by_role(ref, lambda: detect_memory().available_bytes)
+    plan = plan_pull(name, root, provider=provider, precision=precision, variant=variant, offline=offline)
+    if needs_acceptance(plan.tree.repo, plan.licence):
+        if not accept_license:
+            raise LicenceNotAccepted(
+                refusal(plan.ref, plan.licence),
+                hint=f"read it at {licence_page(plan.tree.repo, plan.licence)}, then pass accept_license=True",
+            )
+        accept(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence)
+    return located(run_pull(plan, root, listener=listener), root)
+
+
+def needs_acceptance(repo: str, licence: Licence) -> bool:
+    """Permissive licences need nothing; others are accepted once."""
+    return licence.tier != "permissive" and not is_accepted(repo, licence.id)
+
+
+def accept(ref: str, repo: str, commit: str, licence: Licence) -> None:
+    page = licence_page(repo, licence)
+    record(Acceptance(ref, repo, licence.id, licence.tier, commit, date.today().isoformat(), page))
+
+
+def refusal(ref: str, licence: Licence) -> str:
+    terms = f": {licence.restrictions}" if licence.restrictions else ""
+    return f"{ref} has the licence {licence.id} ({licence.tier}){terms}"
+
+
+def licence_page(repo: str, licence: Licence) -> str:
+    return licence.url or f"https://huggingface.co/{repo}"

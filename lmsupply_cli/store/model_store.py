@@ -1,0 +1,50 @@
+"""ModelStore: what is installed, for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lmsupply_cli import paths
+from lmsupply_cli.errors import ModelNotInstalled
+from lmsupply_cli.store.add import add_folder
+from lmsupply_cli.store.locate import LocatedModel, installed_models, locate, located
+from lmsupply_cli.store.manifest import Manifest, read_manifests
+from lmsupply_cli.store.remove import carry_out, plan_removal
+from lmsupply_cli.store.verify import ModelCheck, verify
+
+
+class ModelStore:
+    """The store at `cache_dir`, by default the one that the command line uses."""
+
+    def __init__(self, cache_dir: Path | str | None = None) -> None:
+        self.root = paths.store_root(cache_dir)
+
+    def list(self) -> list[LocatedModel]:
+        """The installed models; those that other tools put into the cache are found by `get` alone."""
+        return installed_models(self.root)
+
+    def get(self, ref: str) -> LocatedModel:
+        """Raises ModelNotFound, ModelNotInstalled."""
+        return locate(ref, self.root)
+
+    def add(self, folder: Path | str, alias: str, *, licence: str = "unknown", tier: str = "unknown") -> LocatedModel:
+        """Give a local folder a name; it is used where it is. Raises UsageError, ModelFilesError."""
+        return located(add_folder(self.root, Path(folder), alias, licence=licence, tier=tier), self.root)
+
+    def remove(self, ref: str) -> int:
+        """Remove what was pulled, or forget a folder that was added; the bytes freed. What another model shares
+        stays. Raises ModelNotFound, ModelNotInstalled."""
+        removal = plan_removal(self.root, [self._manifest(ref)])
+        carry_out(self.root, removal)
+        return removal.freed_bytes
+
+    def verify(self, ref: str) -> ModelCheck:
+        """Hash its files again. Raises ModelNotFound, ModelNotInstalled."""
+        return verify(self.root, self._manifest(ref))
+
+    def _manifest(self, ref: str) -> Manifest:
+        key = locate(ref, self.root).key
+        found = next((m for m in read_manifests(self.root) if m.key == key), None)
+        if not key or found is None:
+            raise ModelNotInstalled(f"{ref} is not in the store", hint="it is built in, a folder, or another tool's")
+        return found
