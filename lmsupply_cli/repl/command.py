@@ -18,8 +18,8 @@ Candidates = Callable[["ChatLoop", str], Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`handler` gets the loop and the rest of the line; `needs` says what must be there for it to be legal;
-    `complete` gives what the rest, as far as it is typed, may become; `path`: it is a file."""
+    """`handler` gets the loop and the rest of the line; `lacks` says what is missing for it to be legal, "" where
+    nothing is; `complete` gives what the rest, as far as it is typed, may become; `path`: it is a file."""
 
     names: tuple[str, ...]
     usage: str
@@ -27,7 +27,7 @@ class Command:
     handler: Handler
     complete: Candidates | None = None
     path: bool = False
-    needs: str = ""
+    lacks: Callable[[ChatLoop], str] = lambda _: ""
 
 
 def find_command(line: str, commands: dict[str, Command]) -> tuple[Command, str] | None:
@@ -43,6 +43,14 @@ def find_command(line: str, commands: dict[str, Command]) -> tuple[Command, str]
     raise UsageError(
         f"no such command: {name}", hint=f"did you mean {near[0]}?" if near else "/help lists the commands"
     )
+
+
+def lacks_turn(loop: ChatLoop) -> str:
+    return "" if loop.session.asked else "there is no message of yours yet"
+
+
+def lacks_answer(loop: ChatLoop) -> str:
+    return "" if loop.session.answered else "there is no answer yet"
 
 
 def one_of(*words: str) -> Candidates:

@@ -33,7 +33,7 @@ class ChatCompleter(Completer):
         name, space, rest = before.partition(" ")
         if not space:
             for known, command in NAMES.items():
-                if known.startswith(name.lower()):
+                if known.startswith(name.lower()) and not command.lacks(self._loop):
                     yield Completion(known, start_position=-len(name), display_meta=command.help)
             return
         command = NAMES.get(name.lower())  # type: ignore[assignment]

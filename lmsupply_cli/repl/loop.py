@@ -194,6 +194,10 @@ class ChatLoop:
         """ "" where the chat is not kept."""
         return self._recorder.name if self._recorder else ""
 
+    @property
+    def not_kept(self) -> str:
+        return "" if self._recorder else "this chat is not kept (--no-save, or the setting save_sessions)"
+
     def begin_afresh(self) -> None:
         """A new chat; the one before stays saved."""
         self._record_afresh()
@@ -201,8 +205,7 @@ class ChatLoop:
 
     def save_as(self, name: str) -> str:
         """Name the chat, or say its name. Raises UsageError."""
-        if self._recorder is None:
-            raise UsageError("this chat is not kept", hint="leave out --no-save, or /export it")
+        assert self._recorder is not None
         if name:
             self._recorder.rename(name)
             return f"This chat is {name} now; lmsupply chat --resume {_quoted(name)} goes on with it."
@@ -274,6 +277,8 @@ class ChatLoop:
         found = find_command(line.strip(), NAMES)
         if found:
             command, rest = found
+            if missing := command.lacks(self):
+                raise UsageError(f"{command.names[0]} cannot be used: {missing}")
             command.handler(self, rest)
             return
         attached = attach_files(line)

@@ -64,6 +64,16 @@ class ChatSession:
         rest = self.messages[1:] if self.system else self.messages
         self._change([ChatMessage.system(text), *rest] if text else list(rest))
 
+    @property
+    def asked(self) -> str:
+        """The last message of the user, "" where there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
+
+    @property
+    def answered(self) -> bool:
+        """Is the last message an answer?"""
+        return bool(self.messages) and self.messages[-1].role is ChatRole.ASSISTANT
+
     def send(self, text: str, *, cancel: CancelToken | None = None, **options: Any) -> Generator[GenerationEvent]:
         """Answer `text`. What was said when the iterator ends or is given up stays in the history;
         a message that got no answer at all is taken back. A `Notice` says what the policy left out.

@@ -62,6 +62,14 @@ def test_what_cannot_be_followed_is_exit_2(arguments: tuple[str, ...], said: str
     assert result.out == ""
 
 
+def test_a_character_that_the_vocabulary_lacks_is_exit_1() -> None:
+    toy = Path(__file__).parent.parent / "models" / "toy"
+    result = lmsupply("run", "-q", "-m", toy, "--json-schema", '{"enum": ["日本"]}', "x")
+    assert result.code == 1
+    assert len([line for line in result.err.splitlines() if not line.startswith("hint: ")]) == 1
+    assert "has no whole token for '日'" in result.err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_format_in_a_chat(tmp_path: Path) -> None:
     from support.chat import Chat

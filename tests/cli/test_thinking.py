@@ -71,6 +71,27 @@ def test_a_failing_template_is_said_and_the_family_serves(tmp_path: Path) -> Non
     assert "the format chatml is used" in result.err
 
 
+def test_marks_that_are_control_tokens_are_seen(tmp_path: Path) -> None:
+    """The detokenizer leaves control tokens out; those that mark thoughts must come through."""
+    from lmsupply_cli import ReasoningDelta, TextDelta, load
+
+    folder = shutil.copytree(MODELS / "toy", tmp_path / "marked")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] += [
+        tokenizer["added_tokens"][0] | {"id": 259 + n, "content": text}
+        for n, text in enumerate(["<think>", "</think>"])
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config | {"chat_template": "{{ messages[0].content }}<|im_end|>"})
+    )
+    with load(folder) as model:
+        assert model.model.decode([65, 259, 66, 260]) == "A<think>B</think>"
+        events = list(model.stream("x", temperature=0, max_tokens=4))  # the next tokens are 259, 260, 261 …
+        assert not any(isinstance(e, (TextDelta, ReasoningDelta)) and "think" in e.text for e in events)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_thoughts_in_a_chat(thinker: str) -> None:
     from support.chat import Chat

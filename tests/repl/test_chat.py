@@ -32,7 +32,7 @@ def test_undo_takes_back_a_turn() -> None:
     chat = Chat("guide")
     chat.ask(DOWNLOAD)
     assert "Taken back: How do I download a model?" in chat.ask("/undo")
-    assert "error: there is no turn to take back" in chat.ask("/undo")
+    assert "/undo cannot be used: there is no message of yours yet" in chat.ask("/undo")
     assert "There is no message yet" in chat.ask("/show prompt")
     chat.leave()
 
@@ -49,7 +49,7 @@ def test_regen_answers_again_from_the_cache() -> None:
 
 def test_regen_without_an_answer_is_an_error() -> None:
     chat = Chat("guide")
-    assert "error: there is no answer to make again" in chat.ask("/regen")
+    assert "error: /regen cannot be used: there is no message of yours yet" in chat.ask("/regen")
     chat.leave()
 
 
@@ -69,7 +69,7 @@ def test_edit_asks_the_changed_message(tmp_path: Path) -> None:
 
 def test_edit_with_a_broken_editor_loses_nothing() -> None:
     chat = Chat("guide", EDITOR="no-such-editor-anywhere")
-    assert "there is no message to edit yet" in chat.ask("/edit")
+    assert "/edit cannot be used: there is no message of yours yet" in chat.ask("/edit")
     chat.ask(DOWNLOAD)
     assert "cannot run the editor" in chat.ask("/edit")
     assert "download a model?" in chat.ask("/show prompt")
@@ -168,10 +168,10 @@ def test_system_is_shown_set_and_taken_away() -> None:
         ("/load", "/load needs the name"),
         ("/load nothing", "there is no chat named 'nothing'"),
         ("/save x", "this chat is not kept"),
-        ("/export", "/export needs a file"),
-        ("/export x.md", "nothing to export yet"),
+        ("/continue", "/continue cannot be used: there is no answer yet"),
+        ("/export x.md", "/export cannot be used: there is no message of yours yet"),
         ("/help regen", "/regen answer the last message again"),
-        ("/REGEN", "there is no answer to make again"),
+        ("/REGEN", "/regen cannot be used"),
         ("/nonsense", "no such command: /nonsense"),
     ],
 )
@@ -326,7 +326,7 @@ def test_tab_completes() -> None:
     chat = Chat("guide", "--no-save")
     for count, (typed, becomes) in enumerate(
         [
-            ("/reg", "/regen"),
+            ("/sess", "/sessions"),
             ("/set par", "/set parameter"),
             ("/set parameter tempe", "/set parameter temperature"),
             ("/think hi", "/think hide"),
@@ -437,12 +437,15 @@ def test_a_stopped_answer_stays_marked_and_the_next_message_works() -> None:
     assert answers[0]["content"].startswith("ABC") or "ABCDE" in answers[0]["content"]
 
 
-def test_ctrl_c_while_a_long_prompt_is_read() -> None:
+def test_ctrl_c_as_soon_as_the_message_is_sent() -> None:
     chat = Chat(SLOW, *COUNT)
-    chat.send("word " * 38 + "\r")
+    chat.shows("/256 tokens")
+    chat.send("word " * 20 + "\r")
+    chat.read(lambda text: "/256 tokens" not in text)  # the bar goes: the message is being read
     chat.send("\x03")
-    chat.read(lambda text: "(stopped" in text or "Ctrl-D or /bye" in text)
-    chat.ask("/show info")
+    chat.shows("(stopped")
+    chat.ready(2)
+    assert "context" in chat.ask("/show info")
     assert "Traceback" not in chat.text
     chat.leave()
 

@@ -140,6 +140,7 @@ def test_export(home: Path, tmp_path: Path, name: str, check: Callable[[str], bo
     chat.send(f"/export {path}\r")
     chat.shows("Write over it? [y/N]")
     chat.ask("y")
+    assert "/export needs a file" in chat.ask("/export")
     assert "cannot be written as .pdf" in chat.ask(f"/export {path}.pdf")
     assert "cannot write" in chat.ask("/export /no/such/folder/x.md")
     chat.leave()

@@ -156,3 +156,12 @@ def test_text_that_turns_out_a_thought() -> None:
         model.markers = find_markers([], "<think>")
         found = model.generate("hello")
         assert (found.text, found.reasoning) == ("Hi", "no beginning")
+
+
+def test_the_familys_end_token_ends_an_answer_that_the_config_would_not_end() -> None:
+    model = FakeModel(replies("yes"), context_length=400, eos_ids=())
+    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, 400)
+    generator = TextGenerator(model, ChatML(), info, options=GREEDY)
+    found = generator.generate("x", max_tokens=50)
+    assert (found.text, found.finish_reason) == ("yes", "stop")
+    assert generator.generate("x", max_tokens=50, stop=("e",)).text == "y", "and the user's stops hold as well"

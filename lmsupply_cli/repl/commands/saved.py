@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.repl.command import Command
+from lmsupply_cli.repl.command import Command, lacks_turn
 from lmsupply_cli.runtime.archive import SavedChat
 from lmsupply_cli.runtime.export import FORMS, export_text
 from lmsupply_cli.units import format_age
@@ -33,7 +33,7 @@ def _sessions(loop: ChatLoop, rest: str) -> None:
     what, _, names = rest.partition(" ")
     if what == "rename":
         old, new = _two(names)
-        if old == loop.chat_name():
+        if old == loop.chat_name() and not loop.not_kept:
             loop.say(loop.save_as(new))
         else:
             loop.archive.rename(old, new)
@@ -77,8 +77,6 @@ def _export(loop: ChatLoop, rest: str) -> None:
     if not rest:
         raise UsageError("/export needs a file", hint=f"its ending says the form: {', '.join(FORMS)}")
     path = Path(rest).expanduser()
-    if not loop.session.messages:
-        raise UsageError("there is nothing to export yet")
     text = export_text(loop.session.messages, path.suffix, model=loop.session.generator.info.ref)
     if path.exists() and not loop.confirm(f"{path} exists. Write over it?"):
         return
@@ -101,7 +99,7 @@ def _complete_sessions(loop: ChatLoop, rest: str) -> Iterable[str]:
 
 
 SAVED = (
-    Command(("/save",), "[NAME]", "name this chat", _save),
+    Command(("/save",), "[NAME]", "name this chat", _save, lacks=lambda loop: loop.not_kept),
     Command(("/load",), "NAME", "go on with a saved chat", _load, _names),
     Command(
         ("/sessions",),
@@ -110,5 +108,7 @@ SAVED = (
         _sessions,
         _complete_sessions,
     ),
-    Command(("/export",), "FILE", "write this chat to a file: .md, .json or .txt", _export, path=True),
+    Command(
+        ("/export",), "FILE", "write this chat to a file: .md, .json or .txt", _export, path=True, lacks=lacks_turn
+    ),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.attach import read_file
-from lmsupply_cli.repl.command import Command
+from lmsupply_cli.repl.command import Command, lacks_answer, lacks_turn
 from lmsupply_cli.repl.editor import edit_text
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def _regen(loop: ChatLoop, _: str) -> None:
 
 
 def _edit(loop: ChatLoop, _: str) -> None:
-    asked = next((m.content for m in reversed(loop.session.messages) if m.role == "user"), None)
-    if asked is None:
-        raise UsageError("there is no message to edit yet", hint="Ctrl-G opens the line that is being typed")
+    asked = loop.session.asked
     text = edit_text(asked, loop.environ).strip("\n")
     if not text.strip() or text == asked:
         loop.say("Nothing changed.")
@@ -57,9 +55,9 @@ def _shown(text: str) -> str:
 
 TURNS = (
     Command(("/clear",), "", "forget the messages so far", _clear),
-    Command(("/undo",), "", "take back the last message and its answer", _undo),
-    Command(("/regen",), "", "answer the last message again", _regen),
-    Command(("/edit",), "", "change the last message in $EDITOR and ask it again", _edit),
-    Command(("/continue",), "", "go on with the last answer where it ended", _continue),
+    Command(("/undo",), "", "take back the last message and its answer", _undo, lacks=lacks_turn),
+    Command(("/regen",), "", "answer the last message again", _regen, lacks=lacks_turn),
+    Command(("/edit",), "", "change the last message in $EDITOR and ask it again", _edit, lacks=lacks_turn),
+    Command(("/continue",), "", "go on with the last answer where it ended", _continue, lacks=lacks_answer),
     Command(("/read",), "FILE", "send a text file as a message", _read, path=True),
 )
