@@ -21,7 +21,10 @@ def settings_table() -> str:
 
 
 def row(setting: Setting) -> str:
-    default = {None: "", (): "", True: "on", False: "off"}.get(setting.default, setting.default)
+    default = setting.default
+    if isinstance(default, bool):
+        default = "on" if default else "off"
+    default = "" if default in (None, ()) else default
     choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
     return f"| `{setting.key}` `{setting.env}` | {default} | {setting.help}{choices} |\n"
 

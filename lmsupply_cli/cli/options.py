@@ -14,6 +14,11 @@ _TYPES = {"int": int, "float": float, "text": str, "bool": bool, "list": list[st
 _MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
 _PANEL = "Generation"
 
+ANSWERING = (  # the settings that run and chat share, beside the generation options
+    "context", "memory_limit", "threads", "provider", "precision", "cache_dir", "offline", "on_overflow", "theme",
+    "chat_format", "think", "reasoning_effort", "speculative", "draft_tokens",
+)  # fmt: skip
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Accept the licence that is shown.")]

@@ -6,26 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import AcceptLicense, Debug, Preset, Pull, TrustModelFiles, takes_settings
+from lmsupply_cli.cli.options import ANSWERING, AcceptLicense, Debug, Preset, Pull, TrustModelFiles, takes_settings
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 
 @takes_settings(
     *(key for key in GENERATION_KEYS if key != "num_beams"),
-    "context",
-    "memory_limit",
-    "threads",
-    "provider",
-    "precision",
-    "cache_dir",
-    "offline",
-    "on_overflow",
-    "theme",
-    "chat_format",
-    "think",
-    "reasoning_effort",
-    "speculative",
-    "draft_tokens",
+    *ANSWERING,
     "history",
 )
 def chat(

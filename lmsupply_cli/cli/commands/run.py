@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Preset, Pull, Quiet, TrustModelFiles, takes_settings
+from lmsupply_cli.cli.options import (
+    ANSWERING,
+    AcceptLicense,
+    Debug,
+    Json,
+    Preset,
+    Pull,
+    Quiet,
+    TrustModelFiles,
+    takes_settings,
+)
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 _GUIDANCE = "Guidance"
@@ -16,20 +26,7 @@ _BATCH = "Batches"
 
 @takes_settings(
     *GENERATION_KEYS,
-    "context",
-    "memory_limit",
-    "threads",
-    "provider",
-    "precision",
-    "cache_dir",
-    "offline",
-    "on_overflow",
-    "theme",
-    "chat_format",
-    "think",
-    "reasoning_effort",
-    "speculative",
-    "draft_tokens",
+    *ANSWERING,
 )
 def run(
     *,
