@@ -222,6 +222,8 @@ class ChatLoop:
             if self._recorder:
                 self._recorder.close()
             self._recorder = recorder
+            if chat.model != self.session.generator.info.ref:
+                recorder.set_model(self.session.generator.info.ref)
         self.session.listener = SessionListener()  # what is restored is in the file already
         self.session.restore(chat.messages)
         self.session.listener = self._recorder or SessionListener()

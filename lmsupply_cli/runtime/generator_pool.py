@@ -48,10 +48,12 @@ class GeneratorPool:
         concurrency: int = 1,
         queue_limit: int = 64,
         timeout_s: float | None = None,
+        grace_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`queue_limit`: how many may wait, more raise QueueFull; `timeout_s`: how long one waits before QueueTimeout.
-        The pool closes `generator`. Raises UsageError."""
+        `grace_s`: how long `close` waits for who runs.
+                The pool closes `generator`. Raises UsageError."""
         if concurrency < 1 or queue_limit < 0:
             raise UsageError("a pool needs a concurrency of at least 1 and a queue limit of at least 0")
         self._slots = [generator, *(generator.sibling() for _ in range(concurrency - 1))]
@@ -59,7 +61,7 @@ class GeneratorPool:
         self._queue: deque[object] = deque()
         self._changed = threading.Condition()
         self._limit, self._timeout_s, self._clock = queue_limit, timeout_s, clock
-        self._closed = False
+        self._closed, self._grace_s = False, grace_s
         self._answered = self._refused = self._gave_up = 0
 
     @property
@@ -132,11 +134,12 @@ class GeneratorPool:
             slot.warm_up()
 
     def close(self) -> None:
-        """Refuse who waits, wait for who runs, free the model; a second call does nothing."""
+        """Refuse who waits, give who runs a few seconds to end, free the model; a second call does nothing."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: len(self._free) == len(self._slots))
+            # a stream that was given up half-way, and is still held, never ends
+            self._changed.wait_for(lambda: len(self._free) == len(self._slots), timeout=self._grace_s)
         for slot in reversed(self._slots):
             slot.close()
 

@@ -50,7 +50,8 @@ def set_thinking(
     source = formatter.source if isinstance(formatter, Template) else ""
     known = {name: value for name, value in variables.items() if name in source}
     if isinstance(formatter, Template):
-        formatter = formatter.with_variables(**known)
+        kept = {name: value for name, value in formatter.variables.items() if name != "enable_thinking"}
+        formatter = formatter.with_variables(**(kept | known))
     if "enable_thinking" in variables.keys() - known.keys() and markers is not None:
         said.append("this model's chat format has no switch for thinking: it thinks, and that is not shown")
     if "reasoning_effort" in variables.keys() - known.keys():

@@ -55,6 +55,21 @@ def test_what_a_format_cannot_do_is_said(thinker: str) -> None:
     assert "thinking" not in result.err
 
 
+def test_switching_thinking_keeps_the_effort() -> None:
+    from lmsupply_cli.chat.formats.template import Template
+    from lmsupply_cli.chat.messages import ChatMessage
+    from lmsupply_cli.chat.reasoning import Markers
+    from lmsupply_cli.runtime.prompting import set_thinking
+
+    markers = Markers("think", frozenset())
+    template = Template("{{ enable_thinking }} {{ reasoning_effort }}", {})
+    low, refused = set_thinking(template, markers, thinks=True, effort="low")
+    off, _ = set_thinking(low, markers, thinks=False)
+    on, _ = set_thinking(off, markers, thinks=True)
+    assert not refused
+    assert [f.render([ChatMessage.user("x")]) for f in (low, off, on)] == [" low", "False low", " low"]
+
+
 def test_the_chat_format_can_be_chosen() -> None:
     shown = lmsupply("run", "-m", "guide", "--chat-format", "gemma", "--show-prompt", "Hi").out
     assert shown == "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"

@@ -298,6 +298,12 @@ def test_lines_are_kept_between_chats_for_their_owner_alone() -> None:
     chat.shows(">>> hello there")
     chat.send("\x03")
     chat.shows("Ctrl-D or /bye")
+    chat.ready(2)
+    chat.send("hello t")
+    chat.shows("hello there")  # suggested, dimmed
+    chat.send("\x05")  # Ctrl-E takes it
+    assert "hello there" in chat.ask("")
+    assert "hello there" in chat.ask("/show prompt")
     chat.leave()
 
 

@@ -146,6 +146,14 @@ def test_a_closed_pool() -> None:
         GeneratorPool(fake(), concurrency=0)
 
 
+def test_a_stream_that_is_held_half_way_does_not_keep_the_pool_open() -> None:
+    with GeneratorPool(fake(), grace_s=0.01) as pool:
+        events = pool.stream("x")
+        next(events)
+    with pytest.raises(EngineError):
+        list(events)
+
+
 def test_two_at_once_on_the_real_engine() -> None:
     with GeneratorPool(load("guide"), concurrency=2) as pool:
         pool.warm_up()

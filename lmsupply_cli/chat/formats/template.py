@@ -43,7 +43,7 @@ class Template:
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
         environment.filters["tojson"] = _to_json
         self.source, self.stop, self.stop_tokens = source, stop, stop_tokens
-        self._special, self._variables = special, dict(variables or {})
+        self._special, self.variables = special, dict(variables or {})
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
@@ -74,7 +74,7 @@ class Template:
         rows = [_row(m) for m in messages]
         try:
             rendered = self._template.render(
-                messages=rows, add_generation_prompt=True, **self._special, **self._variables
+                messages=rows, add_generation_prompt=True, **self._special, **self.variables
             )
             return str(rendered)
         except TemplateError:
