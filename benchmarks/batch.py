@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lmsupply_cli import ChatMessage, load
 from lmsupply_cli.runtime.batch import Asked, answer_batch
+from lmsupply_cli.runtime.generator import complete
 
 ROUNDS = 3
 
@@ -26,18 +27,23 @@ def main() -> None:
             Asked(model.chat_prompt([ChatMessage.user(f"Question {n}: what is the use of a thing?")]), options)
             for n in range(count)
         ]
-        single, batch = [], []
+        rates: dict[str, list[float]] = {"one": [], "many": [], "one, decoding": [], "many, decoding": []}
         for _ in range(ROUNDS):
             began = time.monotonic()
-            for one in asked:
-                list(model.stream_prompt(one.prompt, options))
-            single.append(count * tokens / (time.monotonic() - began))
+            alone = [complete(model.stream_prompt(one.prompt, options)) for one in asked]
+            rates["one"].append(count * tokens / (time.monotonic() - began))
+            rates["one, decoding"].append(count * tokens / sum(answer.timings.decode_s for answer in alone))
             began = time.monotonic()
-            answers = answer_batch(model, asked)
-            batch.append(sum(a.usage.completion_tokens for a in answers) / (time.monotonic() - began))
-    one, many = statistics.median(single), statistics.median(batch)
-    print(f"{folder.name}: {count} prompts, {tokens} tokens each, prompts read included, median of {ROUNDS}")
-    print(f"one after the other {one:6.1f} tokens/s, {count} at once {many:6.1f}: {many / one:.2f} times")
+            together = answer_batch(model, asked)
+            written = sum(answer.usage.completion_tokens for answer in together)
+            rates["many"].append(written / (time.monotonic() - began))
+            rates["many, decoding"].append(written / together[0].timings.decode_s)
+    one, many, one_decoding, many_decoding = (statistics.median(found) for found in rates.values())
+    print(f"{folder.name}: {count} prompts, {tokens} tokens each, median of {ROUNDS}")
+    print(
+        f"decoding          one {one_decoding:6.1f} tokens/s, {count} at once {many_decoding:6.1f}: {many_decoding / one_decoding:.2f} times"
+    )
+    print(f"prompts included  one {one:6.1f} tokens/s, {count} at once {many:6.1f}: {many / one:.2f} times")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ guessing run in turn; medians of three. Beside them the engine's own prompt look
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
@@ -23,6 +24,7 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import Run, prefill, stream_tokens
 from lmsupply_cli.engine.speculative import NgramDrafter, stream_speculative
 from lmsupply_cli.events import SpeculativeStats
+from lmsupply_cli.hardware.host import usable_threads
 
 ROUNDS = 3
 JSON_LIST = "".join(f'{{"id": {n}, "name": "item {n}", "price": {n}.50, "in_stock": true}},\n' for n in range(10, 60))
@@ -88,7 +90,10 @@ def rate(model, prompt, script, width, stats) -> float:  # type: ignore[no-untyp
 
 def own(folder: Path, count: int) -> None:
     """The engine's own lookup, on what the weights write greedily after a JSON list."""
-    model = engine.Model(str(folder))
+    config = engine.Config(str(folder))
+    session = {"intra_op_num_threads": usable_threads()}
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+    model = engine.Model(config)
     ids = np.asarray(engine.Tokenizer(model).encode(JSON_LIST[:600]), dtype=np.int32)
     rates: dict[int, list[float]] = {0: [], 4: []}
     said, stats = [], {}

@@ -23,7 +23,7 @@ from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
 from lmsupply_cli.runtime.said import Said
 from lmsupply_cli.units import format_bytes
 
-BATCH_SIZE = 8
+BATCH_SIZE, LARGEST = 8, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,10 @@ def largest_batch(shape: MemoryShape | None, free_bytes: int | None, asked: Sequ
 
 
 def check_batch(generator: TextGenerator, free_bytes: int | None, rows: int) -> None:
-    """An explicit size never shrinks. Raises DoesNotFit where `rows` of a thousand tokens each do not fit."""
+    """An explicit size never shrinks. Raises UsageError for one that the engine does not take, DoesNotFit where
+    `rows` of a thousand tokens each do not fit."""
+    if not 1 <= rows <= LARGEST:
+        raise UsageError(f"a batch size of {rows} is not between 1 and {LARGEST}, the most that the engine takes")
     shape = generator.memory_shape
     if shape is None or free_bytes is None:
         return

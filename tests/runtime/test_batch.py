@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmsupply_cli import ChatMessage, DoesNotFit, TextGenerator, load
+from lmsupply_cli import ChatMessage, DoesNotFit, TextGenerator, UsageError, load
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.cancel import CancelToken
@@ -95,8 +95,10 @@ def test_an_explicit_size_never_shrinks() -> None:
     model = fake("a")
     model.memory_shape = SHAPE
     check_batch(model, 10_000_000_000, 4)
-    with pytest.raises(DoesNotFit, match="--batch-size 64 needs"):
-        check_batch(model, 1_000_000_000, 64)
+    with pytest.raises(DoesNotFit, match="--batch-size 32 needs"):
+        check_batch(model, 1_000_000_000, 32)
+    with pytest.raises(UsageError, match="between 1 and 32"):
+        check_batch(model, 1_000_000_000, 33)
 
 
 def test_a_prompt_that_ends_in_the_padding_token_is_answered_alone() -> None:

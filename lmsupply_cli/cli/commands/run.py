@@ -76,7 +76,7 @@ def run(
             "--batch-size",
             metavar="N",
             min=1,
-            max=256,
+            max=32,
             help="Prompts at once; default: 8, or what fits the memory.",
             rich_help_panel=_BATCH,
         ),
