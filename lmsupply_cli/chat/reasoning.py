@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 Kind = Literal["text", "reasoning", "retract"]
+State = Literal["start", "thinking", "after", "text"]
 OPEN, CLOSE = "<think>", "</think>"
 CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
 _ENDS = ("<|end|>", "<|return|>", "<|call|>")
@@ -50,19 +51,23 @@ def find_markers(control_strings: Collection[str], template: str = "") -> Marker
     return None
 
 
-def make_splitter(markers: Markers, prompt: str) -> Splitter:
-    """For the answer to `prompt`, which may end in an opened thought."""
-    if markers.style == "channels":
+def make_splitter(markers: Markers | None, prompt: str) -> Splitter:
+    """For the answer to `prompt`, which may end in an opened thought. A model that is not known to mark its thoughts
+    may do so all the same: then only an answer that begins with one is split."""
+    if markers and markers.style == "channels":
         return ChannelSplitter()
     end = prompt.rstrip()
-    return ThinkSplitter("thinking" if end.endswith(OPEN) else "after" if end.endswith(CLOSE) else "start")
+    state: State = "thinking" if end.endswith(OPEN) else "after" if end.endswith(CLOSE) else "start"
+    return ThinkSplitter(state, retracts=markers is not None)
 
 
 class ThinkSplitter:
     """A thought only begins an answer; the white space around the marks belongs to nobody."""
 
-    def __init__(self, state: Literal["start", "thinking", "after", "text"] = "start") -> None:
+    def __init__(self, state: State = "start", *, retracts: bool = True) -> None:
+        """`retracts`: an end without a beginning makes a thought of what came before it."""
         self._state = state
+        self._retracts = retracts
         self._held = ""
         self._fresh = True  # nothing was shown of this part yet
 
@@ -87,9 +92,10 @@ class ThinkSplitter:
                 yield from self._show("reasoning", 0)
                 self._held, self._state, self._fresh = rest, "after", True
             else:
-                before, found, rest = self._held.partition(CLOSE) if self._state == "text" else (self._held, "", "")
+                ends = self._retracts and self._state == "text"
+                before, found, rest = self._held.partition(CLOSE) if ends else (self._held, "", "")
                 if not found:
-                    yield from self._show("text", _overlap(self._held, CLOSE) if self._state == "text" else 0)
+                    yield from self._show("text", _overlap(self._held, CLOSE) if ends else 0)
                     return
                 self._held = before
                 yield from self._show("text", 0)

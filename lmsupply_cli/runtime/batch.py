@@ -118,7 +118,7 @@ def answer_batch(
 
 def _completion(generator: TextGenerator, asked: Asked, row: Row, timings: Timings) -> Completion:
     said = Said()
-    if generator.markers and asked.prompt.marked:
+    if asked.prompt.marked:
         splitter = make_splitter(generator.markers, asked.prompt.text)
         for piece in [*splitter.push(row.text), *splitter.flush()]:
             if piece.kind == "retract":

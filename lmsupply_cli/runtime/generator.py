@@ -279,8 +279,7 @@ class TextGenerator:
         decoder = self._decoder_for(min(len(prompt.ids) + options.max_tokens, self.context_tokens), options, guidance)
         watch, ending = self._budget.watch() if self._budget else None, CancelToken(cancel)
         critical, run = False, Run()
-        thinks = self.markers and prompt.marked and not guidance
-        splitter = make_splitter(self.markers, prompt.text) if self.markers and thinks else None
+        splitter = make_splitter(self.markers, prompt.text) if prompt.marked and not guidance else None
         drafting = None
         if self.speculation and isinstance(decoder, GuidedDecoder) and decoder.chooses:
             drafting = self.speculation.guided(decoder)

@@ -177,6 +177,6 @@ class ChatSession:
 
 def _begins(begun: ChatMessage, generator: TextGenerator) -> str:
     """The text of an answer as the model wrote it, thoughts included."""
-    if not begun.reasoning or generator.markers is None or generator.markers.style != "think":
+    if not begun.reasoning or (generator.markers and generator.markers.style == "channels"):
         return begun.content
     return f"<think>\n{begun.reasoning}" + (f"\n</think>\n\n{begun.content}" if begun.content else "")

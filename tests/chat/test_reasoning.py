@@ -25,6 +25,9 @@ CASES = [
     (THINK, "", "<think>never ends </thin", "never ends </thin", ""),
     (THINK, "", "<thin", "", "<thin"),
     (THINK, "", "", "", ""),
+    (None, "", "<think>not known to think</think> yes", "not known to think", "yes"),
+    (None, "", " no </think> thought", "", " no </think> thought"),
+    (None, "", "<thin air", "", "<thin air"),
     (
         CHANNELS,
         "",
@@ -41,7 +44,7 @@ CASES = [
 @pytest.mark.parametrize(("markers", "prompt", "said", "reasoning", "text"), CASES)
 @given(cuts=st.lists(st.integers(0, 120), max_size=12))
 def test_under_any_chunking(
-    markers: Markers, prompt: str, said: str, reasoning: str, text: str, cuts: list[int]
+    markers: Markers | None, prompt: str, said: str, reasoning: str, text: str, cuts: list[int]
 ) -> None:
     places = sorted({0, len(said), *(cut % (len(said) + 1) for cut in cuts)})
     splitter = make_splitter(markers, prompt)
