@@ -33,7 +33,7 @@ def show_answer(
         for event in events:
             if isinstance(event, PrefillProgress):
                 if event.total_tokens - event.done_tokens >= _SHOW_TOKENS:
-                    status.show(f"reading the prompt: {event.done_tokens} of {event.total_tokens} tokens")
+                    status.show(f"reading the prompt: {event.done_tokens:,} of {event.total_tokens:,} tokens")
                 continue
             if isinstance(event, ReasoningDelta) and thoughts is None:
                 status.show("thinking …")

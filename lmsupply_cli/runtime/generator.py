@@ -33,6 +33,7 @@ from lmsupply_cli.events import (
     Timings,
     Usage,
 )
+from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.runtime.budget import MemoryBudget, memory_notice
 from lmsupply_cli.runtime.said import Said
@@ -369,6 +370,7 @@ class TextGenerator:
             self.speculation.close(owner=self._owner)
         if self._owner:
             self.model.close()
+            give_back_memory()
 
     def __enter__(self) -> TextGenerator:
         return self
