@@ -22,7 +22,8 @@ COMMANDS = [
     'lmsupply run "How do I download a model?"',
     "lmsupply models --license mit | head -5",
     'echo "How do I get JSON output?" | lmsupply run -q',
-    'lmsupply run -q --stats "How do I start a chat?"',
+    "lmsupply run -q --temperature 0 --regex '(red|green|blue)' 'Which colour?'",
+    'lmsupply run -q --stats "How do I resume a chat?"',
 ]
 CELL, LINE, MARGIN = 8.43, 19, 18
 COLOURS = {
