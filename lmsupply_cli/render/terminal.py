@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import IO, Any
 
 from lmsupply_cli.events import Notice
+from lmsupply_cli.render.sanitize import sanitize
 from lmsupply_cli.render.status import Status
 
 
@@ -91,9 +92,10 @@ class Terminal:
 
 
 def wrapped(text: str, stream: IO[str], *, indent: int = 0) -> str:
-    """`text` broken between words where `stream` is a terminal; a pipe gets one line."""
+    """`text` broken between words where `stream` is a terminal, and without what could steer it; a pipe gets one line."""
     if not stream.isatty():
         return text
+    text = sanitize(text)
     columns = shutil.get_terminal_size().columns
     if all(len(line) < columns for line in text.splitlines()):
         return text

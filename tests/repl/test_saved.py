@@ -205,3 +205,17 @@ def test_undo_and_regen_are_kept(archive: Archive) -> None:
     found = archive.find()[0].messages
     assert [m.role for m in found] == ["user", "assistant"]
     assert not found[1].partial
+
+
+def test_a_saved_answer_cannot_steer_the_terminal(archive: Archive) -> None:
+    chat = Chat("guide")
+    chat.ask("hello")
+    chat.leave()
+    saved = archive.find()[0]
+    text = saved.path.read_text()
+    saved.path.write_text(text.replace("Hello! I am", "\\u001b[31mRED\\u001b]0;title\\u0007"))
+    chat = Chat("-c")
+    assert "RED" in chat.text
+    assert b"\x1b[31m" not in chat.raw
+    assert b"\x1b]0;title" not in chat.raw
+    chat.leave()
