@@ -37,6 +37,7 @@ class Conversation:
     resume: str | None
     no_save: bool
     stats: bool
+    plain: bool
     trust: bool
     pull: bool
     accepted: bool
@@ -69,7 +70,7 @@ def converse(asked: Conversation) -> None:
         if settings.get("context") is None and generator.context_tokens < info.context_length:
             room += f" of {info.context_length:,}: what fits the memory"
         terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to leave.")
-        theme = settings.get("theme")
+        theme = "none" if asked.plain else settings.get("theme")
         session = ChatSession(generator, system=asked.system, policy=settings.get("on_overflow") or "drop-oldest")
         world = World(
             prepare=prepare,

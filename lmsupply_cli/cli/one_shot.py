@@ -121,7 +121,7 @@ class _Output:
         self._info, self._options, self._notices = info, options, notices
         self._said = Said()
         self._think = settings.get("think")
-        self._theme = settings.get("theme")
+        self._theme = "none" if request.plain else settings.get("theme")
 
     def take(self, events: Iterator[GenerationEvent]) -> Finished:
         finished = self._as_text(events) if self._request.form == "text" else self._as_json(events)

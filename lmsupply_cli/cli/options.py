@@ -26,6 +26,7 @@ Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it i
 TrustModelFiles = Annotated[
     bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
 ]
+Plain = Annotated[bool, typer.Option("--plain", help="Show answers as they are written, markdown not rendered.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]
 Preset = Annotated[
     str | None,

@@ -26,6 +26,7 @@ class Request:
     accepted: bool
     preset: str | None
     quiet: bool
+    plain: bool = False
     flags: dict[str, Any] = field(default_factory=dict)
     json_schema: str | None = None
     regex: str | None = None

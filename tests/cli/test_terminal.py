@@ -30,6 +30,12 @@ def test_run_renders_the_answer(columns: int) -> None:
     assert all(len(line) <= columns for line in terminal.text.splitlines())
 
 
+def test_plain_shows_the_markdown() -> None:
+    terminal = Terminal("run", "--plain", "How do I download a model?")
+    assert terminal.end() == 0
+    assert "`lmsupply pull phi-3.5`" in terminal.text
+
+
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"LMSUPPLY_THEME": "none"}])
 def test_without_colour(environ: dict[str, str]) -> None:
     terminal = Terminal("run", "How do I download a model?", **environ)

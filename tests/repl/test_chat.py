@@ -394,6 +394,12 @@ def test_on_a_dumb_terminal() -> None:
     assert b"\x1b[3" not in chat.raw
 
 
+def test_plain_shows_the_markdown() -> None:
+    chat = Chat("guide", "--plain", "--temperature", "0")
+    assert "Run `lmsupply pull phi-3.5`." in chat.ask(DOWNLOAD)
+    chat.leave()
+
+
 def test_without_colour() -> None:
     chat = Chat("guide", NO_COLOR="1")
     chat.ask(DOWNLOAD)

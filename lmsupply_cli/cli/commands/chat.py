@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import ANSWERING, AcceptLicense, Debug, Preset, Pull, TrustModelFiles, takes_settings
+from lmsupply_cli.cli.options import (
+    ANSWERING,
+    AcceptLicense,
+    Debug,
+    Plain,
+    Preset,
+    Pull,
+    TrustModelFiles,
+    takes_settings,
+)
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 
@@ -26,6 +35,7 @@ def chat(
     ] = None,
     no_save: Annotated[bool, typer.Option("--no-save", help="Do not keep this chat.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,
+    plain: Plain = False,
     trust_model_files: TrustModelFiles = False,
     pull: Pull = False,
     accept_license: AcceptLicense = False,
@@ -49,6 +59,7 @@ def chat(
             resume=resume,
             no_save=no_save,
             stats=stats,
+            plain=plain,
             trust=trust_model_files,
             pull=pull,
             accepted=accept_license,

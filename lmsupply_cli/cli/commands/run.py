@@ -12,6 +12,7 @@ from lmsupply_cli.cli.options import (
     AcceptLicense,
     Debug,
     Json,
+    Plain,
     Preset,
     Pull,
     Quiet,
@@ -92,6 +93,7 @@ def run(
     pull: Pull = False,
     accept_license: AcceptLicense = False,
     preset: Preset = None,
+    plain: Plain = False,
     quiet: Quiet = False,
     debug: Debug = False,  # read by main
     flags: dict[str, Any],
@@ -123,6 +125,7 @@ def run(
             accepted=accept_license,
             preset=preset,
             quiet=quiet,
+            plain=plain,
             flags=flags,
             json_schema=json_schema,
             regex=regex,
