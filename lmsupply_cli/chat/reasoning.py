@@ -103,6 +103,8 @@ class ThinkSplitter:
                 self._held, self._state, self._fresh = rest, "after", True
 
     def flush(self) -> Iterator[Piece]:
+        if self._state == "start":
+            self._state = "text"  # no thought came: all of it is the answer
         yield from self._show("reasoning" if self._state == "thinking" else "text", 0)
 
     def _show(self, kind: Kind, keep: int) -> Iterator[Piece]:

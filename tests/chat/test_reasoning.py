@@ -25,6 +25,7 @@ CASES = [
     (THINK, "", "<think>never ends </thin", "never ends </thin", ""),
     (THINK, "", "<thin", "", "<thin"),
     (THINK, "", "", "", ""),
+    (THINK, "", " \n", "", " \n"),
     (None, "", "<think>not known to think</think> yes", "not known to think", "yes"),
     (None, "", " no </think> thought", "", " no </think> thought"),
     (None, "", "<thin air", "", "<thin air"),
