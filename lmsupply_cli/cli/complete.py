@@ -139,9 +139,23 @@ def _values(option: str) -> list[tuple[str, Any]]:
 
     if option == "model":
         return _models()
+    if option == "resume":
+        return _saved_chats()
+    if option == "speculative":
+        return [("off", ""), ("ngram", ""), *((f"draft:{ref}", text) for ref, text in _models(installed=True))]
+    if option == "form":
+        return [("json", "")]
     if option == "preset":
         return [(name, "") for name in PRESETS]
     return [(choice, "") for choice in SETTINGS[option].choices] if option in SETTINGS else []
+
+
+def _saved_chats() -> list[tuple[str, str]]:
+    """By the names of the files alone: quick, and the latest first."""
+    from lmsupply_cli.paths import sessions_dir
+
+    files = sorted(sessions_dir().glob("*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return [(file.stem, "") for file in files]
 
 
 def _config_words(before: list[str]) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ if sys.platform == "win32":
 from support.chat import Chat
 
 from lmsupply_cli import paths
+from lmsupply_cli.cli.complete import candidates
 from lmsupply_cli.runtime.archive import Archive
 
 SLOW = str(Path(__file__).parent.parent / "models" / "slow")
@@ -85,6 +86,7 @@ def test_names_and_resume(archive: Archive) -> None:
     chat.ask("thanks")
     chat.leave()
     assert archive.names() == ["plum cake"]
+    assert candidates(["chat", "--resume", "pl"]) == [("plum cake", "")], "the shell completes it"
     chat = Chat("guide", "--resume", "plum cake")
     assert "Going on with plum cake: 4 messages." in chat.text
     chat.leave()
