@@ -13,14 +13,17 @@ from typing import IO, Any
 
 from lmsupply_cli.chat.files import read_text
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
+from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.config.table import GENERATION_KEYS
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.batch import Asked, answer_batch, largest_batch
-from lmsupply_cli.runtime.generator import Completion, TextGenerator
+from lmsupply_cli.runtime.fitting import fit_messages
+from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
 from lmsupply_cli.units import format_rate
 
 _KEYS = {"prompt", "messages", "id", "options"}
@@ -69,16 +72,20 @@ def run_batch(
     size: int,
     free_bytes: int | None,
     guidance: Guidance | None,
+    policy: Policy,
     describe: Any,
 ) -> Counts:
     """Answer what `out` does not hold yet. `describe` makes the run object of a completion. Raises UsageError."""
     done = _finished(out, lines)
     counts, status = Counts(before=len(done), bad=sum(done.values())), terminal.status()
     left = [line for line in lines if line.index not in done]
+    said: dict[int, tuple[Notice, ...]] = {}  # of each line, what was left out of it
     began = time.monotonic()
     with _appending(out) as file:
         while left:
-            part = _next_part(generator, left, size=size, free_bytes=free_bytes, guidance=guidance)
+            part = _next_part(
+                generator, left, size=size, free_bytes=free_bytes, guidance=guidance, policy=policy, said=said
+            )
             taken = part[-1][0].index
             asked = [(line, one) for line, one in part if isinstance(one, Asked)]
 
@@ -88,7 +95,7 @@ def run_batch(
 
             show(0)
             try:
-                answers = iter(_answers(generator, [one for _, one in asked], guidance, show))
+                answers = iter(_answers(generator, [one for _, one in asked], guidance, show, terminal))
             finally:
                 status.clear()
             for line, one in part:
@@ -100,7 +107,9 @@ def run_batch(
                     completion = next(answers)
                     counts.answered += 1
                     counts.tokens += completion.usage.completion_tokens
-                    row = describe(completion, one.options)
+                    for notice in said.get(line.index, ()):
+                        terminal.say(f"line {line.number}: {notice.text}")
+                    row = describe(completion, one.options, said.get(line.index, ()))
                 _write(file, {"schema": 1, "index": line.index, "id": line.id, "input": line.digest, **row})
             left = [line for line in left if line.index > taken]
     counts.seconds = time.monotonic() - began
@@ -108,14 +117,12 @@ def run_batch(
 
 
 def _answers(
-    generator: TextGenerator, asked: Sequence[Asked], guidance: Guidance | None, show: Any
+    generator: TextGenerator, asked: Sequence[Asked], guidance: Guidance | None, show: Any, terminal: Terminal
 ) -> list[Completion]:
     if not asked:
         return []
     if guidance is None:
-        return answer_batch(generator, asked, progress=show)
-    from lmsupply_cli.runtime.generator import complete
-
+        return answer_batch(generator, asked, progress=show, notice=terminal.notice)
     return [complete(generator.stream_prompt(one.prompt, one.options, guidance=guidance)) for one in asked]
 
 
@@ -126,12 +133,14 @@ def _next_part(
     size: int,
     free_bytes: int | None,
     guidance: Guidance | None,
+    policy: Policy,
+    said: dict[int, tuple[Notice, ...]],
 ) -> list[tuple[Line, Asked | LmsupplyError]]:
     """The next lines, up to as many good ones as fit at once."""
     part: list[tuple[Line, Asked | LmsupplyError]] = []
     good: list[Asked] = []
     for line in left:
-        one = _asked(generator, line)
+        one = _asked(generator, line, policy, said)
         part.append((line, one))
         if isinstance(one, Asked):
             good.append(one)
@@ -143,18 +152,21 @@ def _next_part(
     return part
 
 
-def _asked(generator: TextGenerator, line: Line) -> Asked | LmsupplyError:
+def _asked(
+    generator: TextGenerator, line: Line, policy: Policy, said: dict[int, tuple[Notice, ...]]
+) -> Asked | LmsupplyError:
     if line.error:
         return line.error
     try:
         options = generator.options.replaced(**line.options)
         if options.num_beams > 1:
             raise UsageError("a batch has no beams", hint="leave num_beams out")
-        prompt = generator.chat_prompt(line.messages)
-        generator.check_prompt(prompt)
+        fitted = fit_messages(generator, line.messages, policy=policy, max_tokens=options.max_tokens)
+        generator.check_prompt(fitted.prompt)
     except LmsupplyError as error:
         return error
-    return Asked(prompt, options)
+    said[line.index] = fitted.notices
+    return Asked(fitted.prompt, options)
 
 
 def _line(text: str, index: int, number: int, *, as_json: bool, system: str | None) -> Line:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def answer_many(request: Request, guidance: Guidance | None) -> int:
             size=request.batch_size or BATCH_SIZE,
             free_bytes=None if request.batch_size is not None else free,
             guidance=guidance,
+            policy=settings.get("on_overflow") or "error",
             describe=_describe(generator, values, notices, settings),
         )
     before = f", {counts.before} were there before" if counts.before else ""
@@ -104,11 +105,11 @@ def _free_bytes(settings: Settings, generator: TextGenerator) -> int | None:
 
 
 def _describe(generator: TextGenerator, values: Mapping[str, Value], notices: list[Notice], settings: Settings) -> Any:
-    def describe(answer: Completion, options: GenerationOptions) -> dict[str, Any]:
+    def describe(answer: Completion, options: GenerationOptions, said: Sequence[Notice]) -> dict[str, Any]:
         own = {
             key: Value(value, values[key].source if value == values[key].value else "flag")
             for key, value in options.as_dict().items()
         }
-        return run_object(answer, generator.info, own, notices, thoughts=settings.get("think") == "on")
+        return run_object(answer, generator.info, own, [*notices, *said], thoughts=settings.get("think") == "on")
 
     return describe

@@ -122,12 +122,19 @@ class TextModel(Protocol):
         """An empty sequence that holds up to `capacity_tokens`; the cache is allocated for all of them."""
 
     def new_guided_decoder(
-        self, guidance: Guidance, *, capacity_tokens: int, guessing: Guessing | None = None
+        self,
+        guidance: Guidance,
+        *,
+        capacity_tokens: int,
+        guessing: Guessing | None = None,
+        share_buffer: bool | None = None,
     ) -> GuidedDecoder:
         """As `new_decoder`; with `guessing` it chooses by itself and guesses ahead. Raises UsageError for a guidance
         that the engine does not take."""
 
-    def new_batch(self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int) -> BatchDecoder:
+    def new_batch(
+        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
+    ) -> BatchDecoder:
         """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included."""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:

@@ -74,7 +74,12 @@ def stream_batch(
 ) -> Iterator[int]:
     """Fill `rows`; after each step the number of tokens that were written so far. `capacity_tokens`: of one row."""
     cancel = cancel or CancelToken()
-    decoder: BatchDecoder = model.new_batch([row.ids for row in rows], capacity_tokens=capacity_tokens)
+    shares = (row.options.past_present_share_buffer for row in rows)  # there is one buffer for all
+    decoder: BatchDecoder = model.new_batch(
+        [row.ids for row in rows],
+        capacity_tokens=capacity_tokens,
+        share_buffer=next((share for share in shares if share is not None), None),
+    )
     room = capacity_tokens - max(len(row.ids) for row in rows)  # padding takes room as well
     writers = [_Writer(model, row, room) for row in rows]
     try:

@@ -79,11 +79,18 @@ class FakeModel:
         return FakeDecoder(self, capacity_tokens)
 
     def new_guided_decoder(
-        self, guidance: Guidance, *, capacity_tokens: int, guessing: Guessing | None = None
+        self,
+        guidance: Guidance,
+        *,
+        capacity_tokens: int,
+        guessing: Guessing | None = None,
+        share_buffer: bool | None = None,
     ) -> GuidedDecoder:
         raise EngineError("the scripted model has no guidance", hint="load a real one")
 
-    def new_batch(self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int) -> FakeBatch:
+    def new_batch(
+        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
+    ) -> FakeBatch:
         return FakeBatch(self, prompts)
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:

@@ -156,7 +156,7 @@ class GenaiModel:
         return self._control
 
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
-        search: dict[str, Any] = {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
+        search = _shared(share_buffer)
         decoder: GenaiDecoder | RestartingDecoder
         if self.shape.provider in RESTARTING:
             decoder = RestartingDecoder(
@@ -171,7 +171,12 @@ class GenaiModel:
         return decoder
 
     def new_guided_decoder(
-        self, guidance: Guidance, *, capacity_tokens: int, guessing: Guessing | None = None
+        self,
+        guidance: Guidance,
+        *,
+        capacity_tokens: int,
+        guessing: Guessing | None = None,
+        share_buffer: bool | None = None,
     ) -> GuidedGenaiDecoder:
         """Raises EngineError for characters that this vocabulary can only write byte by byte."""
         for character in sorted({c for c in guidance.literals if ord(c) > 127}):
@@ -180,17 +185,19 @@ class GenaiModel:
                     f"this model cannot follow the guidance: its vocabulary has no whole token for {character!r}",
                     hint="keep enum, const, pattern and property names to ASCII, or use another model",
                 )
-        search = _own_search(guessing.options, self.shape.vocabulary) if guessing else {}
+        search = _shared(share_buffer) | (_own_search(guessing.options, self.shape.vocabulary) if guessing else {})
         decoder = GuidedGenaiDecoder(
             self, capacity_tokens=capacity_tokens, search=search, guidance=guidance, guessing=guessing
         )
         self._decoders.add(decoder)
         return decoder
 
-    def new_batch(self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int) -> GenaiBatch:
+    def new_batch(
+        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
+    ) -> GenaiBatch:
         if self.shape.provider in RESTARTING:
             raise EngineError(f"batches were not tried on {self.shape.provider}", hint="--batch-size 1")
-        batch = GenaiBatch(self, prompts, capacity_tokens=capacity_tokens)
+        batch = GenaiBatch(self, prompts, capacity_tokens=capacity_tokens, search=_shared(share_buffer))
         self._decoders.add(batch)
         return batch
 
@@ -408,7 +415,9 @@ class GenaiBatch:
     """A BatchDecoder over one engine generator, which takes a batch in one piece. Shorter prompts are padded on the
     right (on the left the scores come out wrong by a little, found with 0.18); a row that has ended goes on with padding that nobody reads."""
 
-    def __init__(self, model: GenaiModel, prompts: Sequence[Sequence[int]], *, capacity_tokens: int) -> None:
+    def __init__(
+        self, model: GenaiModel, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, search: dict[str, Any]
+    ) -> None:
         import numpy as np
 
         self._pad, self._vocabulary = model.shape.pad_id or 0, model.shape.vocabulary
@@ -416,7 +425,7 @@ class GenaiBatch:
         padded = np.full((len(prompts), longest), self._pad, dtype=np.int32)
         for row, ids in enumerate(prompts):
             padded[row, : len(ids)] = ids
-        self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, batch_size=len(prompts))
+        self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, batch_size=len(prompts), **search)
         try:
             self._generator.append_tokens(padded)
         except (RuntimeError, MemoryError) as error:
@@ -450,6 +459,10 @@ class GenaiBatch:
         if self._generator is None:
             raise EngineError("the batch is closed", hint="make a new one")
         return self._generator
+
+
+def _shared(share_buffer: bool | None) -> dict[str, Any]:
+    return {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
 
 
 def _own_search(options: GenerationOptions, vocabulary: int) -> dict[str, Any]:

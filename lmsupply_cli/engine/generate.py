@@ -75,34 +75,37 @@ def stream_tokens(
     decoder: Decoder, sampler: Sampler, *, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
 ) -> Iterator[int]:
     """Ids of the answer, without its end token. The decoder must have been prefilled."""
-    ends = frozenset(eos_ids)
-    while True:
-        if cancel.cancelled:
-            run.finish_reason = "cancelled"
-            return
-        token = sampler.choose(decoder.logits(), completed=run.completion_tokens)
-        if token in ends:
-            return
-        run.ids.append(token)
-        sampler.observe((token,))
+
+    def choose() -> int:
+        return sampler.choose(decoder.logits(), completed=run.completion_tokens)
+
+    for token in _stream(choose, sampler, max_tokens, eos_ids, run, cancel):
         yield token
-        if run.completion_tokens >= max_tokens:
-            run.finish_reason = "length"
-            return
-        decoder.append((token,))
+        if run.completion_tokens < max_tokens:
+            decoder.append((token,))
 
 
 def stream_guided(
     decoder: GuidedDecoder, sampler: Sampler, *, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
 ) -> Iterator[int]:
-    """As `stream_tokens`, where the decoder follows a guidance."""
+    """As `stream_tokens`, where the decoder follows a guidance, and appends what it chooses."""
+
+    def choose() -> int:
+        scores = None if decoder.chooses else sampler.noisy(decoder.logits(), completed=run.completion_tokens)
+        return decoder.step(scores)
+
+    yield from _stream(choose, sampler, max_tokens, eos_ids, run, cancel)
+
+
+def _stream(
+    choose: Callable[[], int], sampler: Sampler, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
+) -> Iterator[int]:
     ends = frozenset(eos_ids)
     while True:
         if cancel.cancelled:
             run.finish_reason = "cancelled"
             return
-        scores = None if decoder.chooses else sampler.noisy(decoder.logits(), completed=run.completion_tokens)
-        token = decoder.step(scores)
+        token = choose()
         if token in ends:
             return
         run.ids.append(token)

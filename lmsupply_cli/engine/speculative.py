@@ -145,7 +145,7 @@ def stream_speculative(
                     break
             if guesses:
                 width.learn(len(guesses), at)
-                if sure < len(decoder.tokens):
+                if at < len(guesses):
                     decoder.rewind(sure)
             room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
             count = min(width.next(), room - 1)

@@ -14,11 +14,11 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import overflow
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError
-from lmsupply_cli.events import ReasoningDelta, TextDelta, TextWasReasoning, Timings, Usage
+from lmsupply_cli.events import Notice, ReasoningDelta, TextDelta, TextWasReasoning, Timings, Usage
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
-from lmsupply_cli.runtime.budget import planning_bytes, resident_bytes
+from lmsupply_cli.runtime.budget import memory_notice, planning_bytes, resident_bytes
 from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
 from lmsupply_cli.runtime.said import Said
 from lmsupply_cli.units import format_bytes
@@ -79,9 +79,10 @@ def answer_batch(
     *,
     cancel: CancelToken | None = None,
     progress: Callable[[int], None] | None = None,
+    notice: Callable[[Notice], None] = lambda _: None,
 ) -> list[Completion]:
-    """The answers, in order. `progress` hears the number of tokens written so far. Raises DoesNotFit for a prompt
-    that is longer than the context."""
+    """The answers, in order. `progress` hears the number of tokens written so far, `notice` when memory runs short.
+    Raises DoesNotFit for a prompt that is longer than the context, or a batch that passes the memory limit."""
     for one in asked:
         if len(one.prompt.ids) >= generator.context_tokens:
             raise overflow(len(one.prompt.ids), generator.context_tokens)
@@ -92,7 +93,9 @@ def answer_batch(
         found = dict(
             zip(
                 rest,
-                answer_batch(generator, [asked[at] for at in rest], cancel=cancel, progress=progress) if rest else [],
+                answer_batch(generator, [asked[at] for at in rest], cancel=cancel, progress=progress, notice=notice)
+                if rest
+                else [],
                 strict=True,
             )
         )
@@ -102,18 +105,43 @@ def answer_batch(
         ]
     longest = max(len(one.prompt.ids) for one in asked)
     capacity = min(longest + max(one.options.max_tokens for one in asked), generator.context_tokens)
+    _check_budget(generator, len(asked), longest, capacity)
+    watch, ending, critical = generator.budget.watch() if generator.budget else None, CancelToken(cancel), False
     rows = [Row(one.prompt.ids, one.options, one.prompt.stop, one.prompt.stop_ids) for one in asked]
     began = time.monotonic()
     first = 0.0
-    for written in stream_batch(generator.model, rows, capacity_tokens=capacity, cancel=cancel):
+    for written in stream_batch(generator.model, rows, capacity_tokens=capacity, cancel=ending):
         first = first or time.monotonic() - began
         if progress:
             progress(written)
+        if watch and (state := watch.look()):
+            notice(memory_notice(watch, state))
+            critical = critical or state == "critical"
+            if critical:
+                ending.cancel()
+    for row in rows:
+        if critical and row.finish_reason == "cancelled":
+            row.finish_reason = "memory"
     seconds = time.monotonic() - began
     return [
         _completion(generator, one, row, Timings(0.0, first, first, seconds - first))
         for one, row in zip(asked, rows, strict=True)
     ]
+
+
+def _check_budget(generator: TextGenerator, rows: int, prompt_tokens: int, context_tokens: int) -> None:
+    """Before a batch is read, as before each cache. Raises DoesNotFit."""
+    budget, shape = generator.budget, generator.memory_shape
+    if budget is None or shape is None:
+        return
+    needed = budget.used() + batch_bytes(shape, rows, prompt_tokens, context_tokens)
+    usable = int(budget.limit_bytes * budget.before)
+    if needed > usable:
+        raise DoesNotFit(
+            f"{rows} prompts at once would bring the process to {format_bytes(needed)}, "
+            f"{format_bytes(usable)} of the limit may be used",
+            hint="use a smaller batch size or fewer max_tokens, or raise the memory limit",
+        )
 
 
 def _completion(generator: TextGenerator, asked: Asked, row: Row, timings: Timings) -> Completion:
@@ -141,7 +169,8 @@ def answer_all(
     """See `TextGenerator.generate_batch`."""
     if options.num_beams > 1:
         raise UsageError("a batch has no beams", hint="leave num_beams out")
-    free = planning_bytes(None, generator.info.provider)
+    limit = generator.budget.limit_bytes if generator.budget else None
+    free = planning_bytes(limit, generator.info.provider)
     if free is not None and generator.info.provider == "cpu":
         free -= resident_bytes()
     if batch_size is not None:

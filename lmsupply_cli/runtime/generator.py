@@ -132,6 +132,11 @@ class TextGenerator:
     def model_info(self) -> ModelInfo:
         return self.info
 
+    @property
+    def budget(self) -> MemoryBudget | None:
+        """The limit that was set on its memory, None where none was."""
+        return self._budget
+
     def sibling(self) -> TextGenerator:
         """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded."""
         other = copy(self)
@@ -355,7 +360,9 @@ class TextGenerator:
             if self._budget:
                 self._budget.check_cache(capacity)
             if guidance:
-                self._decoder = self.model.new_guided_decoder(guidance, capacity_tokens=capacity, guessing=guessing)
+                self._decoder = self.model.new_guided_decoder(
+                    guidance, capacity_tokens=capacity, guessing=guessing, share_buffer=share
+                )
             else:
                 self._decoder = self.model.new_decoder(capacity_tokens=capacity, share_buffer=share)
             self._made_for = wanted

@@ -131,3 +131,20 @@ def test_what_does_not_go_together(tmp_path: Path, arguments: tuple[str, ...], s
     assert result.code == 2
     assert said in result.err
     assert (tmp_path / "in.txt").read_text() == "hello\n"
+
+
+def test_a_long_line_is_cut_only_on_demand(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("word " * 2000 + "\nthanks\n")
+    result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--on-overflow", "truncate-start")
+    assert result.code == 0
+    assert "line 1: the prompt was cut at its start" in result.err
+    assert [n["code"] for n in rows(out)[0]["notices"]] == ["guide", "overflow"][-len(rows(out)[0]["notices"]) :]
+    assert "overflow" not in [n["code"] for n in rows(out)[1]["notices"]]
+
+
+def test_what_guesses_nothing_is_said() -> None:
+    result = lmsupply("run", "-m", "guide", "--speculative", "ngram", "--num-beams", "2", "--max-tokens", "4", "hello")
+    assert "note: beam search guesses nothing ahead" in result.err
+    result = lmsupply("run", "-m", "guide", "--speculative", "draft:guide", "--regex", "(a|b)", "hello")
+    assert "note: in a guided answer the text guesses, not the draft model" in result.err

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from lmsupply_cli import ChatMessage, DoesNotFit, TextGenerator, UsageError, load
+from lmsupply_cli import (
+    ChatMessage,
+    DoesNotFit,
+    Guidance,
+    MemoryOptions,
+    Notice,
+    TextGenerator,
+    UsageError,
+    load,
+)
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.cancel import CancelToken
@@ -110,3 +119,32 @@ def test_a_prompt_that_ends_in_the_padding_token_is_answered_alone() -> None:
         found = answer_batch(model, [many[0], last, many[2]])
         assert found[1].text == alone.text
         assert found[2].text == model.generate(QUESTIONS[2], max_tokens=20, temperature=0).text
+
+
+def test_the_memory_limit_holds_for_a_batch_before_and_while_it_runs(guide: Path) -> None:
+    with load(guide, memory_limit=MemoryOptions("8GB", before=1e-6)) as model:
+        many = asked(model, *QUESTIONS, temperature=0)
+        with pytest.raises(DoesNotFit, match="4 prompts at once would bring"):
+            answer_batch(model, many)
+    with load(guide, memory_limit=MemoryOptions("8GB", warning=1e-7, critical=1e-6)) as model:
+        heard: list[Notice] = []
+        found = answer_batch(model, asked(model, *QUESTIONS, temperature=0), notice=heard.append)
+        assert "memory" in {f.finish_reason for f in found}
+        assert {n.code for n in heard} == {"memory_critical"}
+
+
+def test_the_share_of_the_buffer_reaches_every_kind_of_decoder(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with load(guide, speculative="ngram") as model:
+        seen: list[object] = []
+        make = model.model.new_generator  # type: ignore[attr-defined]
+
+        def noted(**more: object) -> object:
+            seen.append(more.get("past_present_share_buffer"))
+            return make(**more)
+
+        monkeypatch.setattr(model.model, "new_generator", noted)
+        options = {"past_present_share_buffer": False, "temperature": 0, "max_tokens": 4}
+        model.generate("x", **options)  # type: ignore[arg-type]
+        model.generate("x", guidance=Guidance.regex("(a|b)"), **options)  # type: ignore[arg-type]
+        model.generate_batch(["x", "y"], **options)  # type: ignore[arg-type]
+        assert seen == [False, False, False]
