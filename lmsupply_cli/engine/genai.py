@@ -15,21 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape, check_text
 from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, GuidedGenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_restart import RestartingDecoder
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import DoesNotFit, EngineError, EngineUnavailable, ProviderUnavailable
+from lmsupply_cli.errors import EngineError, EngineUnavailable, ProviderUnavailable
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from lmsupply_cli.engine.base import Guessing, Logits
+    from lmsupply_cli.engine.base import Guessing
     from lmsupply_cli.engine.guidance import Guidance
 
 TESTED = "0.18"
 NGRAM = 3  # tokens that must agree before the engine guesses what follows
-_NEVER = -1e30  # a score that no sampler takes
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 _APPENDED = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}
 
@@ -232,7 +229,7 @@ class GenaiModel:
             search["past_present_share_buffer"] = options.past_present_share_buffer
         generator = self.new_generator(capacity_tokens=capacity, **search)
         try:
-            generator.append_tokens(_array(ids))
+            generator.append_tokens(as_array(ids))
             while not generator.is_done():
                 generator.generate_next_token()
             found = [int(i) for i in generator.get_sequence(0)][len(ids) :]
@@ -258,209 +255,6 @@ class GenaiModel:
         self.close()
 
 
-class GenaiDecoder:
-    """A Decoder over one engine generator. The engine is fed and read, it never samples."""
-
-    def __init__(
-        self,
-        model: GenaiModel,
-        *,
-        capacity_tokens: int,
-        search: dict[str, Any],
-        guidance: Guidance | None = None,
-        guessing: Guessing | None = None,
-    ) -> None:
-        self.capacity_tokens = capacity_tokens
-        self._model = model
-        self._search = search
-        self._guidance = guidance
-        self._draft_tokens = guessing.draft_tokens if guessing else 0
-        self.chooses = guessing is not None
-        self._generator: Any = self._new_generator()
-        self._fresh = False
-        self._rows: list[Logits] = []  # scores of the parts of the last append, where it had several
-
-    @property
-    def tokens(self) -> Sequence[int]:
-        generator = self._open()
-        if generator.token_count() == 0:
-            return []
-        ids: list[int] = generator.get_sequence(0).tolist()
-        return ids
-
-    def append(self, ids: Sequence[int]) -> None:
-        generator = self._open()
-        if not ids:
-            raise ValueError("append needs at least one token")
-        vocabulary = self._model.shape.vocabulary
-        if any(not 0 <= token < vocabulary for token in ids):
-            raise ValueError(f"a token is outside the vocabulary of {vocabulary}")
-        if generator.token_count() + len(ids) > self.capacity_tokens:
-            raise DoesNotFit(
-                f"{generator.token_count() + len(ids):,} tokens do not fit a context of {self.capacity_tokens:,}",
-                hint="use a larger --context, or fewer tokens",
-            )
-        self._rows = []
-        try:
-            parts = _parts(ids, self._model.shape.pad_id)
-            for part in parts:
-                generator.append_tokens(_array(part))
-                if len(parts) > 1:
-                    self._rows.append(generator.get_output("logits")[0].copy())
-        except RuntimeError as error:
-            raise run_error(error) from error
-        self._fresh = True
-
-    def logits(self) -> Logits:
-        if not self._fresh:
-            raise RuntimeError("logits are only there after an append")
-        try:
-            scores: Logits = self._open().get_logits().reshape(-1)[: self._model.shape.vocabulary]
-        except RuntimeError as error:
-            raise run_error(error) from error
-        return scores
-
-    def wide_logits(self, count: int) -> Logits:
-        if count == 1:
-            return self.logits().reshape(1, -1)
-        if not self._fresh:
-            raise RuntimeError("logits are only there after an append")
-        import numpy as np
-
-        try:
-            rows: Logits = np.concatenate(self._rows) if self._rows else self._open().get_output("logits")[0]
-        except RuntimeError as error:
-            raise run_error(error) from error
-        if len(rows) < count:
-            raise EngineError(
-                "this model gives the scores of the last token only, so nothing can be guessed ahead",
-                hint="--speculative off",
-            )
-        return rows[len(rows) - count :, : self._model.shape.vocabulary]
-
-    def rewind(self, count: int) -> None:
-        generator = self._open()
-        if not 0 <= count <= generator.token_count():
-            raise ValueError(f"cannot rewind {generator.token_count()} tokens to {count}")
-        self._fresh = False
-        if count == generator.token_count():
-            return
-        try:
-            generator.rewind_to(count)
-        except RuntimeError:  # a sliding window forgets what it would need: read the prefix again
-            kept = self.tokens[:count]
-            self.close()
-            self._generator = self._new_generator()
-            if kept:
-                self.append(kept)
-                self._fresh = False
-
-    def close(self) -> None:
-        self._generator = None
-
-    def _new_generator(self) -> Any:
-        return self._model.new_generator(
-            capacity_tokens=self.capacity_tokens,
-            guidance=self._guidance,
-            draft_tokens=self._draft_tokens,
-            **self._search,
-        )
-
-    def _open(self) -> Any:
-        if self._generator is None:
-            raise EngineError("the decoder is closed", hint="make a new one")
-        return self._generator
-
-
-class GuidedGenaiDecoder(GenaiDecoder):
-    """The engine chooses, among what its guidance allows, by scores that are ours.
-
-    Guessing ahead is the engine's own here, since only it knows what the guidance allows next; so is the sampling then.
-    """
-
-    _stepped = False  # since the last append
-
-    def append(self, ids: Sequence[int]) -> None:
-        """After an answer the guidance begins anew: the engine does that on a rewind, so the last token is read again."""
-        if self._stepped and (tokens := self.tokens):
-            self.rewind(len(tokens) - 1)
-            ids = (tokens[-1], *ids)
-        super().append(ids)
-        self._stepped = False
-
-    def guessed(self) -> tuple[int, int, int]:
-        stats = self._open().get_speculative_stats() if self.chooses else {}
-        return stats.get("draft_tokens_proposed", 0), stats.get("draft_tokens_accepted", 0), stats.get("rounds", 0)
-
-    def step(self, scores: Logits | None) -> int:
-        import numpy as np
-
-        generator = self._open()
-        try:
-            if scores is None:
-                self._stepped = True
-                generator.generate_next_token()
-                return int(generator.get_next_tokens()[0])
-            whole = np.full_like(generator.get_logits(), np.float32(-np.inf))  # an engine's vocabulary may be larger
-            whole.reshape(-1)[: len(scores)] = scores
-            generator.set_logits(whole)
-            self._stepped = True
-            generator.generate_next_token()
-            return int(generator.get_next_tokens()[0])
-        except RuntimeError as error:
-            raise run_error(error) from error
-
-
-class GenaiBatch:
-    """A BatchDecoder over one engine generator, which takes a batch in one piece. Shorter prompts are padded on the
-    right (on the left the scores come out wrong by a little, found with 0.18); a row that has ended goes on with padding that nobody reads."""
-
-    def __init__(
-        self, model: GenaiModel, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, search: dict[str, Any]
-    ) -> None:
-        import numpy as np
-
-        self._pad, self._vocabulary = model.shape.pad_id or 0, model.shape.vocabulary
-        longest = max(map(len, prompts))
-        padded = np.full((len(prompts), longest), self._pad, dtype=np.int32)
-        for row, ids in enumerate(prompts):
-            padded[row, : len(ids)] = ids
-        self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, batch_size=len(prompts), **search)
-        try:
-            self._generator.append_tokens(padded)
-        except (RuntimeError, MemoryError) as error:
-            raise run_error(error) from error
-
-    def logits(self) -> Logits:
-        try:
-            scores: Logits = self._open().get_logits()
-        except RuntimeError as error:
-            raise run_error(error) from error
-        return scores.reshape(len(scores), -1)[:, : self._vocabulary]
-
-    def choose(self, tokens: Sequence[int | None]) -> None:
-        import numpy as np
-
-        generator = self._open()
-        try:
-            forced = np.full_like(generator.get_logits(), _NEVER)
-            rows = forced.reshape(len(tokens), -1)
-            for row, token in enumerate(tokens):
-                rows[row, self._pad if token is None else token] = 0.0
-            generator.set_logits(forced)
-            generator.generate_next_token()
-        except RuntimeError as error:
-            raise run_error(error) from error
-
-    def close(self) -> None:
-        self._generator = None
-
-    def _open(self) -> Any:
-        if self._generator is None:
-            raise EngineError("the batch is closed", hint="make a new one")
-        return self._generator
-
-
 def _shared(share_buffer: bool | None) -> dict[str, Any]:
     return {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
 
@@ -475,21 +269,6 @@ def _own_search(options: GenerationOptions, vocabulary: int) -> dict[str, Any]:
         "repetition_penalty": options.repetition_penalty,
     }
     return search if options.seed is None else search | {"random_seed": options.seed & 0x7FFFFFFF}
-
-
-def _parts(ids: Sequence[int], pad: int | None) -> list[Sequence[int]]:
-    """The engine takes padding tokens at the end of an append of several for padding, and leaves them out of the
-    attention (found with 0.18): they go in one by one."""
-    end = len(ids)
-    while end > 1 and ids[end - 1] == pad:
-        end -= 1
-    return [ids[:end], *(ids[at : at + 1] for at in range(end, len(ids)))]
-
-
-def _array(ids: Sequence[int]) -> npt.NDArray[np.int32]:
-    import numpy as np
-
-    return np.asarray(ids, dtype=np.int32)
 
 
 def _ids(value: Any) -> list[int]:
