@@ -1,4 +1,5 @@
-"""Tokens a second of several prompts at once against one after the other, on one loaded model.
+"""Tokens a second of several prompts at once against one after the other, on one loaded model: plain, with a guidance,
+and by the engine's own loop, which is the most that a batch can come to.
 
 python benchmarks/batch.py MODEL_FOLDER [PROMPTS] [TOKENS]
 """
@@ -9,41 +10,74 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from lmsupply_cli import ChatMessage, load
-from lmsupply_cli.runtime.batch import Asked, answer_batch
-from lmsupply_cli.runtime.generator import complete
+import numpy as np
+
+from lmsupply_cli import ChatMessage, Guidance, TextGenerator, load
+from lmsupply_cli.runtime.batch import Asked, answer_alone, answer_batch
 
 ROUNDS = 3
+
+
+def ours(model: TextGenerator, asked: list[Asked], guidance: Guidance | None) -> dict[str, float]:
+    """Tokens a second."""
+    began = time.monotonic()
+    alone = [answer_alone(model, one, guidance) for one in asked]
+    ended = time.monotonic()
+    together = answer_batch(model, asked, guidance=guidance)
+    seconds = time.monotonic() - ended
+    one, many = (sum(answer.usage.completion_tokens for answer in found) for found in (alone, together))
+    return {
+        "one": one / (ended - began),
+        "many": many / seconds,
+        "one, decoding": one / sum(answer.timings.decode_s for answer in alone),
+        "many, decoding": many / together[0].timings.decode_s,
+    }
+
+
+def engines_own(model: Any, asked: list[Asked], tokens: int) -> float:
+    """Tokens a second of greedy decoding where the engine chooses, without stops and text."""
+    length = min(len(one.prompt.ids) for one in asked)
+    generator = model.new_generator(
+        capacity_tokens=length + tokens, batch_size=len(asked), do_sample=False, min_length=length + tokens
+    )
+    generator.append_tokens(np.array([one.prompt.ids[:length] for one in asked], dtype=np.int32))
+    began = time.monotonic()
+    for _ in range(tokens):
+        generator.generate_next_token()
+    return len(asked) * tokens / (time.monotonic() - began)
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 8
     tokens = int(sys.argv[3]) if len(sys.argv) > 3 else 48
+    guidance = Guidance.regex(f"[a-z ]{{{4 * tokens}}}")  # the limit ends it
+    plain: list[dict[str, float]] = []
+    guided: list[dict[str, float]] = []
+    engine: list[float] = []
     with load(folder) as model:
-        options = model.options.replaced(max_tokens=tokens, min_length=tokens)
-        asked = [
-            Asked(model.chat_prompt([ChatMessage.user(f"Question {n}: what is the use of a thing?")]), options)
-            for n in range(count)
+        prompts = [
+            model.chat_prompt([ChatMessage.user(f"Question {n}: what is the use of a thing?")]) for n in range(count)
         ]
-        rates: dict[str, list[float]] = {"one": [], "many": [], "one, decoding": [], "many, decoding": []}
+        options = model.options.replaced(max_tokens=tokens, min_length=tokens)
+        free = model.options.replaced(max_tokens=tokens)
         for _ in range(ROUNDS):
-            began = time.monotonic()
-            alone = [complete(model.stream_prompt(one.prompt, options)) for one in asked]
-            rates["one"].append(count * tokens / (time.monotonic() - began))
-            rates["one, decoding"].append(count * tokens / sum(answer.timings.decode_s for answer in alone))
-            began = time.monotonic()
-            together = answer_batch(model, asked)
-            written = sum(answer.usage.completion_tokens for answer in together)
-            rates["many"].append(written / (time.monotonic() - began))
-            rates["many, decoding"].append(written / together[0].timings.decode_s)
-    one, many, one_decoding, many_decoding = (statistics.median(found) for found in rates.values())
-    print(f"{folder.name}: {count} prompts, {tokens} tokens each, median of {ROUNDS}")
+            plain.append(ours(model, [Asked(prompt, options) for prompt in prompts], None))
+            guided.append(ours(model, [Asked(prompt, free) for prompt in prompts], guidance))
+            engine.append(engines_own(model.model, [Asked(prompt, options) for prompt in prompts], tokens))
+    print(f"{folder.name}: {count} prompts, {tokens} tokens each, tokens a second, median of {ROUNDS}")
+    for name, rounds in (("plain", plain), ("guided", guided)):
+        rate = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+        for part in (", decoding", ""):
+            one, many = rate[f"one{part}"], rate[f"many{part}"]
+            what = "decoding" if part else "prompts included"
+            print(f"{name:7} {what:17} one {one:6.1f}, {count} at once {many:6.1f}: {many / one:.2f} times")
+    many = statistics.median(one["many, decoding"] for one in plain)
     print(
-        f"decoding          one {one_decoding:6.1f} tokens/s, {count} at once {many_decoding:6.1f}: {many_decoding / one_decoding:.2f} times"
+        f"the engine's own loop, decoding: {statistics.median(engine):.1f}; ours {many / statistics.median(engine):.0%} of it"
     )
-    print(f"prompts included  one {one:6.1f} tokens/s, {count} at once {many:6.1f}: {many / one:.2f} times")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from lmsupply_cli.chat.files import read_text
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
@@ -18,15 +19,16 @@ from lmsupply_cli.config.table import GENERATION_KEYS
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.batch import Asked, answer_batch, largest_batch
+from lmsupply_cli.runtime.batch import Asked, answer_alone, answer_batch, largest_batch
 from lmsupply_cli.runtime.fitting import fit_messages
-from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
+from lmsupply_cli.runtime.generator import Completion, TextGenerator
 from lmsupply_cli.units import format_rate
 
 _KEYS = {"prompt", "messages", "id", "options"}
+State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Line:
 @dataclass
 class Counts:
     answered: int = 0
+    cut: int = 0
     bad: int = 0
     before: int = 0
     tokens: int = 0
@@ -76,9 +79,13 @@ def run_batch(
     describe: Any,
 ) -> Counts:
     """Answer what `out` does not hold yet. `describe` makes the run object of a completion. Raises UsageError."""
-    done = _finished(out, lines)
-    counts, status = Counts(before=len(done), bad=sum(done.values())), terminal.status()
-    left = [line for line in lines if line.index not in done]
+    done = _finished(out, lines, guided=guidance is not None)
+    states = list(done.values())
+    counts = Counts(before=len(done), cut=states.count("cut"), bad=states.count("bad"))
+    status = terminal.status()
+    if not generator.model.takes_batches(guidance):
+        size = 1
+    left = deque(line for line in lines if line.index not in done)
     said: dict[int, tuple[Notice, ...]] = {}  # of each line, what was left out of it
     began = time.monotonic()
     with _appending(out) as file:
@@ -86,7 +93,6 @@ def run_batch(
             part = _next_part(
                 generator, left, size=size, free_bytes=free_bytes, guidance=guidance, policy=policy, said=said
             )
-            taken = part[-1][0].index
             asked = [(line, one) for line, one in part if isinstance(one, Asked)]
 
             def show(written: int, first: int = counts.answered, tokens: int = counts.tokens) -> None:
@@ -99,36 +105,49 @@ def run_batch(
             finally:
                 status.clear()
             for line, one in part:
-                if isinstance(one, LmsupplyError):
-                    counts.bad += 1
-                    terminal.say(f"line {line.number}: {one.message}")
-                    row = {"error": {"code": one.code, "message": one.message, "hint": one.hint}}
-                else:
-                    completion = next(answers)
+                left.popleft()
+                found = next(answers) if isinstance(one, Asked) else one
+                if isinstance(found, Completion) and isinstance(one, Asked):
                     counts.answered += 1
-                    counts.tokens += completion.usage.completion_tokens
+                    counts.tokens += found.usage.completion_tokens
                     for notice in said.get(line.index, ()):
                         terminal.say(f"line {line.number}: {notice.text}")
-                    row = describe(completion, one.options, said.get(line.index, ()))
+                    row = describe(found, one.options, said.get(line.index, ()))
+                    if _state(row, guided=guidance is not None) == "cut":
+                        counts.cut += 1
+                        terminal.say(f"line {line.number}: the answer ended before it was complete")
+                elif isinstance(found, LmsupplyError):
+                    counts.bad += 1
+                    terminal.say(f"line {line.number}: {found.message}")
+                    row = {"error": {"code": found.code, "message": found.message, "hint": found.hint}}
                 _write(file, {"schema": 1, "index": line.index, "id": line.id, "input": line.digest, **row})
-            left = [line for line in left if line.index > taken]
     counts.seconds = time.monotonic() - began
     return counts
 
 
 def _answers(
     generator: TextGenerator, asked: Sequence[Asked], guidance: Guidance | None, show: Any, terminal: Terminal
-) -> list[Completion]:
-    if not asked:
-        return []
-    if guidance is None:
-        return answer_batch(generator, asked, progress=show, notice=terminal.notice)
-    return [complete(generator.stream_prompt(one.prompt, one.options, guidance=guidance)) for one in asked]
+) -> Sequence[Completion | LmsupplyError]:
+    try:
+        return answer_batch(generator, asked, guidance=guidance, progress=show, notice=terminal.notice)
+    except EngineError:
+        if guidance is None:
+            raise
+    return [_answer(generator, one, guidance, terminal) for one in asked]  # one that cannot follow it fails them all
+
+
+def _answer(
+    generator: TextGenerator, asked: Asked, guidance: Guidance, terminal: Terminal
+) -> Completion | LmsupplyError:
+    try:
+        return answer_alone(generator, asked, guidance, notice=terminal.notice)
+    except EngineError as error:
+        return error
 
 
 def _next_part(
     generator: TextGenerator,
-    left: Sequence[Line],
+    left: Iterable[Line],
     *,
     size: int,
     free_bytes: int | None,
@@ -140,11 +159,11 @@ def _next_part(
     part: list[tuple[Line, Asked | LmsupplyError]] = []
     good: list[Asked] = []
     for line in left:
-        one = _asked(generator, line, policy, said)
+        one = _asked(generator, line, guidance, policy, said)
         part.append((line, one))
         if isinstance(one, Asked):
             good.append(one)
-            if len(good) == (1 if guidance else size):
+            if len(good) == size:
                 break
     fits = largest_batch(generator.memory_shape, free_bytes, good, at_most=size) if good else 0
     while sum(isinstance(one, Asked) for _, one in part) > max(1, fits):
@@ -153,7 +172,11 @@ def _next_part(
 
 
 def _asked(
-    generator: TextGenerator, line: Line, policy: Policy, said: dict[int, tuple[Notice, ...]]
+    generator: TextGenerator,
+    line: Line,
+    guidance: Guidance | None,
+    policy: Policy,
+    said: dict[int, tuple[Notice, ...]],
 ) -> Asked | LmsupplyError:
     if line.error:
         return line.error
@@ -161,6 +184,7 @@ def _asked(
         options = generator.options.replaced(**line.options)
         if options.num_beams > 1:
             raise UsageError("a batch has no beams", hint="leave num_beams out")
+        generator.check_options(options, guidance)
         fitted = fit_messages(generator, line.messages, policy=policy, max_tokens=options.max_tokens)
         generator.check_prompt(fitted.prompt)
     except LmsupplyError as error:
@@ -222,9 +246,9 @@ def _options(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _finished(out: Path, lines: Sequence[Line]) -> dict[int, bool]:
-    """The lines that `out` has already, and whether they were bad. Raises UsageError where it has others."""
-    done: dict[int, bool] = {}
+def _finished(out: Path, lines: Sequence[Line], *, guided: bool) -> dict[int, State]:
+    """The lines that `out` has already, and how they went. Raises UsageError where it has others."""
+    done: dict[int, State] = {}
     if not out.exists():
         return done
     for row in _answered(out):
@@ -233,8 +257,14 @@ def _finished(out: Path, lines: Sequence[Line]) -> dict[int, bool]:
             raise UsageError(
                 f"{out} holds something else than answers to these prompts", hint="name another file with --out"
             )
-        done[index] = "error" in row
+        done[index] = _state(row, guided=guided)
     return done
+
+
+def _state(row: Mapping[str, Any], *, guided: bool) -> State:
+    if "error" in row:
+        return "bad"
+    return "cut" if guided and row.get("finish_reason") != "stop" else "whole"
 
 
 def _answered(out: Path) -> Iterator[dict[str, Any]]:

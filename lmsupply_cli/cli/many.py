@@ -35,6 +35,8 @@ def answer_many(request: Request, guidance: Guidance | None) -> int:
     lines = read_lines(source, system=request.system)
     preset = preset_values(request.preset) if request.preset else None
     settings = read_settings(request.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
+    if guidance:
+        check_guidance(guidance)
     named = request.model or (request.words[0] if request.words else None)
     choice = choose_model(named, settings, store_root(settings), terminal, pull=request.pull, accepted=request.accepted)
     folder = open_folder(choice.model.path, trust=request.trust)
@@ -42,16 +44,20 @@ def answer_many(request: Request, guidance: Guidance | None) -> int:
     options = GenerationOptions(**{key: value.value for key, value in values.items()})
     if options.num_beams > 1:
         raise UsageError("a batch has no beams", hint="leave --num-beams out")
-    if guidance:
-        check_guidance(guidance)
     notices = list(choice.notices)
-    if settings.get("speculative") != "off" and not guidance:
+    if settings.get("speculative") != "off":
         notices.append(Notice("speculative", "a batch reads many rows at once already: nothing is guessed ahead"))
-    if guidance:
-        notices.append(Notice("guided_batch", "guided answers are made one after the other"))
     for notice in notices:
         terminal.notice(notice)
     with load_model(choice.model, folder, settings, options, terminal, notices=notices) as generator:
+        if not generator.model.takes_batches(guidance):
+            why = "the grammar names control tokens, or the model has none to spare"
+            if not generator.model.takes_batches():
+                why = f"batches were not tried with {generator.info.provider}"
+            notices.append(Notice("one_by_one", f"prompts are answered one after the other: {why}"))
+            terminal.notice(notices[-1])
+        if guidance:
+            generator.model.check_guidance(guidance)
         free = _free_bytes(settings, generator)
         if request.batch_size is not None:
             check_batch(generator, free, request.batch_size)
@@ -66,13 +72,14 @@ def answer_many(request: Request, guidance: Guidance | None) -> int:
             policy=settings.get("on_overflow") or "error",
             describe=_describe(generator, values, notices, settings),
         )
+    cut = f", {counts.cut} of them cut" if counts.cut else ""
     before = f", {counts.before} were there before" if counts.before else ""
-    bad = f", {counts.bad} could not be asked" if counts.bad else ""
+    bad = f", {counts.bad} could not be answered" if counts.bad else ""
     terminal.say(
-        f"{counts.answered} answered{before}{bad}; "
+        f"{counts.answered} answered{cut}{before}{bad}; "
         f"{counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}: {out}"
     )
-    return ERROR if counts.bad else OK
+    return ERROR if counts.bad or counts.cut else OK
 
 
 def _checked(request: Request) -> tuple[Path, Path]:

@@ -66,6 +66,8 @@ def answer(request: Request) -> int:
         messages.insert(0, ChatMessage.system(request.system))
     for message in messages:
         check_text(message.content)
+    if guidance and not request.show_prompt:
+        check_guidance(guidance)
     choice = choose_model(asked.model, settings, root, terminal, pull=request.pull, accepted=request.accepted)
     folder = open_folder(choice.model.path, trust=request.trust)
     values = settings.generation(model_options(folder))
@@ -74,8 +76,6 @@ def answer(request: Request) -> int:
         terminal.stdout.write(asked.prompt if request.raw else _shown_prompt(folder, messages, settings))
         terminal.stdout.flush()
         return OK
-    if guidance:
-        check_guidance(guidance)
     notices = [*choice.notices]
     if options.num_beams > 1:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))

@@ -99,6 +99,10 @@ class BatchDecoder(Protocol):
     def choose(self, tokens: Sequence[int | None]) -> None:
         """The next token of each row; None for one that has ended."""
 
+    def step(self, scores: Sequence[Logits | None]) -> list[int | None]:
+        """Only where a guidance was given: as `choose`, by scores of each row (None for one that has ended) of which it
+        takes the best that the guidance allows. What it took; None where the row ends."""
+
     def close(self) -> None:
         """Give the cache back; a second call does nothing."""
 
@@ -108,6 +112,7 @@ class TextModel(Protocol):
     """Weights and tokenizer, loaded once; makes decoders."""
 
     shape: ModelShape
+    hidden_ids: frozenset[int]  # control tokens that `decode` leaves out
 
     def encode(self, text: str) -> list[int]:
         """Token ids; strings of control tokens in `text` become control tokens. Raises UsageError."""
@@ -133,9 +138,21 @@ class TextModel(Protocol):
         that the engine does not take."""
 
     def new_batch(
-        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        capacity_tokens: int,
+        share_buffer: bool | None = None,
+        guidance: Guidance | None = None,
     ) -> BatchDecoder:
-        """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included."""
+        """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included.
+        Raises UsageError for a guidance that the engine does not take; see `takes_batches`."""
+
+    def check_guidance(self, guidance: Guidance) -> None:
+        """Raises EngineError for one that this vocabulary cannot follow, as far as that is seen beforehand."""
+
+    def takes_batches(self, guidance: Guidance | None = None) -> bool:
+        """Whether `new_batch` can be used, with this guidance."""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         """The best completion of `ids` by beam search, without its end token."""

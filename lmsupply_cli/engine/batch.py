@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import BatchDecoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.events import FinishReason
+
+if TYPE_CHECKING:
+    from lmsupply_cli.engine.base import Logits
 
 
 @dataclass
@@ -41,13 +46,26 @@ class _Writer:
         self._sampler = Sampler(row.options, vocabulary=model.shape.vocabulary, eos_ids=self._ends)
         self._sampler.observe(row.ids)
         self._matcher = StopSequenceDetector([*row.options.stop, *row.stop])
-        self._detokenizer = Detokenizer(model.decode)
+        self._detokenizer = Detokenizer(model.decode, model.hidden_ids)
 
-    def take(self, scores: object) -> int | None:
+    def choose(self, scores: Logits) -> int | None:
         """The token to go on with; None where the row has ended."""
+        if self._row.finish_reason:
+            return None
+        return self.take(self._sampler.choose(scores, completed=self._row.completion_tokens))
+
+    def wishes(self, scores: Logits) -> Logits | None:
+        """What a guidance chooses by; None where the row has ended."""
+        if self._row.finish_reason:
+            return None
+        return self._sampler.noisy(scores, completed=self._row.completion_tokens)
+
+    def take(self, token: int | None) -> int | None:
+        """`token` (None for the end) is the next one of a row that has not ended. The token to go on with, if any."""
         row = self._row
-        token = self._sampler.choose(scores, completed=row.completion_tokens)  # type: ignore[arg-type]
-        if token in self._ends:
+        if row.finish_reason:
+            return None
+        if token is None or token in self._ends:
             self.finish("stop")
             return None
         row.completion_tokens += 1
@@ -70,15 +88,22 @@ class _Writer:
 
 
 def stream_batch(
-    model: TextModel, rows: Sequence[Row], *, capacity_tokens: int, cancel: CancelToken | None = None
+    model: TextModel,
+    rows: Sequence[Row],
+    *,
+    capacity_tokens: int,
+    guidance: Guidance | None = None,
+    cancel: CancelToken | None = None,
 ) -> Iterator[int]:
-    """Fill `rows`; after each step the number of tokens that were written so far. `capacity_tokens`: of one row."""
+    """Fill `rows`; after each step the number of tokens that were written so far. `capacity_tokens`: of one row.
+    `guidance`: what every row follows."""
     cancel = cancel or CancelToken()
     shares = (row.options.past_present_share_buffer for row in rows)  # there is one buffer for all
     decoder: BatchDecoder = model.new_batch(
         [row.ids for row in rows],
         capacity_tokens=capacity_tokens,
         share_buffer=next((share for share in shares if share is not None), None),
+        guidance=guidance,
     )
     room = capacity_tokens - max(len(row.ids) for row in rows)  # padding takes room as well
     writers = [_Writer(model, row, room) for row in rows]
@@ -90,13 +115,17 @@ def stream_batch(
                     if row.finish_reason is None:
                         writer.finish("cancelled")
                 return
-            tokens = [
-                writer.take(scores[at]) if row.finish_reason is None else None
-                for at, (row, writer) in enumerate(zip(rows, writers, strict=True))
-            ]
+            if guidance:
+                for writer, token in zip(
+                    writers, decoder.step(list(map(_Writer.wishes, writers, scores))), strict=True
+                ):
+                    writer.take(token)
+            else:
+                tokens = list(map(_Writer.choose, writers, scores))
             yield sum(row.completion_tokens for row in rows)
             if all(row.finish_reason for row in rows):
                 return
-            decoder.choose(tokens)
+            if not guidance:
+                decoder.choose(tokens)
     finally:
         decoder.close()

@@ -9,21 +9,24 @@ as U+FFFD, with nothing after it lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 REPLACEMENT = "\ufffd"
 _LONGEST = 4
 
 
 class Detokenizer:
-    """`decode` turns ids into text; it may drop or replace what is incomplete."""
+    """`decode` turns ids into text; it may drop or replace what is incomplete. `hidden`: ids that have no text."""
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], hidden: Collection[int] = ()) -> None:
         self._decode = decode
+        self._hidden = hidden
         self._before: list[int] = []  # shown already; context for spaces
         self._pending: list[int] = []
 
     def push(self, token: int) -> str:
+        if token in self._hidden:
+            return self.flush()
         self._pending.append(token)
         text = self._text(self._pending)
         if text and not text.endswith(REPLACEMENT):

@@ -51,6 +51,7 @@ class FakeModel:
         self, script: Script = count_up, *, context_length: int = 256, eos_ids: Iterable[int] = (EOS,)
     ) -> None:
         self.shape = ModelShape(None, "fake", context_length, VOCABULARY, frozenset(eos_ids), bos_id=256)
+        self.hidden_ids = frozenset(range(256, 256 + len(CONTROL)))
         self.script = script
         self.closed = False
 
@@ -89,9 +90,20 @@ class FakeModel:
         raise EngineError("the scripted model has no guidance", hint="load a real one")
 
     def new_batch(
-        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        capacity_tokens: int,
+        share_buffer: bool | None = None,
+        guidance: Guidance | None = None,
     ) -> FakeBatch:
         return FakeBatch(self, prompts)
+
+    def check_guidance(self, guidance: Guidance) -> None:
+        raise EngineError("the scripted model has no guidance", hint="load a real one")
+
+    def takes_batches(self, guidance: Guidance | None = None) -> bool:
+        return guidance is None
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         found: list[int] = []
@@ -180,6 +192,9 @@ class FakeBatch:
     def choose(self, tokens: Sequence[int | None]) -> None:
         for row, token in zip(self._rows, tokens, strict=True):
             row.append(EOS if token is None else token)
+
+    def step(self, scores: Sequence[Logits | None]) -> list[int | None]:
+        raise EngineError("the scripted model has no guidance", hint="load a real one")
 
     def close(self) -> None:
         self._rows = []

@@ -64,6 +64,7 @@ class GenaiModel:
             row["id"]: "" if row.get("special") and row["content"] not in visible else row["content"]
             for row in folder.added_tokens
         }
+        self.hidden_ids = frozenset(token for token, text in self._added.items() if not text)
         self._control = folder.control_strings
         try:
             config = self._engine.Config(str(folder.path))
@@ -87,6 +88,10 @@ class GenaiModel:
             threads=threads,
             pad_id=next(iter([*_ids(model.get("pad_token_id")), *_ids(model.get("eos_token_id"))]), 0),
         )
+        # stands for the end of a guided row of a batch, so it may be no end token
+        special = sorted(row["id"] for row in folder.added_tokens if row.get("special"))
+        usable = (i for i in special if i < self.shape.vocabulary and i not in self.shape.eos_ids)
+        self._row_end = next(usable, None)
 
     def _choose_provider(self, config: Any, folder: ModelFolder, provider: str) -> str:
         """Apply `provider` to the engine's config; `auto` keeps what the folder declares."""
@@ -175,13 +180,7 @@ class GenaiModel:
         guessing: Guessing | None = None,
         share_buffer: bool | None = None,
     ) -> GuidedGenaiDecoder:
-        """Raises EngineError for characters that this vocabulary can only write byte by byte."""
-        for character in sorted({c for c in guidance.literals if ord(c) > 127}):
-            if any("\ufffd" in self._decode_plain([token]) for token in self.encode(character)):
-                raise EngineError(  # the engine would stop in the middle, with a warning of its own
-                    f"this model cannot follow the guidance: its vocabulary has no whole token for {character!r}",
-                    hint="keep enum, const, pattern and property names to ASCII, or use another model",
-                )
+        self.check_guidance(guidance)
         search = _shared(share_buffer) | (_own_search(guessing.options, self.shape.vocabulary) if guessing else {})
         decoder = GuidedGenaiDecoder(
             self, capacity_tokens=capacity_tokens, search=search, guidance=guidance, guessing=guessing
@@ -189,14 +188,44 @@ class GenaiModel:
         self._decoders.add(decoder)
         return decoder
 
+    def check_guidance(self, guidance: Guidance) -> None:
+        """Raises EngineError for characters that this vocabulary can only write byte by byte."""
+        for character in sorted({c for c in guidance.literals if ord(c) > 127}):
+            if any("\ufffd" in self._decode_plain([token]) for token in self.encode(character)):
+                raise EngineError(  # the engine would stop in the middle, with a warning of its own
+                    f"this model cannot follow the guidance: its vocabulary has no whole token for {character!r}",
+                    hint="keep enum, const, pattern and property names to ASCII, or use another model",
+                )
+
     def new_batch(
-        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        capacity_tokens: int,
+        share_buffer: bool | None = None,
+        guidance: Guidance | None = None,
     ) -> GenaiBatch:
-        if self.shape.provider in RESTARTING:
-            raise EngineError(f"batches were not tried on {self.shape.provider}", hint="--batch-size 1")
-        batch = GenaiBatch(self, prompts, capacity_tokens=capacity_tokens, search=_shared(share_buffer))
+        if not self.takes_batches(guidance):
+            raise EngineError("this can only be answered one after the other", hint="--batch-size 1")
+        if guidance:
+            self.check_guidance(guidance)
+        batch = GenaiBatch(
+            self,
+            prompts,
+            capacity_tokens=capacity_tokens,
+            search=_shared(share_buffer),
+            guidance=self._batched(guidance),
+            end=self._row_end,
+        )
         self._decoders.add(batch)
         return batch
+
+    def takes_batches(self, guidance: Guidance | None = None) -> bool:
+        """Not tried with DirectML."""
+        return self.shape.provider not in RESTARTING and (guidance is None or self._batched(guidance) is not None)
+
+    def _batched(self, guidance: Guidance | None) -> Guidance | None:
+        return guidance.followed_by(self._row_end) if guidance and self._row_end is not None else None
 
     def new_generator(
         self, *, capacity_tokens: int, guidance: Guidance | None = None, draft_tokens: int = 0, **search: Any

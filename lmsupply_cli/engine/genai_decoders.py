@@ -174,19 +174,30 @@ class GuidedGenaiDecoder(GenaiDecoder):
 
 class GenaiBatch:
     """A BatchDecoder over one engine generator, which takes a batch in one piece. Shorter prompts are padded on the
-    right (on the left the scores come out wrong by a little, found with 0.18); a row that has ended goes on with padding that nobody reads."""
+    right (on the left the scores come out wrong by a little, found with 0.18); a row that has ended goes on with
+    padding that nobody reads. With a guidance `end` is the token that ends a row and follows it."""
 
     def __init__(
-        self, model: GenaiModel, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, search: dict[str, Any]
+        self,
+        model: GenaiModel,
+        prompts: Sequence[Sequence[int]],
+        *,
+        capacity_tokens: int,
+        search: dict[str, Any],
+        guidance: Guidance | None = None,
+        end: int | None = None,
     ) -> None:
         import numpy as np
 
         self._pad, self._vocabulary = model.shape.pad_id or 0, model.shape.vocabulary
+        self._end, self._eos = end, sorted(model.shape.eos_ids)
         longest = max(map(len, prompts))
         padded = np.full((len(prompts), longest), self._pad, dtype=np.int32)
         for row, ids in enumerate(prompts):
             padded[row, : len(ids)] = ids
-        self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, batch_size=len(prompts), **search)
+        self._generator: Any = model.new_generator(
+            capacity_tokens=capacity_tokens, guidance=guidance, batch_size=len(prompts), **search
+        )
         try:
             self._generator.append_tokens(padded)
         except (RuntimeError, MemoryError) as error:
@@ -200,16 +211,41 @@ class GenaiBatch:
         return scores.reshape(len(scores), -1)[:, : self._vocabulary]
 
     def choose(self, tokens: Sequence[int | None]) -> None:
+        forced, rows = self._nothing(len(tokens))
+        for row, token in enumerate(tokens):
+            rows[row, self._pad if token is None else token] = 0.0
+        self._take_best(forced)
+
+    def step(self, scores: Sequence[Logits | None]) -> list[int | None]:
+        if self._end is None:
+            raise RuntimeError("this batch follows no guidance")
+        whole, rows = self._nothing(len(scores))
+        for row, wanted in enumerate(scores):
+            if wanted is None:  # where the guidance is not at its end it chooses, and nobody reads it
+                rows[row, self._end] = 0.0
+            else:
+                rows[row, : self._vocabulary] = wanted
+                rows[row, self._end] = wanted[self._eos].max()
+                rows[row, self._eos] = _NEVER
+        chosen = self._take_best(whole)
+        return [
+            None if wanted is None or token == self._end else token
+            for wanted, token in zip(scores, chosen, strict=True)
+        ]
+
+    def _nothing(self, count: int) -> tuple[Logits, Logits]:
+        """Scores of nothing in the engine's shape, and a view of them with a row for each prompt."""
         import numpy as np
 
+        whole = np.full_like(self._open().get_logits(), _NEVER)
+        return whole, whole.reshape(count, -1)
+
+    def _take_best(self, scores: Logits) -> list[int]:
         generator = self._open()
         try:
-            forced = np.full_like(generator.get_logits(), _NEVER)
-            rows = forced.reshape(len(tokens), -1)
-            for row, token in enumerate(tokens):
-                rows[row, self._pad if token is None else token] = 0.0
-            generator.set_logits(forced)
+            generator.set_logits(scores)
             generator.generate_next_token()
+            return [int(token) for token in generator.get_next_tokens()]
         except RuntimeError as error:
             raise run_error(error) from error
 

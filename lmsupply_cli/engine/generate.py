@@ -146,7 +146,7 @@ def stream_events(
     yield from prefill(decoder, ids, run=run, cancel=cancel)
     prefilled = time.monotonic()
     first = prefilled
-    matcher, detokenizer = StopSequenceDetector([*options.stop, *stops]), Detokenizer(model.decode)
+    matcher, detokenizer = StopSequenceDetector([*options.stop, *stops]), Detokenizer(model.decode, model.hidden_ids)
     if cancel.cancelled:
         run.finish_reason = "cancelled"
     else:

@@ -8,6 +8,7 @@ end. And an object that names its properties has no others, for the same reason.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _SCHEMAS = ("additionalProperties", "additionalItems", "items")  # one schema, or for items a list
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
+_LARK_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|//.*|#.*|(?P<start>\bstart\b)|(?P<control><)')
+_BODY = "answer_of_this_row"
 _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
 
@@ -60,6 +63,21 @@ class Guidance:
     def literals(self) -> str:
         """The text that may have to be said word for word: names, enum, const and patterns of a schema."""
         return _literals(json.loads(self.text)) if self.kind == "json_schema" else self.text
+
+    def followed_by(self, control: int) -> Guidance | None:
+        """The same, and then a control token again and again: the engine ends no row of a batch before the others, and
+        fails where a guidance has nothing more to say. None where it cannot be written so."""
+        if self.kind == "json_schema":
+            body = f"{_BODY}: %json {self.text}"
+        elif self.kind == "regex":
+            pattern = re.sub(r"\\.|/|\n", lambda found: {"/": "\\/", "\n": "\\n"}.get(found[0], found[0]), self.text)
+            body = f"{_BODY}: /{pattern}/"
+        else:
+            found = list(_LARK_WORDS.finditer(self.text))
+            if any(one["control"] for one in found):  # it may name the same token
+                return None
+            body = _LARK_WORDS.sub(lambda one: _BODY if one["start"] else one[0], self.text)
+        return Guidance("lark_grammar", f"start: {_BODY} <[{control}]>+\n{body}\n")
 
     @classmethod
     def json(cls) -> Guidance:

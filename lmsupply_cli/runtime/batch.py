@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmsupply_cli.chat.formatter import Prompt
@@ -11,10 +11,10 @@ from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.chat.reasoning import make_splitter
 from lmsupply_cli.engine.batch import Row, stream_batch
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import overflow
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError
-from lmsupply_cli.events import Notice, ReasoningDelta, TextDelta, TextWasReasoning, Timings, Usage
+from lmsupply_cli.events import GenerationEvent, Notice, ReasoningDelta, TextDelta, TextWasReasoning, Timings, Usage
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
@@ -77,32 +77,55 @@ def answer_batch(
     generator: TextGenerator,
     asked: Sequence[Asked],
     *,
+    guidance: Guidance | None = None,
     cancel: CancelToken | None = None,
     progress: Callable[[int], None] | None = None,
     notice: Callable[[Notice], None] = lambda _: None,
 ) -> list[Completion]:
-    """The answers, in order. `progress` hears the number of tokens written so far, `notice` when memory runs short.
-    Raises DoesNotFit for a prompt that is longer than the context, or a batch that passes the memory limit."""
+    """The answers, in order. `progress` hears the number of tokens written so far, `notice` when memory runs short;
+    `guidance`: what each answer must follow. Raises DoesNotFit for a prompt that is longer than the context, or a batch
+    that passes the memory limit."""
     for one in asked:
-        if len(one.prompt.ids) >= generator.context_tokens:
-            raise overflow(len(one.prompt.ids), generator.context_tokens)
+        generator.check_prompt(one.prompt)
+        generator.check_options(one.options, guidance)
     pad = generator.model.shape.pad_id
-    alone = [at for at, one in enumerate(asked) if one.prompt.ids[-1] == pad]  # its end would be taken for padding
-    if alone or len(asked) == 1:
-        rest = [at for at in range(len(asked)) if at not in alone] if len(asked) > 1 else []
-        found = dict(
-            zip(
-                rest,
-                answer_batch(generator, [asked[at] for at in rest], cancel=cancel, progress=progress, notice=notice)
-                if rest
-                else [],
-                strict=True,
-            )
-        )
-        return [
-            found[at] if at in found else complete(generator.stream_prompt(one.prompt, one.options, cancel=cancel))
-            for at, one in enumerate(asked)
-        ]
+    together = [one for one in asked if one.prompt.ids[-1] != pad]  # else its end would be taken for padding
+    if len(together) < 2 or not generator.model.takes_batches(guidance):
+        together = []
+    answers = iter(_answer_rows(generator, together, guidance, cancel, progress, notice) if together else ())
+    return [
+        next(answers) if one in together else answer_alone(generator, one, guidance, cancel=cancel, notice=notice)
+        for one in asked
+    ]
+
+
+def answer_alone(
+    generator: TextGenerator,
+    asked: Asked,
+    guidance: Guidance | None = None,
+    *,
+    cancel: CancelToken | None = None,
+    notice: Callable[[Notice], None] = lambda _: None,
+) -> Completion:
+    """As `answer_batch`, for one, with the prompt cache."""
+
+    def heard() -> Iterator[GenerationEvent]:
+        for event in generator.stream_prompt(asked.prompt, asked.options, guidance=guidance, cancel=cancel):
+            if isinstance(event, Notice):
+                notice(event)
+            yield event
+
+    return complete(heard())
+
+
+def _answer_rows(
+    generator: TextGenerator,
+    asked: Sequence[Asked],
+    guidance: Guidance | None,
+    cancel: CancelToken | None,
+    progress: Callable[[int], None] | None,
+    notice: Callable[[Notice], None],
+) -> list[Completion]:
     longest = max(len(one.prompt.ids) for one in asked)
     capacity = min(longest + max(one.options.max_tokens for one in asked), generator.context_tokens)
     _check_budget(generator, len(asked), longest, capacity)
@@ -110,7 +133,7 @@ def answer_batch(
     rows = [Row(one.prompt.ids, one.options, one.prompt.stop, one.prompt.stop_ids) for one in asked]
     began = time.monotonic()
     first = 0.0
-    for written in stream_batch(generator.model, rows, capacity_tokens=capacity, cancel=ending):
+    for written in stream_batch(generator.model, rows, capacity_tokens=capacity, guidance=guidance, cancel=ending):
         first = first or time.monotonic() - began
         if progress:
             progress(written)
@@ -124,7 +147,7 @@ def answer_batch(
             row.finish_reason = "memory"
     seconds = time.monotonic() - began
     return [
-        _completion(generator, one, row, Timings(0.0, first, first, seconds - first))
+        _completion(generator, one, row, Timings(0.0, first, first, seconds - first), marked=not guidance)
         for one, row in zip(asked, rows, strict=True)
     ]
 
@@ -144,9 +167,9 @@ def _check_budget(generator: TextGenerator, rows: int, prompt_tokens: int, conte
         )
 
 
-def _completion(generator: TextGenerator, asked: Asked, row: Row, timings: Timings) -> Completion:
+def _completion(generator: TextGenerator, asked: Asked, row: Row, timings: Timings, *, marked: bool) -> Completion:
     said = Said()
-    if asked.prompt.marked:
+    if marked and asked.prompt.marked:
         splitter = make_splitter(generator.markers, asked.prompt.text)
         for piece in [*splitter.push(row.text), *splitter.flush()]:
             if piece.kind == "retract":
@@ -164,6 +187,7 @@ def answer_all(
     prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
     *,
     batch_size: int | None,
+    guidance: Guidance | None,
     options: GenerationOptions,
 ) -> list[Completion]:
     """See `TextGenerator.generate_batch`."""
@@ -180,6 +204,6 @@ def answer_all(
     found: list[Completion] = []
     while left:
         size = batch_size or largest_batch(generator.memory_shape, free, left, at_most=BATCH_SIZE)
-        found += answer_batch(generator, left[:size])
+        found += answer_batch(generator, left[:size], guidance=guidance)
         left = left[size:]
     return found

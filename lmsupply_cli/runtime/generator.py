@@ -157,13 +157,17 @@ class TextGenerator:
         prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
         *,
         batch_size: int | None = None,
+        guidance: Guidance | None = None,
         **options: Any,
     ) -> list[Completion]:
         """The answers to several prompts or chats, in order, `batch_size` at once (by default 8, or what fits the
-        memory): several times faster than one after the other. Raises DoesNotFit, UsageError."""
+        memory): several times faster than one after the other. `guidance`: what each answer must follow. Raises
+        DoesNotFit, UsageError."""
         from lmsupply_cli.runtime.batch import answer_all
 
-        return answer_all(self, prompts, batch_size=batch_size, options=self.options.replaced(**options))
+        return answer_all(
+            self, prompts, batch_size=batch_size, guidance=guidance, options=self.options.replaced(**options)
+        )
 
     def generate(
         self, prompt: str, *, raw: bool = False, guidance: Guidance | None = None, **options: Any
@@ -250,6 +254,14 @@ class TextGenerator:
         if len(prompt.ids) >= self.context_tokens:
             raise overflow(len(prompt.ids), self.context_tokens)
 
+    def check_options(self, options: GenerationOptions, guidance: Guidance | None) -> None:
+        """Raises UsageError for options that a guidance excludes."""
+        if guidance and (options.num_beams > 1 or options.min_length or options.no_repeat_ngram_size):
+            raise UsageError(
+                "a schema, regex or grammar decides alone where an answer ends and repeats",
+                hint="leave out --num-beams, --min-length and --no-repeat-ngram-size",
+            )
+
     def stream_prompt(
         self,
         prompt: Prompt,
@@ -260,11 +272,7 @@ class TextGenerator:
     ) -> Iterator[GenerationEvent]:
         """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
-        if guidance and (options.num_beams > 1 or options.min_length or options.no_repeat_ngram_size):
-            raise UsageError(
-                "a schema, regex or grammar decides alone where an answer ends and repeats",
-                hint="leave out --num-beams, --min-length and --no-repeat-ngram-size",
-            )
+        self.check_options(options, guidance)
         if guidance and self.speculation and options.min_p > 0:
             raise UsageError(
                 "guessing ahead in a guided answer leaves the sampling to the engine, which knows no min_p",

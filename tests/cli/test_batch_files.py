@@ -51,7 +51,7 @@ def test_good_lines_are_answered_and_bad_ones_are_named(tmp_path: Path) -> None:
     assert [row["error"]["code"] for row in found if "error" in row] == ["usage"] * 4 + ["does_not_fit"]
     for number in (3, 5, 7, 8, 9):
         assert f"line {number}: " in result.err
-    assert "4 answered, 5 could not be asked" in result.err
+    assert "4 answered, 5 could not be answered" in result.err
 
 
 def test_a_text_file_has_a_prompt_a_line(tmp_path: Path) -> None:
@@ -101,11 +101,54 @@ def test_killed_and_run_again(tmp_path: Path) -> None:
 
 def test_a_guided_batch(tmp_path: Path) -> None:
     source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
-    source.write_text("is it private?\nis it open?\n")
+    source.write_text("is it private?\nis it open?\nis it fast?\n")
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--regex", "(yes|no)")
-    assert result.code == 0
-    assert "note: guided answers are made one after the other" in result.err
+    assert (result.code, result.out) == (0, "")
+    assert "one after the other" not in result.err
     assert {row["text"] for row in rows(out)} <= {"yes", "no"}
+
+
+def test_a_grammar_with_control_tokens_goes_line_by_line(tmp_path: Path) -> None:
+    source, out, grammar = tmp_path / "in.txt", tmp_path / "out.jsonl", tmp_path / "g.lark"
+    source.write_text("is it private?\nis it open?\n")
+    grammar.write_text('start: ("yes" | "no") <[1]>?\n')
+    result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--grammar", grammar)
+    assert result.code == 0
+    assert "note: prompts are answered one after the other: the grammar names control tokens" in result.err
+    assert {row["text"] for row in rows(out)} <= {"yes", "no"}
+
+
+def test_guided_answers_that_were_cut_are_named(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"prompt": "a"}\n{"prompt": "b", "max_tokens": 3}\n{"prompt": "c", "min_length": 2}\n')
+    command = (
+        "run",
+        "-m",
+        "guide",
+        "--batch",
+        source,
+        "--out",
+        out,
+        "--json-schema",
+        '{"const": "one two three four"}',
+    )
+    result = lmsupply(*command)
+    assert result.code == 1
+    assert "line 2: the answer ended before it was complete" in result.err
+    assert "line 3: a schema, regex or grammar decides alone" in result.err
+    assert "2 answered, 1 of them cut, 1 could not be answered" in result.err
+    assert [row.get("finish_reason") for row in rows(out)] == ["stop", "length", None]
+    assert lmsupply(*command).code == 1, "what is there is still cut"
+
+
+def test_a_guidance_that_the_model_cannot_follow_writes_nothing(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("a\nb\n")
+    toy = SLOW.parent / "toy"
+    result = lmsupply("run", "-m", toy, "--batch", source, "--out", out, "--regex", "(日|本)")
+    assert result.code == 1
+    assert "no whole token for" in result.err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,13 @@ def test_what_cannot_be_followed_is_exit_2(arguments: tuple[str, ...], said: str
     assert result.out == ""
 
 
+def test_a_guidance_is_looked_at_before_a_model_is_pulled() -> None:
+    result = lmsupply("run", "-m", "phi-3.5", "--pull", "--regex", "[", "hello")
+    assert result.code == 2
+    assert "unclosed character class" in result.err
+    assert "phi-3.5" not in result.err
+
+
 def test_a_character_that_the_vocabulary_lacks_is_exit_1() -> None:
     toy = Path(__file__).parent.parent / "models" / "toy"
     result = lmsupply("run", "-q", "-m", toy, "--json-schema", '{"enum": ["日本"]}', "x")

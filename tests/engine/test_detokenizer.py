@@ -27,7 +27,7 @@ def models() -> dict[str, GenaiModel]:
 
 
 def pieces(model: GenaiModel, ids: list[int]) -> list[str]:
-    detokenizer = Detokenizer(model.decode)
+    detokenizer = Detokenizer(model.decode, model.hidden_ids)
     return [*(detokenizer.push(i) for i in ids), detokenizer.flush()]
 
 
@@ -58,3 +58,11 @@ def test_bytes_come_out_as_they_went_in(text: str) -> None:
     detokenizer = Detokenizer(lambda ids: bytes(ids).decode("utf-8", errors="replace"))
     shown = [*(detokenizer.push(b) for b in text.encode()), detokenizer.flush()]
     assert "".join(shown) == text
+
+
+def test_a_control_token_has_no_text_and_no_mark_of_a_broken_character(models: dict[str, GenaiModel]) -> None:
+    model = models["qwen2"]
+    word, control, broken = model.encode("word"), model.encode("<|im_start|>"), model.encode("日")[:1]
+    assert "".join(pieces(model, [*control, *word, *control])) == "word"
+    assert "".join(pieces(model, [*word, *control, *word])) == "wordword"
+    assert "".join(pieces(model, [*word, *broken, *control])) == "word\ufffd"

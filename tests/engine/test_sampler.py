@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,46 @@ def test_the_same_seed_draws_the_same() -> None:
 @pytest.mark.parametrize("logits", [np.full(V, -np.inf, np.float32), np.full(V, np.nan, np.float32)])
 def test_broken_logits_still_give_a_token(logits: np.ndarray) -> None:
     assert 0 <= sampler(seed=0).choose(logits, completed=0) < V
+
+
+def plainly_kept(logits: np.ndarray, *, top_k: int, top_p: float, min_p: float) -> set[int]:
+    """By a sort of everything."""
+    order = np.argsort(-logits, kind="stable")
+    weights = np.exp((logits[order] - logits.max()).astype(np.float64))
+    if top_k:
+        order, weights = order[:top_k], weights[:top_k]
+    before = np.cumsum(weights) - weights
+    kept = (before < top_p * weights.sum()) & (weights >= min_p * weights[0])
+    return {int(i) for i in order[kept]} if top_p < 1 else {int(i) for i in order[weights >= min_p * weights[0]]}
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 6.0, 40.0])
+@pytest.mark.parametrize("size", [40, 1000, 20_000])
+def test_what_is_kept_is_what_a_sort_of_everything_would_keep(size: int, spread: float) -> None:
+    rng = np.random.default_rng(size)
+    for top_k, top_p, min_p in itertools.product((0, 1, 30, 400), (0.0, 0.3, 0.9, 0.999, 1.0), (0.0, 0.05)):
+        logits = (rng.normal(size=size) * spread).astype(np.float32)
+        logits[rng.integers(0, size, 3)] = -np.inf
+        made = Sampler(GenerationOptions(top_k=top_k, top_p=top_p, min_p=min_p), vocabulary=size, eos_ids=[])
+        ids, weights = made._candidates(logits)
+        expected = plainly_kept(logits, top_k=top_k, top_p=top_p, min_p=min_p)
+        # a float sum may put the very last one on either side
+        assert len(set(ids.tolist()) ^ expected) <= 1, (top_k, top_p, min_p)
+        assert weights == pytest.approx(np.exp((logits[ids] - logits.max()).astype(np.float64)), rel=1e-4)
+
+
+def test_ties_at_the_edge_of_top_k_do_not_make_it_larger() -> None:
+    logits = np.zeros(20_000, dtype=np.float32)
+    logits[5] = 1.0
+    ids, _ = sampler(top_k=30)._candidates(logits)
+    assert len(ids) == 30
+    assert 5 in ids
+
+
+def test_a_guidance_that_allows_one_of_several_ends_gets_the_score_of_the_best() -> None:
+    """An engine's guidance allows the first end token of a model, though its chats end with another."""
+    for temperature in (0.0, 0.8):
+        made = Sampler(GenerationOptions(temperature=temperature, seed=1), vocabulary=V, eos_ids=[7, 9])
+        wished = made.noisy(scores(t9=8.0, t3=1.0), completed=4)
+        assert wished[7] == wished[9]
+        assert wished[7] > wished[3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,15 @@ def test_every_answer_parses_and_validates(model: TextGenerator, part: int) -> N
         found = model.generate("x", guidance=Guidance.json_schema(schema), max_tokens=300, temperature=1.0, seed=number)
         assert found.finish_reason == "stop", (schema, found.text)
         jsonschema.validate(json.loads(found.text), schema)
+
+
+def test_in_batches_too(model: TextGenerator) -> None:
+    for number, schema in enumerate(schemas()):
+        guidance = Guidance.json_schema(schema)
+        prompts = ["x", "a longer one, so that rows end apart", "y z"]
+        for found in model.generate_batch(prompts, guidance=guidance, max_tokens=300, temperature=1.0, seed=number):
+            assert found.finish_reason == "stop", (schema, found.text)
+            jsonschema.validate(json.loads(found.text), schema)
 
 
 @pytest.mark.parametrize(("temperature", "top_p", "min_p"), [(0.0, 1.0, 0.0), (0.7, 0.9, 0.0), (2.0, 1.0, 0.1)])
@@ -248,3 +258,18 @@ def test_guided_answers_can_be_guessed_ahead(guide: Path) -> None:
         with pytest.raises(UsageError, match="knows no min_p"):
             guessing.generate("x", guidance=guidance, min_p=0.1)
         assert guessing.generate("hello", temperature=0).text == plain.generate("hello", temperature=0).text
+
+
+def test_an_answer_ends_with_whichever_end_token_the_model_wants(guide: Path, tmp_path: Path) -> None:
+    """The engine's guidance knows the first end token of a config only, here one that no chat of the model ends with."""
+    folder = tmp_path / "two-ends"
+    shutil.copytree(guide, folder)
+    config = json.loads((folder / "genai_config.json").read_text())
+    config["model"]["eos_token_id"] = [0, config["model"]["eos_token_id"]]
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    with load(folder) as model:
+        free = model.generate("thanks", temperature=0).text
+        anything = Guidance.regex(r"[\s\S]*")
+        found = [model.generate("thanks", guidance=anything, temperature=0, max_tokens=60)]
+        found += model.generate_batch(["thanks", "hello"], guidance=anything, temperature=0, max_tokens=60)[:1]
+        assert [(f.text, f.finish_reason) for f in found] == [(free, "stop")] * 2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lmsupply_cli import (
     ChatMessage,
     DoesNotFit,
+    EngineError,
     Guidance,
     MemoryOptions,
     Notice,
@@ -19,10 +21,13 @@ from lmsupply_cli import (
 )
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
+from lmsupply_cli.cli.batching import _answers
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel, replies
+from lmsupply_cli.engine.genai_decoders import GenaiBatch, GuidedGenaiDecoder
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.memory.shape import MemoryShape
+from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.batch import Asked, answer_batch, batch_bytes, check_batch, largest_batch
 from lmsupply_cli.runtime.generator import ModelInfo, complete
 
@@ -46,6 +51,70 @@ def test_on_the_real_engine_a_row_says_what_it_says_alone(guide: Path, name: str
             assert [f.text for f in found] == [a.text for a in alone]
         assert [f.usage.prompt_tokens for f in found] == [a.usage.prompt_tokens for a in alone]
         assert all(f.finish_reason in ("stop", "length") for f in found)
+
+
+GUIDANCES = [
+    Guidance.json_schema({"type": "object", "properties": {"n": {"type": "integer"}, "a": {"enum": ["x", "yy"]}}}),
+    Guidance.regex(r"(start|a/b|a\/c)\n[0-9]{1,9}"),
+    Guidance.regex(r"[a-c/]*"),
+    Guidance.grammar('// start\nstart: "<start>" word ("," word)*\nword: /[a-c\\/]{1,4}/'),
+]
+
+
+@pytest.mark.parametrize("guidance", GUIDANCES, ids=lambda guidance: guidance.kind)
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 0.9, "seed": 4}])
+def test_a_guided_row_says_what_it_says_alone(guidance: Guidance, options: dict[str, float]) -> None:
+    with load(MODELS / "llama-fp32") as model:
+        many = asked(model, *QUESTIONS, max_tokens=30, **options)
+        found = answer_batch(model, many, guidance=guidance)
+        alone = [model.generate(text, guidance=guidance, max_tokens=30, **options) for text in QUESTIONS]
+        assert [(f.text, f.finish_reason) for f in found] == [(a.text, a.finish_reason) for a in alone]
+        usages = [f.usage.completion_tokens for f in found]
+        assert usages == [a.usage.completion_tokens for a in alone]
+
+
+def test_guided_rows_have_their_own_limits_and_stops(guide: Path) -> None:
+    with load(guide) as model:
+        guidance = Guidance.json_schema({"const": "one two three four"})
+        many = [
+            *asked(model, "x", max_tokens=2),
+            *asked(model, "x", stop=("three",)),
+            *asked(model, "x"),
+        ]
+        found = answer_batch(model, many, guidance=guidance)
+        assert [f.finish_reason for f in found] == ["length", "stop", "stop"]
+        assert [f.text for f in found[1:]] == ['"one two ', '"one two three four"']
+        assert found[0].usage.completion_tokens == 2
+        with pytest.raises(UsageError, match="decides alone"):
+            model.generate_batch(["x", "y"], guidance=guidance, min_length=4)
+
+
+def test_what_a_batch_cannot_be_guided_by_is_answered_alone(guide: Path) -> None:
+    with load(guide) as model:
+        control = Guidance.grammar('start: ("yes" | "no") <[1]>?')
+        assert not model.model.takes_batches(control)
+        assert {f.text for f in model.generate_batch(["x", "y"], guidance=control)} <= {"yes", "no"}
+
+
+def test_one_that_the_engine_fails_on_does_not_take_the_others_along(
+    guide: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with load(guide) as model:
+        many = asked(model, *QUESTIONS)
+        real = GuidedGenaiDecoder.step
+
+        def fails(decoder: Any, scores: Any) -> Any:
+            if not isinstance(decoder, GuidedGenaiDecoder) or len(decoder.tokens) < len(many[2].prompt.ids) + 1:
+                raise EngineError("too complex")
+            return real(decoder, scores)
+
+        monkeypatch.setattr(GenaiBatch, "step", fails)
+        monkeypatch.setattr(GuidedGenaiDecoder, "step", fails)
+        found = _answers(model, many, Guidance.regex("(yes|no)"), lambda _: None, Terminal.of_process(quiet=True))
+        assert [isinstance(one, EngineError) for one in found] == [
+            len(one.prompt.ids) <= len(many[2].prompt.ids) for one in many
+        ]
+        assert {str(one) for one in found if not isinstance(one, EngineError)} <= {"yes", "no"}
 
 
 def test_every_row_has_its_own_options(guide: Path) -> None:
