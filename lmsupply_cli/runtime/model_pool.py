@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import DoesNotFit, QueueTimeout, UsageError
@@ -37,9 +37,10 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """`hits`: asked for and there; `loads`, `evictions` so far."""
+    """`waiting`: callers that wait for room or a load; `hits`: asked for and there; `loads`, `evictions` so far."""
 
     models: tuple[LoadedModel, ...]
+    waiting: int
     loads: int
     hits: int
     evictions: int
@@ -55,7 +56,6 @@ class _Entry:
     pool: GeneratorPool | None = None  # None while it is loaded
     in_use: int = 0
     last_used: float = 0.0
-    evicting: bool = field(default=False)
 
 
 class ModelPool:
@@ -92,7 +92,7 @@ class ModelPool:
         self._models: dict[str, _Entry] = {}
         self._pinned: set[str] = set()
         self._changed = threading.Condition()
-        self._loads = self._hits = self._evictions = 0
+        self._waiting = self._loads = self._hits = self._evictions = 0
         self._closed = False
 
     @contextmanager
@@ -139,7 +139,7 @@ class ModelPool:
                 for ref, e in self._models.items()
                 if e.pool is not None
             )
-            return PoolStats(models, self._loads, self._hits, self._evictions)
+            return PoolStats(models, self._waiting, self._loads, self._hits, self._evictions)
 
     def close(self) -> None:
         """Wait for who uses a model, then free them all; a second call does nothing."""
@@ -238,7 +238,11 @@ class ModelPool:
         left = None if ends is None else ends - self._clock()
         if left is not None and left <= 0:
             raise QueueTimeout(what + " in time", hint="try again later, or wait longer")
-        self._changed.wait(left if left is None else min(left, 0.05))
+        self._waiting += 1
+        try:
+            self._changed.wait(left if left is None else min(left, 0.05))  # the clock may be another than the lock's
+        finally:
+            self._waiting -= 1
 
 
 def model_bytes(ref: str, context: int) -> int:

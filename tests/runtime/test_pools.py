@@ -247,7 +247,7 @@ def test_a_model_in_use_is_never_evicted() -> None:
     with world.pool(memory_limit=100) as pool:
         with pool.use("a") as model:
             waiting = Worker(lambda: touch(world, pool, "b"))
-            time.sleep(0.05)
+            until(lambda: pool.stats.waiting == 1)
             assert world.loaded == ["a"]
             assert model.generate("x").text
             assert pool.stats.models[0].in_use == 1
@@ -259,7 +259,7 @@ def test_waiting_for_room_has_an_end() -> None:
     world = World(a=80, b=80)
     with world.pool(memory_limit=100) as pool, pool.use("a"):
         waiting = Worker(lambda: pool.use("b", timeout_s=5).__enter__())
-        time.sleep(0.05)
+        until(lambda: pool.stats.waiting == 1)
         world.now += 6
         with pytest.raises(QueueTimeout, match="every model is in use"):
             waiting.done()
@@ -281,8 +281,7 @@ def test_of_one_model_there_is_one_load_at_a_time() -> None:
     world.gate = threading.Event()
     with world.pool() as pool:
         workers = [Worker(lambda: touch(world, pool, "a")) for _ in range(5)]
-        until(lambda: world.loaded == ["a"])
-        time.sleep(0.03)
+        until(lambda: world.loaded == ["a"] and pool.stats.waiting == 4)
         world.gate.set()
         for worker in workers:
             worker.done()
