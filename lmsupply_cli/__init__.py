@@ -20,8 +20,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from lmsupply_cli._version import __version__
 
 if TYPE_CHECKING:
+    from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
     from lmsupply_cli.chat.formats import register_chat_format
-    from lmsupply_cli.chat.formatter import ChatFormatter
+    from lmsupply_cli.chat.formatter import ChatFormatter, Prompt
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
     from lmsupply_cli.engine.cancel import CancelToken
     from lmsupply_cli.engine.guidance import Guidance
@@ -30,18 +31,25 @@ if TYPE_CHECKING:
     from lmsupply_cli.errors import (
         DoesNotFit,
         EngineError,
+        EngineUnavailable,
         HubError,
         LicenceNotAccepted,
         LmsupplyError,
+        ModelFilesError,
         ModelNotFound,
         ModelNotInstalled,
+        ProviderUnavailable,
         QueueFull,
         QueueTimeout,
+        SettingsError,
+        UntrustedModelFiles,
         UsageError,
     )
     from lmsupply_cli.events import (
         FileProgress,
         Finished,
+        FinishReason,
+        GenerationEvent,
         Notice,
         PrefillProgress,
         ProgressListener,
@@ -53,82 +61,105 @@ if TYPE_CHECKING:
         Usage,
     )
     from lmsupply_cli.hardware.detect import detect_hardware
-    from lmsupply_cli.hardware.profile import HardwareProfile
+    from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
     from lmsupply_cli.memory.estimate import MemoryEstimate
     from lmsupply_cli.runtime.budget import MemoryOptions
     from lmsupply_cli.runtime.builder import TextGeneratorBuilder
     from lmsupply_cli.runtime.estimating import estimate_memory
-    from lmsupply_cli.runtime.factory import ModelFactory
+    from lmsupply_cli.runtime.factory import Lease, ModelFactory
     from lmsupply_cli.runtime.generator import Completion, ModelInfo, TextGenerator
-    from lmsupply_cli.runtime.generator_pool import GeneratorPool
+    from lmsupply_cli.runtime.generator_pool import GeneratorPool, QueueStats
     from lmsupply_cli.runtime.loader import load
-    from lmsupply_cli.runtime.model_pool import ModelPool
+    from lmsupply_cli.runtime.model_pool import LoadedModel, ModelPool, PoolStats
     from lmsupply_cli.runtime.pulling import pull
-    from lmsupply_cli.runtime.session import ChatSession
+    from lmsupply_cli.runtime.session import ChatSession, Reread, SessionListener
     from lmsupply_cli.store.locate import LocatedModel
     from lmsupply_cli.store.model_store import ModelStore
+    from lmsupply_cli.store.verify import FileCheck, ModelCheck
 
 _HOME = {
+    "catalogue.entry": ("CatalogueEntry", "Licence",),
     "chat.formats": ("register_chat_format",),
-    "chat.formatter": ("ChatFormatter",),
+    "chat.formatter": ("ChatFormatter", "Prompt",),
     "chat.messages": ("ChatMessage", "ChatRole",),
     "engine.cancel": ("CancelToken",),
     "engine.guidance": ("Guidance",),
     "engine.options": ("GenerationOptions",),
     "engine.stops": ("StopSequenceDetector",),
-    "errors": ("DoesNotFit", "EngineError", "HubError", "LicenceNotAccepted", "LmsupplyError", "ModelNotFound", "ModelNotInstalled", "QueueFull", "QueueTimeout", "UsageError",),
-    "events": ("FileProgress", "Finished", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "Usage",),
+    "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenceNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
+    "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "Usage",),
     "hardware.detect": ("detect_hardware",),
-    "hardware.profile": ("HardwareProfile",),
+    "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
     "memory.estimate": ("MemoryEstimate",),
     "runtime.budget": ("MemoryOptions",),
     "runtime.builder": ("TextGeneratorBuilder",),
     "runtime.estimating": ("estimate_memory",),
-    "runtime.factory": ("ModelFactory",),
+    "runtime.factory": ("Lease", "ModelFactory",),
     "runtime.generator": ("Completion", "ModelInfo", "TextGenerator",),
-    "runtime.generator_pool": ("GeneratorPool",),
+    "runtime.generator_pool": ("GeneratorPool", "QueueStats",),
     "runtime.loader": ("load",),
-    "runtime.model_pool": ("ModelPool",),
+    "runtime.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),
     "runtime.pulling": ("pull",),
-    "runtime.session": ("ChatSession",),
+    "runtime.session": ("ChatSession", "Reread", "SessionListener",),
     "store.locate": ("LocatedModel",),
     "store.model_store": ("ModelStore",),
+    "store.verify": ("FileCheck", "ModelCheck",),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "CancelToken",
+    "CatalogueEntry",
     "ChatFormatter",
     "ChatMessage",
     "ChatRole",
     "ChatSession",
     "Completion",
+    "Cpu",
     "DoesNotFit",
     "EngineError",
+    "EngineUnavailable",
+    "FileCheck",
     "FileProgress",
+    "FinishReason",
     "Finished",
+    "GenerationEvent",
     "GenerationOptions",
     "GeneratorPool",
+    "Gpu",
     "Guidance",
     "HardwareProfile",
     "HubError",
+    "Lease",
+    "Licence",
     "LicenceNotAccepted",
     "LmsupplyError",
+    "LoadedModel",
     "LocatedModel",
+    "Memory",
     "MemoryEstimate",
     "MemoryOptions",
+    "ModelCheck",
     "ModelFactory",
+    "ModelFilesError",
     "ModelInfo",
     "ModelNotFound",
     "ModelNotInstalled",
     "ModelPool",
     "ModelStore",
     "Notice",
+    "PoolStats",
     "PrefillProgress",
     "ProgressListener",
+    "Prompt",
+    "ProviderUnavailable",
     "QueueFull",
+    "QueueStats",
     "QueueTimeout",
     "ReasoningDelta",
+    "Reread",
+    "SessionListener",
+    "SettingsError",
     "SpeculativeStats",
     "StopSequenceDetector",
     "TextDelta",
@@ -136,6 +167,7 @@ __all__ = [
     "TextGeneratorBuilder",
     "TextWasReasoning",
     "Timings",
+    "UntrustedModelFiles",
     "Usage",
     "UsageError",
     "__version__",

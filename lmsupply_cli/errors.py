@@ -37,60 +37,69 @@ class LmsupplyError(Exception):
 
     @property
     def code(self) -> str:
+        """The class in snake case, as `--json` reports it."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__.removesuffix("Error")).lower()
 
 
 class UsageError(LmsupplyError):
+    """Bad input: an option, a prompt, a file. Exit code 2."""
+
     exit_code = 2
 
 
 class SettingsError(UsageError):
-    pass
+    """The settings file or an LMSUPPLY_ variable. Exit code 2."""
 
 
 class ModelNotFound(LmsupplyError):
-    pass
+    """No such alias, repo or folder."""
 
 
 class ModelNotInstalled(LmsupplyError):
+    """Known, but not on this machine. Exit code 3."""
+
     exit_code = 3
 
 
 class DoesNotFit(LmsupplyError):
+    """A prompt or a model beyond what the context or the memory holds. Exit code 4."""
+
     exit_code = 4
 
 
 class LicenceNotAccepted(LmsupplyError):
+    """There are terms to accept, or access is not granted. Exit code 5."""
+
     exit_code = 5
 
 
 class EngineError(LmsupplyError):
-    pass
+    """The engine failed."""
 
 
 class EngineUnavailable(EngineError):
-    pass
+    """It is missing, or in a version that was not tested."""
 
 
 class ProviderUnavailable(EngineError):
-    pass
+    """cuda, dml and the like, asked for and not to be had."""
 
 
 class ModelFilesError(EngineError):
-    pass
+    """A model folder that is incomplete or broken."""
 
 
 class UntrustedModelFiles(EngineError):
-    pass
+    """A model folder that wants to load code or to leave its folder."""
 
 
 class QueueFull(LmsupplyError):
-    pass
+    """Too many requests wait for a model."""
 
 
 class QueueTimeout(LmsupplyError):
-    pass
+    """A request waited too long."""
 
 
 class HubError(LmsupplyError):
-    pass
+    """The Hub, or the network to it."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,3 +60,47 @@ def test_the_library_never_loads_the_front_ends(guide: object) -> None:
         "print([m for m in ('typer', 'rich', 'prompt_toolkit', 'huggingface_hub') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# what `TextGenerator` is made of is for `load` and the builder to know
+INSIDE = {"TextModel", "Markers", "MemoryBudget", "MemoryShape", "Speculation", "Manifest"}
+
+
+def named_types() -> Iterator[tuple[str, str]]:
+    """Types of lmsupply that signatures and fields of public names speak of, and where."""
+    own = {
+        found[1]
+        for file in Path(lmsupply_cli.__file__).parent.rglob("*.py")
+        for found in re.finditer(
+            r"^(?:class (?=[A-Z])|(?=[A-Z]\w+ = (?:Literal|\w+ \|)))([A-Za-z]+)", file.read_text(), re.M
+        )
+    }
+    for name in lmsupply_cli.__all__:
+        thing: Any = getattr(lmsupply_cli, name)
+        parts = {name: thing}
+        if inspect.isclass(thing):
+            parts |= {f"{name}.{key}": value for key, value in vars(thing).items() if not key.startswith("_")}
+            parts[f"{name}.__init__"] = thing.__init__
+        for where, part in parts.items():
+            part = getattr(part, "fget", None) or getattr(part, "__func__", None) or part
+            notes = getattr(inspect.unwrap(part) if callable(part) else part, "__annotations__", None) or {}
+            for note in notes.values():
+                yield from ((word, where) for word in re.findall(r"[A-Z]\w+", str(note)) if word in own)
+
+
+def test_what_public_names_speak_of_is_public() -> None:
+    found = set(named_types())
+    assert ("PoolStats", "ModelPool.stats") in found
+    assert ("GenerationEvent", "TextGenerator.stream") in found
+    hidden = {(word, where) for word, where in found if word not in {*lmsupply_cli.__all__, *INSIDE}}
+    assert {word for word, _ in hidden} <= {"Kind", "Tier", "Vendor", "Policy"}, (
+        hidden
+    )  # plain words, quoted where used
+
+
+def test_every_public_name_is_on_the_page_and_says_something() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in lmsupply_cli.__all__:
+        if name != "__version__":
+            assert re.search(rf"^### (class )?`{name}\b.*\n\n\S", page, re.M), name
+    assert re.findall(r"^- `[^`]*`$", page, re.M) == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import lmsupply_cli
 
@@ -16,23 +16,24 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 GROUPS = {
     "Load and generate": (
         "load", "TextGenerator", "TextGeneratorBuilder", "ChatSession", "Completion", "ModelInfo", "GenerationOptions",
-        "Guidance", "CancelToken",
+        "Guidance", "CancelToken", "SessionListener", "Reread", "Prompt",
     ),
     "Messages and formats": ("ChatMessage", "ChatRole", "ChatFormatter", "register_chat_format", "StopSequenceDetector"),
     "Events": (
         "PrefillProgress", "TextDelta", "ReasoningDelta", "TextWasReasoning", "Notice", "Finished", "Usage", "Timings",
-        "SpeculativeStats",
+        "SpeculativeStats", "GenerationEvent", "FinishReason",
     ),
     "Models on this machine": (
-        "pull", "ModelStore", "ModelFactory", "LocatedModel", "ProgressListener", "FileProgress",
+        "pull", "ModelStore", "ModelFactory", "Lease", "LocatedModel", "CatalogueEntry", "Licence", "ModelCheck",
+        "FileCheck", "ProgressListener", "FileProgress",
     ),
-    "Many callers, several models": ("GeneratorPool", "ModelPool"),
+    "Many callers, several models": ("GeneratorPool", "QueueStats", "ModelPool", "PoolStats", "LoadedModel"),
     "Machine and memory": (
-        "detect_hardware", "HardwareProfile", "estimate_memory", "MemoryEstimate", "MemoryOptions",
+        "detect_hardware", "HardwareProfile", "Cpu", "Memory", "Gpu", "estimate_memory", "MemoryEstimate", "MemoryOptions",
     ),
     "Errors": (
-        "LmsupplyError", "UsageError", "ModelNotFound", "ModelNotInstalled", "DoesNotFit", "LicenceNotAccepted",
-        "EngineError", "HubError", "QueueFull", "QueueTimeout",
+        "LmsupplyError", "UsageError", "SettingsError", "ModelNotFound", "ModelNotInstalled", "DoesNotFit", "LicenceNotAccepted",
+        "EngineError", "EngineUnavailable", "ProviderUnavailable", "ModelFilesError", "UntrustedModelFiles", "HubError", "QueueFull", "QueueTimeout",
     ),
 }  # fmt: skip
 HEAD = """# The Python library
@@ -51,6 +52,8 @@ def page() -> str:
 
 
 def entry(name: str, thing: Any) -> str:
+    if not callable(thing) or get_origin(thing):
+        return f"\n### `{name}`\n\n{alias(thing)}\n"
     if not inspect.isclass(thing):
         return f"\n### `{name}{signature(thing)}`\n\n{text(thing)}\n"
     own_init = thing.__dict__.get("__init__")
@@ -68,6 +71,11 @@ def entry(name: str, thing: Any) -> str:
         elif inspect.isfunction(value):
             out += item(member + signature(value), value)
     return out
+
+
+def alias(thing: Any) -> str:
+    """What a name for several types, or for several words, stands for."""
+    return "One of " + ", ".join(f"`{getattr(part, '__name__', repr(part))}`" for part in get_args(thing)) + "."
 
 
 def item(head: str, thing: Any) -> str:

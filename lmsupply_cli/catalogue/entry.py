@@ -13,7 +13,8 @@ GUIDE_REF = "guide"
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """`id`: SPDX where there is one, else the licence's name."""
+    """`id`: SPDX where there is one, else the licence's name; `tier`: "permissive", "conditional", "research" or
+    "unknown"."""
 
     id: str
     tier: Tier

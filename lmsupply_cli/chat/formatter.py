@@ -15,7 +15,8 @@ class ChatFormatter(Protocol):
     """Turns messages into the text that a model was trained on."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """A short name, as settings and `info` show it."""
 
     @property
     def stop(self) -> tuple[str, ...]:

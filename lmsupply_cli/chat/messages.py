@@ -10,6 +10,8 @@ from lmsupply_cli.errors import UsageError
 
 
 class ChatRole(StrEnum):
+    """Who says a message."""
+
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
@@ -29,14 +31,17 @@ class ChatMessage:
 
     @classmethod
     def system(cls, content: str) -> ChatMessage:
+        """What the model is to be and to do."""
         return cls(ChatRole.SYSTEM, content)
 
     @classmethod
     def user(cls, content: str) -> ChatMessage:
+        """What the person says."""
         return cls(ChatRole.USER, content)
 
     @classmethod
     def assistant(cls, content: str, *, reasoning: str = "", partial: bool = False) -> ChatMessage:
+        """What the model said."""
         return cls(ChatRole.ASSISTANT, content, reasoning, partial)
 
 

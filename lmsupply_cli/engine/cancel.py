@@ -12,11 +12,14 @@ class CancelToken:
         self._parent = parent
 
     def cancel(self) -> None:
+        """End what runs with this token, at its next step."""
         self._set = True
 
     def reset(self) -> None:
+        """Make it fit for another generation; a parent that is cancelled stays so."""
         self._set = False
 
     @property
     def cancelled(self) -> bool:
+        """Whether it, or its parent, was cancelled."""
         return self._set or (self._parent is not None and self._parent.cancelled)

@@ -49,6 +49,7 @@ class GenerationOptions:
 
     @property
     def greedy(self) -> bool:
+        """Whether the likeliest token is taken, always."""
         return not self.do_sample or self.temperature == 0
 
     @classmethod
@@ -64,6 +65,7 @@ class GenerationOptions:
         return replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
+        """Every option by its name."""
         return asdict(self)
 
 

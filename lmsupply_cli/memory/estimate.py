@@ -35,10 +35,12 @@ class MemoryEstimate:
 
     @property
     def steady_bytes(self) -> int:
+        """While answers are generated."""
         return self.process_bytes + self.weights_bytes + self.cache_bytes + self.work_bytes
 
     @property
     def peak_bytes(self) -> int:
+        """At the most, while the model loads or reads a prompt."""
         loading = self.process_bytes + self.weights_bytes + self.loading_bytes
         return max(loading, self.steady_bytes + self.logits_bytes)
 

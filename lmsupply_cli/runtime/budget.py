@@ -60,6 +60,7 @@ class MemoryOptions:
 
     @property
     def limit_bytes(self) -> int:
+        """`limit` as a number."""
         return parse_bytes(self.limit) if isinstance(self.limit, str) else self.limit
 
 

@@ -44,6 +44,7 @@ class TextGeneratorBuilder:
         return self._set(provider=provider)
 
     def with_threads(self, threads: int) -> TextGeneratorBuilder:
+        """Cores that the engine uses; by default those that it may."""
         return self._set(threads=threads)
 
     def with_context(self, tokens: int) -> TextGeneratorBuilder:

@@ -130,6 +130,7 @@ class TextGenerator:
 
     @property
     def model_info(self) -> ModelInfo:
+        """What the model is, and how it is run."""
         return self.info
 
     @property
@@ -212,6 +213,7 @@ class TextGenerator:
         return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
 
     def count_tokens(self, text: str) -> int:
+        """How many tokens the text is, as a text of its own: without the chat format and a beginning."""
         return len(self.model.encode(text))
 
     @property
@@ -245,6 +247,7 @@ class TextGenerator:
         )
 
     def raw_prompt(self, text: str) -> Prompt:
+        """The text as it stands, after the model's begin token where it wants one. Raises UsageError for a NUL or half a character."""
         return make_raw_prompt(text, bos_id=self._begins_with, encode=self.model.encode)
 
     def check_prompt(self, prompt: Prompt) -> None:

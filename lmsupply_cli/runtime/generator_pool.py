@@ -66,10 +66,12 @@ class GeneratorPool:
 
     @property
     def model_info(self) -> ModelInfo:
+        """See `TextGenerator.model_info`."""
         return self._slots[0].model_info
 
     @property
     def stats(self) -> QueueStats:
+        """How things stand now."""
         with self._changed:
             return QueueStats(
                 len(self._slots) - len(self._free), len(self._queue), self._answered, self._refused, self._gave_up
@@ -126,6 +128,7 @@ class GeneratorPool:
         )
 
     def count_tokens(self, text: str) -> int:
+        """See `TextGenerator.count_tokens`."""
         return self._slots[0].count_tokens(text)
 
     def warm_up(self) -> None:

@@ -47,6 +47,7 @@ class PoolStats:
 
     @property
     def bytes(self) -> int:
+        """Of all models, estimated."""
         return sum(model.bytes for model in self.models)
 
 
@@ -115,6 +116,7 @@ class ModelPool:
             self._pinned.add(ref)
 
     def unpin(self, ref: str) -> None:
+        """It may be evicted again."""
         with self._changed:
             self._pinned.discard(ref)
             self._changed.notify_all()
@@ -132,6 +134,7 @@ class ModelPool:
 
     @property
     def stats(self) -> PoolStats:
+        """How things stand now."""
         with self._changed:
             now = self._clock()
             models = tuple(

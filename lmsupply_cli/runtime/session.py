@@ -46,7 +46,8 @@ class ChatSession:
         policy: Policy = "error",
         listener: SessionListener | None = None,
     ) -> None:
-        """`policy`: what to do when the conversation outgrows the context."""
+        """`policy`: what to do when the conversation outgrows the context: "error", "drop-oldest" (turns), or
+        "truncate-start" or "truncate-end" (of the last message)."""
         self.generator = generator
         self.policy = policy
         self.listener = listener or SessionListener()
@@ -56,6 +57,7 @@ class ChatSession:
 
     @property
     def system(self) -> str:
+        """The system prompt, "" for none; may be set."""
         first = self.messages[:1]
         return first[0].content if first and first[0].role is ChatRole.SYSTEM else ""
 

@@ -47,6 +47,7 @@ class LocatedModel:
 
     @property
     def precision(self) -> str | None:
+        """Of the weights, such as "int4", by the name of the variant or folder; None where it does not say."""
         if self.ref == GUIDE_REF:
             return "int4"
         match = _PRECISION.search((self.variant or self.path.resolve().name).lower())

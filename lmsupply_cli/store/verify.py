@@ -19,20 +19,25 @@ class FileCheck:
 
     @property
     def ok(self) -> bool:
+        """Whether it is what was pulled."""
         return not self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
+    """What is left of an installed model, file by file, against the manifest of its pull."""
+
     manifest: Manifest
     files: tuple[FileCheck, ...]
 
     @property
     def ok(self) -> bool:
+        """Whether every file is what was pulled."""
         return all(check.ok for check in self.files)
 
     @property
     def bad(self) -> list[str]:
+        """Paths of the files that are not."""
         return [check.path for check in self.files if not check.ok]
 
 
