@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
-from lmsupply_cli.cli.batching import read_lines, run_batch
+from lmsupply_cli.cli.batch_input import read_lines
+from lmsupply_cli.cli.batching import run_batch
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.load import load_model

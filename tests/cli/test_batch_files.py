@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ LINES = [
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_good_lines_are_answered_and_bad_ones_are_named(tmp_path: Path) -> None:
@@ -79,6 +87,33 @@ def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
     assert "holds something else than answers" in result.err
 
 
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes('{"prompt": "one\u2028two\x85three", "id": "\u2028"}\r\n{"prompt": "thanks"}\r\n'.encode())
+    command = ("run", "-m", "guide", "--batch", source, "--out", out)
+    assert lmsupply(*command).code == 0
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").split("\n")[:-1]]
+    assert [row["id"] for row in found] == ["\u2028", None]
+    result = lmsupply(*command)
+    assert result.code == 0
+    assert "0 answered, 2 were there before" in result.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
+def test_stopped_by_hand_it_says_how_to_go_on(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"question {n}\n" for n in range(6)))
+    command = [sys.executable, "-m", "lmsupply_cli", "run", str(SLOW), "--batch", str(source), "--out", str(out)]
+    command += ["--temperature", "0", "--min-length", "40", "--max-tokens", "40", "--batch-size", "2"]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
+    until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 2)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    there = len(rows(out))
+    assert f"{there} of 6 lines are in {out}; the same command goes on" in said
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_killed_and_run_again(tmp_path: Path) -> None:
     source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
@@ -86,10 +121,7 @@ def test_killed_and_run_again(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lmsupply_cli", "run", str(SLOW), "--batch", str(source), "--out", str(out)]
     command += ["--temperature", "0", "--min-length", "40", "--max-tokens", "40", "--batch-size", "2"]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (out.exists() and out.read_bytes().count(b"\n") >= 2):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     there = out.read_bytes()
