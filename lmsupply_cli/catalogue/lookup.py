@@ -80,7 +80,7 @@ def _bare(name: str) -> str:
 
 def _own(file: Path, licences: Mapping[str, Any]) -> list[CatalogueEntry]:
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         return [_entry(row, {**licences, **data.get("licences", {})}) for row in data.get("model", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         text = f"no {error}" if isinstance(error, KeyError) else str(error)

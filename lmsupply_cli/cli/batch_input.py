@@ -36,7 +36,7 @@ def read_lines(path: Path, *, system: str | None) -> list[Line]:
     """The prompts of a .jsonl file, or of any other a prompt a line. Raises UsageError."""
     as_json = path.suffix.lower() in (".jsonl", ".json", ".ndjson")
     found: list[Line] = []
-    for number, text in enumerate(read_text(path).split("\n"), 1):
+    for number, text in enumerate(read_text(path, limit_bytes=None).split("\n"), 1):
         if text.strip():
             found.append(_line(text, len(found), number, as_json=as_json, system=system))
     if not found:

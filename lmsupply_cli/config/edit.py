@@ -1,8 +1,10 @@
-"""Change the settings file and nothing else in it: comments, order and unknown space stay."""
+"""Change the settings file and nothing else in it: comments, order, unknown space and the ends of lines stay."""
 
 from __future__ import annotations
 
+import codecs
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ def set_value(path: Path, key: str, value: Any) -> None:
     read_file(path)
     lines = _lines(path)
     span = _span(lines, key)
-    row = f"{key} = {literal(value)}\n"
+    end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+    row = f"{key} = {literal(value)}{end}"
     if span is None:
         if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
+            lines[-1] += end
         lines.append(row)
     else:
         lines[span[0] : span[1]] = [row]
@@ -45,9 +48,12 @@ def literal(value: Any) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
     except FileNotFoundError:
         return []
+    lines = [line + "\n" for line in text.split("\n")]
+    lines[-1] = lines[-1][:-1]  # no newline ends it
+    return lines if lines[-1] else lines[:-1]
 
 
 def _span(lines: list[str], key: str) -> tuple[int, int] | None:
@@ -66,8 +72,11 @@ def _span(lines: list[str], key: str) -> tuple[int, int] | None:
 def _write(path: Path, lines: list[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path = path.resolve()  # a link stays a link
         temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_bytes("".join(lines).encode())
+        if path.exists():
+            shutil.copymode(path, temporary)
         temporary.replace(path)
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}", hint="is its folder writable?") from error

@@ -71,7 +71,7 @@ def _read_env(environ: Mapping[str, str]) -> dict[str, Any]:
 def read_file(path: Path) -> dict[str, Any]:
     """The settings file: TOML, keys as in the table. A missing file says nothing."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:

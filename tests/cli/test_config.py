@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,29 @@ def test_the_rest_of_the_file_stays() -> None:
     assert file().read_text() == '# mine\ntop_k = 6\n\nstop = ["x"]\n# end\nseed = 1\nmin_p = 0.1\n'
     lmsupply("config", "unset", "stop")
     assert file().read_text() == "# mine\ntop_k = 6\n\n# end\nseed = 1\nmin_p = 0.1\n"
+
+
+def test_a_file_from_a_windows_editor_keeps_its_ends_of_lines() -> None:
+    file().parent.mkdir(parents=True)
+    file().write_bytes(b"\xef\xbb\xbftop_k = 5\r\n# mine\xe2\x80\xa8too\r\nseed = 1\r\n")
+    assert lmsupply("config", "get", "top_k").out == "5\n"
+    lmsupply("config", "set", "top_k", "6")
+    lmsupply("config", "set", "min_p", "0.1")
+    lmsupply("config", "unset", "seed")
+    assert file().read_bytes() == b"top_k = 6\r\n# mine\xe2\x80\xa8too\r\nmin_p = 0.1\r\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_linked_file_stays_linked(tmp_path: Path) -> None:
+    kept = tmp_path / "dotfiles.toml"
+    kept.write_text("seed = 1\n")
+    kept.chmod(0o600)
+    file().parent.mkdir(parents=True)
+    file().symlink_to(kept)
+    lmsupply("config", "set", "seed", "2")
+    assert file().is_symlink()
+    assert kept.read_text() == "seed = 2\n"
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_the_environment_shadows_is_said() -> None:

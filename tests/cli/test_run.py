@@ -140,6 +140,12 @@ def test_stop_and_seed_and_presets() -> None:
     assert options["temperature"] == {"value": 0.0, "source": "preset"}
 
 
+def test_text_of_a_windows_shell_is_read(tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_bytes(QUESTION.encode("utf-16"))
+    assert lmsupply("run", "-f", "q.txt", cwd=tmp_path, stdin=b"").out == ANSWER + "\n"
+    assert lmsupply("run", stdin=QUESTION.encode("utf-8-sig")).out == ANSWER + "\n"
+
+
 def test_beams_say_what_they_exclude() -> None:
     result = lmsupply("run", "--num-beams", "3", QUESTION)
     assert result.out == ANSWER + "\n"
