@@ -1,5 +1,5 @@
 """Tokens a second of several prompts at once against one after the other, on one loaded model: plain, with a guidance,
-and by the engine's own loop, which is the most that a batch can come to.
+with long instructions before each prompt, and by the engine's own loop, which is the most that a batch can come to.
 
 python benchmarks/batch.py MODEL_FOLDER [PROMPTS] [TOKENS]
 """
@@ -67,6 +67,14 @@ def main() -> None:
             plain.append(ours(model, [Asked(prompt, options) for prompt in prompts], None))
             guided.append(ours(model, [Asked(prompt, free) for prompt in prompts], guidance))
             engine.append(engines_own(model.model, [Asked(prompt, options) for prompt in prompts], tokens))
+        instructions = ChatMessage.system("You say what a thing is good for, in one line. " * 16)
+        chats = [[instructions, ChatMessage.user(f"Thing {n}")] for n in range(count)]
+        seconds = []
+        for size in (None, min(count, 32)):
+            began = time.monotonic()
+            model.generate_batch(chats, batch_size=size, max_tokens=tokens, min_length=tokens)
+            seconds.append(time.monotonic() - began)
+        chosen, fixed = seconds
     print(f"{folder.name}: {count} prompts, {tokens} tokens each, tokens a second, median of {ROUNDS}")
     for name, rounds in (("plain", plain), ("guided", guided)):
         rate = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
@@ -74,6 +82,7 @@ def main() -> None:
             one, many = rate[f"one{part}"], rate[f"many{part}"]
             what = "decoding" if part else "prompts included"
             print(f"{name:7} {what:17} one {one:6.1f}, {count} at once {many:6.1f}: {many / one:.2f} times")
+    print(f"long instructions: as chosen {chosen:.1f} s, {count} at once {fixed:.1f} s: {fixed / chosen:.2f} times")
     many = statistics.median(one["many, decoding"] for one in plain)
     print(
         f"the engine's own loop, decoding: {statistics.median(engine):.1f}; ours {many / statistics.median(engine):.0%} of it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.batch import Asked, answer_alone, answer_batch, largest_batch
+from lmsupply_cli.runtime.batch import Asked, BatchRunner
 from lmsupply_cli.runtime.fitting import fit_messages
 from lmsupply_cli.runtime.generator import Completion, TextGenerator
+from lmsupply_cli.runtime.pace import Choice
 from lmsupply_cli.units import format_rate
 
 Describe = Callable[[Completion, GenerationOptions, Sequence[Notice]], Mapping[str, Any]]
@@ -43,142 +44,148 @@ class Counts:
         self.tokens += row["usage"]["completion_tokens"]
 
 
-def run_batch(
-    lines: Sequence[Line],
-    out: Path,
-    generator: TextGenerator,
-    terminal: Terminal,
-    *,
-    size: int,
-    free_bytes: int | None,
-    guidance: Guidance | None,
-    policy: Policy,
-    describe: Describe,
-) -> Counts:
-    """Answer what `out` does not hold yet. `describe` makes the run object of a completion. Raises UsageError; Ctrl-C
-    leaves what is answered."""
-    done = finished(out, lines, guided=guidance is not None)
-    states = list(done.values())
-    counts = Counts(before=len(done), cut=states.count("cut"), bad=states.count("bad"))
-    status = terminal.status()
-    if not generator.model.takes_batches(guidance):
-        size = 1
-    left = deque(line for line in lines if line.index not in done)
-    said: dict[int, tuple[Notice, ...]] = {}  # of each line, what was left out of it
-    began = time.monotonic()
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The prompt of a line; `notices`: what was left out of it."""
 
-    def show(written: int) -> None:
-        tokens = counts.tokens + written
-        rate = f", {format_rate(tokens, time.monotonic() - began)}" if tokens else ""
-        status.show(f"batch: {len(lines) - len(left)} of {len(lines)} answered{rate}")
+    asked: Asked
+    notices: Sequence[Notice]
 
-    with appending(out) as file:
-        while left:
-            part = _next_part(
-                generator, left, size=size, free_bytes=free_bytes, guidance=guidance, policy=policy, said=said
-            )
-            show(0)
+
+class BatchJob:
+    """Answers what `out` does not hold yet. `describe` makes the run object of an answer."""
+
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        out: Path,
+        generator: TextGenerator,
+        terminal: Terminal,
+        *,
+        size: int | None,
+        guidance: Guidance | None,
+        policy: Policy,
+        describe: Describe,
+    ) -> None:
+        """`size`: so many at once, where it is given. Raises UsageError, DoesNotFit, EngineError before anything is
+        written."""
+        self._lines, self._out, self._terminal = lines, out, terminal
+        self._generator, self._guidance, self._policy, self._describe = generator, guidance, policy, describe
+        self._done = finished(out, lines, guided=guidance is not None)
+        self._left = deque(line for line in lines if line.index not in self._done)
+        self._prepared: dict[int, _Made | LmsupplyError] = {}
+        self._status, self._began = terminal.status(), time.monotonic()
+        states = list(self._done.values())
+        self.counts = Counts(before=len(states), cut=states.count("cut"), bad=states.count("bad"))
+        self._runner = BatchRunner(generator, size=size, guidance=guidance, progress=self._show, notice=self._notice)
+
+    def run(self) -> Counts:
+        """Raises UsageError; Ctrl-C leaves what is answered."""
+        self._began = time.monotonic()
+        with appending(self._out) as file:
             try:
-                asked = [one for _, one in part if isinstance(one, Asked)]
-                answers = iter(_answers(generator, asked, guidance, show, terminal))
+                while self._left:
+                    self._answer_part(file)
             except KeyboardInterrupt:
-                status.clear()
-                terminal.say(f"{len(lines) - len(left)} of {len(lines)} lines are in {out}; the same command goes on")
+                self._status.clear()
+                answered = f"{len(self._lines) - len(self._left)} of {len(self._lines)} lines"
+                self._terminal.say(f"{answered} are in {self._out}; the same command goes on")
                 raise
             finally:
-                status.clear()
-            for line, one in part:
-                left.popleft()
-                notices = said.pop(line.index, ())
-                row = _row(next(answers), one, notices, describe) if isinstance(one, Asked) else _error(one)
-                state = state_of(row, guided=guidance is not None)
-                for text in [*(notice.text for notice in notices), *_reports(row, state)]:
-                    terminal.say(f"line {line.number}: {text}")
-                counts.add(row, state)
-                write(file, {"schema": 1, "index": line.index, "id": line.id, "input": line.digest, **row})
-    counts.seconds = time.monotonic() - began
-    return counts
+                self._status.clear()
+        self.counts.seconds = time.monotonic() - self._began
+        return self.counts
 
+    def _answer_part(self, file: Any) -> None:
+        part, choice = self._next_part()
+        asked = [made.asked for _, made in part if isinstance(made, _Made)]
+        answers = self._answers(asked, choice)
+        for line, made in part:
+            self._show(0)
+            found: Completion | LmsupplyError
+            if isinstance(made, _Made):
+                found, notices = next(answers), made.notices
+            else:
+                found, notices = made, ()
+            self._status.clear()
+            row = self._row(found, made, notices)
+            state = state_of(row, guided=self._guidance is not None)
+            for text in [*(notice.text for notice in notices), *_reports(row, state)]:
+                self._terminal.say(f"line {line.number}: {text}")
+            write(file, {"schema": 1, "index": line.index, "id": line.id, "input": line.digest, **row})
+            self.counts.add(row, state)
+            self._left.popleft()
+            del self._prepared[line.index]
 
-def _row(
-    found: Completion | LmsupplyError, asked: Asked, notices: Sequence[Notice], describe: Describe
-) -> Mapping[str, Any]:
-    return _error(found) if isinstance(found, LmsupplyError) else describe(found, asked.options, notices)
+    def _next_part(self) -> tuple[list[tuple[Line, _Made | LmsupplyError]], Choice]:
+        """The next lines with as many good ones as are answered next, and how."""
+        part: list[tuple[Line, _Made | LmsupplyError]] = []
+        good: list[Asked] = []
+        for line in self._left:
+            if line.index not in self._prepared:
+                self._prepared[line.index] = self._prepare(line)
+            made = self._prepared[line.index]
+            part.append((line, made))
+            if isinstance(made, _Made):
+                good.append(made.asked)
+                if len(good) == self._runner.size:
+                    break
+        choice = self._runner.choose(good) if good else Choice(0, together=False)
+        while sum(isinstance(made, _Made) for _, made in part) > choice.count:
+            part.pop()
+        return part, choice
 
+    def _prepare(self, line: Line) -> _Made | LmsupplyError:
+        if line.error:
+            return line.error
+        generator = self._generator
+        try:
+            options = generator.options.replaced(**line.options)
+            if options.num_beams > 1:
+                raise UsageError("a batch has no beams", hint="leave num_beams out")
+            generator.check_options(options, self._guidance)
+            fitted = fit_messages(generator, line.messages, policy=self._policy, max_tokens=options.max_tokens)
+            generator.check_prompt(fitted.prompt)
+        except LmsupplyError as error:
+            return error
+        return _Made(Asked(fitted.prompt, options), fitted.notices)
 
-def _error(error: LmsupplyError) -> Mapping[str, Any]:
-    return {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+    def _answers(self, asked: Sequence[Asked], choice: Choice) -> Iterator[Completion | LmsupplyError]:
+        if choice.together:
+            try:
+                yield from self._runner.together(asked)
+                return
+            except EngineError:  # one that cannot follow the guidance fails them all
+                if self._guidance is None:
+                    raise
+        for one in asked:
+            try:
+                yield self._runner.alone(one)
+            except EngineError as error:
+                if self._guidance is None:
+                    raise
+                yield error
+
+    def _row(
+        self, found: Completion | LmsupplyError, made: _Made | LmsupplyError, notices: Sequence[Notice]
+    ) -> Mapping[str, Any]:
+        if isinstance(found, Completion) and isinstance(made, _Made):
+            return self._describe(found, made.asked.options, notices)
+        assert isinstance(found, LmsupplyError)
+        return {"error": {"code": found.code, "message": found.message, "hint": found.hint}}
+
+    def _show(self, written: int) -> None:
+        tokens = self.counts.tokens + written
+        rate = f", {format_rate(tokens, time.monotonic() - self._began)}" if tokens else ""
+        answered = len(self._lines) - len(self._left)
+        self._status.show(f"batch: {answered} of {len(self._lines)} answered{rate}")
+
+    def _notice(self, notice: Notice) -> None:
+        self._status.clear()
+        self._terminal.notice(notice)
 
 
 def _reports(row: Mapping[str, Any], state: State) -> list[str]:
     if state == "bad":
         return [row["error"]["message"]]
     return ["the answer ended before it was complete"] if state == "cut" else []
-
-
-def _answers(
-    generator: TextGenerator, asked: Sequence[Asked], guidance: Guidance | None, show: Any, terminal: Terminal
-) -> Sequence[Completion | LmsupplyError]:
-    try:
-        return answer_batch(generator, asked, guidance=guidance, progress=show, notice=terminal.notice)
-    except EngineError:
-        if guidance is None:
-            raise
-    return [_answer(generator, one, guidance, terminal) for one in asked]  # one that cannot follow it fails them all
-
-
-def _answer(
-    generator: TextGenerator, asked: Asked, guidance: Guidance, terminal: Terminal
-) -> Completion | LmsupplyError:
-    try:
-        return answer_alone(generator, asked, guidance, notice=terminal.notice)
-    except EngineError as error:
-        return error
-
-
-def _next_part(
-    generator: TextGenerator,
-    left: Iterable[Line],
-    *,
-    size: int,
-    free_bytes: int | None,
-    guidance: Guidance | None,
-    policy: Policy,
-    said: dict[int, tuple[Notice, ...]],
-) -> list[tuple[Line, Asked | LmsupplyError]]:
-    """The next lines, up to as many good ones as fit at once."""
-    part: list[tuple[Line, Asked | LmsupplyError]] = []
-    good: list[Asked] = []
-    for line in left:
-        one = _asked(generator, line, guidance, policy, said)
-        part.append((line, one))
-        if isinstance(one, Asked):
-            good.append(one)
-            if len(good) == size:
-                break
-    fits = largest_batch(generator.memory_shape, free_bytes, good, at_most=size) if good else 0
-    while sum(isinstance(one, Asked) for _, one in part) > max(1, fits):
-        part.pop()
-    return part
-
-
-def _asked(
-    generator: TextGenerator,
-    line: Line,
-    guidance: Guidance | None,
-    policy: Policy,
-    said: dict[int, tuple[Notice, ...]],
-) -> Asked | LmsupplyError:
-    if line.error:
-        return line.error
-    try:
-        options = generator.options.replaced(**line.options)
-        if options.num_beams > 1:
-            raise UsageError("a batch has no beams", hint="leave num_beams out")
-        generator.check_options(options, guidance)
-        fitted = fit_messages(generator, line.messages, policy=policy, max_tokens=options.max_tokens)
-        generator.check_prompt(fitted.prompt)
-    except LmsupplyError as error:
-        return error
-    said[line.index] = fitted.notices
-    return Asked(fitted.prompt, options)

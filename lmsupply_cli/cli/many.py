@@ -8,7 +8,7 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.cli.batch_input import read_lines
-from lmsupply_cli.cli.batching import run_batch
+from lmsupply_cli.cli.batching import BatchJob
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.load import load_model
@@ -22,11 +22,9 @@ from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.batch import BATCH_SIZE, check_batch
-from lmsupply_cli.runtime.budget import planning_bytes, resident_bytes
 from lmsupply_cli.runtime.generator import Completion, TextGenerator
 from lmsupply_cli.runtime.guidance import check_guidance
-from lmsupply_cli.units import format_rate, parse_bytes
+from lmsupply_cli.units import format_rate
 
 
 def answer_many(request: Request, guidance: Guidance | None) -> int:
@@ -47,32 +45,20 @@ def answer_many(request: Request, guidance: Guidance | None) -> int:
         raise UsageError("a batch has no beams", hint="leave --num-beams out")
     notices = list(choice.notices)
     if settings.get("speculative") != "off":
-        notices.append(Notice("speculative", "a batch reads many rows at once already: nothing is guessed ahead"))
+        notices.append(Notice("speculative", "prompts that are answered at once are not guessed ahead"))
     for notice in notices:
         terminal.notice(notice)
     with load_model(choice.model, folder, settings, options, terminal, notices=notices) as generator:
-        if not generator.model.takes_batches(guidance):
-            why = "the grammar names control tokens, or the model has none to spare"
-            if not generator.model.takes_batches():
-                why = f"batches were not tried with {generator.info.provider}"
-            notices.append(Notice("one_by_one", f"prompts are answered one after the other: {why}"))
-            terminal.notice(notices[-1])
-        if guidance:
-            generator.model.check_guidance(guidance)
-        free = _free_bytes(settings, generator)
-        if request.batch_size is not None:
-            check_batch(generator, free, request.batch_size)
-        counts = run_batch(
+        counts = BatchJob(
             lines,
             out,
             generator,
             terminal,
-            size=request.batch_size or BATCH_SIZE,
-            free_bytes=None if request.batch_size is not None else free,
+            size=request.batch_size,
             guidance=guidance,
             policy=settings.get("on_overflow") or "error",
             describe=_describe(generator, values, notices, settings),
-        )
+        ).run()
     cut = f", {counts.cut} of them cut" if counts.cut else ""
     before = f", {counts.before} were there before" if counts.before else ""
     bad = f", {counts.bad} could not be answered" if counts.bad else ""
@@ -103,13 +89,6 @@ def _checked(request: Request) -> tuple[Path, Path]:
     if request.batch.resolve() == request.out.resolve():
         raise UsageError("--out would write over the prompts", hint="name another file")
     return request.batch, request.out
-
-
-def _free_bytes(settings: Settings, generator: TextGenerator) -> int | None:
-    """What the batch may take, with the weights in memory already."""
-    limit = parse_bytes(settings.get("memory_limit")) if settings.get("memory_limit") else None
-    whole = planning_bytes(limit, generator.info.provider)
-    return whole if whole is None or generator.info.provider != "cpu" else whole - resident_bytes()
 
 
 def _describe(generator: TextGenerator, values: Mapping[str, Value], notices: list[Notice], settings: Settings) -> Any:

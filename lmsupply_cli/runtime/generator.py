@@ -161,9 +161,9 @@ class TextGenerator:
         guidance: Guidance | None = None,
         **options: Any,
     ) -> list[Completion]:
-        """The answers to several prompts or chats, in order, `batch_size` at once (by default 8, or what fits the
-        memory): several times faster than one after the other. `guidance`: what each answer must follow. Raises
-        DoesNotFit, UsageError."""
+        """The answers to several prompts or chats, in order, `batch_size` at once: faster than one after the other.
+        By default 8 or what fits the memory, and one after the other where that is faster, since long beginnings that
+        prompts share are then read once. `guidance`: what each answer must follow. Raises DoesNotFit, UsageError."""
         from lmsupply_cli.runtime.batch import answer_all
 
         return answer_all(
@@ -379,11 +379,17 @@ class TextGenerator:
             self._made_for = wanted
         return self._decoder
 
-    def close(self) -> None:
-        """Free cache and weights; a second call does nothing."""
+    def forget(self) -> None:
+        """Give the prompt cache back; the next answer reads its whole prompt."""
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
+        self._spoken = None
+        self._turn += 1  # what was not read to its end is given up
+
+    def close(self) -> None:
+        """Free cache and weights; a second call does nothing."""
+        self.forget()
         if self.speculation:
             self.speculation.close(owner=self._owner)
         if self._owner:

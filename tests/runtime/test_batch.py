@@ -21,7 +21,7 @@ from lmsupply_cli import (
 )
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
-from lmsupply_cli.cli.batching import _answers
+from lmsupply_cli.cli.batching import BatchJob
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GuidedGenaiDecoder
@@ -30,6 +30,7 @@ from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.batch import Asked, answer_batch, batch_bytes, check_batch, largest_batch
 from lmsupply_cli.runtime.generator import ModelInfo, complete
+from lmsupply_cli.runtime.pace import Choice
 
 MODELS = Path(__file__).parent.parent / "models"
 QUESTIONS = ["hello", "How do I download a model?", "thanks", "How do I list my models, please? I would like to know."]
@@ -97,7 +98,7 @@ def test_what_a_batch_cannot_be_guided_by_is_answered_alone(guide: Path) -> None
 
 
 def test_one_that_the_engine_fails_on_does_not_take_the_others_along(
-    guide: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with load(guide) as model:
         many = asked(model, *QUESTIONS)
@@ -110,7 +111,11 @@ def test_one_that_the_engine_fails_on_does_not_take_the_others_along(
 
         monkeypatch.setattr(GenaiBatch, "step", fails)
         monkeypatch.setattr(GuidedGenaiDecoder, "step", fails)
-        found = _answers(model, many, Guidance.regex("(yes|no)"), lambda _: None, Terminal.of_process(quiet=True))
+        job = BatchJob(
+            [], tmp_path / "out.jsonl", model, Terminal.of_process(quiet=True), size=4,
+            guidance=Guidance.regex("(yes|no)"), policy="error", describe=lambda *_: {},
+        )  # fmt: skip
+        found = list(job._answers(many, Choice(len(many), together=True)))
         assert [isinstance(one, EngineError) for one in found] == [
             len(one.prompt.ids) <= len(many[2].prompt.ids) for one in many
         ]
