@@ -380,16 +380,19 @@ class TextGenerator:
         return self._decoder
 
     def forget(self) -> None:
-        """Give the prompt cache back; the next answer reads its whole prompt."""
+        """Give the prompt cache back; the next answer reads its whole prompt, and one that was begun is given up."""
+        self._turn += 1
+        self._spoken = None
+        self._drop_cache()
+
+    def _drop_cache(self) -> None:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
-        self._spoken = None
-        self._turn += 1  # what was not read to its end is given up
 
     def close(self) -> None:
         """Free cache and weights; a second call does nothing."""
-        self.forget()
+        self._drop_cache()
         if self.speculation:
             self.speculation.close(owner=self._owner)
         if self._owner:
