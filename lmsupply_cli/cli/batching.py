@@ -11,7 +11,7 @@ from typing import Any
 
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.batch_input import Line
-from lmsupply_cli.cli.batch_output import State, appending, finished, state_of, write
+from lmsupply_cli.cli.batch_output import State, appending, state_of, write
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
@@ -34,6 +34,12 @@ class Counts:
     before: int = 0
     tokens: int = 0
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, done: Mapping[int, State]) -> Counts:
+        """What was there before."""
+        states = list(done.values())
+        return cls(before=len(states), cut=states.count("cut"), bad=states.count("bad"))
 
     def add(self, row: Mapping[str, Any], state: State) -> None:
         if state == "bad":
@@ -66,17 +72,16 @@ class BatchJob:
         guidance: Guidance | None,
         policy: Policy,
         describe: Describe,
+        done: Mapping[int, State],
     ) -> None:
-        """`size`: so many at once, where it is given. Raises UsageError, DoesNotFit, EngineError before anything is
-        written."""
+        """`done`: what `out` holds already; `size`: so many at once, where it is given. Raises UsageError, DoesNotFit,
+        EngineError before anything is written."""
         self._lines, self._out, self._terminal = lines, out, terminal
         self._generator, self._guidance, self._policy, self._describe = generator, guidance, policy, describe
-        self._done = finished(out, lines, guided=guidance is not None)
-        self._left = deque(line for line in lines if line.index not in self._done)
+        self._left = deque(line for line in lines if line.index not in done)
         self._prepared: dict[int, _Made | LmsupplyError] = {}
         self._status, self._began = terminal.status(), time.monotonic()
-        states = list(self._done.values())
-        self.counts = Counts(before=len(states), cut=states.count("cut"), bad=states.count("bad"))
+        self.counts = Counts.of(done)
         self._runner = BatchRunner(generator, size=size, guidance=guidance, progress=self._show, notice=self._notice)
 
     def run(self) -> Counts:

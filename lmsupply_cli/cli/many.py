@@ -8,7 +8,8 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.cli.batch_input import read_lines
-from lmsupply_cli.cli.batching import BatchJob
+from lmsupply_cli.cli.batch_output import finished
+from lmsupply_cli.cli.batching import BatchJob, Counts
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.load import load_model
@@ -32,6 +33,9 @@ def answer_many(request: Request, guidance: Guidance | None) -> int:
     terminal = Terminal.of_process(quiet=request.quiet)
     source, out = _checked(request)
     lines = read_lines(source, system=request.system)
+    done = finished(out, lines, guided=guidance is not None)
+    if len(done) == len(lines):
+        return _told(Counts.of(done), out, terminal)
     preset = preset_values(request.preset) if request.preset else None
     settings = read_settings(request.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
     if guidance:
@@ -58,14 +62,18 @@ def answer_many(request: Request, guidance: Guidance | None) -> int:
             guidance=guidance,
             policy=settings.get("on_overflow") or "error",
             describe=_describe(generator, values, notices, settings),
+            done=done,
         ).run()
-    cut = f", {counts.cut} of them cut" if counts.cut else ""
+    return _told(counts, out, terminal)
+
+
+def _told(counts: Counts, out: Path, terminal: Terminal) -> int:
+    """The exit code."""
+    cut = f", {counts.cut} cut short" if counts.cut else ""
     before = f", {counts.before} were there before" if counts.before else ""
     bad = f", {counts.bad} could not be answered" if counts.bad else ""
-    terminal.say(
-        f"{counts.answered} answered{cut}{before}{bad}; "
-        f"{counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}: {out}"
-    )
+    written = f"; {counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}" if counts.tokens else ""
+    terminal.say(f"{counts.answered} answered{cut}{before}{bad}{written}: {out}")
     return ERROR if counts.bad or counts.cut else OK
 
 
@@ -86,6 +94,8 @@ def _checked(request: Request) -> tuple[Path, Path]:
     for name, given in excluded.items():
         if given:
             raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
+    if not request.out.resolve().parent.is_dir() or request.out.is_dir():
+        raise UsageError(f"cannot write {request.out}: no such folder, or a folder itself")
     if request.batch.resolve() == request.out.resolve():
         raise UsageError("--out would write over the prompts", hint="name another file")
     return request.batch, request.out

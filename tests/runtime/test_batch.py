@@ -113,7 +113,7 @@ def test_one_that_the_engine_fails_on_does_not_take_the_others_along(
         monkeypatch.setattr(GuidedGenaiDecoder, "step", fails)
         job = BatchJob(
             [], tmp_path / "out.jsonl", model, Terminal.of_process(quiet=True), size=4,
-            guidance=Guidance.regex("(yes|no)"), policy="error", describe=lambda *_: {},
+            guidance=Guidance.regex("(yes|no)"), policy="error", describe=lambda *_: {}, done={},
         )  # fmt: skip
         found = list(job._answers(many, Choice(len(many), together=True)))
         assert [isinstance(one, EngineError) for one in found] == [
