@@ -87,7 +87,11 @@ def _think(loop: ChatLoop, rest: str) -> None:
 
 def _format(loop: ChatLoop, rest: str) -> None:
     if not rest:
-        loop.say(f"Answers follow a {loop.session.guidance.kind}." if loop.session.guidance else "Answers are free.")
+        loop.say(
+            f"Answers follow a {loop.session.guidance.kind.replace('_', ' ')}."
+            if loop.session.guidance
+            else "Answers are free."
+        )
         return
     what, _, value = rest.partition(" ")
     if what == "off":
@@ -96,6 +100,8 @@ def _format(loop: ChatLoop, rest: str) -> None:
         return
     if what == "json":
         guidance = Guidance.json()
+    elif rest.startswith("{"):
+        guidance = schema_of(rest)
     elif what == "schema" and value.strip():
         guidance = schema_of(value.strip())
     elif what == "regex" and value.strip():
@@ -105,6 +111,7 @@ def _format(loop: ChatLoop, rest: str) -> None:
     else:
         raise UsageError(f"/format knows no {rest!r}", hint="/format json|schema FILE|regex PATTERN|grammar FILE|off")
     check_guidance(guidance)
+    loop.session.generator.model.check_guidance(guidance)
     loop.session.guidance = guidance
     loop.say(f"Answers follow this {guidance.kind.replace('_', ' ')} from the next one on; /format off frees them.")
 
