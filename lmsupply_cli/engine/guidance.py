@@ -60,6 +60,11 @@ class Guidance:
         return cls("json_schema", json.dumps(whole, ensure_ascii=False))
 
     @property
+    def name(self) -> str:
+        """Of the kind, in words."""
+        return self.kind.replace("_", " ")
+
+    @property
     def literals(self) -> str:
         """The text that may have to be said word for word: names, enum, const and patterns of a schema."""
         return _literals(json.loads(self.text)) if self.kind == "json_schema" else self.text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, GenerationEvent
 from lmsupply_cli.render.answer import show_answer
@@ -20,6 +21,7 @@ from lmsupply_cli.repl.input import LineReader
 from lmsupply_cli.repl.parameters import set_parameter
 from lmsupply_cli.runtime.archive import Archive, Recorder, SavedChat
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.runtime.prompting import set_thinking
 from lmsupply_cli.runtime.session import ChatSession, SessionListener
 from lmsupply_cli.units import format_rate, format_seconds
@@ -188,6 +190,15 @@ class ChatLoop:
         if self._recorder:
             self._recorder.set_option(key, list(value) if isinstance(value, tuple) else value)
 
+    def set_format(self, guidance: Guidance | None) -> None:
+        """What answers follow from the next one on. Raises UsageError, EngineError for what cannot be followed."""
+        if guidance:
+            check_guidance(guidance)
+            self.session.generator.model.check_guidance(guidance)
+        self.session.guidance = guidance
+        if self._recorder:
+            self._recorder.set_format(guidance)
+
     # saved chats
 
     def chat_name(self) -> str:
@@ -229,7 +240,14 @@ class ChatLoop:
         self.session.listener = self._recorder or SessionListener()
         self._options = {}
         self._apply(chat.options)
+        self.session.guidance = None
+        try:
+            self.set_format(chat.guidance)
+        except LmsupplyError as error:
+            self.say(f"note: the format of the answers is left out: {error.message}")
         self.say(f"Going on with {chat.name}: {len(chat.messages)} messages.")
+        if self.session.guidance:
+            self.say(f"Answers follow a {self.session.guidance.name}; /format off frees them.")
         for message in chat.messages[-2:]:
             mark = "…" if message.partial else ""
             self.say(f"  {message.role}: {_shortened(message.content)}{mark}")
@@ -257,6 +275,7 @@ class ChatLoop:
             self._recorder = Recorder(self.archive, model=self.session.generator.info.ref)
             for key, value in self._options.items():
                 self._recorder.set_option(key, value)
+            self._recorder.set_format(self.session.guidance)
         self.session.listener = self._recorder or SessionListener()
 
     # a line

@@ -7,6 +7,7 @@ A line is one change, so that a crash loses at most the line that was being writ
     {"type": "keep", "count": N}                                         only the first N messages stay
     {"type": "said", "text": …, "reasoning": …, "new"?}                  more of an answer, until its message comes
     {"type": "set", "key": …, "value": …}                                a generation option
+    {"type": "format", "kind": …, "text": …}                             what answers follow, a Guidance; without: free
     {"type": "model", "ref": …}
 """
 
@@ -21,9 +22,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.engine.guidance import Guidance, Kind
 from lmsupply_cli.errors import LmsupplyError, UsageError
 from lmsupply_cli.runtime.session import SessionListener
 
@@ -43,6 +45,7 @@ class SavedChat:
     model: str
     messages: list[ChatMessage] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    guidance: Guidance | None = None
     changed: float = 0.0
 
     @property
@@ -136,6 +139,7 @@ class Recorder(SessionListener):
         self._lock: Any = None
         self._written: list[ChatMessage] = []
         self._options: dict[str, Any] = {}
+        self._guidance: Guidance | None = None
         self._last_said = 0.0
         self._said = ("", "")
 
@@ -166,7 +170,7 @@ class Recorder(SessionListener):
         self.name = chat.name
         self.lock()
         self._file = self._open()
-        self._written, self._options = list(chat.messages), dict(chat.options)
+        self._written, self._options, self._guidance = list(chat.messages), dict(chat.options), chat.guidance
         self._write({"type": "keep", "count": len(self._written)})  # ends a line that was cut, drops what it said
         for message in self._written[-1:]:
             if message.partial:
@@ -206,6 +210,13 @@ class Recorder(SessionListener):
         if self._file is not None:
             self._write({"type": "set", "key": key, "value": value})
 
+    def set_format(self, guidance: Guidance | None) -> None:
+        if guidance == self._guidance:
+            return
+        self._guidance = guidance
+        if self._file is not None:
+            self._write(_format_row(guidance))
+
     def set_model(self, ref: str) -> None:
         self._model = ref
         if self._file is not None:
@@ -234,7 +245,7 @@ class Recorder(SessionListener):
             self._file.close()
             self._file = None
         self.unlock()
-        self._written, self._options = [], {}
+        self._written, self._options, self._guidance = [], {}, None
 
     def _begin(self, messages: Sequence[ChatMessage]) -> bool:
         """Open the file with the first message of the user; whether it is open."""
@@ -251,6 +262,8 @@ class Recorder(SessionListener):
             )
             for key, value in self._options.items():
                 self._write({"type": "set", "key": key, "value": value})
+            if self._guidance:
+                self._write(_format_row(self._guidance))
         return self._file is not None
 
     def _open(self) -> IO[str]:
@@ -306,6 +319,8 @@ def read_chat(path: Path) -> SavedChat:
             text, reasoning = before[0] + str(row.get("text", "")), before[1] + str(row.get("reasoning", ""))
         elif kind == "set":
             chat.options[str(row.get("key"))] = row.get("value")
+        elif kind == "format":
+            chat.guidance = _guidance(row)
         elif kind == "model":
             chat.model = str(row.get("ref", ""))
     if chat is None:
@@ -331,6 +346,16 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(row, dict):
             yield row
+
+
+def _format_row(guidance: Guidance | None) -> dict[str, Any]:
+    return {"type": "format"} | ({"kind": guidance.kind, "text": guidance.text} if guidance else {})
+
+
+def _guidance(row: dict[str, Any]) -> Guidance | None:
+    text = row.get("text")
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    return next((Guidance(kind, text) for kind in kinds if kind == row.get("kind") and isinstance(text, str)), None)
 
 
 def _row(message: ChatMessage) -> dict[str, Any]:

@@ -93,6 +93,21 @@ def test_names_and_resume(archive: Archive) -> None:
     assert stat.S_IMODE(archive.find()[0].path.stat().st_mode) == 0o600
 
 
+def test_the_format_of_answers_is_there_again(archive: Archive) -> None:
+    chat = Chat("guide", columns=120)
+    chat.ask('/format {"enum": ["this", "that"]}')
+    chat.ask("which?")
+    chat.ask("/save format")
+    chat.leave()
+    chat = Chat("guide", "--resume", "format", columns=120)
+    assert "Answers follow a json schema; /format off frees them." in chat.text
+    assert chat.ask("and now?").split()[-1] in ('"this"', '"that"')
+    chat.ask("/clear")
+    assert chat.ask("and here?").split()[-1] in ('"this"', '"that"')
+    chat.leave()
+    assert {saved.guidance is not None for saved in archive.find()} == {True}
+
+
 def test_sessions_lists_searches_renames_and_deletes(archive: Archive) -> None:
     for name, text in (("one", "about Ünïcode things"), ("two", "something else")):
         chat = Chat("guide")

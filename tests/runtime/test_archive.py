@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import LmsupplyError, UsageError
 from lmsupply_cli.runtime.archive import Archive, Recorder, read_chat
 
@@ -53,6 +54,27 @@ def test_nothing_is_written_before_the_first_question(archive: Archive) -> None:
     recorder.messages([ChatMessage.system("Be brief."), ChatMessage.user("hello")])
     recorder.close()
     assert archive.find()[0].options == {"seed": 7}
+
+
+def test_what_answers_follow_is_kept(archive: Archive) -> None:
+    colours, yes_or_no = Guidance.json_schema({"enum": ["red", "blue"]}), Guidance.regex("(yes|no)")
+    recorder = Recorder(archive, "x", model="guide")
+    recorder.set_format(colours)
+    recorder.messages(HELLO[:1])
+    assert archive.load("x").guidance == colours
+    recorder.set_format(yes_or_no)
+    assert archive.load("x").guidance == yes_or_no
+    recorder.close()
+    again = Recorder(archive, "x", model="guide")
+    again.go_on(archive.load("x"))
+    size = archive.path("x").stat().st_size
+    again.set_format(yes_or_no)
+    assert archive.path("x").stat().st_size == size
+    again.set_format(None)
+    again.close()
+    assert archive.load("x").guidance is None
+    archive.path("x").write_text(archive.path("x").read_text() + '{"type": "format", "kind": "newer", "text": "x"}\n')
+    assert archive.load("x").guidance is None
 
 
 def test_a_file_that_was_cut_anywhere_is_read_up_to_there(archive: Archive) -> None:

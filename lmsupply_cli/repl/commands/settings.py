@@ -9,7 +9,6 @@ from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.command import Command, one_of
 from lmsupply_cli.repl.parameters import PARAMETERS, parameter_rows, set_parameter
-from lmsupply_cli.runtime.guidance import check_guidance
 
 if TYPE_CHECKING:
     from lmsupply_cli.repl.loop import ChatLoop
@@ -87,15 +86,11 @@ def _think(loop: ChatLoop, rest: str) -> None:
 
 def _format(loop: ChatLoop, rest: str) -> None:
     if not rest:
-        loop.say(
-            f"Answers follow a {loop.session.guidance.kind.replace('_', ' ')}."
-            if loop.session.guidance
-            else "Answers are free."
-        )
+        loop.say(f"Answers follow a {loop.session.guidance.name}." if loop.session.guidance else "Answers are free.")
         return
     what, _, value = rest.partition(" ")
     if what == "off":
-        loop.session.guidance = None
+        loop.set_format(None)
         loop.say("Answers are free from the next one on.")
         return
     if what == "json":
@@ -110,10 +105,8 @@ def _format(loop: ChatLoop, rest: str) -> None:
         guidance = grammar_of(value.strip())
     else:
         raise UsageError(f"/format knows no {rest!r}", hint="/format json|schema FILE|regex PATTERN|grammar FILE|off")
-    check_guidance(guidance)
-    loop.session.generator.model.check_guidance(guidance)
-    loop.session.guidance = guidance
-    loop.say(f"Answers follow this {guidance.kind.replace('_', ' ')} from the next one on; /format off frees them.")
+    loop.set_format(guidance)
+    loop.say(f"Answers follow this {guidance.name} from the next one on; /format off frees them.")
 
 
 SETTINGS_COMMANDS = (
