@@ -19,7 +19,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from lmsupply_cli._version import __version__
 from lmsupply_cli.errors import HubError, LicenceNotAccepted, LmsupplyError, ModelNotFound
-from lmsupply_cli.hub.retry import RetryPolicy, Transient, retrying
+from lmsupply_cli.hub.retry import RetryPolicy, Transient, Unreachable, retrying
 from lmsupply_cli.hub.tree import RepoFile, RepoTree, is_safe_path
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -63,6 +63,7 @@ class HubClient:
 
         self.endpoint: str = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
         self._token = get_token()
+        self._answered: set[str] = set()  # hosts
         self._http = httpx2
         timeout = httpx2.Timeout(self.limits.silence_s, connect=self.limits.connect_s)
         agent = {"User-Agent": f"lmsupply/{__version__}", "Accept-Encoding": "identity"}
@@ -139,6 +140,7 @@ class HubClient:
                 self._translated(url),
                 self._client.stream("GET", url, headers=headers | self._authorization(url)) as response,
             ):
+                self._answered.add(urlsplit(url).netloc)
                 if response.status_code in _REDIRECTS:
                     url = urljoin(url, response.headers.get("location", ""))
                     continue
@@ -167,6 +169,7 @@ class HubClient:
         deadline = time.monotonic() + self.limits.call_s
         body = b""
         with self._translated(url), self._client.stream("GET", url, headers=self._authorization(url)) as response:
+            self._answered.add(urlsplit(url).netloc)
             if response.status_code in _REDIRECTS:  # a renamed repo: only ever on the Hub itself
                 moved = urljoin(url, response.headers.get("location", ""))
                 if not self._ours(moved):
@@ -214,8 +217,11 @@ class HubClient:
         http = self._http
         try:
             yield
-        except http.ConnectError as error:
-            raise self._transient(f"cannot reach {host}: {_cause(error)}") from error
+        except (http.ConnectError, http.ConnectTimeout) as error:
+            late = isinstance(error, http.ConnectTimeout)
+            reason = f"no connection within {self.limits.connect_s:g} s" if late else _cause(error)
+            kind = Transient if host in self._answered else Unreachable
+            raise kind(f"cannot reach {host}: {reason}", hint=_AGAIN) from error
         except http.TimeoutException as error:
             raise self._transient(f"{host} was silent for {self.limits.silence_s:g} s") from error
         except http.ProxyError as error:

@@ -18,17 +18,23 @@ class Transient(HubError):
     retry_after_s: float | None = None
 
 
+class Unreachable(Transient):
+    """A host that never answered yet: most likely there is no network, and nobody wants to wait for that."""
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
-    """`delays_s`: the wait before each further try; a server's Retry-After up to `longest_s` goes first."""
+    """`delays_s`: the wait before each further try, the first `unreachable_tries` of them for a host that never answered;
+    a server's Retry-After up to `longest_s` goes first."""
 
     delays_s: tuple[float, ...] = (1, 2, 4, 8, 16)
+    unreachable_tries: int = 2
     longest_s: float = 120
     sleep: Callable[[float], object] = time.sleep
 
     def wait(self, error: Transient, tries: int) -> None:
         """Sleep before try number `tries` + 1. Raises HubError when it was tried often enough."""
-        if tries >= len(self.delays_s):
+        if tries >= (self.unreachable_tries if isinstance(error, Unreachable) else len(self.delays_s)):
             raise HubError(error.message, hint=error.hint) from error
         asked = error.retry_after_s
         self.sleep(self.delays_s[tries] if asked is None else min(asked, self.longest_s))

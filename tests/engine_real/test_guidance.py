@@ -108,7 +108,7 @@ def test_every_answer_parses_and_validates(model: TextGenerator, part: int) -> N
 
 
 def test_in_batches_too(model: TextGenerator) -> None:
-    for number, schema in enumerate(schemas()):
+    for number, schema in enumerate(schemas()[::3]):
         guidance = Guidance.json_schema(schema)
         prompts = ["x", "a longer one, so that rows end apart", "y z"]
         for found in model.generate_batch(prompts, guidance=guidance, max_tokens=300, temperature=1.0, seed=number):

@@ -366,6 +366,23 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Monkey
     assert endpoint.removeprefix("http://") in caught.value.message
 
 
+def test_nobody_waits_long_for_a_network_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Waits()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with client(waits)() as nowhere, pytest.raises(HubError, match="cannot reach"):
+        nowhere.fetch_tree(REPO)
+    assert waits == [1, 2]
+    waits.clear()
+    with local_hub() as hub:
+        hub.repos[REPO] = Repo(files())
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        once_there = client(waits)()
+        tree = once_there.fetch_tree(REPO)
+    with once_there, pytest.raises(HubError, match="cannot reach"):
+        once_there.fetch_text(tree, "genai_config.json")
+    assert waits == [1, 2, 4, 8, 16], "it may come back"
+
+
 def test_a_proxy_is_used_and_a_broken_one_is_said(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
