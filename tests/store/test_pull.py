@@ -378,6 +378,7 @@ def test_nobody_waits_long_for_a_network_that_is_not_there(monkeypatch: pytest.M
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         once_there = client(waits)()
         tree = once_there.fetch_tree(REPO)
+        hub.faults = [Fault("resolve", "reset", after=0)]  # ends the connection that was kept
     with once_there, pytest.raises(HubError, match="cannot reach"):
         once_there.fetch_text(tree, "genai_config.json")
     assert waits == [1, 2, 4, 8, 16], "it may come back"
