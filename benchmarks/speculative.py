@@ -99,7 +99,7 @@ def guided(folder: Path) -> None:
     assert stats is not None
     print(
         f"guided list  plain {plain:6.1f} tokens/s, guessing {guessing:6.1f}: {guessing / plain:.2f} times, "
-        f"{stats.accepted} of {stats.proposed} guesses right, {len(texts)} different answers"
+        f"{stats.accepted} of {stats.proposed} guesses right, {'the same answer' if len(texts) == 1 else f'{len(texts)} different answers'}"
     )
 
 
