@@ -17,7 +17,8 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.batch import Asked, BatchRunner
+from lmsupply_cli.runtime.batch import Asked
+from lmsupply_cli.runtime.batch_runner import BatchRunner
 from lmsupply_cli.runtime.fitting import fit_messages
 from lmsupply_cli.runtime.generator import Completion, TextGenerator
 from lmsupply_cli.runtime.pace import Choice

@@ -164,7 +164,7 @@ class TextGenerator:
         """The answers to several prompts or chats, in order, `batch_size` at once: faster than one after the other.
         By default 8 or what fits the memory, and one after the other where that is faster, since long beginnings that
         prompts share are then read once. `guidance`: what each answer must follow. Raises DoesNotFit, UsageError."""
-        from lmsupply_cli.runtime.batch import answer_all
+        from lmsupply_cli.runtime.batch_runner import answer_all
 
         return answer_all(
             self, prompts, batch_size=batch_size, guidance=guidance, options=self.options.replaced(**options)
@@ -264,6 +264,11 @@ class TextGenerator:
                 "a schema, regex or grammar decides alone where an answer ends and repeats",
                 hint="leave out --num-beams, --min-length and --no-repeat-ngram-size",
             )
+        if guidance and self.speculation and options.min_p > 0:
+            raise UsageError(
+                "guessing ahead in a guided answer leaves the sampling to the engine, which knows no min_p",
+                hint="leave out --min-p, or use --speculative off",
+            )
 
     def stream_prompt(
         self,
@@ -276,11 +281,6 @@ class TextGenerator:
         """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
         self.check_options(options, guidance)
-        if guidance and self.speculation and options.min_p > 0:
-            raise UsageError(
-                "guessing ahead in a guided answer leaves the sampling to the engine, which knows no min_p",
-                hint="leave out --min-p, or use --speculative off",
-            )
         self.check_prompt(prompt)
         self._turn += 1
         return self._events(prompt, options, guidance, cancel, self._turn)

@@ -28,7 +28,8 @@ from lmsupply_cli.engine.genai_decoders import GenaiBatch, GuidedGenaiDecoder
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.batch import Asked, answer_batch, batch_bytes, check_batch, largest_batch
+from lmsupply_cli.runtime.batch import Asked, answer_batch, batch_bytes
+from lmsupply_cli.runtime.batch_runner import check_batch, largest_batch
 from lmsupply_cli.runtime.generator import ModelInfo, complete
 from lmsupply_cli.runtime.pace import Choice
 

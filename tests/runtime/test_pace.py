@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lmsupply_cli import ChatMessage, load
-from lmsupply_cli.runtime.batch import Asked, BatchRunner
+from lmsupply_cli.runtime.batch import Asked
+from lmsupply_cli.runtime.batch_runner import BatchRunner
 from lmsupply_cli.runtime.pace import CPU, GPU, Choice, Costs, Pace
 
 MODEL = str(Path(__file__).parent.parent / "models" / "llama-fp32")
