@@ -65,6 +65,11 @@ class Guidance:
         return self.kind.replace("_", " ")
 
     @property
+    def ends_itself(self) -> bool:
+        """Whether a complete answer can only end: that of a JSON object or array, not that of a number."""
+        return self.kind == "json_schema" and json.loads(self.text).get("type") in ("object", "array")
+
+    @property
     def literals(self) -> str:
         """The text that may have to be said word for word: names, enum, const and patterns of a schema."""
         return _literals(json.loads(self.text)) if self.kind == "json_schema" else self.text

@@ -300,6 +300,9 @@ class TextGenerator:
         drafting = None
         if self.speculation and isinstance(decoder, GuidedDecoder) and decoder.chooses:
             drafting = self.speculation.guided(decoder)
+        elif self.speculation and guidance:
+            text = "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"
+            yield Notice("speculative", text)
         elif self.speculation and options.num_beams == 1:
             drafting = self.speculation.drafting(
                 capacity_tokens=decoder.capacity_tokens, vocabulary=self.model.shape.vocabulary
@@ -353,11 +356,20 @@ class TextGenerator:
         answer = Defuser(control, mark=prompt.mark).defuse(text)
         self._spoken = (before or Spoken("", (), prompt.mark)).then(prompt.marked, prompt.ids, answer, answer_ids)
 
+    def _engine_guesses(self, guidance: Guidance | None) -> bool:
+        """Where the engine chooses by itself, its guidance takes the first end token of the config only."""
+        several = len(self.model.shape.eos_ids) > 1
+        return bool(self.speculation and guidance and (guidance.ends_itself or not several))
+
     def _decoder_for(self, tokens: int, options: GenerationOptions, guidance: Guidance | None) -> Decoder:
         """The decoder in use while it is large enough and follows the same; else a new one with room to grow, where
         there is any."""
         share = options.past_present_share_buffer
-        guessing = Guessing(self.speculation.draft_tokens, options) if self.speculation and guidance else None
+        guessing = (
+            Guessing(self.speculation.draft_tokens, options)
+            if self.speculation and self._engine_guesses(guidance)
+            else None
+        )
         wanted = (share, guidance, guessing)
         if guessing and options.seed is not None and not options.greedy:
             self._made_for = (None, None, None)  # the engine draws by the seed only from the first answer on

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from lmsupply_cli import EngineError, TextDelta, TextGenerator, UsageError, load
+from lmsupply_cli import EngineError, Notice, TextDelta, TextGenerator, UsageError, load
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.runtime.guidance import check_guidance
 
@@ -273,3 +273,9 @@ def test_an_answer_ends_with_whichever_end_token_the_model_wants(guide: Path, tm
         found = [model.generate("thanks", guidance=anything, temperature=0, max_tokens=60)]
         found += model.generate_batch(["thanks", "hello"], guidance=anything, temperature=0, max_tokens=60)[:1]
         assert [(f.text, f.finish_reason) for f in found] == [(free, "stop")] * 2
+    with load(folder, speculative="ngram") as model:
+        events = list(model.stream("thanks", guidance=anything, temperature=0, max_tokens=60))
+        assert "".join(e.text for e in events if isinstance(e, TextDelta)) == free
+        assert "several end tokens" in next(e.text for e in events if isinstance(e, Notice))
+        listed = model.generate("x", guidance=Guidance.json_schema(arr({"enum": ["alpha"]}, 6, 8)), temperature=0)
+        assert listed.speculative is not None, "a list ends by itself"
