@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 from lmsupply_cli import paths
+from lmsupply_cli.catalogue.entry import Licence
 from lmsupply_cli.errors import SettingsError
 
 
@@ -39,6 +41,25 @@ def read_acceptances() -> list[Acceptance]:
         raise SettingsError(
             f"{path} is damaged: {error}", hint="mend or remove it; licences are then asked for again"
         ) from error
+
+
+def needs_acceptance(repo: str, licence: Licence) -> bool:
+    """Permissive licences need nothing; others are accepted once."""
+    return licence.tier != "permissive" and not is_accepted(repo, licence.id)
+
+
+def accept(ref: str, repo: str, commit: str, licence: Licence) -> None:
+    page = licence_page(repo, licence)
+    record(Acceptance(ref, repo, licence.id, licence.tier, commit, date.today().isoformat(), page))
+
+
+def refusal(ref: str, licence: Licence) -> str:
+    terms = f": {licence.restrictions}" if licence.restrictions else ""
+    return f"{ref} has the licence {licence.id} ({licence.tier}){terms}"
+
+
+def licence_page(repo: str, licence: Licence) -> str:
+    return licence.url or f"https://huggingface.co/{repo}"
 
 
 def is_accepted(repo: str, licence: str) -> bool:

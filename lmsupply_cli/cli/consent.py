@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from lmsupply_cli.catalogue.acceptance import accept, licence_page, needs_acceptance, refusal
 from lmsupply_cli.catalogue.entry import Licence
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import LicenceNotAccepted
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.pulling import accept, licence_page, needs_acceptance, refusal
 
 
 def check_allowed(ref: str, licence: Licence, settings: Settings) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.acceptance import Acceptance, is_accepted, record
-from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.catalogue.acceptance import accept, licence_page, needs_acceptance, refusal
 from lmsupply_cli.errors import LicenceNotAccepted
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.hardware.choice import choose_provider
@@ -49,22 +47,3 @@ def pull(
             )
         accept(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence)
     return located(run_pull(plan, root, listener=listener), root)
-
-
-def needs_acceptance(repo: str, licence: Licence) -> bool:
-    """Permissive licences need nothing; others are accepted once."""
-    return licence.tier != "permissive" and not is_accepted(repo, licence.id)
-
-
-def accept(ref: str, repo: str, commit: str, licence: Licence) -> None:
-    page = licence_page(repo, licence)
-    record(Acceptance(ref, repo, licence.id, licence.tier, commit, date.today().isoformat(), page))
-
-
-def refusal(ref: str, licence: Licence) -> str:
-    terms = f": {licence.restrictions}" if licence.restrictions else ""
-    return f"{ref} has the licence {licence.id} ({licence.tier}){terms}"
-
-
-def licence_page(repo: str, licence: Licence) -> str:
-    return licence.url or f"https://huggingface.co/{repo}"
