@@ -78,7 +78,7 @@ def run(
             metavar="N",
             min=1,
             max=32,
-            help="Prompts at once; default: 8, or what fits the memory.",
+            help="Prompts at once; default: 8 or what fits the memory, 1 where that is faster.",
             rich_help_panel=_BATCH,
         ),
     ] = None,
