@@ -215,7 +215,7 @@ class GenaiModel:
             capacity_tokens=capacity_tokens,
             search=_shared(share_buffer),
             guidance=self._batched(guidance),
-            end=self._row_end,
+            end=self._row_end if guidance else None,
         )
         self._decoders.add(batch)
         return batch

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.genai_errors import run_error
+from lmsupply_cli.engine.genai_warnings import without_warnings
 from lmsupply_cli.errors import DoesNotFit, EngineError
 
 if TYPE_CHECKING:
@@ -149,6 +151,10 @@ class GuidedGenaiDecoder(GenaiDecoder):
         super().append(ids)
         self._stepped = False
 
+    def logits(self) -> Logits:
+        with without_warnings():  # what is allowed next is found out here
+            return super().logits()
+
     def guessed(self) -> tuple[int, int, int]:
         stats = self._open().get_speculative_stats() if self.chooses else {}
         return stats.get("draft_tokens_proposed", 0), stats.get("draft_tokens_accepted", 0), stats.get("rounds", 0)
@@ -158,15 +164,13 @@ class GuidedGenaiDecoder(GenaiDecoder):
 
         generator = self._open()
         try:
-            if scores is None:
-                self._stepped = True
-                generator.generate_next_token()
-                return int(generator.get_next_tokens()[0])
-            whole = np.full_like(generator.get_logits(), np.float32(-np.inf))  # an engine's vocabulary may be larger
-            whole.reshape(-1)[: len(scores)] = scores
-            generator.set_logits(whole)
+            if scores is not None:
+                whole = np.full_like(generator.get_logits(), np.float32(-np.inf))  # its vocabulary may be larger
+                whole.reshape(-1)[: len(scores)] = scores
+                generator.set_logits(whole)
             self._stepped = True
-            generator.generate_next_token()
+            with without_warnings():
+                generator.generate_next_token()
             return int(generator.get_next_tokens()[0])
         except RuntimeError as error:
             raise run_error(error) from error
@@ -205,7 +209,8 @@ class GenaiBatch:
 
     def logits(self) -> Logits:
         try:
-            scores: Logits = self._open().get_logits()
+            with self._quietly():
+                scores: Logits = self._open().get_logits()
         except RuntimeError as error:
             raise run_error(error) from error
         return scores.reshape(len(scores), -1)[:, : self._vocabulary]
@@ -233,6 +238,9 @@ class GenaiBatch:
             for wanted, token in zip(scores, chosen, strict=True)
         ]
 
+    def _quietly(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._end is None else without_warnings()
+
     def _nothing(self, count: int) -> tuple[Logits, Logits]:
         """Scores of nothing in the engine's shape, and a view of them with a row for each prompt."""
         import numpy as np
@@ -244,7 +252,8 @@ class GenaiBatch:
         generator = self._open()
         try:
             generator.set_logits(scores)
-            generator.generate_next_token()
+            with self._quietly():
+                generator.generate_next_token()
             return [int(token) for token in generator.get_next_tokens()]
         except RuntimeError as error:
             raise run_error(error) from error

@@ -62,6 +62,13 @@ def test_what_cannot_be_followed_is_exit_2(arguments: tuple[str, ...], said: str
     assert result.out == ""
 
 
+def test_what_the_vocabulary_lacks_half_way_is_one_line_and_no_warning_of_the_engine() -> None:
+    llama = Path(__file__).parent.parent / "models" / "llama"
+    result = lmsupply("run", "-q", "-m", llama, "--seed", "2", "--temperature", "1", "--regex", r"\d{3}-\w+ end", "x")
+    assert result.code == 1
+    assert [line.split(":")[0] for line in result.err.splitlines()] == ["error", "hint"]
+
+
 def test_a_guidance_is_looked_at_before_a_model_is_pulled() -> None:
     result = lmsupply("run", "-m", "phi-3.5", "--pull", "--regex", "[", "hello")
     assert result.code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,33 @@ def test_stats_on_stderr() -> None:
     assert result.out == ANSWER + "\n"
     names = [line.split("  ")[0].strip() for line in result.err.splitlines()]
     assert names == ["model", "load", "prefill", "first token", "decode", "finish", "peak memory"]
+
+
+GUESSING = ("run", "-q", "-m", "guide", "--temperature", "0")
+
+
+@pytest.mark.parametrize("how", ["ngram", "draft:guide"])
+def test_guesses_are_counted_in_stats_and_json(how: str) -> None:
+    plain = lmsupply(*GUESSING, QUESTION)
+    assert (plain.out, plain.err) == (ANSWER + "\n", "")
+    shown = lmsupply(*GUESSING, "--speculative", how, "--draft-tokens", "3", "--stats", QUESTION)
+    assert shown.out == plain.out
+    assert re.search(r"^guessed +\d+ of \d+ tokens right \(\d+%\), \d+ rounds$", shown.err, re.M)
+    found = json.loads(lmsupply(*GUESSING, "--speculative", how, "--json", QUESTION).out)
+    assert found["text"] == ANSWER
+    assert set(found["speculative"]) == {"proposed", "accepted", "rate", "rounds", "tokens_per_s"}
+    assert found["speculative"]["rounds"] > 0 or how == "ngram", "a short answer need not repeat anything"
+    assert "speculative" not in json.loads(lmsupply(*GUESSING, "--json", QUESTION).out), "off by default"
+
+
+def test_guesses_by_setting() -> None:
+    found = lmsupply(*GUESSING, "--json", QUESTION, LMSUPPLY_SPECULATIVE="draft:guide", LMSUPPLY_DRAFT_TOKENS="1")
+    stats = json.loads(found.out)["speculative"]
+    assert stats["proposed"] <= stats["rounds"], "at most one token a round"
+    assert stats["accepted"] == stats["proposed"]
+    other = lmsupply(*GUESSING, "--speculative", f"draft:{Path(__file__).parent.parent / 'models' / 'qwen2'}", QUESTION)
+    assert other.code == 2
+    assert "qwen2 cannot guess for guide: their vocabularies differ" in other.err
 
 
 def test_an_answer_cut_by_its_limit_says_so() -> None:

@@ -105,6 +105,7 @@ def test_every_answer_parses_and_validates(model: TextGenerator, part: int) -> N
         found = model.generate("x", guidance=Guidance.json_schema(schema), max_tokens=300, temperature=1.0, seed=number)
         assert found.finish_reason == "stop", (schema, found.text)
         jsonschema.validate(json.loads(found.text), schema)
+        assert not re.search(r"\s", re.sub(r'"(\\.|[^"\\])*"', "", found.text)), "white space between the values"
 
 
 def test_in_batches_too(model: TextGenerator) -> None:
