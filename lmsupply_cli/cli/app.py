@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = argv[: argv.index("--")] if "--" in argv else argv
     debug, as_json = "--debug" in words, bool({"--json", "--stream-json"} & set(words))
     try:
-        return _invoke(argv)
+        return _interruptible(argv)
     except LmsupplyError as error:
         _report(error.message, error.hint, code=error.code, as_json=as_json, stream="--stream-json" in words)
         if debug:
@@ -125,6 +125,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             _traceback()
         return BUG
+
+
+def _interruptible(argv: list[str]) -> int:
+    """Ctrl-C in the middle of an import may come out as another error that it caused."""
+    try:
+        return _invoke(argv)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from None
+        raise
 
 
 def _invoke(argv: list[str]) -> int:

@@ -18,6 +18,7 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, GuidedGenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_restart import RestartingDecoder
+from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ProviderUnavailable
 
@@ -35,7 +36,8 @@ def import_engine() -> Any:
     """The engine's module, silenced. Raises EngineUnavailable."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
-        import onnxruntime_genai as engine
+        with interrupts_deferred():
+            import onnxruntime_genai as engine
     except ImportError as error:
         raise EngineUnavailable(
             f"the engine cannot be imported: {error}",
