@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.batch_input import Line
@@ -102,19 +102,22 @@ class BatchJob:
         self.counts.seconds = time.monotonic() - self._began
         return self.counts
 
-    def _answer_part(self, file: Any) -> None:
+    def _answer_part(self, file: IO[str]) -> None:
         part, choice = self._next_part()
         asked = [made.asked for _, made in part if isinstance(made, _Made)]
         answers = self._answers(asked, choice)
         for line, made in part:
             self._show(0)
-            found: Completion | LmsupplyError
             if isinstance(made, _Made):
                 found, notices = next(answers), made.notices
+                row = (
+                    _error(found)
+                    if isinstance(found, LmsupplyError)
+                    else self._describe(found, made.asked.options, made.notices)
+                )
             else:
-                found, notices = made, ()
+                row, notices = _error(made), ()
             self._status.clear()
-            row = self._row(found, made, notices)
             state = state_of(row, guided=self._guidance is not None)
             for text in [*(notice.text for notice in notices), *_reports(row, state)]:
                 self._terminal.say(f"line {line.number}: {text}")
@@ -172,14 +175,6 @@ class BatchJob:
                     raise
                 yield error
 
-    def _row(
-        self, found: Completion | LmsupplyError, made: _Made | LmsupplyError, notices: Sequence[Notice]
-    ) -> Mapping[str, Any]:
-        if isinstance(found, Completion) and isinstance(made, _Made):
-            return self._describe(found, made.asked.options, notices)
-        assert isinstance(found, LmsupplyError)
-        return {"error": {"code": found.code, "message": found.message, "hint": found.hint}}
-
     def _show(self, written: int) -> None:
         tokens = self.counts.tokens + written
         rate = f", {format_rate(tokens, time.monotonic() - self._began)}" if tokens else ""
@@ -189,6 +184,10 @@ class BatchJob:
     def _notice(self, notice: Notice) -> None:
         self._status.clear()
         self._terminal.notice(notice)
+
+
+def _error(error: LmsupplyError) -> Mapping[str, Any]:
+    return {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
 
 
 def _reports(row: Mapping[str, Any], state: State) -> list[str]:

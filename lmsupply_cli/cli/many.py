@@ -94,8 +94,10 @@ def _checked(request: Request) -> tuple[Path, Path]:
     for name, given in excluded.items():
         if given:
             raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
-    if not request.out.resolve().parent.is_dir() or request.out.is_dir():
-        raise UsageError(f"cannot write {request.out}: no such folder, or a folder itself")
+    if request.out.is_dir():
+        raise UsageError(f"cannot write {request.out}: it is a folder")
+    if not request.out.resolve().parent.is_dir():
+        raise UsageError(f"cannot write {request.out}: its folder does not exist")
     if request.batch.resolve() == request.out.resolve():
         raise UsageError("--out would write over the prompts", hint="name another file")
     return request.batch, request.out

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import DoesNotFit, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,6 +159,19 @@ class TextModel(Protocol):
 
     def close(self) -> None:
         """Free the weights; a second call does nothing."""
+
+
+def check_append(ids: Sequence[int], *, held_tokens: int, capacity_tokens: int, vocabulary: int) -> None:
+    """What every decoder refuses. Raises ValueError, DoesNotFit."""
+    if not ids:
+        raise ValueError("append needs at least one token")
+    if any(not 0 <= token < vocabulary for token in ids):
+        raise ValueError(f"a token is outside the vocabulary of {vocabulary}")
+    if held_tokens + len(ids) > capacity_tokens:
+        raise DoesNotFit(
+            f"{held_tokens + len(ids):,} tokens do not fit a context of {capacity_tokens:,}",
+            hint="use a larger --context, or fewer tokens",
+        )
 
 
 def check_text(text: str) -> None:

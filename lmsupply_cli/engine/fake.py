@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, ModelShape, check_text
+from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, ModelShape, check_append, check_text
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import DoesNotFit, EngineError
+from lmsupply_cli.errors import EngineError
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
@@ -130,12 +130,7 @@ class FakeDecoder:
 
     def append(self, ids: Sequence[int]) -> None:
         tokens = self._open()
-        if not ids:
-            raise ValueError("append needs at least one token")
-        if any(not 0 <= token < VOCABULARY for token in ids):
-            raise ValueError(f"a token is outside the vocabulary of {VOCABULARY}")
-        if len(tokens) + len(ids) > self.capacity_tokens:
-            raise DoesNotFit(f"{len(tokens) + len(ids):,} tokens do not fit a context of {self.capacity_tokens:,}")
+        check_append(ids, held_tokens=len(tokens), capacity_tokens=self.capacity_tokens, vocabulary=VOCABULARY)
         tokens.extend(ids)
         self.appended.append(len(ids))
         self._last = len(ids)

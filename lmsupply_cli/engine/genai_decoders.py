@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from lmsupply_cli.engine.base import check_append
 from lmsupply_cli.engine.genai_errors import run_error
 from lmsupply_cli.engine.genai_warnings import without_warnings
-from lmsupply_cli.errors import DoesNotFit, EngineError
+from lmsupply_cli.errors import EngineError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,16 +54,12 @@ class GenaiDecoder:
 
     def append(self, ids: Sequence[int]) -> None:
         generator = self._open()
-        if not ids:
-            raise ValueError("append needs at least one token")
-        vocabulary = self._model.shape.vocabulary
-        if any(not 0 <= token < vocabulary for token in ids):
-            raise ValueError(f"a token is outside the vocabulary of {vocabulary}")
-        if generator.token_count() + len(ids) > self.capacity_tokens:
-            raise DoesNotFit(
-                f"{generator.token_count() + len(ids):,} tokens do not fit a context of {self.capacity_tokens:,}",
-                hint="use a larger --context, or fewer tokens",
-            )
+        check_append(
+            ids,
+            held_tokens=generator.token_count(),
+            capacity_tokens=self.capacity_tokens,
+            vocabulary=self._model.shape.vocabulary,
+        )
         self._rows = []
         try:
             parts = _parts(ids, self._model.shape.pad_id)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lmsupply_cli.engine.base import check_append
 from lmsupply_cli.engine.genai_errors import run_error
-from lmsupply_cli.errors import DoesNotFit, EngineError
+from lmsupply_cli.errors import EngineError
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
@@ -39,15 +40,7 @@ class RestartingDecoder:
 
     def append(self, ids: Sequence[int]) -> None:
         tokens = self._open()
-        if not ids:
-            raise ValueError("append needs at least one token")
-        if any(not 0 <= token < self._vocabulary for token in ids):
-            raise ValueError(f"a token is outside the vocabulary of {self._vocabulary}")
-        if len(tokens) + len(ids) > self.capacity_tokens:
-            raise DoesNotFit(
-                f"{len(tokens) + len(ids):,} tokens do not fit a context of {self.capacity_tokens:,}",
-                hint="use a larger --context, or fewer tokens",
-            )
+        check_append(ids, held_tokens=len(tokens), capacity_tokens=self.capacity_tokens, vocabulary=self._vocabulary)
         tokens.extend(ids)
         self._fresh = True
 

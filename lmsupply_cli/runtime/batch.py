@@ -12,14 +12,12 @@ from lmsupply_cli.engine.batch import Row, stream_batch
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import GenerationEvent, Notice, ReasoningDelta, TextDelta, TextWasReasoning, Timings, Usage
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.runtime.budget import memory_notice
 from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
 from lmsupply_cli.runtime.said import Said
-from lmsupply_cli.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,12 @@ def _answer_rows(
 ) -> list[Completion]:
     longest = max(len(one.prompt.ids) for one in asked)
     capacity = min(longest + max(one.options.max_tokens for one in asked), generator.context_tokens)
-    _check_budget(generator, len(asked), longest, capacity)
+    if generator.budget and generator.memory_shape:
+        generator.budget.check(
+            batch_bytes(generator.memory_shape, len(asked), longest, capacity),
+            f"{len(asked)} prompts at once",
+            hint="use a smaller batch size or fewer max_tokens, or raise the memory limit",
+        )
     watch, ending, critical = generator.budget.watch() if generator.budget else None, CancelToken(cancel), False
     rows = [Row(one.prompt.ids, one.options, one.prompt.stop, one.prompt.stop_ids) for one in asked]
     began = time.monotonic()
@@ -114,21 +117,6 @@ def _answer_rows(
         _completion(generator, one, row, Timings(0.0, first, first, seconds - first), marked=not guidance)
         for one, row in zip(asked, rows, strict=True)
     ]
-
-
-def _check_budget(generator: TextGenerator, rows: int, prompt_tokens: int, context_tokens: int) -> None:
-    """Before a batch is read, as before each cache. Raises DoesNotFit."""
-    budget, shape = generator.budget, generator.memory_shape
-    if budget is None or shape is None:
-        return
-    needed = budget.used() + batch_bytes(shape, rows, prompt_tokens, context_tokens)
-    usable = int(budget.limit_bytes * budget.before)
-    if needed > usable:
-        raise DoesNotFit(
-            f"{rows} prompts at once would bring the process to {format_bytes(needed)}, "
-            f"{format_bytes(usable)} of the limit may be used",
-            hint="use a smaller batch size or fewer max_tokens, or raise the memory limit",
-        )
 
 
 def _completion(generator: TextGenerator, asked: Asked, row: Row, timings: Timings, *, marked: bool) -> Completion:

@@ -78,13 +78,20 @@ class MemoryBudget:
 
     def check_cache(self, tokens: int) -> None:
         """Raises DoesNotFit where a cache for `tokens` would pass the share `before` of the limit."""
-        needed = self.used() + (self.shape.cache_bytes(tokens) if self.shape else 0)
-        usable = int(self.limit_bytes * self.before)
+        self.check(
+            self.shape.cache_bytes(tokens) if self.shape else 0,
+            f"a context of {tokens:,} tokens",
+            hint="raise --memory-limit, or use a smaller --context or --max-tokens",
+        )
+
+    def check(self, more_bytes: int, what: str, *, hint: str) -> None:
+        """Raises DoesNotFit where `more_bytes` for `what` would pass the share `before` of the limit."""
+        needed, usable = self.used() + more_bytes, int(self.limit_bytes * self.before)
         if needed > usable:
             raise DoesNotFit(
-                f"a context of {tokens:,} tokens would bring the process to {format_bytes(needed)}, "
+                f"{what} would bring the process to {format_bytes(needed)}, "
                 f"{format_bytes(usable)} of the limit may be used",
-                hint="raise --memory-limit, or use a smaller --context or --max-tokens",
+                hint=hint,
             )
 
     def watch(self) -> MemoryWatch:
