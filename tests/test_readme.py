@@ -58,7 +58,7 @@ def test_the_two_commands_are_the_ones_that_ci_runs() -> None:
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert commands == [
         'python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/lmsupply run "How do I download a model?"',
-        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest -n auto",
     ]
     ci = (Path(__file__).parent.parent / ".ci" / "run").read_text(encoding="utf-8")
     assert "README.md" in ci
