@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 MODELS = Path(__file__).parent / "models"
-SCRUBBED = ("LMSUPPLY_", "HF_", "HUGGINGFACE", "NO_COLOR", "XDG_", "COLUMNS", "LINES", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "ORT_")
+SCRUBBED = (
+    "LMSUPPLY_",
+    "HF_",
+    "HUGGINGFACE",
+    "NO_COLOR",
+    "XDG_",
+    "COLUMNS",
+    "LINES",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "ORT_",
+)
 
 
 @pytest.fixture(autouse=True)

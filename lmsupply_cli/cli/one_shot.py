@@ -79,10 +79,6 @@ def answer(request: Request) -> int:
     notices = [*choice.notices]
     if options.num_beams > 1:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
-        if settings.get("speculative") != "off":
-            notices.append(Notice("speculative", "beam search guesses nothing ahead"))
-    if guidance and settings.get("speculative").startswith("draft:"):
-        notices.append(Notice("speculative", "in a guided answer the text guesses, not the draft model"))
     for notice in notices:
         terminal.notice(notice)
     with load_model(choice.model, folder, settings, options, terminal, notices=notices) as generator:

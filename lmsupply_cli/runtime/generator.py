@@ -16,7 +16,7 @@ from lmsupply_cli.chat.segments import Defuser
 from lmsupply_cli.chat.spoken import Spoken
 from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import Run, overflow, stream_events
+from lmsupply_cli.engine.generate import Drafting, Run, overflow, stream_events
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prompt_cache import plan_reuse
@@ -125,6 +125,7 @@ class TextGenerator:
         self._decoder: Decoder | None = None
         self._made_for: tuple[bool | None, Guidance | None, Guessing | None] = (None, None, None)
         self._turn = 0
+        self._noted = ""  # of guesses, last
         self._spoken: Spoken | None = None
         self._owner = True
 
@@ -297,16 +298,10 @@ class TextGenerator:
         watch, ending = self._budget.watch() if self._budget else None, CancelToken(cancel)
         critical, run = False, Run()
         splitter = make_splitter(self.markers, prompt.text) if prompt.marked and not guidance else None
-        drafting = None
-        if self.speculation and isinstance(decoder, GuidedDecoder) and decoder.chooses:
-            drafting = self.speculation.guided(decoder)
-        elif self.speculation and guidance:
-            text = "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"
-            yield Notice("speculative", text)
-        elif self.speculation and options.num_beams == 1:
-            drafting = self.speculation.drafting(
-                capacity_tokens=decoder.capacity_tokens, vocabulary=self.model.shape.vocabulary
-            )
+        drafting, note = self._drafting(decoder, options, guidance)
+        if note and note != self._noted:
+            yield Notice("speculative", note)
+        self._noted = note
         events = stream_events(
             self.model,
             decoder,
@@ -355,6 +350,23 @@ class TextGenerator:
         before = self._spoken if self._spoken and self._spoken.mark == prompt.mark else None
         answer = Defuser(control, mark=prompt.mark).defuse(text)
         self._spoken = (before or Spoken("", (), prompt.mark)).then(prompt.marked, prompt.ids, answer, answer_ids)
+
+    def _drafting(
+        self, decoder: Decoder, options: GenerationOptions, guidance: Guidance | None
+    ) -> tuple[Drafting | None, str]:
+        """How this answer is guessed, and what of the wish cannot be kept."""
+        wished = self.speculation
+        if wished is None:
+            return None, ""
+        if options.num_beams > 1:
+            return None, "beam search guesses nothing ahead"
+        if guidance is None:
+            capacity, vocabulary = decoder.capacity_tokens, self.model.shape.vocabulary
+            return wished.drafting(capacity_tokens=capacity, vocabulary=vocabulary), ""
+        if isinstance(decoder, GuidedDecoder) and decoder.chooses:
+            note = "in a guided answer the text guesses, not the draft model" if wished.by_model else ""
+            return wished.guided(decoder), note
+        return None, "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"
 
     def _engine_guesses(self, guidance: Guidance | None) -> bool:
         """Where the engine chooses by itself, its guidance takes the first end token of the config only."""

@@ -24,6 +24,10 @@ class Speculation:
         self._draft = draft
         self._decoder: Decoder | None = None
 
+    @property
+    def by_model(self) -> bool:
+        return self._draft is not None
+
     def drafting(self, *, capacity_tokens: int, vocabulary: int) -> Drafting:
         """For one answer of a model with that context and vocabulary."""
         stats = SpeculativeStats()

@@ -280,3 +280,17 @@ def test_an_answer_ends_with_whichever_end_token_the_model_wants(guide: Path, tm
         assert "several end tokens" in next(e.text for e in events if isinstance(e, Notice))
         listed = model.generate("x", guidance=Guidance.json_schema(arr({"enum": ["alpha"]}, 6, 8)), temperature=0)
         assert listed.speculative is not None, "a list ends by itself"
+
+
+def test_what_is_not_guessed_is_said_when_it_changes(guide: Path) -> None:
+    def noted(model: TextGenerator, guidance: Guidance | None, **options: int) -> list[str]:
+        events = model.stream("hello", guidance=guidance, max_tokens=4, temperature=0, **options)
+        return [event.text for event in events if isinstance(event, Notice) and event.code == "speculative"]
+
+    with load(guide, speculative=f"draft:{guide}") as model:
+        pattern, by_text = Guidance.regex("(a|b)"), ["in a guided answer the text guesses, not the draft model"]
+        assert noted(model, pattern) == by_text
+        assert noted(model, pattern) == []
+        assert noted(model, None) == []
+        assert noted(model, pattern) == by_text
+        assert noted(model, None, num_beams=2) == ["beam search guesses nothing ahead"]
