@@ -14,9 +14,9 @@ from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.chat.reasoning import Markers, Piece, make_splitter
 from lmsupply_cli.chat.segments import Defuser
 from lmsupply_cli.chat.spoken import Spoken
-from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, TextModel
+from lmsupply_cli.engine.base import Decoder, Guessing, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import Drafting, Run, overflow, stream_events
+from lmsupply_cli.engine.generate import Run, overflow, stream_events
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prompt_cache import plan_reuse
@@ -265,7 +265,7 @@ class TextGenerator:
                 "a schema, regex or grammar decides alone where an answer ends and repeats",
                 hint="leave out --num-beams, --min-length and --no-repeat-ngram-size",
             )
-        if guidance and self.speculation and options.min_p > 0:
+        if options.min_p > 0 and self._by_engine(options, guidance):
             raise UsageError(
                 "guessing ahead in a guided answer leaves the sampling to the engine, which knows no min_p",
                 hint="leave out --min-p, or use --speculative off",
@@ -298,10 +298,14 @@ class TextGenerator:
         watch, ending = self._budget.watch() if self._budget else None, CancelToken(cancel)
         critical, run = False, Run()
         splitter = make_splitter(self.markers, prompt.text) if prompt.marked and not guidance else None
-        drafting, note = self._drafting(decoder, options, guidance)
-        if note and note != self._noted:
-            yield Notice("speculative", note)
-        self._noted = note
+        drafting = None
+        if self.speculation:
+            drafting, note = self.speculation.for_answer(
+                decoder, options, guidance, vocabulary=self.model.shape.vocabulary
+            )
+            if note and note != self._noted:
+                yield Notice("speculative", note)
+            self._noted = note
         events = stream_events(
             self.model,
             decoder,
@@ -351,37 +355,14 @@ class TextGenerator:
         answer = Defuser(control, mark=prompt.mark).defuse(text)
         self._spoken = (before or Spoken("", (), prompt.mark)).then(prompt.marked, prompt.ids, answer, answer_ids)
 
-    def _drafting(
-        self, decoder: Decoder, options: GenerationOptions, guidance: Guidance | None
-    ) -> tuple[Drafting | None, str]:
-        """How this answer is guessed, and what of the wish cannot be kept."""
-        wished = self.speculation
-        if wished is None:
-            return None, ""
-        if options.num_beams > 1:
-            return None, "beam search guesses nothing ahead"
-        if guidance is None:
-            capacity, vocabulary = decoder.capacity_tokens, self.model.shape.vocabulary
-            return wished.drafting(capacity_tokens=capacity, vocabulary=vocabulary), ""
-        if isinstance(decoder, GuidedDecoder) and decoder.chooses:
-            note = "in a guided answer the text guesses, not the draft model" if wished.by_model else ""
-            return wished.guided(decoder), note
-        return None, "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"
-
-    def _engine_guesses(self, guidance: Guidance | None) -> bool:
-        """Where the engine chooses by itself, its guidance takes the first end token of the config only."""
-        several = len(self.model.shape.eos_ids) > 1
-        return bool(self.speculation and guidance and (guidance.ends_itself or not several))
+    def _by_engine(self, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
+        return self.speculation.by_engine(self.model.shape, options, guidance) if self.speculation else None
 
     def _decoder_for(self, tokens: int, options: GenerationOptions, guidance: Guidance | None) -> Decoder:
         """The decoder in use while it is large enough and follows the same; else a new one with room to grow, where
         there is any."""
         share = options.past_present_share_buffer
-        guessing = (
-            Guessing(self.speculation.draft_tokens, options)
-            if self.speculation and self._engine_guesses(guidance)
-            else None
-        )
+        guessing = self._by_engine(options, guidance)
         wanted = (share, guidance, guessing)
         if guessing and options.seed is not None and not options.greedy:
             self._made_for = (None, None, None)  # the engine draws by the seed only from the first answer on

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from lmsupply_cli.engine.base import Decoder, GuidedDecoder, TextModel
+from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, ModelShape, TextModel
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.generate import Drafting, stream_guided
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.speculative import Drafter, ModelDrafter, NgramDrafter, stream_speculative
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import SpeculativeStats
@@ -24,31 +26,24 @@ class Speculation:
         self._draft = draft
         self._decoder: Decoder | None = None
 
-    @property
-    def by_model(self) -> bool:
-        return self._draft is not None
+    def by_engine(self, shape: ModelShape, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
+        """Where the engine itself guesses and chooses: in guided answers, since it knows what is allowed next. Its
+        guidance then takes the first end token of the config only."""
+        usable = guidance is not None and (guidance.ends_itself or len(shape.eos_ids) <= 1)
+        return Guessing(self.draft_tokens, options) if usable else None
 
-    def drafting(self, *, capacity_tokens: int, vocabulary: int) -> Drafting:
-        """For one answer of a model with that context and vocabulary."""
-        stats = SpeculativeStats()
-        drafter = self._drafter(capacity_tokens, vocabulary)
-        floor: Callable[..., Any] = partial(
-            stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats
-        )
-        return Drafting(floor, stats)
-
-    def guided(self, decoder: GuidedDecoder) -> Drafting:
-        """For one answer that follows a guidance: the engine guesses, from the text."""
-        stats, before = SpeculativeStats(), decoder.guessed()
-
-        def floor(*arguments: Any, **more: Any) -> Iterator[int]:
-            try:
-                yield from stream_guided(*arguments, **more)
-            finally:
-                counts = [now - then for now, then in zip(decoder.guessed(), before, strict=True)]
-                stats.proposed, stats.accepted, stats.rounds = counts
-
-        return Drafting(floor, stats)
+    def for_answer(
+        self, decoder: Decoder, options: GenerationOptions, guidance: Guidance | None, *, vocabulary: int
+    ) -> tuple[Drafting | None, str]:
+        """How one answer of a model with that vocabulary is guessed, and what of the wish cannot be kept."""
+        if options.num_beams > 1:
+            return None, "beam search guesses nothing ahead"
+        if guidance is None:
+            return self._plain(decoder.capacity_tokens, vocabulary), ""
+        if isinstance(decoder, GuidedDecoder) and decoder.chooses:
+            note = "in a guided answer the text guesses, not the draft model" if self._draft else ""
+            return _guided(decoder), note
+        return None, "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"
 
     def sibling(self) -> Speculation:
         """For another generator on the same models."""
@@ -62,6 +57,14 @@ class Speculation:
         if self._draft is not None and owner:
             self._draft.close()
 
+    def _plain(self, capacity_tokens: int, vocabulary: int) -> Drafting:
+        stats = SpeculativeStats()
+        drafter = self._drafter(capacity_tokens, vocabulary)
+        floor: Callable[..., Any] = partial(
+            stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats
+        )
+        return Drafting(floor, stats)
+
     def _drafter(self, capacity_tokens: int, vocabulary: int) -> Drafter:
         if self._draft is None:
             return NgramDrafter()
@@ -71,6 +74,20 @@ class Speculation:
                 self._decoder.close()
             self._decoder = self._draft.new_decoder(capacity_tokens=wanted)
         return ModelDrafter(self._decoder, vocabulary=min(vocabulary, self._draft.shape.vocabulary))
+
+
+def _guided(decoder: GuidedDecoder) -> Drafting:
+    """The engine guesses, from the text."""
+    stats, before = SpeculativeStats(), decoder.guessed()
+
+    def floor(*arguments: Any, **more: Any) -> Iterator[int]:
+        try:
+            yield from stream_guided(*arguments, **more)
+        finally:
+            counts = [now - then for now, then in zip(decoder.guessed(), before, strict=True)]
+            stats.proposed, stats.accepted, stats.rounds = counts
+
+    return Drafting(floor, stats)
 
 
 def check_pair(target: ModelFolder, draft: ModelFolder) -> None:

@@ -278,6 +278,7 @@ def test_an_answer_ends_with_whichever_end_token_the_model_wants(guide: Path, tm
         events = list(model.stream("thanks", guidance=anything, temperature=0, max_tokens=60))
         assert "".join(e.text for e in events if isinstance(e, TextDelta)) == free
         assert "several end tokens" in next(e.text for e in events if isinstance(e, Notice))
+        model.generate("thanks", guidance=anything, min_p=0.1, max_tokens=4)  # the sampler is ours then
         listed = model.generate("x", guidance=Guidance.json_schema(arr({"enum": ["alpha"]}, 6, 8)), temperature=0)
         assert listed.speculative is not None, "a list ends by itself"
 
