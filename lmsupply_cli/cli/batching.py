@@ -18,7 +18,7 @@ from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.batch import Asked
-from lmsupply_cli.runtime.batch_runner import BatchRunner
+from lmsupply_cli.runtime.batch_runner import BatchRunner, one_by_one
 from lmsupply_cli.runtime.fitting import fit_messages
 from lmsupply_cli.runtime.generator import Completion, TextGenerator
 from lmsupply_cli.runtime.pace import Choice
@@ -104,6 +104,7 @@ class BatchJob:
 
     def _answer_part(self, file: IO[str]) -> None:
         part, choice = self._next_part()
+        why = one_by_one(choice)
         asked = [made.asked for _, made in part if isinstance(made, _Made)]
         answers = self._answers(asked, choice)
         for line, made in part:
@@ -113,7 +114,7 @@ class BatchJob:
                 row = (
                     _error(found)
                     if isinstance(found, LmsupplyError)
-                    else self._describe(found, made.asked.options, made.notices)
+                    else self._describe(found, made.asked.options, [*made.notices, *why])
                 )
             else:
                 row, notices = _error(made), ()

@@ -77,23 +77,17 @@ class BatchRunner:
         self.size = (size or BATCH_SIZE) if self._takes else 1
         self._pace = Pace(CPU if generator.info.provider == "cpu" else GPU)
         self._said = False
-        if not self._takes:
-            why = "the grammar names control tokens, or the model has none to spare"
-            if not generator.model.takes_batches():
-                why = f"batches were not tried with {generator.info.provider}"
-            self._say_alone(why)
 
     def choose(self, left: Sequence[Asked]) -> Choice:
         """How the next of `left` (at least one, `size` are looked at) are answered."""
+        if not self._takes:
+            return self._said_of(Choice(1, together=False, reason=self._why_never()))
         left = left[: self.size]
         if self._fixed or len(left) == 1:
             return Choice(len(left), together=len(left) > 1)
         fits = largest_batch(self._generator.memory_shape, self._free_bytes, left, at_most=self.size)
         cached = self._generator.common_tokens(left[0].prompt.ids)
-        choice = self._pace.choose([one.prompt.ids for one in left[:fits]], cached_tokens=cached)
-        if choice.reason:
-            self._say_alone(choice.reason)
-        return choice
+        return self._said_of(self._pace.choose([one.prompt.ids for one in left[:fits]], cached_tokens=cached))
 
     def together(self, asked: Sequence[Asked]) -> list[Completion]:
         """See `answer_batch`."""
@@ -111,10 +105,23 @@ class BatchRunner:
         self._pace.saw(found.usage.completion_tokens)
         return found
 
-    def _say_alone(self, why: str) -> None:
+    def _why_never(self) -> str:
+        if not self._generator.model.takes_batches():
+            return f"batches were not tried with {self._generator.info.provider}"
+        return "the grammar names control tokens, or the model has none to spare"
+
+    def _said_of(self, choice: Choice) -> Choice:
         if not self._said:
-            self._said = True
-            self._notice(Notice("one_by_one", f"prompts are answered one after the other: {why}"))
+            for notice in one_by_one(choice):
+                self._said = True
+                self._notice(notice)
+        return choice
+
+
+def one_by_one(choice: Choice) -> list[Notice]:
+    """What is to be said of it."""
+    text = f"prompts are answered one after the other: {choice.reason}"
+    return [Notice("one_by_one", text)] if choice.reason else []
 
 
 def _free_bytes(generator: TextGenerator) -> int | None:

@@ -147,6 +147,7 @@ def test_a_grammar_with_control_tokens_goes_line_by_line(tmp_path: Path) -> None
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--grammar", grammar)
     assert result.code == 0
     assert "note: prompts are answered one after the other: the grammar names control tokens" in result.err
+    assert all("one_by_one" in [notice["code"] for notice in row["notices"]] for row in rows(out))
     assert {row["text"] for row in rows(out)} <= {"yes", "no"}
 
 
