@@ -26,8 +26,9 @@ def load_model(
     *,
     notices: list[Notice],
     reserve_tokens: int = 0,
+    drafts: bool = True,
 ) -> TextGenerator:
-    """What is said of the provider is added to `notices`."""
+    """What is said of the provider is added to `notices`; `drafts` as in `load_folder`."""
     provider, said = load_provider(settings, model, folder)
     for notice in said:
         terminal.notice(notice)
@@ -51,6 +52,7 @@ def load_model(
             reasoning_effort=settings.get("reasoning_effort"),
             draft=draft,
             draft_tokens=settings.get("draft_tokens"),
+            drafts=drafts,
         )
     finally:
         status.clear()

@@ -81,7 +81,8 @@ def answer(request: Request) -> int:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
     for notice in notices:
         terminal.notice(notice)
-    with load_model(choice.model, folder, settings, options, terminal, notices=notices) as generator:
+    drafts = guidance is None and options.num_beams == 1
+    with load_model(choice.model, folder, settings, options, terminal, notices=notices, drafts=drafts) as generator:
         policy: Policy = settings.get("on_overflow") or "error"
         if request.raw:
             fitted = fit_raw(generator, asked.prompt, policy=policy, max_tokens=options.max_tokens)

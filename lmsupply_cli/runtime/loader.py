@@ -91,8 +91,10 @@ def load_folder(
     reasoning_effort: str | None = None,
     draft: ModelFolder | Literal["ngram"] | None = None,
     draft_tokens: int = 4,
+    drafts: bool = True,
 ) -> TextGenerator:
-    """Load a folder that was opened. The engine is imported here, after the memory was planned."""
+    """Load a folder that was opened. The engine is imported here, after the memory was planned. `drafts`: False where
+    no answer will be guessed by the smaller model, which is then not loaded."""
     own = folder.model["context_length"]
     if context is not None and context > own:
         raise UsageError(
@@ -111,6 +113,7 @@ def load_folder(
     budget = planning_bytes(limits.limit_bytes if limits else None, runs_on)
     if isinstance(draft, ModelFolder):
         check_pair(folder, draft)
+    if isinstance(draft, ModelFolder) and drafts:
         budget = _less(budget, draft, context or own)
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
@@ -124,8 +127,8 @@ def load_folder(
     if draft == "ngram":
         speculation = Speculation(draft_tokens=draft_tokens)
     elif isinstance(draft, ModelFolder):
-        beside = GenaiModel(draft, provider=provider, threads=threads or usable_threads())
-        speculation = Speculation(draft_tokens=draft_tokens, draft=beside)
+        beside = GenaiModel(draft, provider=provider, threads=threads or usable_threads()) if drafts else None
+        speculation = Speculation(draft_tokens=draft_tokens, draft=beside, by_model=True)
     info = ModelInfo(
         ref=located.ref,
         path=located.path,

@@ -19,11 +19,13 @@ DRAFT = "draft:"
 
 
 class Speculation:
-    """`draft`: the smaller model; None guesses from the text. Close it with the generator."""
+    """`draft`: the smaller model; None guesses from the text. Close it with the generator. `by_model`: one was asked
+    for, be it loaded or not."""
 
-    def __init__(self, *, draft_tokens: int = 4, draft: TextModel | None = None) -> None:
+    def __init__(self, *, draft_tokens: int = 4, draft: TextModel | None = None, by_model: bool = False) -> None:
         self.draft_tokens = draft_tokens
         self._draft = draft
+        self._by_model = by_model
         self._decoder: Decoder | None = None
 
     def by_engine(self, shape: ModelShape, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
@@ -41,13 +43,13 @@ class Speculation:
         if guidance is None:
             return self._plain(decoder.capacity_tokens, vocabulary), ""
         if isinstance(decoder, GuidedDecoder) and decoder.chooses:
-            note = "in a guided answer the text guesses, not the draft model" if self._draft else ""
+            note = "in a guided answer the text guesses, not the draft model" if self._by_model else ""
             return _guided(decoder), note
         return None, "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"
 
     def sibling(self) -> Speculation:
         """For another generator on the same models."""
-        return Speculation(draft_tokens=self.draft_tokens, draft=self._draft)
+        return Speculation(draft_tokens=self.draft_tokens, draft=self._draft, by_model=self._by_model)
 
     def close(self, *, owner: bool = True) -> None:
         """`owner`: the smaller model goes as well."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,16 @@ def test_stats_on_stderr() -> None:
 
 
 GUESSING = ("run", "-q", "-m", "guide", "--temperature", "0")
+
+
+def test_a_draft_model_is_only_loaded_where_it_guesses(guide: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(guide, broken)
+    (broken / "model.onnx").write_bytes(b"not a graph")
+    command = ("run", "-m", "guide", "--speculative", f"draft:{broken}", "--max-tokens", "3")
+    assert lmsupply(*command, "hello").code == 1
+    assert lmsupply(*command, "--regex", "(a|b)", "hello").code == 0
+    assert lmsupply(*command, "--num-beams", "2", "hello").code == 0
 
 
 @pytest.mark.parametrize("how", ["ngram", "draft:guide"])
