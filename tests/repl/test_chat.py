@@ -247,7 +247,8 @@ def test_a_model_that_cannot_be_loaded_leaves_the_one_before(tmp_path: Path) -> 
 def test_ctrl_c_while_the_model_loads_ends_the_program() -> None:
     from support.terminal import Terminal
 
-    terminal = Terminal("chat", "guide")
+    terminal = Terminal("chat", "guide", PYTHONPROFILEIMPORTTIME="1")
+    terminal.shows("lmsupply_cli.cli")  # before that, Python itself is interrupted
     terminal.send("\x03")
     assert terminal.end() == 130
     assert "Traceback" not in terminal.text
