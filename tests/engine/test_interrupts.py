@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import pytest
 
+from lmsupply_cli.__main__ import _ctrl_c_is_not_lost
 from lmsupply_cli.cli.app import main
 from lmsupply_cli.engine.interrupts import interrupts_deferred
 
@@ -46,3 +48,20 @@ def test_an_error_that_began_as_ctrl_c_is_no_bug(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("lmsupply_cli.cli.app._invoke", fails)
     assert main([]) == 130
+
+
+def test_it_is_not_lost_where_python_drops_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(sys, "unraisablehook", _ctrl_c_is_not_lost)
+    things = [Dropping()]
+
+    def drop() -> None:
+        things.clear()
+        time.sleep(20)
+        raise AssertionError("it slept on")
+
+    with pytest.raises(KeyboardInterrupt):
+        drop()
