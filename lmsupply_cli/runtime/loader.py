@@ -113,8 +113,7 @@ def load_folder(
     budget = planning_bytes(limits.limit_bytes if limits else None, runs_on)
     if isinstance(draft, ModelFolder):
         check_pair(folder, draft)
-    if isinstance(draft, ModelFolder) and drafts:
-        budget = _less(budget, draft, context or own)
+        budget = _less(budget, draft, context or own) if drafts else budget
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
