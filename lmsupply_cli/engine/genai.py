@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 TESTED = "0.18"
 NGRAM = 3  # tokens that must agree before the engine guesses what follows
+# What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
+_PLAIN = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "min_length": 0, "repetition_penalty": 1.0,
+          "no_repeat_ngram_size": 0}  # fmt: skip
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 _APPENDED = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}
 
@@ -236,7 +239,7 @@ class GenaiModel:
         model = self._open()[0]
         try:
             params = self._engine.GeneratorParams(model)
-            params.set_search_options(max_length=max(capacity_tokens, self._window), **search)
+            params.set_search_options(max_length=max(capacity_tokens, self._window), **_PLAIN | search)
             if guidance:
                 params.set_guidance(guidance.kind, guidance.text)
             if draft_tokens:
