@@ -1,11 +1,12 @@
 """What guessing ahead gains: tokens a second without and with it, on text that repeats and on text that does not.
 
-    python benchmarks/speculative.py MODEL_FOLDER [TOKENS]
+    python benchmarks/speculative.py MODEL_FOLDER [TOKENS [DRAFT_FOLDER]]
 
 The engine computes as always; which token comes next is given, so that random weights can stand for a real model:
 a list of JSON objects, an answer quoted back from the prompt, and this project's README as free text. A list that a
 schema guides is really written by the weights. Plain and guessing run in turn; medians of three. Beside them the
-engine's own prompt lookup, on the text that the weights write.
+engine's own prompt lookup, on the text that the weights write. With a draft model: what it gains in a free and in a
+guided answer, both really written.
 """
 
 from __future__ import annotations
@@ -69,11 +70,19 @@ def main() -> None:
                 f"{name:<12} plain {plain:6.1f} tokens/s, guessing {guessing:6.1f}: {guessing / plain:.2f} times, "
                 f"{stats.accepted} of {stats.proposed} guesses right"
             )
-    guided(folder)
+    guided(folder, "ngram")
     own(folder, count)
+    if len(sys.argv) > 3:
+        drafted(folder, sys.argv[3], count)
+        guided(folder, f"draft:{sys.argv[3]}")
 
 
-def guided(folder: Path) -> None:
+def drafted(folder: Path, draft: str, count: int) -> None:
+    """A free answer by greedy decoding, alone and with guesses by a smaller model."""
+    compare("by a draft", folder, f"draft:{draft}", None, count)
+
+
+def guided(folder: Path, speculative: str) -> None:
     """A list that a schema asks for, really written by the weights: the engine guesses, since it knows the grammar."""
     item = {
         "type": "object",
@@ -85,20 +94,24 @@ def guided(folder: Path) -> None:
         "required": ["name", "in_stock", "currency"],
     }
     guidance = Guidance.json_schema({"type": "array", "items": item, "minItems": 6, "maxItems": 6})
-    rates: dict[str, list[float]] = {"off": [], "ngram": []}
+    compare("guided list" if speculative == "ngram" else "and guided", folder, speculative, guidance, 512)
+
+
+def compare(name: str, folder: Path, speculative: str, guidance: Guidance | None, count: int) -> None:
+    rates: dict[str, list[float]] = {"off": [], speculative: []}
     texts = set()
     stats = None
     for _ in range(ROUNDS):
-        for speculative, found in rates.items():
-            with load(folder, speculative=speculative, context=1024) as model:
-                answer = model.generate("List them.", guidance=guidance, temperature=0, repetition_penalty=1.0)
+        for how, found in rates.items():
+            with load(folder, speculative=how, guidance=guidance, context=1024) as model:
+                answer = model.generate("List them.", temperature=0, repetition_penalty=1.0, max_tokens=count)
             found.append(answer.usage.completion_tokens / answer.timings.decode_s)
             texts.add(answer.text)
             stats = answer.speculative or stats
     plain, guessing = (statistics.median(found) for found in rates.values())
     assert stats is not None
     print(
-        f"guided list  plain {plain:6.1f} tokens/s, guessing {guessing:6.1f}: {guessing / plain:.2f} times, "
+        f"{name:<12} plain {plain:6.1f} tokens/s, guessing {guessing:6.1f}: {guessing / plain:.2f} times, "
         f"{stats.accepted} of {stats.proposed} guesses right, {'the same answer' if len(texts) == 1 else f'{len(texts)} different answers'}"
     )
 

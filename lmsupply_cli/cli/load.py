@@ -6,6 +6,7 @@ from lmsupply_cli.cli.choose import store_root
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
@@ -26,14 +27,15 @@ def load_model(
     *,
     notices: list[Notice],
     reserve_tokens: int = 0,
-    drafts: bool = True,
+    guidance: Guidance | None = None,
 ) -> TextGenerator:
-    """What is said of the provider is added to `notices`; `drafts` as in `load_folder`."""
+    """What is said of the provider is added to `notices`; `guidance`: what every answer will follow."""
     provider, said = load_provider(settings, model, folder)
     for notice in said:
         terminal.notice(notice)
     notices += said
-    draft = find_draft(settings.get("speculative"), store_root(settings))
+    root = store_root(settings)
+    draft = find_draft(settings.get("speculative"), root)
     status = terminal.status()
     if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > _SHOW_BYTES:
         status.show(f"loading {model.ref} …")
@@ -52,7 +54,8 @@ def load_model(
             reasoning_effort=settings.get("reasoning_effort"),
             draft=draft,
             draft_tokens=settings.get("draft_tokens"),
-            drafts=drafts,
+            guidance=guidance,
+            root=root,
         )
     finally:
         status.clear()

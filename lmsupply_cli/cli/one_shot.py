@@ -81,8 +81,7 @@ def answer(request: Request) -> int:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
     for notice in notices:
         terminal.notice(notice)
-    drafts = guidance is None and options.num_beams == 1
-    with load_model(choice.model, folder, settings, options, terminal, notices=notices, drafts=drafts) as generator:
+    with load_model(choice.model, folder, settings, options, terminal, notices=notices, guidance=guidance) as generator:
         policy: Policy = settings.get("on_overflow") or "error"
         if request.raw:
             fitted = fit_raw(generator, asked.prompt, policy=policy, max_tokens=options.max_tokens)
@@ -92,7 +91,7 @@ def answer(request: Request) -> int:
             terminal.notice(notice)
         notices += fitted.notices
         output = _Output(request, settings, terminal, generator.info, values, notices)
-        finished = output.take(generator.stream_prompt(fitted.prompt, options, guidance=guidance))
+        finished = output.take(generator.stream_prompt(fitted.prompt, options))
     if guidance and finished.finish_reason != "stop":
         terminal.say("error: the answer ended before it was complete, so it need not parse")
         return ERROR

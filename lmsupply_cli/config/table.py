@@ -54,7 +54,7 @@ GENERAL: tuple[Setting, ...] = (
     Setting("cache_dir", "text", None, "root of the model store"),
     Setting("offline", "bool", False, "never use the network"),
     Setting("speculative", "text", "off", "guess tokens ahead: off, ngram (from the text) or draft:MODEL"),
-    Setting("draft_tokens", "int", 4, "most tokens to guess at once", low=1, high=64),
+    Setting("draft_tokens", "int", 4, "most tokens to guess at once (in guided answers at most 16)", low=1, high=64),
     Setting(
         "on_overflow",
         "text",

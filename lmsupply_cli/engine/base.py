@@ -70,7 +70,7 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Guessing:
-    """At most `draft_tokens` from the text, and the options that a decoder which chooses by itself needs."""
+    """At most `draft_tokens` at once, and the options that a decoder which chooses by itself needs."""
 
     draft_tokens: int
     options: GenerationOptions
@@ -146,13 +146,13 @@ class TextModel(Protocol):
         guidance: Guidance | None = None,
     ) -> BatchDecoder:
         """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included.
-        Raises UsageError for a guidance that the engine does not take; see `takes_batches`."""
+        Raises UsageError for a guidance that the engine does not take; see `why_no_batches`."""
 
     def check_guidance(self, guidance: Guidance) -> None:
         """Raises EngineError for one that this vocabulary cannot follow, as far as that is seen beforehand."""
 
-    def takes_batches(self, guidance: Guidance | None = None) -> bool:
-        """Whether `new_batch` can be used, with this guidance."""
+    def why_no_batches(self, guidance: Guidance | None = None) -> str:
+        """Why `new_batch` cannot be used with this guidance, "" where it can."""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         """The best completion of `ids` by beam search, without its end token."""

@@ -102,8 +102,8 @@ class FakeModel:
     def check_guidance(self, guidance: Guidance) -> None:
         raise EngineError("the scripted model has no guidance", hint="load a real one")
 
-    def takes_batches(self, guidance: Guidance | None = None) -> bool:
-        return guidance is None
+    def why_no_batches(self, guidance: Guidance | None = None) -> str:
+        return "the scripted model has no guidance" if guidance else ""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         found: list[int] = []

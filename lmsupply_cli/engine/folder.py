@@ -16,6 +16,7 @@ from typing import Any
 from lmsupply_cli.errors import ModelFilesError, ModelNotFound, UntrustedModelFiles
 
 CONFIG = "genai_config.json"
+PROVIDER_NAMES = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}  # ours → the engine's; it has none for the CPU
 _LOADS_CODE = re.compile(r"custom_op|library|shared_lib|plugin|entry_point|\bdll\b", re.IGNORECASE)
 _LIBRARY = re.compile(r"\.(so(\.\d+)*|dll|dylib|pyd|py)$", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"^([/\\]|[A-Za-z]:[/\\]|file:|~[/\\])")
@@ -55,6 +56,11 @@ class ModelFolder:
         return next((str(name).lower() for row in rows for name in row), "cpu")
 
     @property
+    def eos_ids(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return frozenset(token_ids(self.model.get("eos_token_id")))
+
+    @property
     def search(self) -> dict[str, Any]:
         search: dict[str, Any] = self.config.get("search", {})
         return search
@@ -84,6 +90,11 @@ def open_folder(path: Path, *, trust: bool = False) -> ModelFolder:
         _check_file(path / name, name)
     tokenizer = _check_json(path / "tokenizer.json", "tokenizer.json")
     return replace(folder, added_tokens=_added_tokens(tokenizer))
+
+
+def token_ids(value: Any) -> list[int]:
+    """Of a config's entry that is an id or several."""
+    return [i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int) and i >= 0]
 
 
 def _added_tokens(tokenizer: Any) -> tuple[dict[str, Any], ...]:

@@ -14,13 +14,13 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape, check_text
-from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, token_ids
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, GuidedGenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_restart import RestartingDecoder
 from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import EngineError, EngineUnavailable, ProviderUnavailable
+from lmsupply_cli.errors import EngineError, EngineUnavailable, ProviderUnavailable, UsageError
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Guessing
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 TESTED = "0.18"
 NGRAM = 3  # tokens that must agree before the engine guesses what follows
+MOST_GUESSED = 16  # tokens at once; the engine takes no more
 # What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
 _PLAIN = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "min_length": 0, "repetition_penalty": 1.0,
           "no_repeat_ngram_size": 0}  # fmt: skip
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
-_APPENDED = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}
 
 
 def import_engine() -> Any:
@@ -59,9 +59,16 @@ class GenaiModel:
     """A TextModel of the engine. Close it, or use it in `with`."""
 
     def __init__(
-        self, folder: ModelFolder, *, provider: str = "auto", threads: int = 1, visible: Collection[str] = ()
+        self,
+        folder: ModelFolder,
+        *,
+        provider: str = "auto",
+        threads: int = 1,
+        visible: Collection[str] = (),
+        takes_turns: bool = False,
     ) -> None:
-        """`visible`: control strings that are shown, where others are not. Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
+        """`visible`: control strings that are shown, where others are not; `takes_turns`: with another model, on the
+        same cores. Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
         # control tokens are not shown
@@ -71,11 +78,16 @@ class GenaiModel:
         }
         self.hidden_ids = frozenset(token for token, text in self._added.items() if not text)
         self._control = folder.control_strings
+        self._guessed_for = "draft" in folder.model  # by another model that its config names
         try:
             config = self._engine.Config(str(folder.path))
             name = self._choose_provider(config, folder, provider)
-            session = {"intra_op_num_threads": threads, "log_severity_level": 4}  # its errors come as exceptions too
-            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+            # its errors come as exceptions too
+            session: dict[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": 4}
+            if takes_turns or self._guessed_for:  # threads that wait busily would keep the other model from the cores
+                session["session.intra_op.allow_spinning"] = "0"
+            parts = ("decoder", "draft") if self._guessed_for else ("decoder",)
+            config.overlay(json.dumps({"model": {part: {"session_options": session} for part in parts}}))
             self._model: Any = self._engine.Model(config)
             self._tokenizer: Any = self._engine.Tokenizer(self._model)
         except (RuntimeError, MemoryError, ValueError) as error:
@@ -87,11 +99,11 @@ class GenaiModel:
             type=model["type"],
             context_length=model["context_length"],
             vocabulary=model["vocab_size"],
-            eos_ids=frozenset(_ids(model.get("eos_token_id"))),
-            bos_id=next(iter(_ids(model.get("bos_token_id"))), None),
+            eos_ids=folder.eos_ids,
+            bos_id=next(iter(token_ids(model.get("bos_token_id"))), None),
             provider=name,
             threads=threads,
-            pad_id=next(iter([*_ids(model.get("pad_token_id")), *_ids(model.get("eos_token_id"))]), 0),
+            pad_id=next(iter([*token_ids(model.get("pad_token_id")), *token_ids(model.get("eos_token_id"))]), 0),
         )
         # stands for the end of a guided row of a batch, so it may be no end token
         special = sorted(row["id"] for row in folder.added_tokens if row.get("special"))
@@ -113,8 +125,8 @@ class GenaiModel:
         if provider == "webgpu":
             self._register_webgpu()
         config.clear_providers()
-        if provider in _APPENDED:
-            config.append_provider(_APPENDED[provider])
+        if provider in PROVIDER_NAMES:
+            config.append_provider(PROVIDER_NAMES[provider])
         return provider
 
     def _register_webgpu(self) -> None:
@@ -210,8 +222,8 @@ class GenaiModel:
         share_buffer: bool | None = None,
         guidance: Guidance | None = None,
     ) -> GenaiBatch:
-        if not self.takes_batches(guidance):
-            raise EngineError("this can only be answered one after the other", hint="--batch-size 1")
+        if why := self.why_no_batches(guidance):
+            raise EngineError(f"this can only be answered one after the other: {why}", hint="--batch-size 1")
         if guidance:
             self.check_guidance(guidance)
         batch = GenaiBatch(
@@ -225,9 +237,14 @@ class GenaiModel:
         self._decoders.add(batch)
         return batch
 
-    def takes_batches(self, guidance: Guidance | None = None) -> bool:
-        """Not tried with DirectML."""
-        return self.shape.provider not in RESTARTING and (guidance is None or self._batched(guidance) is not None)
+    def why_no_batches(self, guidance: Guidance | None = None) -> str:
+        if self.shape.provider in RESTARTING:
+            return f"batches were not tried with {self.shape.provider}"
+        if self._guessed_for:
+            return "the engine takes no batches where another model guesses"
+        if guidance and self._batched(guidance) is None:
+            return "the grammar names control tokens, or the model has none to spare"
+        return ""
 
     def _batched(self, guidance: Guidance | None) -> Guidance | None:
         return guidance.followed_by(self._row_end) if guidance and self._row_end is not None else None
@@ -243,7 +260,10 @@ class GenaiModel:
             if guidance:
                 params.set_guidance(guidance.kind, guidance.text)
             if draft_tokens:
-                params.set_speculative_options(ngram_size=NGRAM, max_draft_tokens=draft_tokens)
+                # not its min_adaptive_k, with which it guesses more than max_draft_tokens at once
+                by_text = {} if self._guessed_for else {"ngram_size": NGRAM}
+                most = min(draft_tokens, MOST_GUESSED)
+                params.set_speculative_options(max_draft_tokens=most, cooldown=True, **by_text)
             return self._engine.Generator(model, params)
         except (RuntimeError, MemoryError) as error:
             raise run_error(error) from error
@@ -252,6 +272,8 @@ class GenaiModel:
         """Seeds and sampling options play no part: the likeliest beam is a fixed function of the prompt.
 
         The engine's early_stopping ends at the first beams that finish, though likelier ones still run."""
+        if self._guessed_for:
+            raise UsageError("beam search excludes that another model guesses", hint="leave out --num-beams")
         capacity = min(len(ids) + options.max_tokens, self.shape.context_length)
         search: dict[str, Any] = {
             "num_beams": options.num_beams, "do_sample": False, "early_stopping": False,
@@ -303,10 +325,6 @@ def _own_search(options: GenerationOptions, vocabulary: int) -> dict[str, Any]:
         "repetition_penalty": options.repetition_penalty,
     }
     return search if options.seed is None else search | {"random_seed": options.seed & 0x7FFFFFFF}
-
-
-def _ids(value: Any) -> list[int]:
-    return [i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int) and i >= 0]
 
 
 def _window(decoder: dict[str, Any]) -> int:

@@ -6,8 +6,7 @@ far as the engine's scores do not depend on how many tokens are read at once.
 
 The engine has speculation too. It hides the scores of the tokens that it reads ahead, so it would need the engine's
 own sampler (no min_p, options frozen), and reads a token again after each round; see `benchmarks/speculative.py`.
-A draft model would have to be composed into the config of the larger one, which then refuses beams and batches and
-cannot be told not to guess.
+Guided answers use it all the same, since only the engine knows what is allowed next; for a draft model see `pair`.
 
 Guesses come from the text itself (prompt lookup: what followed the last time that the same few tokens stood there)
 or from a smaller model of the same vocabulary.

@@ -52,7 +52,7 @@ def answer_batch(
         generator.check_options(one.options, guidance)
     pad = generator.model.shape.pad_id
     together = [one for one in asked if one.prompt.ids[-1] != pad]  # else its end would be taken for padding
-    if len(together) < 2 or not generator.model.takes_batches(guidance):
+    if len(together) < 2 or generator.model.why_no_batches(guidance):
         together = []
     answers = iter(_answer_rows(generator, together, guidance, cancel, progress, notice) if together else ())
     return [

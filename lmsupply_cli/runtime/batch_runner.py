@@ -73,15 +73,15 @@ class BatchRunner:
         if guidance:
             generator.model.check_guidance(guidance)
         self._fixed = size is not None
-        self._takes = generator.model.takes_batches(guidance)
-        self.size = (size or BATCH_SIZE) if self._takes else 1
+        self._why_never = generator.model.why_no_batches(guidance)
+        self.size = 1 if self._why_never else (size or BATCH_SIZE)
         self._pace = Pace(CPU if generator.info.provider == "cpu" else GPU)
         self._said = False
 
     def choose(self, left: Sequence[Asked]) -> Choice:
         """How the next of `left` (at least one, `size` are looked at) are answered."""
-        if not self._takes:
-            return self._said_of(Choice(1, together=False, reason=self._why_never()))
+        if self._why_never:
+            return self._said_of(Choice(1, together=False, reason=self._why_never))
         left = left[: self.size]
         if self._fixed or len(left) == 1:
             return Choice(len(left), together=len(left) > 1)
@@ -104,11 +104,6 @@ class BatchRunner:
         found = answer_alone(self._generator, asked, self._guidance, notice=self._notice)
         self._pace.saw(found.usage.completion_tokens)
         return found
-
-    def _why_never(self) -> str:
-        if not self._generator.model.takes_batches():
-            return f"batches were not tried with {self._generator.info.provider}"
-        return "the grammar names control tokens, or the model has none to spare"
 
     def _said_of(self, choice: Choice) -> Choice:
         if not self._said:
@@ -142,6 +137,7 @@ def answer_all(
     """See `TextGenerator.generate_batch`."""
     if options.num_beams > 1:
         raise UsageError("a batch has no beams", hint="leave num_beams out")
+    guidance = guidance or generator.guidance
     generator.check_options(options, guidance)
     runner = BatchRunner(generator, size=batch_size, guidance=guidance)
     chats = [[ChatMessage.user(p)] if isinstance(p, str) else as_messages(p) for p in prompts]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.chat.formatter import ChatFormatter
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.runtime.budget import MemoryOptions
@@ -72,8 +73,12 @@ class TextGeneratorBuilder:
         """Bytes, a text such as "8GB", or limits with their thresholds."""
         return self._set(memory_limit=limit)
 
+    def with_guidance(self, guidance: Guidance) -> TextGeneratorBuilder:
+        """What answers follow that are not given another."""
+        return self._set(guidance=guidance)
+
     def with_speculation(self, speculative: str, *, draft_tokens: int = 4) -> TextGeneratorBuilder:
-        """`ngram` or `draft:MODEL`."""
+        """`ngram` or `draft:MODEL`; a draft model in guided answers only beside `with_guidance`."""
         return self._set(speculative=speculative, draft_tokens=draft_tokens)
 
     def with_thinking(self, thinks: bool, *, effort: str | None = None) -> TextGeneratorBuilder:

@@ -101,13 +101,14 @@ class TextGenerator:
         fitting_tokens: int | None = None,
         notices: Sequence[Notice] = (),
         speculation: Speculation | None = None,
+        guidance: Guidance | None = None,
         memory_shape: MemoryShape | None = None,
     ) -> None:
         """`context_tokens`: at most the model's own; `reserve_tokens`: cache to allocate from the start, for chats;
         `begins_with`: the token that raw text must begin with, where the model has one; `budget`: a limit that
         is checked before and while text is generated; `markers`: how the model marks its thoughts; `fitting_tokens`:
         the largest context that fits the memory; `notices`: what the user should know of how it was loaded;
-        `speculation`: how to guess ahead; `memory_shape`: what its memory depends on, where that is known."""
+        `speculation`: how to guess ahead; `guidance`: what answers follow that are not given another; `memory_shape`: what its memory depends on, where that is known."""
         self.model = model
         self.formatter = formatter
         self.info = info
@@ -116,6 +117,7 @@ class TextGenerator:
         self.load_s = load_s
         self.markers = markers
         self.speculation = speculation
+        self.guidance = guidance
         self.memory_shape = memory_shape
         self.notices = tuple(notices)
         self.fitting_tokens = min(fitting_tokens or info.context_length, info.context_length)
@@ -281,6 +283,7 @@ class TextGenerator:
     ) -> Iterator[GenerationEvent]:
         """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
+        guidance = guidance or self.guidance
         self.check_options(options, guidance)
         self.check_prompt(prompt)
         self._turn += 1
@@ -398,10 +401,11 @@ class TextGenerator:
     def close(self) -> None:
         """Free cache and weights; a second call does nothing."""
         self._drop_cache()
+        if self._owner:
+            self.model.close()
         if self.speculation:
             self.speculation.close(owner=self._owner)
         if self._owner:
-            self.model.close()
             give_back_memory()
 
     def __enter__(self) -> TextGenerator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -10,10 +11,13 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.special import special_texts
 from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import DoesNotFit, UsageError
+from lmsupply_cli.engine.pair import compose_pair, with_own_paths
+from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import detect_memory, usable_threads
 from lmsupply_cli.memory.estimate import estimate_memory
@@ -23,8 +27,9 @@ from lmsupply_cli.runtime.budget import MemoryBudget, MemoryOptions, planning_by
 from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
 from lmsupply_cli.runtime.prompting import read_format, read_markers, set_thinking
 from lmsupply_cli.runtime.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
-from lmsupply_cli.runtime.speculation import Speculation, check_pair, parse_speculative
+from lmsupply_cli.runtime.speculation import DraftUse, Speculation, parse_speculative, plan_draft
 from lmsupply_cli.store.locate import LocatedModel, locate
+from lmsupply_cli.store.scratch import TemporaryFolder
 
 
 def load(
@@ -40,6 +45,7 @@ def load(
     chat_format: str = "",
     thinks: bool = True,
     reasoning_effort: str | None = None,
+    guidance: Guidance | None = None,
     speculative: str = "off",
     draft_tokens: int = 4,
 ) -> TextGenerator:
@@ -47,9 +53,10 @@ def load(
 
     `context` in tokens, at most the model's own, and by default what fits the memory; `memory_limit` in bytes,
     as "8GB" or with thresholds; `chat_format` a family's or "template", by default what the model brings; `thinks` and
-    `reasoning_effort` for models whose chat format asks for them; `speculative` "ngram" or "draft:MODEL" guesses at
-    most `draft_tokens` tokens ahead, which changes the speed and not the answer; without `options` the model's own sampling
-    values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound, DoesNotFit,
+    `reasoning_effort` for models whose chat format asks for them; `guidance` is what answers follow that are not given
+    another; `speculative` "ngram" or "draft:MODEL" guesses at most `draft_tokens` tokens ahead (a draft model in guided
+    answers only where `guidance` is given), which changes the speed and not the answer; without `options` the model's own
+    sampling values hold, then lmsupply's. Nothing is downloaded. Raises ModelNotFound, DoesNotFit,
     ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable, UsageError.
     """
     located = LocatedModel(str(ref), ref, UNKNOWN_LICENCE) if isinstance(ref, Path) else find_model(ref, cache_dir)
@@ -71,8 +78,10 @@ def load(
         chat_format=chat_format,
         thinks=thinks,
         reasoning_effort=reasoning_effort,
+        guidance=guidance,
         draft=find_draft(speculative, paths.store_root(cache_dir), trust=trust_model_files),
         draft_tokens=draft_tokens,
+        root=paths.store_root(cache_dir),
     )
 
 
@@ -89,12 +98,12 @@ def load_folder(
     chat_format: str = "",
     thinks: bool = True,
     reasoning_effort: str | None = None,
+    guidance: Guidance | None = None,
     draft: ModelFolder | Literal["ngram"] | None = None,
     draft_tokens: int = 4,
-    drafts: bool = True,
+    root: Path | None = None,
 ) -> TextGenerator:
-    """Load a folder that was opened. The engine is imported here, after the memory was planned. `drafts`: False where
-    no answer will be guessed by the smaller model, which is then not loaded."""
+    """Load a folder that was opened, after the memory was planned. `root`: the store, for temporary files."""
     own = folder.model["context_length"]
     if context is not None and context > own:
         raise UsageError(
@@ -111,23 +120,23 @@ def load_folder(
     notices += [Notice("reasoning", refused)] if refused else []
     runs_on = folder.provider if provider == "auto" else provider
     budget = planning_bytes(limits.limit_bytes if limits else None, runs_on)
+    use = None
     if isinstance(draft, ModelFolder):
-        check_pair(folder, draft)
-        budget = _less(budget, draft, context or own) if drafts else budget
+        use = plan_draft(folder, draft, guidance, context_tokens=context or own, beams=options.num_beams > 1)
+        budget = budget if use.how == "none" else _less(budget, draft, context or own)
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
-    from lmsupply_cli.engine.genai import GenaiModel
-
-    model = GenaiModel(
-        folder, provider=provider, threads=threads or usable_threads(), visible=markers.visible if markers else ()
+    model, speculation = _load_weights(
+        folder,
+        provider=provider,
+        threads=threads or usable_threads(),
+        visible=markers.visible if markers else (),
+        draft=draft,
+        draft_tokens=draft_tokens,
+        use=use,
+        root=root or paths.store_root(),
     )
-    speculation = None
-    if draft == "ngram":
-        speculation = Speculation(draft_tokens=draft_tokens)
-    elif isinstance(draft, ModelFolder):
-        beside = GenaiModel(draft, provider=provider, threads=threads or usable_threads()) if drafts else None
-        speculation = Speculation(draft_tokens=draft_tokens, draft=beside, by_model=True)
     info = ModelInfo(
         ref=located.ref,
         path=located.path,
@@ -156,8 +165,44 @@ def load_folder(
         fitting_tokens=_fitting(shape, budget),
         notices=notices,
         speculation=speculation,
+        guidance=guidance,
         memory_shape=shape,
     )
+
+
+def _load_weights(
+    folder: ModelFolder,
+    *,
+    provider: str,
+    threads: int,
+    visible: Collection[str],
+    draft: ModelFolder | Literal["ngram"] | None,
+    draft_tokens: int,
+    use: DraftUse | None,
+    root: Path,
+) -> tuple[TextModel, Speculation | None]:
+    """The model, and what guesses for it; the engine is imported here."""
+    from lmsupply_cli.engine.genai import GenaiModel
+
+    by_folder = "draft" in folder.model
+    if use is None or not isinstance(draft, ModelFolder) or use.how == "none":
+        model = GenaiModel(folder, provider=provider, threads=threads, visible=visible)
+        if draft is None and not by_folder:
+            return model, None
+        wanted = draft is not None
+        return model, Speculation(draft_tokens=draft_tokens, use=use, wanted=wanted, by_folder=by_folder)
+    if use.how == "pair":
+        place = TemporaryFolder(root)
+        pair = compose_pair(folder, draft, place.path, provider=provider)
+        try:
+            model = GenaiModel(pair, provider=provider, threads=threads, visible=visible)
+        except LmsupplyError as error:
+            error.message = with_own_paths(error.message, folder, draft, place.path)
+            raise
+        return model, Speculation(draft_tokens=draft_tokens, use=use, paired=place)
+    model = GenaiModel(folder, provider=provider, threads=threads, visible=visible, takes_turns=True)
+    beside = GenaiModel(draft, provider=provider, threads=threads, takes_turns=True)
+    return model, Speculation(draft_tokens=draft_tokens, draft=beside, use=use, by_folder=by_folder)
 
 
 def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:

@@ -3,35 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, ModelShape, TextModel
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.generate import Drafting, stream_guided
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.pair import why_no_pair
 from lmsupply_cli.engine.speculative import Drafter, ModelDrafter, NgramDrafter, stream_speculative
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import SpeculativeStats
+from lmsupply_cli.store.scratch import TemporaryFolder
 
 DRAFT = "draft:"
 
 
-class Speculation:
-    """`draft`: the smaller model; None guesses from the text. Close it with the generator. `by_model`: one was asked
-    for, be it loaded or not."""
+@dataclass(frozen=True, slots=True)
+class DraftUse:
+    """How a smaller model is loaded: `beside` the other for our own guessing, as a `pair` for the engine's in guided
+    answers, or not at all. `why_no_pair` is said where a guided answer is guessed without it."""
 
-    def __init__(self, *, draft_tokens: int = 4, draft: TextModel | None = None, by_model: bool = False) -> None:
+    how: Literal["beside", "pair", "none"]
+    why_no_pair: str = ""
+
+
+def plan_draft(
+    target: ModelFolder, draft: ModelFolder, guidance: Guidance | None, *, context_tokens: int, beams: bool = False
+) -> DraftUse:
+    """`guidance`: what every answer will follow. Raises UsageError for two that do not go together."""
+    check_pair(target, draft)
+    if beams:
+        return DraftUse("none", "that was not loaded, since the options ask for beams")
+    if guidance is None:
+        return DraftUse("beside", "that needs the guidance when it is loaded")
+    if why := why_no_pair(target, draft):
+        return DraftUse("none", why)
+    if (most := draft.model["context_length"]) < context_tokens:
+        return DraftUse("none", f"that reads {most:,} tokens at most; --context {most} lets it guess")
+    return DraftUse("pair" if _engine_can(guidance, target.eos_ids) else "none")
+
+
+class Speculation:
+    """`draft`: the smaller model; None guesses from the text. `use`: how one was loaded, where one was asked for;
+    `paired`: the folder of a pair; `by_folder`: the model's own folder names one, without which its guided answers
+    cannot do; `wanted`: in other answers. Close it with the generator."""
+
+    def __init__(
+        self,
+        *,
+        draft_tokens: int = 4,
+        draft: TextModel | None = None,
+        use: DraftUse | None = None,
+        paired: TemporaryFolder | None = None,
+        wanted: bool = True,
+        by_folder: bool = False,
+    ) -> None:
         self.draft_tokens = draft_tokens
         self._draft = draft
-        self._by_model = by_model
+        self._use = use
+        self._paired = paired
+        self._wanted = wanted
+        self._by_folder = by_folder
         self._decoder: Decoder | None = None
 
     def by_engine(self, shape: ModelShape, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
         """Where the engine itself guesses and chooses: in guided answers, since it knows what is allowed next. Its
         guidance then takes the first end token of the config only."""
-        usable = guidance is not None and (guidance.ends_itself or len(shape.eos_ids) <= 1)
+        usable = guidance is not None and _engine_can(guidance, shape.eos_ids)
+        if guidance and not usable and self._by_folder:
+            raise UsageError(
+                "this folder has a draft model of its own, with which this format has no end",
+                hint="take a format that ends by itself, or the folder without model.draft in its genai_config.json",
+            )
         return Guessing(self.draft_tokens, options) if usable else None
 
     def for_answer(
@@ -40,16 +87,21 @@ class Speculation:
         """How one answer of a model with that vocabulary is guessed, and what of the wish cannot be kept."""
         if options.num_beams > 1:
             return None, "beam search guesses nothing ahead"
+        why = self._use.why_no_pair if self._use else ""
+        by_text = f"the text guesses, not the draft model: {why}" if why else ""
         if guidance is None:
-            return self._plain(decoder.capacity_tokens, vocabulary), ""
+            if not self._wanted:
+                return None, ""
+            return self._plain(decoder.capacity_tokens, vocabulary), "" if self._draft else by_text
         if isinstance(decoder, GuidedDecoder) and decoder.chooses:
-            note = "in a guided answer the text guesses, not the draft model" if self._by_model else ""
-            return _guided(decoder), note
+            return _guided(decoder), f"in a guided answer {by_text}" if by_text else ""
         return None, "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"
 
     def sibling(self) -> Speculation:
         """For another generator on the same models."""
-        return Speculation(draft_tokens=self.draft_tokens, draft=self._draft, by_model=self._by_model)
+        other = copy(self)
+        other._decoder = None
+        return other
 
     def close(self, *, owner: bool = True) -> None:
         """`owner`: the smaller model goes as well."""
@@ -58,6 +110,8 @@ class Speculation:
             self._decoder = None
         if self._draft is not None and owner:
             self._draft.close()
+        if self._paired is not None and owner:
+            self._paired.close()
 
     def _plain(self, capacity_tokens: int, vocabulary: int) -> Drafting:
         stats = SpeculativeStats()
@@ -76,6 +130,10 @@ class Speculation:
                 self._decoder.close()
             self._decoder = self._draft.new_decoder(capacity_tokens=wanted)
         return ModelDrafter(self._decoder, vocabulary=min(vocabulary, self._draft.shape.vocabulary))
+
+
+def _engine_can(guidance: Guidance, eos_ids: frozenset[int]) -> bool:
+    return guidance.ends_itself or len(eos_ids) <= 1
 
 
 def _guided(decoder: GuidedDecoder) -> Drafting:

@@ -222,5 +222,3 @@ def test_a_long_line_is_cut_only_on_demand(tmp_path: Path) -> None:
 def test_what_guesses_nothing_is_said() -> None:
     result = lmsupply("run", "-m", "guide", "--speculative", "ngram", "--num-beams", "2", "--max-tokens", "4", "hello")
     assert "note: beam search guesses nothing ahead" in result.err
-    result = lmsupply("run", "-m", "guide", "--speculative", "draft:guide", "--regex", "(a|b)", "hello")
-    assert "note: in a guided answer the text guesses, not the draft model" in result.err

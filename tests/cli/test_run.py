@@ -132,7 +132,7 @@ def test_a_draft_model_is_only_loaded_where_it_guesses(guide: Path, tmp_path: Pa
     (broken / "model.onnx").write_bytes(b"not a graph")
     command = ("run", "-m", "guide", "--speculative", f"draft:{broken}", "--max-tokens", "3")
     assert lmsupply(*command, "hello").code == 1
-    assert lmsupply(*command, "--regex", "(a|b)", "hello").code == 0
+    assert lmsupply(*command, "--regex", "(a|b)", "hello").code == 1
     assert lmsupply(*command, "--num-beams", "2", "hello").code == 0
 
 
@@ -148,6 +148,15 @@ def test_guesses_are_counted_in_stats_and_json(how: str) -> None:
     assert set(found["speculative"]) == {"proposed", "accepted", "rate", "rounds", "tokens_per_s"}
     assert found["speculative"]["rounds"] > 0 or how == "ngram", "a short answer need not repeat anything"
     assert "speculative" not in json.loads(lmsupply(*GUESSING, "--json", QUESTION).out), "off by default"
+
+
+def test_a_draft_model_guesses_in_a_guided_answer() -> None:
+    asked = ("--regex", "[a-z ]{20,40}", "--json", QUESTION)
+    plain = json.loads(lmsupply(*GUESSING, *asked).out)
+    found = json.loads(lmsupply(*GUESSING, "--speculative", "draft:guide", "--draft-tokens", "40", *asked).out)
+    assert found["text"] == plain["text"]
+    assert found["speculative"]["accepted"] > 0
+    assert found["notices"] == plain["notices"] == []
 
 
 def test_guesses_by_setting() -> None:
