@@ -28,7 +28,8 @@ PREFILL_CHUNK = 64  # tokens; as fast as one piece, and each chunk is a place to
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens."""
+    """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens. `restarts`: its
+    provider cannot go on with a sequence once it decodes, nor read several tokens after that."""
 
     folder: Path | None
     type: str
@@ -39,6 +40,7 @@ class ModelShape:
     provider: str = "cpu"
     threads: int = 1
     pad_id: int | None = None
+    restarts: bool = False
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape, check_text
 from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, token_ids
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, GuidedGenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
-from lmsupply_cli.engine.genai_restart import RestartingDecoder
+from lmsupply_cli.engine.genai_restart import RestartingDecoder, RestartingGuidedDecoder
 from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ProviderUnavailable, UsageError
@@ -103,6 +103,7 @@ class GenaiModel:
             bos_id=next(iter(token_ids(model.get("bos_token_id"))), None),
             provider=name,
             threads=threads,
+            restarts=name in RESTARTING,
             pad_id=next(iter([*token_ids(model.get("pad_token_id")), *token_ids(model.get("eos_token_id"))]), 0),
         )
         # stands for the end of a guided row of a batch, so it may be no end token
@@ -177,7 +178,7 @@ class GenaiModel:
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
         search = _shared(share_buffer)
         decoder: GenaiDecoder | RestartingDecoder
-        if self.shape.provider in RESTARTING:
+        if self.shape.restarts:
             decoder = RestartingDecoder(
                 lambda: self.new_generator(capacity_tokens=capacity_tokens, **search),
                 capacity_tokens=capacity_tokens,
@@ -199,9 +200,8 @@ class GenaiModel:
     ) -> GuidedGenaiDecoder:
         self.check_guidance(guidance)
         search = _shared(share_buffer) | (_own_search(guessing.options, self.shape.vocabulary) if guessing else {})
-        decoder = GuidedGenaiDecoder(
-            self, capacity_tokens=capacity_tokens, search=search, guidance=guidance, guessing=guessing
-        )
+        made = RestartingGuidedDecoder if self.shape.restarts else GuidedGenaiDecoder
+        decoder = made(self, capacity_tokens=capacity_tokens, search=search, guidance=guidance, guessing=guessing)
         self._decoders.add(decoder)
         return decoder
 
@@ -238,7 +238,7 @@ class GenaiModel:
         return batch
 
     def why_no_batches(self, guidance: Guidance | None = None) -> str:
-        if self.shape.provider in RESTARTING:
+        if self.shape.restarts:
             return f"batches were not tried with {self.shape.provider}"
         if self._guessed_for:
             return "the engine takes no batches where another model guesses"

@@ -303,9 +303,7 @@ class TextGenerator:
         splitter = make_splitter(self.markers, prompt.text) if prompt.marked and not guidance else None
         drafting = None
         if self.speculation:
-            drafting, note = self.speculation.for_answer(
-                decoder, options, guidance, vocabulary=self.model.shape.vocabulary
-            )
+            drafting, note = self.speculation.for_answer(decoder, options, guidance, self.model.shape)
             if note and note != self._noted:
                 yield Notice("speculative", note)
             self._noted = note

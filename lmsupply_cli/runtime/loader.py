@@ -122,7 +122,8 @@ def load_folder(
     budget = planning_bytes(limits.limit_bytes if limits else None, runs_on)
     use = None
     if isinstance(draft, ModelFolder):
-        use = plan_draft(folder, draft, guidance, context_tokens=context or own, beams=options.num_beams > 1)
+        beams, most = options.num_beams > 1, context or own
+        use = plan_draft(folder, draft, guidance, provider=runs_on, context_tokens=most, beams=beams)
         budget = budget if use.how == "none" else _less(budget, draft, context or own)
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
     bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none

@@ -32,10 +32,20 @@ class DraftUse:
 
 
 def plan_draft(
-    target: ModelFolder, draft: ModelFolder, guidance: Guidance | None, *, context_tokens: int, beams: bool = False
+    target: ModelFolder,
+    draft: ModelFolder,
+    guidance: Guidance | None,
+    *,
+    provider: str,
+    context_tokens: int,
+    beams: bool = False,
 ) -> DraftUse:
     """`guidance`: what every answer will follow. Raises UsageError for two that do not go together."""
+    from lmsupply_cli.engine.genai import RESTARTING
+
     check_pair(target, draft)
+    if provider in RESTARTING:
+        return DraftUse("none")
     if beams:
         return DraftUse("none", "that was not loaded, since the options ask for beams")
     if guidance is None:
@@ -73,6 +83,8 @@ class Speculation:
     def by_engine(self, shape: ModelShape, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
         """Where the engine itself guesses and chooses: in guided answers, since it knows what is allowed next. Its
         guidance then takes the first end token of the config only."""
+        if shape.restarts:
+            return None
         usable = guidance is not None and _engine_can(guidance, shape.eos_ids)
         if guidance and not usable and self._by_folder:
             raise UsageError(
@@ -82,9 +94,11 @@ class Speculation:
         return Guessing(self.draft_tokens, options) if usable else None
 
     def for_answer(
-        self, decoder: Decoder, options: GenerationOptions, guidance: Guidance | None, *, vocabulary: int
+        self, decoder: Decoder, options: GenerationOptions, guidance: Guidance | None, shape: ModelShape
     ) -> tuple[Drafting | None, str]:
-        """How one answer of a model with that vocabulary is guessed, and what of the wish cannot be kept."""
+        """How one answer of such a model is guessed, and what of the wish cannot be kept."""
+        if shape.restarts:
+            return None, f"nothing is guessed ahead: {shape.provider} cannot read several tokens at once"
         if options.num_beams > 1:
             return None, "beam search guesses nothing ahead"
         why = self._use.why_no_pair if self._use else ""
@@ -92,7 +106,7 @@ class Speculation:
         if guidance is None:
             if not self._wanted:
                 return None, ""
-            return self._plain(decoder.capacity_tokens, vocabulary), "" if self._draft else by_text
+            return self._plain(decoder.capacity_tokens, shape.vocabulary), "" if self._draft else by_text
         if isinstance(decoder, GuidedDecoder) and decoder.chooses:
             return _guided(decoder), f"in a guided answer {by_text}" if by_text else ""
         return None, "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"

@@ -147,8 +147,8 @@ def test_what_cannot_be_paired_guesses_from_the_text_and_says_so(tmp_path: Path,
 def test_a_guidance_that_the_engine_cannot_end_needs_no_draft_model(tmp_path: Path) -> None:
     several = open_folder(changed(LARGE, tmp_path / "several", lambda model: model.update(eos_token_id=[2, 3])))
     open_ended, closed = Guidance.regex("a+"), LIST
-    assert plan_draft(several, open_folder(SMALL), open_ended, context_tokens=512) == DraftUse("none")
-    assert plan_draft(several, open_folder(SMALL), closed, context_tokens=512).how == "pair"
+    assert plan_draft(several, open_folder(SMALL), open_ended, provider="cpu", context_tokens=512) == DraftUse("none")
+    assert plan_draft(several, open_folder(SMALL), closed, provider="cpu", context_tokens=512).how == "pair"
 
 
 def test_a_broken_draft_model_is_named(tmp_path: Path, home: Path) -> None:
