@@ -28,8 +28,7 @@ PREFILL_CHUNK = 64  # tokens; as fast as one piece, and each chunk is a place to
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens. `restarts`: its
-    provider cannot go on with a sequence once it decodes, nor read several tokens after that."""
+    """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens."""
 
     folder: Path | None
     type: str
@@ -40,7 +39,6 @@ class ModelShape:
     provider: str = "cpu"
     threads: int = 1
     pad_id: int | None = None
-    restarts: bool = False
 
 
 @runtime_checkable
@@ -61,7 +59,7 @@ class Decoder(Protocol):
 
     def wide_logits(self, count: int) -> Logits:
         """Scores after each of the last `count` tokens of the last append, of shape (count, vocabulary).
-        Raises EngineError where the model only gives those of the last one."""
+        Raises EngineError where that cannot be had, see `why_no_guesses`."""
 
     def rewind(self, count: int) -> None:
         """Keep the first `count` tokens. An append must follow before `logits`."""
@@ -155,6 +153,9 @@ class TextModel(Protocol):
 
     def why_no_batches(self, guidance: Guidance | None = None) -> str:
         """Why `new_batch` cannot be used with this guidance, "" where it can."""
+
+    def why_no_guesses(self) -> str:
+        """Why several tokens cannot be read and scored at once, "" where they can."""
 
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         """The best completion of `ids` by beam search, without its end token."""

@@ -105,6 +105,9 @@ class FakeModel:
     def why_no_batches(self, guidance: Guidance | None = None) -> str:
         return "the scripted model has no guidance" if guidance else ""
 
+    def why_no_guesses(self) -> str:
+        return ""
+
     def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
         found: list[int] = []
         while len(found) < options.max_tokens and (token := self.script([*ids, *found])) not in self.shape.eos_ids:

@@ -11,6 +11,7 @@ import os
 import re
 import weakref
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape, check_text
@@ -32,6 +33,7 @@ MOST_GUESSED = 16  # tokens at once; the engine takes no more
 # What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
 _PLAIN = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "min_length": 0, "repetition_penalty": 1.0,
           "no_repeat_ngram_size": 0}  # fmt: skip
+_LAST_ONLY = "this model gives the scores of the last token only"
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 
 
@@ -94,6 +96,7 @@ class GenaiModel:
             raise load_error(error, folder.path, provider=provider) from error
         model = folder.model
         self._window = _window(folder.decoder)
+        self._restarts = name in RESTARTING
         self.shape = ModelShape(
             folder=folder.path,
             type=model["type"],
@@ -103,7 +106,6 @@ class GenaiModel:
             bos_id=next(iter(token_ids(model.get("bos_token_id"))), None),
             provider=name,
             threads=threads,
-            restarts=name in RESTARTING,
             pad_id=next(iter([*token_ids(model.get("pad_token_id")), *token_ids(model.get("eos_token_id"))]), 0),
         )
         # stands for the end of a guided row of a batch, so it may be no end token
@@ -178,7 +180,7 @@ class GenaiModel:
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
         search = _shared(share_buffer)
         decoder: GenaiDecoder | RestartingDecoder
-        if self.shape.restarts:
+        if self._restarts:
             decoder = RestartingDecoder(
                 lambda: self.new_generator(capacity_tokens=capacity_tokens, **search),
                 capacity_tokens=capacity_tokens,
@@ -200,7 +202,7 @@ class GenaiModel:
     ) -> GuidedGenaiDecoder:
         self.check_guidance(guidance)
         search = _shared(share_buffer) | (_own_search(guessing.options, self.shape.vocabulary) if guessing else {})
-        made = RestartingGuidedDecoder if self.shape.restarts else GuidedGenaiDecoder
+        made = RestartingGuidedDecoder if self._restarts else GuidedGenaiDecoder
         decoder = made(self, capacity_tokens=capacity_tokens, search=search, guidance=guidance, guessing=guessing)
         self._decoders.add(decoder)
         return decoder
@@ -238,13 +240,28 @@ class GenaiModel:
         return batch
 
     def why_no_batches(self, guidance: Guidance | None = None) -> str:
-        if self.shape.restarts:
+        if self._restarts:
             return f"batches were not tried with {self.shape.provider}"
         if self._guessed_for:
             return "the engine takes no batches where another model guesses"
         if guidance and self._batched(guidance) is None:
             return "the grammar names control tokens, or the model has none to spare"
-        return ""
+        return "" if self._scores_all else _LAST_ONLY  # the last one of a shorter prompt is padding
+
+    def why_no_guesses(self) -> str:
+        if self._restarts:
+            return f"{self.shape.provider} cannot read several tokens at once"
+        return "" if self._guessed_for or self._scores_all else _LAST_ONLY
+
+    @cached_property
+    def _scores_all(self) -> bool:
+        """Whether the graph gives the scores after each token that it reads, which only a run shows."""
+        generator = self.new_generator(capacity_tokens=8)
+        try:
+            generator.append_tokens(as_array([1, 1]))
+            return int(generator.get_output("logits").shape[1]) == 2
+        except RuntimeError as error:
+            raise run_error(error) from error
 
     def _batched(self, guidance: Guidance | None) -> Guidance | None:
         return guidance.followed_by(self._row_end) if guidance and self._row_end is not None else None

@@ -303,7 +303,7 @@ class TextGenerator:
         splitter = make_splitter(self.markers, prompt.text) if prompt.marked and not guidance else None
         drafting = None
         if self.speculation:
-            drafting, note = self.speculation.for_answer(decoder, options, guidance, self.model.shape)
+            drafting, note = self.speculation.for_answer(decoder, options, guidance, self.model)
             if note and note != self._noted:
                 yield Notice("speculative", note)
             self._noted = note
@@ -357,7 +357,7 @@ class TextGenerator:
         self._spoken = (before or Spoken("", (), prompt.mark)).then(prompt.marked, prompt.ids, answer, answer_ids)
 
     def _by_engine(self, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
-        return self.speculation.by_engine(self.model.shape, options, guidance) if self.speculation else None
+        return self.speculation.by_engine(self.model, options, guidance) if self.speculation else None
 
     def _decoder_for(self, tokens: int, options: GenerationOptions, guidance: Guidance | None) -> Decoder:
         """The decoder in use while it is large enough and follows the same; else a new one with room to grow, where

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, ModelShape, TextModel
+from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, TextModel
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.generate import Drafting, stream_guided
 from lmsupply_cli.engine.guidance import Guidance
@@ -80,13 +80,13 @@ class Speculation:
         self._by_folder = by_folder
         self._decoder: Decoder | None = None
 
-    def by_engine(self, shape: ModelShape, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
+    def by_engine(self, model: TextModel, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
         """Where the engine itself guesses and chooses: in guided answers, since it knows what is allowed next. Its
         guidance then takes the first end token of the config only."""
-        if shape.restarts:
+        if guidance is None or model.why_no_guesses():
             return None
-        usable = guidance is not None and _engine_can(guidance, shape.eos_ids)
-        if guidance and not usable and self._by_folder:
+        usable = _engine_can(guidance, model.shape.eos_ids)
+        if not usable and self._by_folder:
             raise UsageError(
                 "this folder has a draft model of its own, with which this format has no end",
                 hint="take a format that ends by itself, or the folder without model.draft in its genai_config.json",
@@ -94,19 +94,19 @@ class Speculation:
         return Guessing(self.draft_tokens, options) if usable else None
 
     def for_answer(
-        self, decoder: Decoder, options: GenerationOptions, guidance: Guidance | None, shape: ModelShape
+        self, decoder: Decoder, options: GenerationOptions, guidance: Guidance | None, model: TextModel
     ) -> tuple[Drafting | None, str]:
-        """How one answer of such a model is guessed, and what of the wish cannot be kept."""
-        if shape.restarts:
-            return None, f"nothing is guessed ahead: {shape.provider} cannot read several tokens at once"
+        """How one answer of the model is guessed, and what of the wish cannot be kept."""
         if options.num_beams > 1:
             return None, "beam search guesses nothing ahead"
+        if why_not := model.why_no_guesses():
+            return None, f"nothing is guessed ahead: {why_not}"
         why = self._use.why_no_pair if self._use else ""
         by_text = f"the text guesses, not the draft model: {why}" if why else ""
         if guidance is None:
             if not self._wanted:
                 return None, ""
-            return self._plain(decoder.capacity_tokens, shape.vocabulary), "" if self._draft else by_text
+            return self._plain(decoder.capacity_tokens, model.shape.vocabulary), "" if self._draft else by_text
         if isinstance(decoder, GuidedDecoder) and decoder.chooses:
             return _guided(decoder), f"in a guided answer {by_text}" if by_text else ""
         return None, "nothing is guessed ahead: this format has no end of its own, and the model has several end tokens"

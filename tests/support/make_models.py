@@ -3,7 +3,7 @@
     python tests/support/make_models.py
 
 toy     a 1.4 KB decoder whose next token is the last one plus one, over bytes and three control
-        tokens: exact expectations on the real engine
+        tokens: exact expectations on the real engine; slow and last are variants of it
 others  random weights in the shape of a family, converted by the engine's model builder in int4 (-fp32: in fp32)
 """
 
@@ -28,6 +28,8 @@ PHI3 = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
+TOYS = ("toy", "slow", "last")
+LAST = {"before": -1, "end": 2**31 - 1, "row": 1}
 SAMPLE = ["the quick brown fox jumps over the lazy dog", "hello world", "system user assistant", "größe 日本語 émoji 🏳️"]
 
 
@@ -38,7 +40,8 @@ def byte_characters() -> list[str]:
     return [chr(b) if b in kept else chr(next(others)) for b in range(256)]
 
 
-def make_toy(out: Path, *, slow: bool = False, vocabulary: int = 300, context: int = 256) -> None:
+def make_toy(out: Path, *, slow: bool = False, last: bool = False, vocabulary: int = 300, context: int = 256) -> None:
+    """`slow`: work for nothing at each token; `last`: scores of the last token only, as with `prune_lm_head`."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -60,7 +63,8 @@ def make_toy(out: Path, *, slow: bool = False, vocabulary: int = 300, context: i
         [
             node("Add", ["input_ids", "one"], ["plus"]),
             node("Mod", ["plus", "size"], ["next"]),
-            node("OneHot", ["next", "size", "scores"], ["fast" if slow else "logits"], axis=-1),
+            *([node("Slice", ["next", "before", "end", "row"], ["scored"])] if last else []),
+            node("OneHot", ["scored" if last else "next", "size", "scores"], ["fast" if slow else "logits"], axis=-1),
             node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
             node("Unsqueeze", ["floats", "axes"], ["new"]),
             *(node("Concat", [past, "new"], [present], axis=2) for past, present in cache.values()),
@@ -73,7 +77,7 @@ def make_toy(out: Path, *, slow: bool = False, vocabulary: int = 300, context: i
             *(info(past, TensorProto.FLOAT, ["b", 1, "p", 1]) for past, _ in cache.values()),
         ],
         [
-            info("logits", TensorProto.FLOAT, ["b", "s", vocabulary]),
+            info("logits", TensorProto.FLOAT, ["b", 1 if last else "s", vocabulary]),
             *(info(present, TensorProto.FLOAT, ["b", 1, "t", 1]) for _, present in cache.values()),
         ],
         [
@@ -81,6 +85,7 @@ def make_toy(out: Path, *, slow: bool = False, vocabulary: int = 300, context: i
             constant("size", np.int64(vocabulary)),
             constant("scores", np.array([0, 10], np.float32)),
             constant("axes", np.array([1, 3], np.int64)),
+            *([constant(name, np.array([at], np.int64)) for name, at in LAST.items()] if last else []),
             *([constant("square", np.array([900, 900], np.int64)), constant("zero", np.float32(0))] if slow else []),
         ],
     )
@@ -258,10 +263,10 @@ def make_family(name: str, out: Path) -> None:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or ["toy", "slow", "llama", "qwen2", "phi3", "gemma2", "llama-fp32"]:
+    for name in sys.argv[1:] or [*TOYS, "llama", "qwen2", "phi3", "gemma2", "llama-fp32"]:
         out = MODELS / name
         shutil.rmtree(out, ignore_errors=True)
-        make_toy(out, slow=name == "slow") if name in ("toy", "slow") else make_family(name, out)
+        make_toy(out, **{name: True} if name != "toy" else {}) if name in TOYS else make_family(name, out)
         print(f"{name}: {sum(f.stat().st_size for f in out.iterdir()) / 1000:.0f} kB")
 
 
