@@ -246,12 +246,26 @@ class GenaiModel:
             return "the engine takes no batches where another model guesses"
         if guidance and self._batched(guidance) is None:
             return "the grammar names control tokens, or the model has none to spare"
-        return "" if self._scores_all else _LAST_ONLY  # the last one of a shorter prompt is padding
+        if not self._scores_all:
+            return _LAST_ONLY  # which is padding in a shorter prompt
+        return "" if self._takes_padding else "the engine takes only prompts of one length for this model"
 
     def why_no_guesses(self) -> str:
         if self._restarts:
             return f"{self.shape.provider} cannot read several tokens at once"
         return "" if self._guessed_for or self._scores_all else _LAST_ONLY
+
+    @cached_property
+    def _takes_padding(self) -> bool:
+        """Whether the graph reads prompts of several lengths at once: with a sliding window it fails (found with 0.18)."""
+        generator = self.new_generator(capacity_tokens=8, batch_size=2)
+        pad = self.shape.pad_id or 0
+        other = (pad + 1) % self.shape.vocabulary
+        try:
+            generator.append_tokens(as_array([other, other, other, pad]).reshape(2, 2))
+        except RuntimeError:
+            return False
+        return True
 
     @cached_property
     def _scores_all(self) -> bool:

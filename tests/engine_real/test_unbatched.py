@@ -1,4 +1,5 @@
-"""Models that give the scores of the last token only (`prune_lm_head`): the last token of a shorter row is padding."""
+"""Models that cannot be batched: with scores of the last token only (`prune_lm_head`), which is padding in a shorter
+prompt, or with a sliding window."""
 
 from __future__ import annotations
 
@@ -65,6 +66,14 @@ def test_in_a_pair(large: Path, small: Path) -> None:
         expected, _ = raw(plain, "abc", PATTERN)
     with load(large, options=OPTIONS, guidance=PATTERN, speculative=f"draft:{small}") as model:
         assert raw(model, "abc") == (expected, [])
+
+
+def test_a_sliding_window_takes_prompts_of_one_length_only() -> None:
+    prompts = ["a long prompt, of many more tokens than the window of this model holds, and then some", "abc", "x"]
+    with load(MODELS / "gemma2", options=OPTIONS) as model:
+        assert model.model.why_no_batches() == "the engine takes only prompts of one length for this model"
+        expected = [str(model.generate(prompt)) for prompt in prompts]
+        assert [str(answer) for answer in model.generate_batch(prompts, batch_size=3)] == expected
 
 
 def test_what_a_decoder_says_of_it() -> None:
