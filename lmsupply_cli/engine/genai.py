@@ -68,9 +68,11 @@ class GenaiModel:
         threads: int = 1,
         visible: Collection[str] = (),
         takes_turns: bool = False,
+        takes_back: bool = False,
     ) -> None:
         """`visible`: control strings that are shown, where others are not; `takes_turns`: with another model, on the
-        same cores. Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
+        same cores; `takes_back`: wrong guesses, so a layer with a sliding window keeps the whole context (the engine
+        rewinds none that has dropped something). Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
         # control tokens are not shown
@@ -81,6 +83,7 @@ class GenaiModel:
         self.hidden_ids = frozenset(token for token, text in self._added.items() if not text)
         self._control = folder.control_strings
         self._guessed_for = "draft" in folder.model  # by another model that its config names
+        model = folder.model
         try:
             config = self._engine.Config(str(folder.path))
             name = self._choose_provider(config, folder, provider)
@@ -88,13 +91,18 @@ class GenaiModel:
             session: dict[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": 4}
             if takes_turns or self._guessed_for:  # threads that wait busily would keep the other model from the cores
                 session["session.intra_op.allow_spinning"] = "0"
-            parts = ("decoder", "draft") if self._guessed_for else ("decoder",)
-            config.overlay(json.dumps({"model": {part: {"session_options": session} for part in parts}}))
+            parts = {"decoder": {"session_options": session}}
+            if self._guessed_for:
+                parts["draft"] = {"session_options": session}
+            for part in parts if takes_back else ():
+                if window := _window(folder.model[part]):
+                    kept = model["context_length"] - window
+                    parts[part]["sliding_window"] = folder.model[part]["sliding_window"] | {"cache_slack": max(0, kept)}
+            config.overlay(json.dumps({"model": parts}))
             self._model: Any = self._engine.Model(config)
             self._tokenizer: Any = self._engine.Tokenizer(self._model)
         except (RuntimeError, MemoryError, ValueError) as error:
             raise load_error(error, folder.path, provider=provider) from error
-        model = folder.model
         self._window = _window(folder.decoder)
         self._restarts = name in RESTARTING
         self.shape = ModelShape(

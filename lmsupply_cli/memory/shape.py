@@ -29,6 +29,10 @@ class MemoryShape:
     window: int = 0
     window_layers: int = 0
 
+    def without_window(self) -> MemoryShape:
+        """As it is where guesses must be taken back: every layer keeps the whole context."""
+        return replace(self, window_layers=0)
+
     def cache_bytes(self, tokens: int) -> int:
         """2 · kv_heads · head_size · bytes a number · tokens, summed over the layers: keys and values.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
@@ -115,6 +115,7 @@ def load_folder(
         read_markers(folder),
         read_shape(folder, provider=provider),
     )
+    shape = shape.without_window() if shape and (draft or "draft" in folder.model) else shape
     formatter, refused = set_thinking(chosen.formatter, markers, thinks=thinks, effort=reasoning_effort)
     notices = [Notice("chat_format", chosen.note)] if chosen.note else []
     notices += [Notice("reasoning", refused)] if refused else []
@@ -185,24 +186,24 @@ def _load_weights(
     """The model, and what guesses for it; the engine is imported here."""
     from lmsupply_cli.engine.genai import GenaiModel
 
-    by_folder = "draft" in folder.model
+    by_folder, wanted = "draft" in folder.model, draft is not None
+    how: dict[str, Any] = {"provider": provider, "threads": threads, "takes_back": wanted or by_folder}
     if use is None or not isinstance(draft, ModelFolder) or use.how == "none":
-        model = GenaiModel(folder, provider=provider, threads=threads, visible=visible)
-        if draft is None and not by_folder:
+        model = GenaiModel(folder, visible=visible, **how)
+        if not wanted and not by_folder:
             return model, None
-        wanted = draft is not None
         return model, Speculation(draft_tokens=draft_tokens, use=use, wanted=wanted, by_folder=by_folder)
     if use.how == "pair":
         place = TemporaryFolder(root)
         pair = compose_pair(folder, draft, place.path, provider=provider)
         try:
-            model = GenaiModel(pair, provider=provider, threads=threads, visible=visible)
+            model = GenaiModel(pair, visible=visible, **how)
         except LmsupplyError as error:
             error.message = with_own_paths(error.message, folder, draft, place.path)
             raise
         return model, Speculation(draft_tokens=draft_tokens, use=use, paired=place)
-    model = GenaiModel(folder, provider=provider, threads=threads, visible=visible, takes_turns=True)
-    beside = GenaiModel(draft, provider=provider, threads=threads, takes_turns=True)
+    model = GenaiModel(folder, visible=visible, takes_turns=True, **how)
+    beside = GenaiModel(draft, takes_turns=True, **how)
     return model, Speculation(draft_tokens=draft_tokens, draft=beside, use=use, by_folder=by_folder)
 
 
@@ -232,7 +233,7 @@ def _less(budget: int | None, draft: ModelFolder, context: int) -> int | None:
     shape = read_shape(draft)
     if budget is None or shape is None:
         return budget
-    needed = estimate_memory(shape, min(context, shape.context_length, 8192))
+    needed = estimate_memory(shape.without_window(), min(context, shape.context_length, 8192))
     return budget - (needed.peak_bytes - needed.process_bytes)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsupply_cli import Finished, UsageError, load
+from lmsupply_cli import Finished, Guidance, UsageError, load
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import VOCABULARY, FakeModel
 from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.engine.genai import GenaiModel
 from lmsupply_cli.engine.generate import Run, prefill, stream_tokens
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.sampler import Sampler
@@ -106,6 +108,35 @@ def test_on_the_real_engine_token_by_token(folder: Path, options: dict[str, floa
             assert found.speculative.rate > 0.6, "it guesses for itself"
         again = two.generate(prompt + " fox", max_tokens=20, **options)
         assert again.text == one.generate(prompt + " fox", max_tokens=20, **options).text
+
+
+@pytest.mark.parametrize("speculative", ["ngram", f"draft:{MODELS / 'gemma2'}"])
+@pytest.mark.parametrize("guidance", [None, Guidance.regex("[a-z ]{60,80}")])
+def test_beyond_a_sliding_window(speculative: str, guidance: Guidance | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window holds 32 tokens; wrong guesses are taken back without reading the prompt again."""
+    folder, prompt, options = (
+        MODELS / "gemma2",
+        "one two one two one two three " * 3,
+        {"temperature": 0, "max_tokens": 50},
+    )
+    with load(folder) as plain:
+        expected = plain.generate(prompt, guidance=guidance, **options)
+    made: list[object] = []
+    new = GenaiModel.new_generator
+
+    def noted(self: GenaiModel, **more: Any) -> Any:
+        made.append(more)
+        return new(self, **more)
+
+    monkeypatch.setattr(GenaiModel, "new_generator", noted)
+    with load(folder, speculative=speculative, guidance=guidance) as model:
+        model.model.why_no_guesses()
+        made.clear()
+        found = model.generate(prompt, **options)
+    assert (found.text, found.usage) == (expected.text, expected.usage)
+    assert found.speculative is not None
+    assert found.speculative.proposed > found.speculative.accepted or guidance
+    assert len(made) == (2 if speculative.startswith("draft") and not guidance else 1)
 
 
 def test_sampling_keeps_the_distribution() -> None:
