@@ -293,6 +293,11 @@ class GenaiModel:
     ) -> Any:
         """The engine's generator; its cache is allocated and cleared for the whole capacity."""
         model = self._open()[0]
+        if self._window and (search.get("num_beams", 1) > 1 or search.get("past_present_share_buffer") is False):
+            raise UsageError(
+                "the engine makes no beams with a sliding window, which this model has, and shares its cache's buffer",
+                hint="leave out --num-beams and --no-past-present-share-buffer",
+            )
         try:
             params = self._engine.GeneratorParams(model)
             params.set_search_options(max_length=max(capacity_tokens, self._window), **_PLAIN | search)

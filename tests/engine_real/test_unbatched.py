@@ -10,7 +10,7 @@ import pytest
 from lmsupply_cli import GenerationOptions, Guidance, Notice, TextGenerator, load
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.errors import EngineError
+from lmsupply_cli.errors import EngineError, UsageError
 from lmsupply_cli.runtime.batch_runner import BatchRunner
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -74,6 +74,14 @@ def test_a_sliding_window_takes_prompts_of_one_length_only() -> None:
         assert model.model.why_no_batches() == "the engine takes only prompts of one length for this model"
         expected = [str(model.generate(prompt)) for prompt in prompts]
         assert [str(answer) for answer in model.generate_batch(prompts, batch_size=3)] == expected
+
+
+def test_a_sliding_window_excludes_beams_and_a_buffer_that_is_not_shared() -> None:
+    with load(MODELS / "gemma2", options=OPTIONS) as model:
+        for options in ({"num_beams": 2}, {"past_present_share_buffer": False}):
+            with pytest.raises(UsageError, match="with a sliding window, which this model has"):
+                model.generate("x", **options)
+        assert model.generate("x", past_present_share_buffer=True).text == model.generate("x").text
 
 
 def test_what_a_decoder_says_of_it() -> None:
