@@ -295,7 +295,7 @@ class GenaiModel:
         model = self._open()[0]
         if self._window and (search.get("num_beams", 1) > 1 or search.get("past_present_share_buffer") is False):
             raise UsageError(
-                "the engine makes no beams with a sliding window, which this model has, and shares its cache's buffer",
+                "this model has a sliding window, with which the engine makes no beams and shares the buffer of its cache",
                 hint="leave out --num-beams and --no-past-present-share-buffer",
             )
         try:
