@@ -121,6 +121,7 @@ class FakeModel:
 class FakeDecoder:
     def __init__(self, model: FakeModel, capacity_tokens: int) -> None:
         self.capacity_tokens = capacity_tokens
+        self.switch_tokens = model.shape.switch_tokens
         self._model = model
         self._tokens: list[int] | None = []
         self._fresh = False

@@ -69,10 +69,11 @@ class GenaiModel:
         visible: Collection[str] = (),
         takes_turns: bool = False,
         takes_back: bool = False,
+        switch_tokens: int = 0,
     ) -> None:
         """`visible`: control strings that are shown, where others are not; `takes_turns`: with another model, on the
         same cores; `takes_back`: wrong guesses, so a layer with a sliding window keeps the whole context (the engine
-        rewinds none that has dropped something). Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
+        rewinds none that has dropped something); `switch_tokens` as in ModelShape. Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
         # control tokens are not shown
@@ -114,6 +115,7 @@ class GenaiModel:
             bos_id=next(iter(token_ids(model.get("bos_token_id"))), None),
             provider=name,
             threads=threads,
+            switch_tokens=switch_tokens,
             pad_id=next(iter([*token_ids(model.get("pad_token_id")), *token_ids(model.get("eos_token_id"))]), 0),
         )
         # stands for the end of a guided row of a batch, so it may be no end token
@@ -194,6 +196,7 @@ class GenaiModel:
                 capacity_tokens=capacity_tokens,
                 vocabulary=self.shape.vocabulary,
                 eos=self.shape.eos_ids,
+                switch_tokens=self.shape.switch_tokens,
             )
         else:
             decoder = GenaiDecoder(self, capacity_tokens=capacity_tokens, search=search)
@@ -319,6 +322,11 @@ class GenaiModel:
         if self._guessed_for:
             raise UsageError("beam search excludes that another model guesses", hint="leave out --num-beams")
         capacity = min(len(ids) + options.max_tokens, self.shape.context_length)
+        if 0 < len(ids) <= (switch := self.shape.switch_tokens) < capacity:
+            raise UsageError(
+                f"beams cannot pass {switch:,} tokens, beyond which this model reads in another way",
+                hint=f"use --max-tokens {switch - len(ids)}, or leave out --num-beams",
+            )
         search: dict[str, Any] = {
             "num_beams": options.num_beams, "do_sample": False, "early_stopping": False,
             "repetition_penalty": options.repetition_penalty, "no_repeat_ngram_size": options.no_repeat_ngram_size,

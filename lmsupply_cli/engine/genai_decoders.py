@@ -35,6 +35,7 @@ class GenaiDecoder:
         guessing: Guessing | None = None,
     ) -> None:
         self.capacity_tokens = capacity_tokens
+        self.switch_tokens = model.shape.switch_tokens
         self._model = model
         self._search = search
         self._guidance = guidance
@@ -54,12 +55,16 @@ class GenaiDecoder:
 
     def append(self, ids: Sequence[int]) -> None:
         generator = self._open()
+        held = generator.token_count()
         check_append(
             ids,
-            held_tokens=generator.token_count(),
+            held_tokens=held,
             capacity_tokens=self.capacity_tokens,
             vocabulary=self._model.shape.vocabulary,
         )
+        if 0 < held <= self.switch_tokens < held + len(ids):
+            ids = [*self.tokens, *ids]
+            generator = self._begin_anew()
         self._rows = []
         try:
             parts = _parts(ids, self._model.shape.pad_id)
@@ -102,15 +107,23 @@ class GenaiDecoder:
         self._fresh = False
         if count == generator.token_count():
             return
-        try:
-            generator.rewind_to(count)
-        except RuntimeError:  # a sliding window forgets what it would need: read the prefix again
-            kept = self.tokens[:count]
-            self.close()
-            self._generator = self._new_generator()
-            if kept:
-                self.append(kept)
-                self._fresh = False
+        if not 0 < count <= self.switch_tokens < generator.token_count():
+            try:
+                generator.rewind_to(count)
+            except RuntimeError:  # a sliding window forgets what it would need
+                pass
+            else:
+                return
+        kept = self.tokens[:count]  # is read again
+        self._begin_anew()
+        if kept:
+            self.append(kept)
+            self._fresh = False
+
+    def _begin_anew(self) -> Any:
+        self.close()
+        self._generator = self._new_generator()
+        return self._generator
 
     def close(self) -> None:
         self._generator = None

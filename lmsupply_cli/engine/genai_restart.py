@@ -25,9 +25,16 @@ class RestartingDecoder:
     """`new_generator` makes an empty one of the engine; the ids of `eos` end it and are never forced."""
 
     def __init__(
-        self, new_generator: Callable[[], Any], *, capacity_tokens: int, vocabulary: int, eos: frozenset[int]
+        self,
+        new_generator: Callable[[], Any],
+        *,
+        capacity_tokens: int,
+        vocabulary: int,
+        eos: frozenset[int],
+        switch_tokens: int = 0,
     ) -> None:
         self.capacity_tokens = capacity_tokens
+        self.switch_tokens = switch_tokens
         self.restarts = 0
         self._new_generator, self._vocabulary, self._eos = new_generator, vocabulary, eos
         self._generator: Any = new_generator()
@@ -68,7 +75,8 @@ class RestartingDecoder:
         new = tokens[self._read :]
         if not new:
             return
-        if self._read and len(new) == 1 and new[0] not in self._eos:
+        crosses = self._read <= self.switch_tokens < len(tokens)
+        if self._read and len(new) == 1 and new[0] not in self._eos and not crosses:
             forced = np.full_like(self._generator.get_logits(), _NEVER)
             forced[..., new[0]] = _FORCED
             self._generator.set_logits(forced)

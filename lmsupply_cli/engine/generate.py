@@ -58,14 +58,16 @@ def prefill(
 
     Ends early when cancelled; the decoder then holds a true prefix of `ids`.
     """
-    plan = plan_reuse(decoder.tokens, ids)
-    run.cached_tokens = plan.rewind_to
-    if plan.rewind_to < len(decoder.tokens):
-        decoder.rewind(plan.rewind_to)
-    done = plan.rewind_to
+    done, switch = plan_reuse(decoder.tokens, ids).rewind_to, decoder.switch_tokens
+    beyond = 0 < switch < len(ids)
+    if switch and (len(decoder.tokens) > switch) != beyond:
+        done = 0  # what is there was read in the other way
+    run.cached_tokens = done
+    if done < len(decoder.tokens):
+        decoder.rewind(done)
     yield PrefillProgress(done, len(ids))
     while done < len(ids) and not cancel.cancelled:
-        piece = ids[done : done + chunk]
+        piece = ids[done : max(done + chunk, switch + 1 if beyond else 0)]
         decoder.append(piece)
         done += len(piece)
         yield PrefillProgress(done, len(ids))

@@ -149,7 +149,8 @@ def stream_speculative(
                 if at < len(guesses):
                     decoder.rewind(sure)
             room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
-            count = min(width.next(), room - 1)
+            left = decoder.switch_tokens - len(tokens)  # a guess beyond would have all read in the other way
+            count = min(width.next(), room - 1, left if left >= 0 else room)
             guesses = drafter.propose(tokens, count) if count > 0 else []
             decoder.append([tokens[-1], *guesses])
             sure += 1

@@ -4,7 +4,8 @@ weights   the products are packed anew when they are loaded: 1.36 bytes for each
           looked up in stay in the file's pages and come in as they are touched; tied ones are there twice,
           once packed and once as they are. While it loads, the largest tensor is there a second time.
 cache     2 · layers · kv_heads · head_size · 4 bytes a token (2 on GPU builds), for the whole context.
-work      one chunk of the prefill: its logits, and activations of about 24 numbers for each of hidden_size.
+work      one chunk of the prefill: its logits, and activations of about 24 numbers for each of hidden_size. With
+          longrope a long context begins with one large chunk.
 process   Python, the engine and its libraries.
 
 `benchmarks/memory.py` prints estimate and measurement side by side.
@@ -45,7 +46,11 @@ class MemoryEstimate:
         return max(loading, self.steady_bytes + self.logits_bytes)
 
 
-def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: int = PREFILL_CHUNK) -> MemoryEstimate:
+def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: int | None = None) -> MemoryEstimate:
+    """`chunk_tokens` are read at once; by default as the prefill does."""
+    if chunk_tokens is None:
+        beyond = 0 < shape.switch_tokens < context_tokens
+        chunk_tokens = max(PREFILL_CHUNK, shape.switch_tokens + 1 if beyond else 0)
     weights = shape.weights
     if weights is None:  # by the files alone: as if all were products
         held, loading = int(PACKED * shape.file_bytes), 0

@@ -22,7 +22,8 @@ Buffer = mmap.mmap | memoryview
 class GraphWeights:
     """Bytes by use. `product`: matrix products; `lookup`: tables that are only looked up in; `tied`: of the
     products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest.
-    `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told."""
+    `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told. `switch_tokens`:
+    beyond so many the graph takes other rotary tables (longrope), 0 where it has one kind."""
 
     product_bytes: int
     lookup_bytes: int
@@ -30,6 +31,7 @@ class GraphWeights:
     largest_bytes: int
     other_bytes: int
     cache_number_bytes: int = 0
+    switch_tokens: int = 0
 
 
 def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> GraphWeights:
@@ -53,7 +55,19 @@ def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> Gra
         largest_bytes=max((sizes[name] for name in product), default=0),
         other_bytes=sum(size for name, size in sizes.items() if name not in product | lookup),
         cache_number_bytes=cache_number,
+        switch_tokens=_switch(nodes),
     )
+
+
+def _switch(nodes: list[tuple[str, list[str], list[str]]]) -> int:
+    """The engine's builder lets an If choose `cos_cache` by a Greater, whose constant has its value as the last part of
+    its name (builders/base.py, make_rotary_embedding_multi_cache)."""
+    compared = {out: inputs[1] for kind, inputs, outputs in nodes if kind == "Greater" for out in outputs}
+    for kind, inputs, outputs in nodes:
+        if kind == "If" and "cos_cache" in outputs and inputs and inputs[0] in compared:
+            value = compared[inputs[0]].rpartition("/")[2]
+            return int(value) if value.isdecimal() else 0
+    return 0
 
 
 def _uses(nodes: list[tuple[str, list[str], list[str]]]) -> dict[str, set[str]]:

@@ -33,6 +33,11 @@ class MemoryShape:
         """As it is where guesses must be taken back: every layer keeps the whole context."""
         return replace(self, window_layers=0)
 
+    @property
+    def switch_tokens(self) -> int:
+        """Beyond so many the model reads a sequence in another way, 0: never. The first piece is then as long."""
+        return self.weights.switch_tokens if self.weights else 0
+
     def cache_bytes(self, tokens: int) -> int:
         """2 · kv_heads · head_size · bytes a number · tokens, summed over the layers: keys and values.
 

@@ -52,13 +52,19 @@ def answer_batch(
         generator.check_options(one.options, guidance)
     pad = generator.model.shape.pad_id
     together = [one for one in asked if one.prompt.ids[-1] != pad]  # else its end would be taken for padding
-    if len(together) < 2 or generator.model.why_no_batches(guidance):
+    if len(together) < 2 or generator.model.why_no_batches(guidance) or switches(generator, together):
         together = []
     answers = iter(_answer_rows(generator, together, guidance, cancel, progress, notice) if together else ())
     return [
         next(answers) if one in together else answer_alone(generator, one, guidance, cancel=cancel, notice=notice)
         for one in asked
     ]
+
+
+def switches(generator: TextGenerator, asked: Sequence[Asked]) -> bool:
+    """Whether they would pass the tokens beyond which the model reads a sequence in another way: all rows do together."""
+    longest, most = max(len(one.prompt.ids) for one in asked), max(one.options.max_tokens for one in asked)
+    return 0 < generator.model.shape.switch_tokens < longest + most
 
 
 def answer_alone(

@@ -11,7 +11,7 @@ from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
-from lmsupply_cli.runtime.batch import Asked, answer_alone, answer_batch, batch_bytes
+from lmsupply_cli.runtime.batch import Asked, answer_alone, answer_batch, batch_bytes, switches
 from lmsupply_cli.runtime.budget import planning_bytes, resident_bytes
 from lmsupply_cli.runtime.generator import Completion, TextGenerator
 from lmsupply_cli.runtime.pace import CPU, GPU, Choice, Pace
@@ -83,6 +83,11 @@ class BatchRunner:
         if self._why_never:
             return self._said_of(Choice(1, together=False, reason=self._why_never))
         left = left[: self.size]
+        if len(left) > 1 and switches(self._generator, left):
+            beyond = self._generator.model.shape.switch_tokens
+            return self._said_of(
+                Choice(1, together=False, reason=f"this model reads more than {beyond:,} tokens in another way")
+            )
         if self._fixed or len(left) == 1:
             return Choice(len(left), together=len(left) > 1)
         fits = largest_batch(self._generator.memory_shape, self._free_bytes, left, at_most=self.size)

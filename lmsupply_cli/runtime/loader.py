@@ -138,6 +138,7 @@ def load_folder(
         draft_tokens=draft_tokens,
         use=use,
         root=root or paths.store_root(),
+        switch_tokens=shape.switch_tokens if shape else 0,
     )
     info = ModelInfo(
         ref=located.ref,
@@ -182,6 +183,7 @@ def _load_weights(
     draft_tokens: int,
     use: DraftUse | None,
     root: Path,
+    switch_tokens: int,
 ) -> tuple[TextModel, Speculation | None]:
     """The model, and what guesses for it; the engine is imported here."""
     from lmsupply_cli.engine.genai import GenaiModel
@@ -189,7 +191,7 @@ def _load_weights(
     by_folder, wanted = "draft" in folder.model, draft is not None
     how: dict[str, Any] = {"provider": provider, "threads": threads, "takes_back": wanted or by_folder}
     if use is None or not isinstance(draft, ModelFolder) or use.how == "none":
-        model = GenaiModel(folder, visible=visible, **how)
+        model = GenaiModel(folder, visible=visible, switch_tokens=switch_tokens, **how)
         if not wanted and not by_folder:
             return model, None
         return model, Speculation(draft_tokens=draft_tokens, use=use, wanted=wanted, by_folder=by_folder)
@@ -197,13 +199,14 @@ def _load_weights(
         place = TemporaryFolder(root)
         pair = compose_pair(folder, draft, place.path, provider=provider)
         try:
-            model = GenaiModel(pair, visible=visible, **how)
+            model = GenaiModel(pair, visible=visible, switch_tokens=switch_tokens, **how)
         except LmsupplyError as error:
             error.message = with_own_paths(error.message, folder, draft, place.path)
             raise
         return model, Speculation(draft_tokens=draft_tokens, use=use, paired=place)
-    model = GenaiModel(folder, visible=visible, takes_turns=True, **how)
-    beside = GenaiModel(draft, takes_turns=True, **how)
+    model = GenaiModel(folder, visible=visible, takes_turns=True, switch_tokens=switch_tokens, **how)
+    small = read_shape(draft)
+    beside = GenaiModel(draft, takes_turns=True, switch_tokens=small.switch_tokens if small else 0, **how)
     return model, Speculation(draft_tokens=draft_tokens, draft=beside, use=use, by_folder=by_folder)
 
 

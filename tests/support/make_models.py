@@ -30,6 +30,12 @@ PHI3 = (
 )
 TOYS = ("toy", "slow", "last")
 LAST = {"before": -1, "end": 2**31 - 1, "row": 1}
+LONGROPE = {  # other frequencies beyond 64 tokens, as Phi-3.5 has beyond 4,096
+    "short_factor": [1.0 + 0.1 * i for i in range(8)],
+    "long_factor": [1.0 + 1.5 * i for i in range(8)],
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": 64,
+}
 SAMPLE = ["the quick brown fox jumps over the lazy dog", "hello world", "system user assistant", "größe 日本語 émoji 🏳️"]
 
 
@@ -201,9 +207,9 @@ def make_family(name: str, out: Path) -> None:
     family, _, precision = name.partition("-")
     torch.manual_seed(0)
     random.seed(0)
-    pieces = family in ("phi3", "mistral", "gemma2")
+    pieces = family in ("phi3", "longrope", "mistral", "gemma2")
     tokenizer = sentence_piece(512) if pieces else byte_level(512)
-    end = {"phi3": "<|end|>", "mistral": "</s>", "gemma2": "</s>"}.get(family, "<|im_end|>")
+    end = {"phi3": "<|end|>", "longrope": "<|end|>", "mistral": "</s>", "gemma2": "</s>"}.get(family, "<|im_end|>")
     sizes = {
         "vocab_size": 512,
         "hidden_size": 32,
@@ -222,25 +228,37 @@ def make_family(name: str, out: Path) -> None:
         "qwen2": lambda: transformers.Qwen2Config(**sizes),
         "qwen3": lambda: transformers.Qwen3Config(**sizes, head_dim=16),
         "phi3": lambda: transformers.Phi3Config(**sizes, original_max_position_embeddings=512),
+        "longrope": lambda: transformers.Phi3Config(
+            **sizes, original_max_position_embeddings=64, rope_parameters={**LONGROPE, "rope_type": "longrope"}
+        ),
         "mistral": lambda: transformers.MistralConfig(**sizes, head_dim=16, sliding_window=None),
         "gemma2": lambda: transformers.Gemma2Config(**sizes, head_dim=16, query_pre_attn_scalar=16, sliding_window=32),
     }[family]()
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if family == "longrope":  # attention that depends on where things stand
+        with torch.no_grad():
+            for weights in model.parameters():
+                weights.mul_(3.0 if weights.ndim == 2 else 1.0)
     with tempfile.TemporaryDirectory() as work:
         checkpoint = Path(work) / "hf"
         model.save_pretrained(checkpoint)
+        if family == "longrope":  # the builder asks for a key that is no longer written
+            saved = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+            saved["rope_parameters"]["type"] = "longrope"
+            write(checkpoint / "config.json", saved)
         tokenizer.save(str(checkpoint / "tokenizer.json"))
         write(
             checkpoint / "tokenizer_config.json",
             {
                 "tokenizer_class": {
                     "phi3": "LlamaTokenizer",
+                    "longrope": "LlamaTokenizer",
                     "mistral": "LlamaTokenizer",
                     "gemma2": "GemmaTokenizer",
                 }.get(family, "Qwen2Tokenizer"),
                 "eos_token": end,
                 "bos_token": "<s>" if pieces else None,
-                "chat_template": PHI3 if family == "phi3" else CHATML,
+                "chat_template": PHI3 if family in ("phi3", "longrope") else CHATML,
             },
         )
         command = [
@@ -263,7 +281,7 @@ def make_family(name: str, out: Path) -> None:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or [*TOYS, "llama", "qwen2", "phi3", "gemma2", "llama-fp32"]:
+    for name in sys.argv[1:] or [*TOYS, "llama", "qwen2", "phi3", "gemma2", "llama-fp32", "longrope-fp32"]:
         out = MODELS / name
         shutil.rmtree(out, ignore_errors=True)
         make_toy(out, **{name: True} if name != "toy" else {}) if name in TOYS else make_family(name, out)
