@@ -15,12 +15,14 @@ or from a smaller model of the same vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from lmsupply_cli.engine.base import Decoder
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import Run, prefill
 from lmsupply_cli.engine.sampler import Sampler
+from lmsupply_cli.errors import EngineError
 from lmsupply_cli.events import SpeculativeStats
 
 NGRAM = 3  # tokens that must agree before what followed them is guessed; then fewer, down to
@@ -159,5 +161,6 @@ def stream_speculative(
                 stats.rounds += 1
                 stats.proposed += len(guesses)
     finally:
-        if sure < len(decoder.tokens):
-            decoder.rewind(sure)
+        with suppress(EngineError):  # closed under an answer that is given up
+            if sure < len(decoder.tokens):
+                decoder.rewind(sure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.pair import why_no_pair
 from lmsupply_cli.engine.speculative import Drafter, ModelDrafter, NgramDrafter, stream_speculative
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import EngineError, UsageError
 from lmsupply_cli.events import SpeculativeStats
 from lmsupply_cli.store.scratch import TemporaryFolder
 
@@ -158,8 +159,9 @@ def _guided(decoder: GuidedDecoder) -> Drafting:
         try:
             yield from stream_guided(*arguments, **more)
         finally:
-            counts = [now - then for now, then in zip(decoder.guessed(), before, strict=True)]
-            stats.proposed, stats.accepted, stats.rounds = counts
+            with suppress(EngineError):  # closed under an answer that is given up
+                counts = [now - then for now, then in zip(decoder.guessed(), before, strict=True)]
+                stats.proposed, stats.accepted, stats.rounds = counts
 
     return Drafting(floor, stats)
 

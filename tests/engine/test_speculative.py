@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsupply_cli import Finished, Guidance, UsageError, load
+from lmsupply_cli import Finished, Guidance, TextDelta, UsageError, load
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import VOCABULARY, FakeModel
 from lmsupply_cli.engine.folder import open_folder
@@ -227,3 +229,20 @@ def test_a_draft_must_share_the_vocabulary(guide: Path) -> None:
     with load(MODELS / "llama-fp32", speculative=f"draft:{MODELS / 'llama'}") as model:
         assert model.generate("hello", max_tokens=10, temperature=0).speculative is not None
     assert {path: path.stat().st_mtime for path in (MODELS / "llama").iterdir()} == before
+
+
+@pytest.mark.parametrize("speculative", ["ngram", "draft:guide"])
+@pytest.mark.parametrize("guidance", [None, Guidance.regex("[a-z ]{40,60}")])
+def test_an_answer_may_be_given_up_after_its_model(
+    speculative: str, guidance: Guidance | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it happens where the reader of a pipe goes away."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with load("guide", speculative=speculative, guidance=guidance) as model:
+        events = model.stream("hello")
+        while not isinstance(next(events), TextDelta):
+            pass
+    del events
+    gc.collect()
+    assert unraisable == []
