@@ -73,7 +73,8 @@ class GenaiModel:
     ) -> None:
         """`visible`: control strings that are shown, where others are not; `takes_turns`: with another model, on the
         same cores; `takes_back`: wrong guesses, so a layer with a sliding window keeps the whole context (the engine
-        rewinds none that has dropped something); `switch_tokens` as in ModelShape. Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
+        rewinds none that has dropped something); `switch_tokens` as in ModelShape. Raises ModelFilesError,
+        ProviderUnavailable, EngineUnavailable."""
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
         # control tokens are not shown
@@ -88,18 +89,7 @@ class GenaiModel:
         try:
             config = self._engine.Config(str(folder.path))
             name = self._choose_provider(config, folder, provider)
-            # its errors come as exceptions too
-            session: dict[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": 4}
-            if takes_turns or self._guessed_for:  # threads that wait busily would keep the other model from the cores
-                session["session.intra_op.allow_spinning"] = "0"
-            parts = {"decoder": {"session_options": session}}
-            if self._guessed_for:
-                parts["draft"] = {"session_options": session}
-            for part in parts if takes_back else ():
-                if window := _window(folder.model[part]):
-                    kept = model["context_length"] - window
-                    parts[part]["sliding_window"] = folder.model[part]["sliding_window"] | {"cache_slack": max(0, kept)}
-            config.overlay(json.dumps({"model": parts}))
+            config.overlay(_overlay(folder, threads, takes_turns=takes_turns, takes_back=takes_back))
             self._model: Any = self._engine.Model(config)
             self._tokenizer: Any = self._engine.Tokenizer(self._model)
         except (RuntimeError, MemoryError, ValueError) as error:
@@ -257,9 +247,9 @@ class GenaiModel:
             return "the engine takes no batches where another model guesses"
         if guidance and self._batched(guidance) is None:
             return "the grammar names control tokens, or the model has none to spare"
-        if not self._scores_all:
-            return _LAST_ONLY  # which is padding in a shorter prompt
-        return "" if self._takes_padding else "the engine takes only prompts of one length for this model"
+        if self._window or not self._takes_padding:
+            return "the engine takes only prompts of one length for this model"
+        return "" if self._scores_all else _LAST_ONLY  # which is padding in a shorter prompt
 
     def why_no_guesses(self) -> str:
         if self._restarts:
@@ -268,7 +258,8 @@ class GenaiModel:
 
     @cached_property
     def _takes_padding(self) -> bool:
-        """Whether the graph reads prompts of several lengths at once: with a sliding window it fails (found with 0.18)."""
+        """Whether the graph reads prompts of several lengths at once: with a sliding window, of which the config need
+        not tell, it fails (found with 0.18)."""
         generator = self.new_generator(capacity_tokens=8, batch_size=2)
         pad = self.shape.pad_id or 0
         other = (pad + 1) % self.shape.vocabulary
@@ -377,6 +368,21 @@ def _own_search(options: GenerationOptions, vocabulary: int) -> dict[str, Any]:
         "repetition_penalty": options.repetition_penalty,
     }
     return search if options.seed is None else search | {"random_seed": options.seed & 0x7FFFFFFF}
+
+
+def _overlay(folder: ModelFolder, threads: int, *, takes_turns: bool, takes_back: bool) -> str:
+    """What is ours in the engine's config; see GenaiModel."""
+    # its errors come as exceptions too
+    session: dict[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": 4}
+    parts = [part for part in ("decoder", "draft") if part in folder.model]
+    if takes_turns or "draft" in parts:  # threads that wait busily would keep the other model from the cores
+        session["session.intra_op.allow_spinning"] = "0"
+    model: dict[str, Any] = {part: {"session_options": session} for part in parts}
+    for part in parts if takes_back else ():
+        if window := _window(folder.model[part]):
+            slack = max(0, folder.model["context_length"] - window)
+            model[part]["sliding_window"] = folder.model[part]["sliding_window"] | {"cache_slack": slack}
+    return json.dumps({"model": model})
 
 
 def _window(decoder: dict[str, Any]) -> int:

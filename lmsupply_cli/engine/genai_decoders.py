@@ -121,7 +121,7 @@ class GenaiDecoder:
             self._fresh = False
 
     def _begin_anew(self) -> Any:
-        self.close()
+        self.close()  # its cache goes before the next one comes
         self._generator = self._new_generator()
         return self._generator
 

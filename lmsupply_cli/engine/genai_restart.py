@@ -143,7 +143,7 @@ class RestartingGuidedDecoder(GuidedGenaiDecoder):
             raise ValueError(f"cannot rewind {len(tokens)} tokens to {count}")
         held = len(tokens) - len(self._waiting)
         if count < held:
-            self._restart()
+            self._begin_anew()
             held = 0
         self._waiting = list(tokens[held:count])
         self._fresh = False
@@ -153,13 +153,9 @@ class RestartingGuidedDecoder(GuidedGenaiDecoder):
             return
         tokens = self.tokens
         if len(tokens) > len(self._waiting):
-            self._restart()
+            self._begin_anew()
         try:
             self._open().append_tokens(as_array(tokens))
         except RuntimeError as error:
             raise run_error(error) from error
         self._waiting = []
-
-    def _restart(self) -> None:
-        self._generator = None  # its cache goes before the next one comes
-        self._generator = self._new_generator()

@@ -108,7 +108,8 @@ class TextGenerator:
         `begins_with`: the token that raw text must begin with, where the model has one; `budget`: a limit that
         is checked before and while text is generated; `markers`: how the model marks its thoughts; `fitting_tokens`:
         the largest context that fits the memory; `notices`: what the user should know of how it was loaded;
-        `speculation`: how to guess ahead; `guidance`: what answers follow that are not given another; `memory_shape`: what its memory depends on, where that is known."""
+        `speculation`: how to guess ahead; `guidance`: what answers follow that are not given another; `memory_shape`:
+        what its memory depends on, where that is known."""
         self.model = model
         self.formatter = formatter
         self.info = info

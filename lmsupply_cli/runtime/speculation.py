@@ -84,7 +84,7 @@ class Speculation:
     def by_engine(self, model: TextModel, options: GenerationOptions, guidance: Guidance | None) -> Guessing | None:
         """Where the engine itself guesses and chooses: in guided answers, since it knows what is allowed next. Its
         guidance then takes the first end token of the config only."""
-        if guidance is None or model.why_no_guesses():
+        if model.why_no_guesses() or guidance is None:  # it looks once, and that before there is a cache
             return None
         usable = _engine_can(guidance, model.shape.eos_ids)
         if not usable and self._by_folder:
@@ -152,7 +152,7 @@ def _engine_can(guidance: Guidance, eos_ids: frozenset[int]) -> bool:
 
 
 def _guided(decoder: GuidedDecoder) -> Drafting:
-    """The engine guesses, from the text."""
+    """The engine guesses, from the text or by a pair."""
     stats, before = SpeculativeStats(), decoder.guessed()
 
     def floor(*arguments: Any, **more: Any) -> Iterator[int]:
