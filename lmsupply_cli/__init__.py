@@ -65,9 +65,10 @@ if TYPE_CHECKING:
     from lmsupply_cli.memory.estimate import MemoryEstimate
     from lmsupply_cli.runtime.budget import MemoryOptions
     from lmsupply_cli.runtime.builder import TextGeneratorBuilder
+    from lmsupply_cli.runtime.completion import Completion, ModelInfo
     from lmsupply_cli.runtime.estimating import estimate_memory
     from lmsupply_cli.runtime.factory import Lease, ModelFactory
-    from lmsupply_cli.runtime.generator import Completion, ModelInfo, TextGenerator
+    from lmsupply_cli.runtime.generator import TextGenerator
     from lmsupply_cli.runtime.generator_pool import GeneratorPool, QueueStats
     from lmsupply_cli.runtime.loader import load
     from lmsupply_cli.runtime.model_pool import LoadedModel, ModelPool, PoolStats
@@ -93,9 +94,10 @@ _HOME = {
     "memory.estimate": ("MemoryEstimate",),
     "runtime.budget": ("MemoryOptions",),
     "runtime.builder": ("TextGeneratorBuilder",),
+    "runtime.completion": ("Completion", "ModelInfo",),
     "runtime.estimating": ("estimate_memory",),
     "runtime.factory": ("Lease", "ModelFactory",),
-    "runtime.generator": ("Completion", "ModelInfo", "TextGenerator",),
+    "runtime.generator": ("TextGenerator",),
     "runtime.generator_pool": ("GeneratorPool", "QueueStats",),
     "runtime.loader": ("load",),
     "runtime.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),

@@ -19,8 +19,9 @@ from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.batch import Asked
 from lmsupply_cli.runtime.batch_runner import BatchRunner, one_by_one
+from lmsupply_cli.runtime.completion import Completion
 from lmsupply_cli.runtime.fitting import fit_messages
-from lmsupply_cli.runtime.generator import Completion, TextGenerator
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.pace import Choice
 from lmsupply_cli.units import format_rate
 

@@ -21,7 +21,8 @@ from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.input import TerminalReader
 from lmsupply_cli.repl.loop import ChatLoop, World
 from lmsupply_cli.runtime.archive import Archive, SavedChat
-from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.completion import ModelInfo
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.session import ChatSession
 from lmsupply_cli.store.locate import installed_models
 

@@ -23,7 +23,8 @@ from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.generator import Completion, TextGenerator
+from lmsupply_cli.runtime.completion import Completion
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.units import format_rate
 

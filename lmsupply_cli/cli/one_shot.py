@@ -34,8 +34,8 @@ from lmsupply_cli.events import (
 from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.completion import Completion, ModelInfo
 from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
-from lmsupply_cli.runtime.generator import Completion, ModelInfo
 from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.runtime.prompting import read_format, read_markers, render_prompt, set_thinking
 from lmsupply_cli.runtime.said import Said

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmsupply_cli.config.layers import Value
 from lmsupply_cli.events import Notice, SpeculativeStats
-from lmsupply_cli.runtime.generator import Completion, ModelInfo
+from lmsupply_cli.runtime.completion import Completion, ModelInfo
 
 
 def run_object(

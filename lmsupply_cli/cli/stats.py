@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmsupply_cli.events import Finished
 from lmsupply_cli.hardware.host import memory_used_bytes
-from lmsupply_cli.runtime.generator import ModelInfo
+from lmsupply_cli.runtime.completion import ModelInfo
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
 
 

@@ -20,7 +20,8 @@ from lmsupply_cli.repl.commands import NAMES
 from lmsupply_cli.repl.input import LineReader
 from lmsupply_cli.repl.parameters import set_parameter
 from lmsupply_cli.runtime.archive import Archive, Recorder, SavedChat
-from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.completion import ModelInfo
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.runtime.prompting import set_thinking
 from lmsupply_cli.runtime.session import ChatSession, SessionListener

@@ -16,7 +16,8 @@ from lmsupply_cli.events import GenerationEvent, Notice, ReasoningDelta, TextDel
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.runtime.budget import memory_notice
-from lmsupply_cli.runtime.generator import Completion, TextGenerator, complete
+from lmsupply_cli.runtime.completion import Completion, complete
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.said import Said
 
 

@@ -13,7 +13,8 @@ from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.runtime.batch import Asked, answer_alone, answer_batch, batch_bytes, switches
 from lmsupply_cli.runtime.budget import planning_bytes, resident_bytes
-from lmsupply_cli.runtime.generator import Completion, TextGenerator
+from lmsupply_cli.runtime.completion import Completion
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.pace import CPU, GPU, Choice, Pace
 from lmsupply_cli.units import format_bytes
 

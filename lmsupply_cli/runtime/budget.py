@@ -10,6 +10,7 @@ from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory, memory_used_bytes
 from lmsupply_cli.hardware.profile import HardwareProfile
+from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.memory.watch import CRITICAL, WARNING, MemoryWatch
@@ -77,9 +78,11 @@ class MemoryBudget:
     critical: float = CRITICAL
 
     def check_cache(self, tokens: int) -> None:
-        """Raises DoesNotFit where a cache for `tokens` would pass the share `before` of the limit."""
+        """Raises DoesNotFit where a cache for `tokens`, and what is read at once, would pass the share `before` of the
+        limit."""
+        estimate = estimate_memory(self.shape, tokens) if self.shape else None
         self.check(
-            self.shape.cache_bytes(tokens) if self.shape else 0,
+            estimate.cache_bytes + estimate.work_bytes + estimate.logits_bytes if estimate else 0,
             f"a context of {tokens:,} tokens",
             hint="raise --memory-limit, or use a smaller --context or --max-tokens",
         )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from lmsupply_cli.catalogue.entry import Licence
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, make_prompt, make_raw_prompt
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.chat.reasoning import Markers, Piece, make_splitter
@@ -27,55 +25,14 @@ from lmsupply_cli.events import (
     GenerationEvent,
     Notice,
     ReasoningDelta,
-    SpeculativeStats,
     TextDelta,
     TextWasReasoning,
-    Timings,
-    Usage,
 )
 from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.runtime.budget import MemoryBudget, memory_notice
-from lmsupply_cli.runtime.said import Said
+from lmsupply_cli.runtime.completion import Completion, ModelInfo, complete
 from lmsupply_cli.runtime.speculation import Speculation
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """`context_length` in tokens, as the model was made; `parameters` in billions where known."""
-
-    ref: str
-    path: Path | None
-    licence: Licence
-    provider: str
-    threads: int
-    context_length: int
-    repo: str = ""
-    commit: str = ""
-    variant: str = ""
-    precision: str | None = None
-    parameters: float | None = None
-    size_bytes: int = 0
-
-    @property
-    def id(self) -> str:
-        """The ref that it was loaded by."""
-        return self.ref
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A whole answer; `str()` of it is its text. `reasoning`: what the model thought before it."""
-
-    text: str
-    finish_reason: FinishReason
-    usage: Usage
-    timings: Timings
-    reasoning: str = ""
-    speculative: SpeculativeStats | None = None
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class TextGenerator:
@@ -412,15 +369,6 @@ class TextGenerator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def complete(events: Iterator[GenerationEvent]) -> Completion:
-    """The events of an answer as one value."""
-    said, last = Said(), None
-    for last in events:
-        said.take(last)
-    assert isinstance(last, Finished)
-    return Completion(said.text, last.finish_reason, last.usage, last.timings, said.reasoning, last.speculative)
 
 
 def _as_event(piece: Piece) -> GenerationEvent:

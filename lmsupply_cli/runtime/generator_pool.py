@@ -19,7 +19,8 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import EngineError, QueueFull, QueueTimeout, UsageError
 from lmsupply_cli.events import Finished, GenerationEvent
-from lmsupply_cli.runtime.generator import Completion, ModelInfo, TextGenerator, complete
+from lmsupply_cli.runtime.completion import Completion, ModelInfo, complete
+from lmsupply_cli.runtime.generator import TextGenerator
 
 _LOOK_S = 0.02  # between two looks at a cancel token while waiting
 

@@ -24,7 +24,8 @@ from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.runtime.budget import MemoryBudget, MemoryOptions, planning_bytes
-from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.completion import ModelInfo
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.prompting import read_format, read_markers, set_thinking
 from lmsupply_cli.runtime.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
 from lmsupply_cli.runtime.speculation import DraftUse, Speculation, parse_speculative, plan_draft

@@ -5,12 +5,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lmsupply_cli import GenerationOptions, Guidance, Notice, PrefillProgress, TextGenerator, UsageError, load
+from lmsupply_cli import (
+    DoesNotFit,
+    GenerationOptions,
+    Guidance,
+    Notice,
+    PrefillProgress,
+    TextGenerator,
+    UsageError,
+    load,
+)
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
@@ -19,6 +29,7 @@ from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.runtime.batch import Asked
 from lmsupply_cli.runtime.batch_runner import BatchRunner
+from lmsupply_cli.runtime.budget import MemoryBudget
 
 MODELS = Path(__file__).parent.parent / "models"
 MODEL = MODELS / "longrope-fp32"
@@ -132,3 +143,16 @@ def test_beams_do_not_pass_it() -> None:
         assert "--max-tokens" in caught.value.hint
         assert text(model, SHORT, num_beams=2, max_tokens=10)
         assert text(model, LONG, num_beams=2, max_tokens=10)
+
+
+def test_the_memory_limit_counts_the_long_piece() -> None:
+    shape = read_shape(open_folder(MODEL))
+    assert shape is not None
+    short, long = (estimate_memory(replace(shape, vocabulary=200_000_000), count) for count in (64, 65))
+    budget = MemoryBudget(
+        10 * short.logits_bytes, replace(shape, vocabulary=200_000_000), used=lambda: 0, before=0.1001
+    )
+    assert long.logits_bytes > 0.1001 * budget.limit_bytes > short.cache_bytes + short.work_bytes + short.logits_bytes
+    budget.check_cache(64)
+    with pytest.raises(DoesNotFit, match="a context of 65 tokens would bring"):
+        budget.check_cache(65)

@@ -30,7 +30,7 @@ from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.batch import Asked, answer_batch, batch_bytes
 from lmsupply_cli.runtime.batch_runner import check_batch, largest_batch
-from lmsupply_cli.runtime.generator import ModelInfo, complete
+from lmsupply_cli.runtime.completion import ModelInfo, complete
 from lmsupply_cli.runtime.pace import Choice
 
 MODELS = Path(__file__).parent.parent / "models"

@@ -10,7 +10,8 @@ from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, ReasoningDelta, TextDelta
-from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.completion import ModelInfo
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.recommend import recommend_model
 from lmsupply_cli.runtime.session import ChatSession
 

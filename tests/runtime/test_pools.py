@@ -14,8 +14,9 @@ from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.runtime.completion import ModelInfo
 from lmsupply_cli.runtime.factory import ModelFactory
-from lmsupply_cli.runtime.generator import ModelInfo, TextGenerator
+from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.generator_pool import GeneratorPool
 from lmsupply_cli.runtime.model_pool import ModelPool
 
