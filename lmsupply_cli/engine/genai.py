@@ -289,7 +289,7 @@ class GenaiModel:
         model = self._open()[0]
         if self._window and (search.get("num_beams", 1) > 1 or search.get("past_present_share_buffer") is False):
             raise UsageError(
-                "this model has a sliding window, with which the engine makes no beams and shares the buffer of its cache",
+                "this model has a sliding window, with which the engine makes no beams and always shares its cache buffer",
                 hint="leave out --num-beams and --no-past-present-share-buffer",
             )
         try:
