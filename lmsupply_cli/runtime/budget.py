@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lmsupply_cli.engine.base import PREFILL_CHUNK
 from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.detect import detect_hardware
@@ -78,11 +79,10 @@ class MemoryBudget:
     critical: float = CRITICAL
 
     def check_cache(self, tokens: int) -> None:
-        """Raises DoesNotFit where a cache for `tokens`, and what is read at once, would pass the share `before` of the
-        limit."""
-        estimate = estimate_memory(self.shape, tokens) if self.shape else None
+        """Raises DoesNotFit where a cache for `tokens` would pass the share `before` of the limit, with what is read at
+        once beyond an ordinary chunk (longrope)."""
         self.check(
-            estimate.cache_bytes + estimate.work_bytes + estimate.logits_bytes if estimate else 0,
+            self.shape.cache_bytes(tokens) + _long_piece_bytes(self.shape, tokens) if self.shape else 0,
             f"a context of {tokens:,} tokens",
             hint="raise --memory-limit, or use a smaller --context or --max-tokens",
         )
@@ -99,6 +99,11 @@ class MemoryBudget:
 
     def watch(self) -> MemoryWatch:
         return MemoryWatch(self.limit_bytes, self.used, self.every, warning=self.warning, critical=self.critical)
+
+
+def _long_piece_bytes(shape: MemoryShape, tokens: int) -> int:
+    needed, ordinary = estimate_memory(shape, tokens), estimate_memory(shape, tokens, chunk_tokens=PREFILL_CHUNK)
+    return needed.work_bytes + needed.logits_bytes - ordinary.work_bytes - ordinary.logits_bytes
 
 
 def memory_notice(watch: MemoryWatch, state: str) -> Notice:
