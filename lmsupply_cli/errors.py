@@ -12,6 +12,7 @@
     │   ├── ProviderUnavailable   1  cuda, dml … asked for and not to be had
     │   ├── ModelFilesError       1  a model folder that is incomplete or broken
     │   └── UntrustedModelFiles   1  a model folder that wants to load or leave
+    ├── FileError                 1  a file or folder that cannot be read or written
     ├── QueueFull                 1  too many requests wait for a model
     ├── QueueTimeout              1  a request waited too long
     └── HubError                  1  the Hub or the network to it
@@ -91,6 +92,10 @@ class ModelFilesError(EngineError):
 
 class UntrustedModelFiles(EngineError):
     """A model folder that wants to load code or to leave its folder."""
+
+
+class FileError(LmsupplyError):
+    """A file or folder that cannot be read or written."""
 
 
 class QueueFull(LmsupplyError):

@@ -7,16 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$", re.IGNORECASE)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"|sha256:[0-9a-f]{64}|git-sha1:[0-9a-f]{40}")
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 
 
 @dataclass(frozen=True, slots=True)
 class RepoFile:
-    """`digest`: `sha256:…` of the content (large files), or `git-sha1:…`, git's name of it."""
+    """`digest`: `sha256:…` of the content (large files), or `git-sha1:…`, git's name of it.
+
+    `place`: where the file goes below the snapshot, "" for its own path.
+    """
 
     path: str
     size_bytes: int
     digest: str = ""
+    place: str = ""
+
+    @property
+    def target(self) -> str:
+        """Where it is written, below the snapshot."""
+        return self.place or self.path
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,15 @@ class RepoTree:
     gated: bool = False
     revision: str = "main"
     configs: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_commit(text: object) -> bool:
+    return isinstance(text, str) and _COMMIT.fullmatch(text) is not None
+
+
+def is_digest(text: object) -> bool:
+    """Of the form that `RepoFile.digest` has, "" included."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
 def is_safe_path(path: str) -> bool:

@@ -1,0 +1,218 @@
+"""Files, foreign ones and ours: read within limits, parsed without surprises, written whole or not at all.
+
+Whatever the world outside does to a file, the caller gets a value or one error that names the file: FileError, or
+the class that it asks for. Nothing here raises OSError, UnicodeError, RecursionError or a parser's own errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import stat
+import tomllib
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli.errors import FileError, LmsupplyError
+
+TEXT_BYTES = 16_000_000  # far beyond any prompt or record; a disk image is not even read
+JSON_BYTES = 256_000_000  # a tokenizer.json of 262,144 tokens has about 35 MB
+_DEPTH = 100  # levels of objects and lists; no format that we read needs more than a dozen
+_CHECKED_BYTES = 4_000_000  # of larger documents (tokenizer.json) only the top is ever walked
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def reason_of(error: OSError) -> str:
+    """What the system said, without its number and the path."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def is_file(path: Path) -> bool:
+    """A regular file that can be looked at; False for what may not be read, for no error is one of ours."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a regular file, -1 where there is none that can be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def listed(folder: Path, pattern: str = "*") -> list[Path]:
+    """What matches in `folder`, by name; nothing where the folder is missing or may not be read."""
+    try:
+        return sorted(folder.glob(pattern))
+    except (OSError, ValueError):
+        return []
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all regular files in and below `folder`."""
+    return sum(max(0, size_of(path)) for path in listed(folder, "**/*"))
+
+
+def read_bytes(
+    path: Path, *, limit_bytes: int = TEXT_BYTES, regular: bool = True, error: type[LmsupplyError] = FileError
+) -> bytes:
+    """All of a file, at most `limit_bytes`: the limit holds for what is read, not for what the file system says.
+
+    `regular`: refuse pipes and devices. Raises `error`; FileNotFoundError is its cause where there is no such file.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise error(f"{path} is not a regular file")
+            data = read_limited(file, limit_bytes)
+    except OSError as cause:
+        raise error(f"cannot read {path}: {reason_of(cause)}") from cause
+    except ValueError as cause:  # a NUL in the name
+        raise error(f"cannot read {str(path)!r}: not a file name") from cause
+    if len(data) > limit_bytes:
+        raise error(f"{path} is larger than {limit_bytes:,} bytes, the most that is read")
+    return data
+
+
+def read_limited(file: Any, limit_bytes: int) -> bytes:
+    """At most `limit_bytes` + 1 bytes of an open binary file, from whatever it is."""
+    parts: list[bytes] = []
+    left = limit_bytes + 1
+    while left > 0 and (part := file.read(min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def read_text(path: Path, *, limit_bytes: int = TEXT_BYTES, error: type[LmsupplyError] = FileError) -> str:
+    """Text in UTF-8, a byte order mark left out. Raises `error`."""
+    data = read_bytes(path, limit_bytes=limit_bytes, error=error)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(f"{path} is not text in UTF-8 (byte {cause.start})") from cause
+
+
+def read_json(path: Path, *, limit_bytes: int = JSON_BYTES, error: type[LmsupplyError] = FileError) -> Any:
+    """A JSON file of any shape. Raises `error`."""
+    return parse_json(read_bytes(path, limit_bytes=limit_bytes, error=error), str(path), error=error)
+
+
+def parse_json(data: bytes | str, name: str, *, error: type[LmsupplyError] = FileError) -> Any:
+    """JSON in UTF-8, with or without a byte order mark; `name` is for the error. Raises `error`.
+
+    Lone surrogates, which no stream can write, become U+FFFD. Nesting is limited, so that what walks the value needs
+    no limit of its own.
+    """
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data.removeprefix("\ufeff")
+        value = json.loads(text)
+    except UnicodeDecodeError as cause:
+        raise error(f"{name} is not text in UTF-8 (byte {cause.start})") from cause
+    except RecursionError as cause:
+        raise error(f"{name} is nested too deeply") from cause
+    except json.JSONDecodeError as cause:
+        where = f"line {cause.lineno} column {cause.colno}"
+        raise error(f"{name} is not valid JSON: {cause.msg[:1].lower()}{cause.msg[1:]} ({where})") from cause
+    except ValueError as cause:  # a number of more digits than Python converts
+        raise error(f"{name} is not valid JSON: a number is too long") from cause
+    if len(text) <= _CHECKED_BYTES and not _is_shallow(value):
+        raise error(f"{name} is nested too deeply")
+    return _without_surrogates(value) if re.search(r"\\u[dD][89a-fA-F]", text) else value
+
+
+def parse_toml(text: str, name: str, *, error: type[LmsupplyError] = FileError) -> dict[str, Any]:
+    """Raises `error`."""
+    try:
+        value = tomllib.loads(text.removeprefix("\ufeff"))
+    except tomllib.TOMLDecodeError as cause:
+        raise error(f"{name}: {cause}") from cause
+    except RecursionError as cause:
+        raise error(f"{name} is nested too deeply") from cause
+    except ValueError as cause:  # a number of more digits than Python converts, a date that is none
+        raise error(f"{name}: {cause}") from cause
+    if not _is_shallow(value):
+        raise error(f"{name} is nested too deeply")
+    return value
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEPTH):
+        nested = [one for one in level if isinstance(one, (dict, list))]
+        if not nested:
+            return True
+        level = [one for outer in nested for one in (outer.values() if isinstance(outer, dict) else outer)]
+    return False
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_without_surrogates(one) for one in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(one) for key, one in value.items()}
+    return value
+
+
+@contextmanager
+def our_io_error(what: Path | str, *, error: type[LmsupplyError] = FileError, hint: str = "") -> Iterator[None]:
+    """Around every write, rename and delete of ours: an OSError inside becomes one line about `what`."""
+    try:
+        yield
+    except OSError as cause:
+        raise error(f"cannot write {what}: {reason_of(cause)}", hint=hint or hint_for(cause)) from cause
+
+
+def hint_for(cause: OSError) -> str:
+    """What to do about a write that failed."""
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space and run it again"
+    if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "it must be writable; --cache-dir and LMSUPPLY_HOME choose other places"
+    return "is its disk there and in order?"
+
+
+def write_whole(
+    path: Path, data: bytes | str, *, private: bool = False, error: type[LmsupplyError] = FileError
+) -> None:
+    """Replace `path` by a new file with `data`, or leave it as it was: written beside, flushed, renamed.
+
+    The mode is that of the umask, or 0600 where it is `private`. Raises `error`.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
+    with our_io_error(path, error=error):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def write_json(path: Path, value: Any, *, error: type[LmsupplyError] = FileError) -> None:
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", error=error)

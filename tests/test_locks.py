@@ -1,0 +1,72 @@
+"""One holder at a time, in threads and processes, also where the file system grants every lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lmsupply_cli.locks import Busy, is_held, locked
+
+
+@pytest.fixture(params=["working", "granted to everybody"])
+def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "working":
+        monkeypatch.setattr("filelock._native._unix.lock_fd_nonblocking", lambda fd: True)
+
+
+@pytest.mark.usefixtures("locks")
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(path, waiting=lambda: None):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.0005)
+                inside -= 1
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert most == 1
+    assert not is_held(path)
+    assert [p.name for p in tmp_path.iterdir()] in ([], ["a.lock"]), "no marker stays"
+
+
+@pytest.mark.usefixtures("locks")
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD.format(path=str(path))], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(Busy), locked(path):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with locked(path):
+        assert is_held(path)
+
+
+# both ways at once, so that it holds for a reader with and without working locks
+_HOLD = """
+import time
+from filelock import FileLock, SoftFileLock
+from pathlib import Path
+first = FileLock({path!r})
+first.acquire()
+second = SoftFileLock(Path({path!r}).with_suffix(".held"))
+second.acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
