@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _POLL_S = 0.1
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class Busy(Exception):
@@ -26,7 +28,8 @@ def locked(path: Path, *, waiting: Callable[[], object] | None = None) -> Iterat
     waited for, in short steps, so that Ctrl-C is heard; without `waiting` Busy is raised.
 
     Network and FUSE file systems may grant a lock to everybody. A second try on a lock that is held tells; there a
-    marker file with the process's number is used, which dies with its process. Raises Busy, FileError.
+    marker file with the process's number is used, which dies with its process. The lock file goes with the lock.
+    Raises Busy, FileError.
     """
     with ExitStack() as held:
         with our_io_error(path):
@@ -38,6 +41,7 @@ def locked(path: Path, *, waiting: Callable[[], object] | None = None) -> Iterat
                 waiting = _nothing
                 time.sleep(_POLL_S)
         held.callback(lock.release)
+        held.callback(_unlink, path)  # before the release: who opened it meanwhile finds it gone and opens it anew
         yield
 
 
@@ -60,16 +64,21 @@ def _nothing() -> None:
     pass
 
 
+def _unlink(path: Path) -> None:
+    with suppress(OSError):  # Windows keeps what somebody has open
+        path.unlink()
+
+
 def _taken(path: Path) -> BaseFileLock | None:
     """The lock, or None where somebody has it. Raises OSError."""
     from filelock import FileLock, SoftFileLock, Timeout
 
     try:
-        lock: BaseFileLock = FileLock(path, timeout=0)
+        lock: BaseFileLock = FileLock(path, timeout=0, fallback_to_soft=False)
         try:
             lock.acquire()
         except (OSError, NotImplementedError) as error:
-            if isinstance(error, Timeout) or path.parent.is_dir() is False:
+            if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:
                 raise
             return _marker(SoftFileLock, path)  # the file system has no locks at all
         if _works(path):
