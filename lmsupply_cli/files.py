@@ -65,6 +65,14 @@ def listed(folder: Path, pattern: str = "*") -> list[Path]:
         return []
 
 
+def resolved(path: Path) -> Path:
+    """`path` without links, as far as that can be found out."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        return path.absolute()
+
+
 def folder_bytes(folder: Path) -> int:
     """Bytes of all regular files in and below `folder`."""
     return sum(max(0, size_of(path)) for path in listed(folder, "**/*"))
@@ -174,12 +182,14 @@ def _without_surrogates(value: Any) -> Any:
 
 
 @contextmanager
-def our_io_error(what: Path | str, *, error: type[LmsupplyError] = FileError, hint: str = "") -> Iterator[None]:
+def our_io_error(
+    what: Path | str, *, verb: str = "write", error: type[LmsupplyError] = FileError, hint: str = ""
+) -> Iterator[None]:
     """Around every write, rename and delete of ours: an OSError inside becomes one line about `what`."""
     try:
         yield
     except OSError as cause:
-        raise error(f"cannot write {what}: {reason_of(cause)}", hint=hint or hint_for(cause)) from cause
+        raise error(f"cannot {verb} {what}: {reason_of(cause)}", hint=hint or hint_for(cause)) from cause
 
 
 def hint_for(cause: OSError) -> str:

@@ -69,6 +69,14 @@ def hugging_face_cache() -> Path:
     return _variable("HF_HUB_CACHE") or (hf_home or (xdg or Path.home() / ".cache") / "huggingface") / "hub"
 
 
+def foundry_cache() -> Path | None:
+    """Where Foundry Local keeps its models; None without a home folder."""
+    try:
+        return Path.home() / ".foundry" / "cache" / "models"
+    except RuntimeError:
+        return None
+
+
 def builtin_model(name: str) -> Path:
     """The folder of a model that ships in the package."""
     return Path(__file__).parent / "builtin" / name
