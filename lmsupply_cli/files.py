@@ -196,8 +196,8 @@ def hint_for(cause: OSError) -> str:
     """What to do about a write that failed."""
     if cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space and run it again"
-    if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "it must be writable; --cache-dir and LMSUPPLY_HOME choose other places"
+    if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return "it must be a folder that can be written to; --cache-dir and LMSUPPLY_HOME choose other places"
     return "is its disk there and in order?"
 
 

@@ -42,15 +42,7 @@ class Leftovers:
     parts: tuple[Path, ...] = ()
     temporary: tuple[Path, ...] = ()
     busy: tuple[str, ...] = ()
-
-    @property
-    def paths(self) -> list[Path]:
-        return [path for found in self.files.values() for path in found] + [*self.parts, *self.temporary]
-
-    @property
-    def size_bytes(self) -> int:
-        below = [one for path in self.paths for one in (listed(path, "**/*") if is_folder(path) else [path])]
-        return freed_bytes(path for path in below if size_of(path) >= 0)
+    size_bytes: int = 0
 
 
 def find_leftovers(root: Path) -> Leftovers:
@@ -67,11 +59,15 @@ def find_leftovers(root: Path) -> Leftovers:
     ]
     records = [*listed(manifests_dir(root), ".*.tmp"), *listed(unfinished_dir(root), ".*.tmp")]
     damaged = [path for path in listed(unfinished_dir(root), "*.json") if path.stem not in {m.key for m in unfinished}]
+    temporary = [*records, *damaged, *abandoned_folders(root)]
+    every = [path for found in files.values() for path in found] + parts + temporary
+    below = [one for path in every for one in (listed(path, "**/*") if is_folder(path) else [path])]
     return Leftovers(
         {repo: found for repo, found in files.items() if found},
         tuple(parts),
-        (*records, *damaged, *abandoned_folders(root)),
+        tuple(temporary),
         tuple(busy),
+        freed_bytes(path for path in below if size_of(path) >= 0 or path.is_symlink()),
     )
 
 

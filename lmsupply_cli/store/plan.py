@@ -19,10 +19,12 @@ ROOM_BYTES = 64_000_000  # left on the disk beyond what is fetched
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """`have_bytes` are here already: in a part, or all of them. `copied`: its content comes from another file."""
+    """`have_bytes` are here already: in a part, or all of them. `in_place`: nothing is left to do; `copied`: its
+    content comes from another file."""
 
     file: RepoFile
     have_bytes: int
+    in_place: bool = False
     copied: bool = False
 
     @property
@@ -32,7 +34,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class PullPlan:
-    """`distrusted`: files whose record is not believed; they are hashed again."""
+    """`repairs`: the installed model whose files `distrusted` are hashed again, since their record is not believed."""
 
     ref: str
     tree: RepoTree
@@ -40,6 +42,7 @@ class PullPlan:
     licence: Licence
     files: tuple[PlannedFile, ...]
     free_disk_bytes: int
+    repairs: Manifest | None = None
     distrusted: frozenset[str] = frozenset()
 
     @property
@@ -78,11 +81,12 @@ def planned_files(
         here, part = file_path(snapshot, file.target), part_path(root, file, tree.repo, tree.commit)
         vouched = records.get(file.target) == FileRecord(file.size_bytes, file.digest) and file.target not in distrusted
         if _is_here(here, file, vouched=vouched):
-            found.append(PlannedFile(file, file.size_bytes))
+            found.append(PlannedFile(file, file.size_bytes, in_place=True))
             continue
         content = (file.digest, file.size_bytes)
         copied = bool(file.digest) and content in known and file.target not in distrusted
-        found.append(PlannedFile(file, 0 if copied else min(max(0, size_of(part)), file.size_bytes), copied))
+        have = 0 if copied else min(max(0, size_of(part)), file.size_bytes)
+        found.append(PlannedFile(file, have, copied=copied))
         known.add(content)
     return tuple(found)
 

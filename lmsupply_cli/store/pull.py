@@ -187,10 +187,9 @@ class _Progress:
 def _fetch_all(plan: PullPlan, root: Path, listener: ProgressListener, client: Callable[[], HubClient]) -> None:
     """Several files at once, the largest first. The first failure stops the others."""
     tree, stop, progress = plan.tree, threading.Event(), _Progress(plan, listener)
-    snapshot = snapshot_dir(root, tree.repo, tree.commit)
     todo: Queue[RepoFile] = Queue()
     for planned in sorted(plan.files, key=lambda p: -p.fetch_bytes):
-        if planned.have_bytes < planned.file.size_bytes or size_of(snapshot / planned.file.target) < 0:
+        if not planned.in_place:
             todo.put(planned.file)
     if todo.empty():
         return
@@ -273,7 +272,7 @@ def _install(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
         ) from error
     manifest = _record(plan, files, root)
     reference = ref_path(root, tree.repo, tree.revision)
-    if reference:
+    if reference and not plan.repairs:
         write_whole(inside(root, reference), tree.commit)
     write_manifest(root, manifest)
     forget_unfinished(root, manifest.key)
@@ -281,12 +280,12 @@ def _install(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
 
 
 def _record(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
-    tree, variant = plan.tree, plan.resolution.chosen.folder
+    tree, variant, before = plan.tree, plan.resolution.chosen.folder, plan.repairs
     here = Path()
     return Manifest(
         ref=plan.ref,
         repo=tree.repo,
-        revision=tree.revision,
+        revision=before.revision if before else tree.revision,
         commit=tree.commit,
         variant=variant,
         snapshot=snapshot_dir(here, tree.repo, tree.commit).as_posix(),
@@ -294,5 +293,5 @@ def _record(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
         licence=plan.licence.id,
         tier=plan.licence.tier,
         files={file.target: FileRecord(file.size_bytes, file.digest) for file in files},
-        pulled=now(),
+        pulled=before.pulled if before else now(),
     )

@@ -36,5 +36,6 @@ def plan_repair(check: ModelCheck, root: Path, *, client: Callable[[], HubClient
         licence=located(manifest, root).licence,
         files=(),
         free_disk_bytes=free_bytes(root),
+        repairs=manifest,
         distrusted=frozenset(check.bad),
     )
