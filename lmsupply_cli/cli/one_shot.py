@@ -37,7 +37,7 @@ from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.completion import Completion, ModelInfo
 from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
 from lmsupply_cli.runtime.guidance import check_guidance
-from lmsupply_cli.runtime.prompting import read_format, read_markers, render_prompt, set_thinking
+from lmsupply_cli.runtime.prompting import read_format, render_prompt, set_thinking
 from lmsupply_cli.runtime.said import Said
 
 
@@ -100,8 +100,8 @@ def answer(request: Request) -> int:
 
 def _shown_prompt(folder: ModelFolder, messages: Sequence[ChatMessage], settings: Settings) -> str:
     thinks, effort = settings.get("think") != "off", settings.get("reasoning_effort")
-    chosen = read_format(folder, wanted=settings.get("chat_format") or "").formatter
-    formatter, _ = set_thinking(chosen, read_markers(folder), thinks=thinks, effort=effort)
+    chosen = read_format(folder, wanted=settings.get("chat_format") or "")
+    formatter, _ = set_thinking(chosen.formatter, chosen.markers, thinks=thinks, effort=effort)
     return render_prompt(folder, messages, formatter)
 
 
