@@ -10,6 +10,7 @@ from lmsupply_cli.config.table import GENERATION, GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import check_value
 from lmsupply_cli.errors import UsageError
 
+_LEAST_TEMPERATURE = 1e-6  # below, differences of float32 scores are as good as infinite
 _DEFAULT: dict[str, Any] = {s.key: s.default for s in GENERATION}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -23,8 +24,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class GenerationOptions:
     """Limits, defaults and meaning are those of `config.table.GENERATION`.
 
-    `max_tokens` and `min_length` count tokens of the completion. At temperature 0, or with
-    `do_sample` off, the likeliest token is taken each time. Raises UsageError for a bad value.
+    `max_tokens` and `min_length` count tokens of the completion. At temperature 0 (or too near
+    to it to differ), or with `do_sample` off, the likeliest token is taken each time. Raises UsageError for a bad value.
     """
 
     max_tokens: int = _DEFAULT["max_tokens"]
@@ -50,7 +51,7 @@ class GenerationOptions:
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is taken, always."""
-        return not self.do_sample or self.temperature == 0
+        return not self.do_sample or self.temperature < _LEAST_TEMPERATURE
 
     @classmethod
     def preset(cls, name: str) -> GenerationOptions:

@@ -107,11 +107,7 @@ def load_folder(
     from lmsupply_cli.engine.genai import import_engine
 
     own = folder.model["context_length"]
-    if context is not None and context > own:
-        raise UsageError(
-            f"--context {context} is more than the {own} tokens that this model was made for",
-            hint=f"use --context {own} or less",
-        )
+    check_context(folder, context)
     preparing, shape = prepare_format(folder, wanted=chat_format), read_shape(folder, provider=provider)
     import_engine()  # while that process starts
     chosen = read_format(folder, wanted=chat_format)
@@ -172,6 +168,16 @@ def load_folder(
         guidance=guidance,
         memory_shape=shape,
     )
+
+
+def check_context(folder: ModelFolder, context: int | None) -> None:
+    """Raises UsageError for a context that is larger than the model's."""
+    own = folder.model["context_length"]
+    if context is not None and context > own:
+        raise UsageError(
+            f"--context {context} is more than the {own} tokens that this model was made for",
+            hint=f"use --context {own} or less",
+        )
 
 
 def _load_weights(
