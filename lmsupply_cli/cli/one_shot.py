@@ -19,6 +19,7 @@ from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.guidance import allows_empty
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
@@ -91,7 +92,7 @@ def answer(request: Request) -> int:
         notices += fitted.notices
         output = _Output(request, settings, terminal, generator.info, values, notices)
         finished = output.take(generator.stream_prompt(fitted.prompt, options))
-    empty = guidance is not None and not finished.usage.completion_tokens and not guidance.allows_empty
+    empty = guidance is not None and not finished.usage.completion_tokens and not allows_empty(guidance)
     if guidance and (empty or finished.finish_reason != "stop"):
         terminal.say("error: the answer ended before it was complete, so it need not parse")
         return ERROR

@@ -69,16 +69,6 @@ class Guidance:
         return self.kind.replace("_", " ")
 
     @property
-    def allows_empty(self) -> bool:
-        """Whether an empty answer is known to be a complete one."""
-        if self.kind != "regex":
-            return False
-        try:
-            return re.fullmatch(self.text, "") is not None
-        except re.error:  # Rust's syntax has more than Python's
-            return False
-
-    @property
     def ends_itself(self) -> bool:
         """Whether a complete answer can only end: that of a JSON object or array, not that of a number."""
         return self.kind == "json_schema" and json.loads(self.text).get("type") in ("object", "array")
@@ -123,6 +113,16 @@ class Guidance:
         if "start" not in text:
             raise UsageError("the grammar has no rule named start", hint='such as: start: "yes" | "no"')
         return cls("lark_grammar", text)
+
+
+def allows_empty(guidance: Guidance) -> bool:
+    """Whether an empty answer is known to be a complete one."""
+    if guidance.kind != "regex":
+        return False
+    try:
+        return re.fullmatch(guidance.text, "") is not None
+    except re.error:  # Rust's syntax has more than Python's
+        return False
 
 
 def schema_of(text: str) -> Guidance:

@@ -24,8 +24,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class GenerationOptions:
     """Limits, defaults and meaning are those of `config.table.GENERATION`.
 
-    `max_tokens` and `min_length` count tokens of the completion. At temperature 0 (or too near
-    to it to differ), or with `do_sample` off, the likeliest token is taken each time. Raises UsageError for a bad value.
+    `max_tokens` and `min_length` count tokens of the completion. At temperature 0, or with
+    `do_sample` off, the likeliest token is taken each time. Raises UsageError for a bad value.
     """
 
     max_tokens: int = _DEFAULT["max_tokens"]
