@@ -71,7 +71,7 @@ def test_what_cannot_be_followed_is_exit_2(arguments: tuple[str, ...], said: str
 
 def test_an_empty_answer_is_complete_only_where_it_may_be(tmp_path: Path) -> None:
     toy = Path(__file__).parent.parent / "models" / "toy"
-    asked = ("run", "-q", "-m", toy, "--temperature", "0", "--raw", "x<|im_start|>")  # which the end token follows
+    asked = ("run", "-m", toy, "--temperature", "0", "--raw", "x<|im_start|>")  # which the end token follows
     free = lmsupply(*asked, "--regex", "(yes)?")
     assert (free.code, free.out.strip(), free.err) == (0, "", "")
     (tmp_path / "g.lark").write_text('start: "a"*\n')
