@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lmsupply_cli.engine.patterns import find_patterns
 from lmsupply_cli.errors import ModelFilesError, ModelNotFound, UntrustedModelFiles
 
 CONFIG = "genai_config.json"
@@ -31,6 +32,7 @@ class ModelFolder:
     path: Path
     config: dict[str, Any]
     added_tokens: tuple[dict[str, Any], ...] = ()
+    patterns: tuple[str, ...] = ()  # regular expressions by which its tokenizer cuts and changes text
 
     @property
     def control_strings(self) -> frozenset[str]:
@@ -89,7 +91,7 @@ def open_folder(path: Path, *, trust: bool = False) -> ModelFolder:
     for name in _needed_files(folder):
         _check_file(path / name, name)
     tokenizer = _check_json(path / "tokenizer.json", "tokenizer.json")
-    return replace(folder, added_tokens=_added_tokens(tokenizer))
+    return replace(folder, added_tokens=_added_tokens(tokenizer), patterns=find_patterns(tokenizer))
 
 
 def token_ids(value: Any) -> list[int]:

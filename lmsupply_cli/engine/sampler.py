@@ -61,7 +61,7 @@ class Sampler:
         scores = self._penalized(logits, completed)
         if self._options.greedy:
             return int(scores.argmax())
-        return self._draw(scores / self._np.float32(self._options.temperature))
+        return self._draw(self._tempered(scores))
 
     def noisy(self, logits: Floats, *, completed: int) -> Floats:
         """Scores whose best is a draw, also among any part of the tokens: for a guidance that forbids the others.
@@ -74,11 +74,17 @@ class Sampler:
         scores = self._penalized(logits, completed)
         scores = np.nan_to_num(scores, nan=_LAST, neginf=_LAST, posinf=-_LAST)
         if not options.greedy:
-            scores /= np.float32(options.temperature)
-            scores = self._with_noise(scores)
+            scores = self._with_noise(self._tempered(scores))
         if self._eos:
             scores[self._eos] = scores[self._eos].max()
         return scores
+
+    def _tempered(self, scores: Floats) -> Floats:
+        """A graph may mark what is out of the question by the least float: that becomes -inf, which is no fault."""
+        np = self._np
+        with np.errstate(over="ignore"):
+            divided: Floats = scores / np.float32(self._options.temperature)
+        return divided
 
     def _with_noise(self, scores: Floats) -> Floats:
         np = self._np

@@ -83,16 +83,17 @@ class FormatChoice:
 def choose_formatter(
     template: str | None,
     control_strings: Iterable[str],
-    special: dict[str, str],
+    special: Mapping[str, str],
     *,
     vocabulary: int = 0,
     model_type: str = "",
     wanted: str = "",
+    trusted: bool = False,
 ) -> FormatChoice:
     """The model's own template; the family's format without one, or where it fails on the simplest chat.
 
-    `special`: the texts of bos_token and eos_token, which templates may use; `wanted`: "template" or a family.
-    Raises UsageError for a wish that cannot be had, ModelFilesError for a template that fails where no family is
+    `special`: the texts of bos_token, eos_token and others, which templates may use; `wanted`: "template" or a family;
+    `trusted`: the template is ours. Raises UsageError for a wish that cannot be had, ModelFilesError for a template that fails where no family is
     known.
     """
     control = frozenset(control_strings)
@@ -109,7 +110,11 @@ def choose_formatter(
         return FormatChoice(family)
     try:
         own = Template(
-            template, special, stop=family.stop if family.name != "generic" else (), stop_tokens=family.stop_tokens
+            template,
+            special,
+            stop=family.stop if family.name != "generic" else (),
+            stop_tokens=family.stop_tokens,
+            trusted=trusted,
         )
         own.render([ChatMessage.user("Hello")])
     except ModelFilesError as error:
