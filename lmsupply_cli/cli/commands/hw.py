@@ -35,7 +35,8 @@ def hw(
 
     terminal = Terminal.of_process()
     settings = read_settings(environ=terminal.environ, path=settings_file(), skip_bad=True)
-    machine = read_machine(store_root(settings), skipped_lines(settings))
+    root = store_root(settings)
+    machine = read_machine(root, skipped_lines(settings, root))
     checks = []
     if check:
         from lmsupply_cli.cli.checking import check_providers
