@@ -124,8 +124,7 @@ def _show_prompt(
     )
     for notice in notices:
         terminal.notice(notice)
-    terminal.stdout.write(text)
-    terminal.stdout.flush()
+    terminal.exact(text)
     return OK
 
 
@@ -166,7 +165,7 @@ class _Output:
             self._terminal.json_event("finished", **whole)
         if self._request.stats:
             for line in stats_lines(finished, self._info):
-                self._terminal.stderr.write(line + "\n")
+                self._terminal.say(line)
         return finished
 
     def _as_text(self, events: Iterator[GenerationEvent]) -> Finished:
