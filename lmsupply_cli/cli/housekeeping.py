@@ -12,16 +12,15 @@ from lmsupply_cli import paths
 from lmsupply_cli.cli.choose import store_root
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.errors import HubError, ModelNotInstalled, UsageError
-from lmsupply_cli.hub.client import HubClient
-from lmsupply_cli.hub.resolve import Resolution
-from lmsupply_cli.hub.variant import find_variants
+from lmsupply_cli.files import size_of
 from lmsupply_cli.render.progress import pull_progress
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.store.leftovers import Leftovers, find_leftovers, free_leftovers
 from lmsupply_cli.store.locate import installed_models, locate
-from lmsupply_cli.store.manifest import Manifest, read_manifests
-from lmsupply_cli.store.plan import PullPlan
-from lmsupply_cli.store.pull import free_bytes, run_pull
-from lmsupply_cli.store.remove import carry_out, plan_partial_removal, plan_removal
+from lmsupply_cli.store.manifest import Manifest, read_manifests, read_records
+from lmsupply_cli.store.pull import run_pull
+from lmsupply_cli.store.remove import Removal, carry_out, freed_bytes, plan_removal
+from lmsupply_cli.store.repair import plan_repair
 from lmsupply_cli.store.verify import ModelCheck, verify
 from lmsupply_cli.units import format_bytes
 
@@ -34,17 +33,11 @@ def remove(names: Sequence[str], *, partial: bool, dry_run: bool, yes: bool, fla
             "name a model to remove",
             hint="lmsupply models --installed -q lists them; --partial removes unfinished pulls",
         )
-    removals = [plan_removal(root, find_manifests(names, root))] if names else []
-    removals += [plan_partial_removal(root)] if partial else []
-    for removal in removals:
-        for manifest in removal.manifests:
-            kept = " (its files stay: the folder was added)" if manifest.added else ""
-            terminal.say(f"remove {manifest.ref} {manifest.variant or manifest.folder}{kept}")
-        for path in removal.files if not removal.manifests else ():
-            terminal.say(f"remove the part {path.name}")
-        if removal.shared:
-            terminal.say(f"{len(removal.shared)} files stay: another installed model shares them")
-    freed = sum(removal.freed_bytes for removal in removals)
+    removal = plan_removal(root, find_manifests(names, root))
+    left = find_leftovers(root) if partial else Leftovers()
+    _say_removal(removal, terminal)
+    _say_leftovers(left, root, terminal)
+    freed = removal.freed_bytes + left.size_bytes
     if dry_run:
         terminal.say(f"{format_bytes(freed)} would be freed")
         return
@@ -54,21 +47,48 @@ def remove(names: Sequence[str], *, partial: bool, dry_run: bool, yes: bool, fla
         if not terminal.ask(f"Free {format_bytes(freed)}?"):
             terminal.say("nothing was removed")
             return
-    for removal in removals:
-        try:
-            carry_out(root, removal)
-        except OSError as error:
-            raise HubError(
-                f"cannot remove {error.filename}: {error.strerror}", hint="is the store writable?"
-            ) from error
+    freed = 0
+    if removal.manifests:
+        freed += carry_out(root, removal.manifests, waiting=lambda repo: terminal.say(_busy(repo))).freed_bytes
+    if partial:
+        more, busy = free_leftovers(root)
+        freed += more
+        for repo in set(busy) - set(left.busy):
+            terminal.say(f"{repo} is in use: its files stay")
     terminal.say(f"{format_bytes(freed)} freed")
+
+
+def _say_removal(removal: Removal, terminal: Terminal) -> None:
+    for manifest in removal.manifests:
+        kept = " (its files stay: the folder was added)" if manifest.added else ""
+        terminal.say(f"remove {manifest.ref} {manifest.variant or manifest.folder}{kept}")
+    if removal.shared:
+        terminal.say(f"{len(removal.shared)} files stay: another installed model shares them")
+
+
+def _say_leftovers(left: Leftovers, root: Path, terminal: Terminal) -> None:
+    for repo, files in left.files.items():
+        terminal.say(f"remove what an unfinished pull or removal left of {repo}: {format_bytes(freed_bytes(files))}")
+    for part in left.parts:
+        terminal.say(f"remove the part {part.name}: {format_bytes(max(0, size_of(part)))}")
+    for path in left.temporary:
+        terminal.say(f"remove {path.relative_to(root)}")
+    for repo in left.busy:
+        terminal.say(f"{repo} is in use: its files stay")
+
+
+def _busy(repo: str) -> str:
+    return f"another lmsupply is working on {repo}; waiting for it"
 
 
 def check(names: Sequence[str], *, repair: bool, as_json: bool, flags: dict[str, Any]) -> None:
     terminal = Terminal.of_process()
     settings = read_settings(flags, environ=terminal.environ, path=paths.settings_file())
     root, status = store_root(settings), terminal.status()
-    manifests = find_manifests(names, root) if names else read_manifests(root)
+    records = read_records(root)
+    manifests = find_manifests(names, root) if names else list(records.manifests)
+    for skipped in records.skipped:
+        terminal.say(f"note: skipped a record: {skipped}")
     checks = []
     for manifest in manifests:
         found = verify(root, manifest, on_file=lambda path, ref=manifest.ref: status.show(f"checking {ref} {path}"))  # type: ignore[misc]
@@ -121,26 +141,7 @@ def _repair(found: ModelCheck, root: Path, settings: Settings, terminal: Termina
     manifest = found.manifest
     if settings.get("offline"):
         raise HubError(f"{manifest.ref} cannot be repaired offline", hint="go online and run it again")
-    with HubClient() as hub:
-        tree = hub.fetch_tree(manifest.repo, manifest.commit)
-    for path in found.bad:
-        (root / manifest.snapshot / path).unlink(missing_ok=True)
-    variant = next((v for v in find_variants(tree) if v.folder == manifest.variant), None)
-    if variant is None:
-        raise HubError(
-            f"{manifest.repo} no longer holds {manifest.variant}",
-            hint=f"lmsupply rm {manifest.ref}, then pull it again",
-        )
-    from lmsupply_cli.store.locate import located
-
-    plan = PullPlan(
-        manifest.ref,
-        tree,
-        Resolution(variant, ("it is installed",), ()),
-        located(manifest, root).licence,
-        (),
-        free_bytes(root),
-    )
+    plan = plan_repair(found, root)
     terminal.say(f"fetching {len(found.bad)} bad files of {manifest.ref} again")
     with pull_progress(terminal) as listener:
         run_pull(plan, root, listener=listener)

@@ -9,6 +9,7 @@ from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelFilesError, UsageError
 from lmsupply_cli.store.external_data import missing_data
+from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -21,8 +22,6 @@ def add_folder(
     name = alias.lower()
     if not _ALIAS.fullmatch(name):
         raise UsageError(f"not a name for a model: {alias!r}", hint="letters, digits, dots, dashes and underscores")
-    if find_entry(name) or any(m.ref == name for m in read_manifests(root)):
-        raise UsageError(f"{name} is a model already", hint="choose another --alias, or lmsupply rm it first")
     path = folder.expanduser().absolute()
     opened = open_folder(path, trust=trust)
     missing = missing_data(path, opened.graphs)
@@ -35,5 +34,8 @@ def add_folder(
         ref=name, repo="", revision="", commit="", variant="", snapshot=str(path), folder=str(path),
         licence=licence, tier=tier, files=files, pulled=now(),
     )  # fmt: skip
-    write_manifest(root, manifest)
+    with repo_lock(root, LOCAL, waiting=lambda: None):
+        if find_entry(name) or any(m.ref == name for m in read_manifests(root)):
+            raise UsageError(f"{name} is a model already", hint="choose another --alias, or lmsupply rm it first")
+        write_manifest(root, manifest)
     return manifest

@@ -6,6 +6,7 @@ A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENCE, CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
+from lmsupply_cli.files import is_folder
 from lmsupply_cli.store.manifest import Manifest, read_manifests
 
 _REPO = re.compile(
@@ -32,7 +34,8 @@ class RepoRef:
 class LocatedModel:
     """A model on this machine. `repo`, `commit` and `variant` are "" for a plain folder.
 
-    `key` names its manifest, "" where it has none; `external`: another tool's, used in place.
+    `key` names its manifest, "" where it has none; `external`: another tool's, used in place; `revisions`: branches
+    and tags that lead to its commit; `pulled`: ISO date and time.
     """
 
     ref: str
@@ -44,6 +47,8 @@ class LocatedModel:
     entry: CatalogueEntry | None = None
     key: str = ""
     external: bool = False
+    revisions: tuple[str, ...] = ()
+    pulled: str = ""
 
     @property
     def precision(self) -> str | None:
@@ -81,7 +86,7 @@ def guide() -> LocatedModel:
 
 def installed_models(root: Path) -> list[LocatedModel]:
     """The models that have a manifest and their folder."""
-    return [located(m, root) for m in read_manifests(root) if (root / m.folder).is_dir()]
+    return [located(m, root) for m in read_manifests(root) if is_folder(root / m.folder)]
 
 
 def locate(name: str, root: Path) -> LocatedModel:
@@ -95,16 +100,19 @@ def locate(name: str, root: Path) -> LocatedModel:
     wanted = RepoRef(entry.repo, variant=entry.folder or None) if entry else repo
     here = installed_models(root)
     named = [m for m in here if m.ref.lower() == name.lower()]
-    found = named or [m for m in here if wanted and _matches(m, wanted)]
+    found = _newest(named, None) or (_newest([m for m in here if _matches(m, wanted)], wanted) if wanted else None)
     if found:
-        return found[-1]  # of several revisions the one pulled last
-    if wanted:
-        from lmsupply_cli.store.external import external_models
+        return found
+    from lmsupply_cli.store.external import external_models, foundry_models
 
+    if wanted:
         others = [m for m in external_models(root, repo=wanted.repo) if _matches(m, wanted)]
-        if others:
-            return others[-1]
-        raise ModelNotInstalled(f"{name} is not installed", hint=f"lmsupply pull {name}")
+        if other := _newest(others, wanted):
+            return other
+        raise _not_installed(name, wanted.repo, root)
+    foundry = [m for m in foundry_models() if m.ref.lower() == name.lower()]
+    if foundry:
+        return foundry[0]
     if "/" in name or "\\" in name or name.startswith((".", "~")):
         raise ModelNotFound(f"no such folder: {name}", hint="lmsupply models lists what there is")
     near = closest(name, [m.ref for m in here])
@@ -130,6 +138,8 @@ def located(manifest: Manifest, root: Path) -> LocatedModel:
         manifest.variant,
         entry,
         manifest.key,
+        revisions=(manifest.revision,),
+        pulled=manifest.pulled,
     )
 
 
@@ -138,4 +148,22 @@ def _matches(model: LocatedModel, wanted: RepoRef) -> bool:
         return False
     if wanted.variant and wanted.variant.lower() not in model.variant.lower():
         return False
-    return not wanted.revision or wanted.revision == "main" or model.commit.startswith(wanted.revision)
+    revision = wanted.revision
+    return revision in (None, "main", *model.revisions) or model.commit.startswith(str(revision))
+
+
+def _newest(models: Sequence[LocatedModel], wanted: RepoRef | None) -> LocatedModel | None:
+    """Of several the one that `main` leads to, unless another revision is wanted; of those the one pulled last."""
+    by_branch = wanted is None or wanted.revision in (None, "main")
+    return max(models, key=lambda m: (by_branch and "main" in m.revisions, m.pulled), default=None)
+
+
+def _not_installed(name: str, repo: str, root: Path) -> ModelNotInstalled:
+    from lmsupply_cli.store.leftovers import unfinished_repos
+
+    if repo.lower() in {other.lower() for other in unfinished_repos(root)}:
+        return ModelNotInstalled(
+            f"{name} is not installed: a pull of it was not finished",
+            hint=f"lmsupply pull {name} finishes it; lmsupply rm --partial frees what is here",
+        )
+    return ModelNotInstalled(f"{name} is not installed", hint=f"lmsupply pull {name}")

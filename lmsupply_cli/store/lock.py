@@ -1,37 +1,38 @@
-"""One pull of a repo at a time, across processes: the second waits and says so."""
+"""The locks of a store: of a repo while its files change, of a content while it arrives, of the records while one is written.
+
+Whoever needs several takes them in this order, so nobody waits in a circle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lmsupply_cli.errors import HubError
+from lmsupply_cli.locks import is_held, locked
+from lmsupply_cli.store.layout import lock_path, repo_dir
+
+LOCAL = "local"  # stands for a repo: the folders that were added
 
 
-@contextmanager
-def pull_lock(root: Path, repo: str, *, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of `repo`; `waiting` is called once where another process has it. Raises HubError."""
-    from filelock import FileLock, Timeout
+def repo_lock(root: Path, repo: str, *, waiting: Callable[[], object] | None = None) -> AbstractContextManager[None]:
+    """Held by every writer of a repo: pull, removal, repair. `waiting` as in `locked`. Raises Busy, FileError."""
+    return locked(_repo_lock(root, repo), waiting=waiting)
 
-    folder = root / ".lmsupply" / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{repo.replace('/', '--')}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            while not lock.is_locked:  # in short waits, so that Ctrl-C is heard
-                try:
-                    lock.acquire(timeout=0.2)
-                except Timeout:
-                    continue
-    except OSError as error:
-        raise HubError(
-            f"cannot write to the store {root}: {error.strerror}", hint="choose another place with --cache-dir"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+
+def repo_is_busy(root: Path, repo: str) -> bool:
+    return is_held(_repo_lock(root, repo))
+
+
+def content_lock(root: Path, name: str, *, waiting: Callable[[], object] | None = None) -> AbstractContextManager[None]:
+    """Held by the only writer of a part. Raises Busy, FileError."""
+    return locked(lock_path(root, f"content-{name}"), waiting=waiting)
+
+
+def records_lock(root: Path) -> AbstractContextManager[None]:
+    """Held for the moment in which a record is written or removed. Raises FileError."""
+    return locked(lock_path(root, "records"), waiting=lambda: None)
+
+
+def _repo_lock(root: Path, repo: str) -> Path:
+    return lock_path(root, LOCAL if repo == LOCAL else repo_dir(root, repo).name)

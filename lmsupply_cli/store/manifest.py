@@ -1,20 +1,36 @@
-"""The record of an installed model. No manifest, no model: it is written last, atomically."""
+"""The records of a store: of installed models, and of pulls and removals that are not finished.
+
+No manifest, no model: it is written last, and removed first. A pull begins with a record of what it will write, a
+removal turns the manifest into one, so whatever a killed process leaves behind is known, listed and freed.
+Records are read as foreign data: they may come from a backup, from another user or a newer lmsupply.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.catalogue.entry import Tier
+from lmsupply_cli.errors import FileError
+from lmsupply_cli.files import listed, our_io_error, read_json, write_json
+from lmsupply_cli.hub.tree import is_commit, is_digest, is_safe_path
+from lmsupply_cli.store.layout import (
+    is_repo,
+    manifests_dir,
+    model_dir,
+    record_key,
+    snapshot_dir,
+    unfinished_dir,
+    used_path,
+)
+from lmsupply_cli.store.lock import records_lock
 
 SCHEMA = 1
+_RECORD_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +61,7 @@ class Manifest:
     @property
     def key(self) -> str:
         """Unique to repo, commit and variant; a file name on every system."""
-        parts = (self.repo or f"local-{self.ref}", self.commit, self.variant or "root")
-        return "--".join(part.replace("/", "--").replace(" ", "_") for part in parts if part)
+        return record_key(self.repo or f"local-{self.ref}", self.commit, self.variant)
 
     @property
     def added(self) -> bool:
@@ -57,70 +72,137 @@ class Manifest:
     def size_bytes(self) -> int:
         return sum(record.size_bytes for record in self.files.values())
 
+    def paths(self, root: Path) -> list[Path]:
+        """Its files on the disk."""
+        return [root / self.snapshot / path for path in self.files]
+
+
+@dataclass(frozen=True)
+class Records:
+    """What could be read, and one line for each record that could not."""
+
+    manifests: tuple[Manifest, ...]
+    skipped: tuple[str, ...] = ()
+
 
 def now() -> str:
     """The time of a pull: of several revisions the last one is the model."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def manifests_dir(root: Path) -> Path:
-    return root / ".lmsupply" / "manifests"
-
-
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    write_json(manifests_dir(root) / f"{manifest.key}.json", {"schema": SCHEMA, **asdict(manifest)})
+    """Raises FileError."""
+    with records_lock(root):
+        write_json(manifests_dir(root) / f"{manifest.key}.json", {"schema": SCHEMA, **asdict(manifest)})
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Whole or not at all: written beside, flushed to the disk, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+def write_unfinished(root: Path, manifest: Manifest) -> None:
+    """Record what is about to be written. Raises FileError."""
+    with records_lock(root):
+        write_json(unfinished_dir(root) / f"{manifest.key}.json", {"schema": SCHEMA, **asdict(manifest)})
+
+
+def begin_removal(root: Path, manifest: Manifest) -> None:
+    """From here on it is not installed, and what is left of it is known. Raises FileError."""
+    path, left = manifests_dir(root) / f"{manifest.key}.json", unfinished_dir(root) / f"{manifest.key}.json"
+    with records_lock(root), our_io_error(left):
+        left.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(left)
+
+
+def forget_unfinished(root: Path, key: str) -> None:
+    """Raises FileError."""
+    path = unfinished_dir(root) / f"{key}.json"
+    with records_lock(root), our_io_error(path):
+        path.unlink(missing_ok=True)
 
 
 def remove_manifest(root: Path, manifest: Manifest) -> None:
-    (manifests_dir(root) / f"{manifest.key}.json").unlink(missing_ok=True)
+    """Forget a folder that was added. Raises FileError."""
+    path = manifests_dir(root) / f"{manifest.key}.json"
+    with records_lock(root), our_io_error(path):
+        path.unlink(missing_ok=True)
 
 
 def read_manifests(root: Path) -> list[Manifest]:
-    """Every manifest of the store, by ref; one that is damaged is no model.
+    """The installed models, by ref; a record that cannot be used is no model."""
+    return list(read_records(root).manifests)
 
-    Raises LmsupplyError for one of a newer lmsupply.
-    """
-    found = []
-    for path in sorted(manifests_dir(root).glob("*.json")):
+
+def read_records(root: Path) -> Records:
+    """As `read_manifests`, with what was skipped and why."""
+    return _read(manifests_dir(root))
+
+
+def read_unfinished(root: Path) -> list[Manifest]:
+    return list(_read(unfinished_dir(root)).manifests)
+
+
+def _read(folder: Path) -> Records:
+    found, skipped = [], []
+    for path in listed(folder, "*.json"):
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            schema = data.pop("schema")
-            if schema > SCHEMA:
-                raise LmsupplyError(f"{path} was written by a newer lmsupply", hint="pip install -U lmsupply")
-            data["files"] = {name: FileRecord(**record) for name, record in data["files"].items()}
-            found.append(Manifest(**data))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return sorted(found, key=lambda m: (m.ref, m.pulled, m.commit, m.variant))
+            found.append(parse_manifest(read_json(path, limit_bytes=_RECORD_BYTES), path))
+        except FileError as error:
+            skipped.append(error.message)
+    return Records(tuple(sorted(found, key=lambda m: (m.ref, m.pulled, m.commit, m.variant))), tuple(skipped))
+
+
+def parse_manifest(data: Any, path: Path) -> Manifest:
+    """Raises FileError for what is no record of ours, or names anything outside the store."""
+    if not isinstance(data, dict):
+        raise FileError(f"{path} is not a record of lmsupply: not an object")
+    schema = data.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise FileError(f"{path} was written by a newer lmsupply", hint="pip install -U lmsupply")
+    texts = {f.name: data.get(f.name) for f in fields(Manifest) if f.name != "files"}
+    wrong = next((name for name, value in texts.items() if not isinstance(value, str)), "")
+    files = data.get("files")
+    if wrong or not isinstance(files, dict):
+        raise FileError(f"{path} is not a record of lmsupply: {wrong or 'files'} is missing or of another type")
+    added = not texts["repo"]
+    records = {name: _file(name, row, path, safe=added or is_safe_path(name)) for name, row in files.items()}
+    manifest = Manifest(**texts, files=records)  # type: ignore[arg-type]
+    if manifest.tier not in get_args(Tier):
+        raise FileError(f"{path} is damaged: {manifest.tier[:40]!r} is not a license tier")
+    _check_place(manifest, path)
+    return manifest
+
+
+def _file(name: str, row: Any, path: Path, *, safe: bool) -> FileRecord:
+    size, digest = (row.get("size_bytes"), row.get("digest")) if isinstance(row, dict) else (None, None)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0 or not is_digest(digest) or not safe:
+        raise FileError(f"{path} is damaged: the file {name[:200]!r}")
+    return FileRecord(size, str(digest))
+
+
+def _check_place(manifest: Manifest, path: Path) -> None:
+    """The paths are what repo, commit and variant make them, and the record lies where its key says."""
+    if manifest.added:
+        right = not (manifest.commit or manifest.variant) and Path(manifest.folder).is_absolute()
+    else:
+        right = is_repo(manifest.repo) and is_commit(manifest.commit)
+        right = right and (not manifest.variant or is_safe_path(manifest.variant))
+        if right:
+            here = Path()
+            right = Path(manifest.snapshot) == snapshot_dir(here, manifest.repo, manifest.commit) and Path(
+                manifest.folder
+            ) == model_dir(here, manifest.repo, manifest.commit, manifest.variant)
+    if not right or path.name != f"{manifest.key}.json":
+        raise FileError(f"{path} is damaged: it names places outside of its model")
 
 
 def mark_used(root: Path, key: str) -> None:
     """Remember when a model was last used; a store that cannot be written is used all the same."""
+    path = used_path(root, key)
     with contextlib.suppress(OSError):
-        folder = root / ".lmsupply" / "used"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / key).touch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def last_used_s(root: Path, key: str) -> float | None:
     """Seconds since the epoch, or None where it never was."""
     try:
-        return (root / ".lmsupply" / "used" / key).stat().st_mtime
+        return used_path(root, key).stat().st_mtime
     except OSError:
         return None

@@ -9,7 +9,7 @@ from lmsupply_cli.errors import ModelNotInstalled
 from lmsupply_cli.store.add import add_folder
 from lmsupply_cli.store.locate import LocatedModel, installed_models, locate, located
 from lmsupply_cli.store.manifest import Manifest, read_manifests
-from lmsupply_cli.store.remove import carry_out, plan_removal
+from lmsupply_cli.store.remove import carry_out
 from lmsupply_cli.store.verify import ModelCheck, verify
 
 
@@ -33,10 +33,8 @@ class ModelStore:
 
     def remove(self, ref: str) -> int:
         """Remove what was pulled, or forget a folder that was added; the bytes freed. What another model shares
-        stays. Raises ModelNotFound, ModelNotInstalled."""
-        removal = plan_removal(self.root, [self._manifest(ref)])
-        carry_out(self.root, removal)
-        return removal.freed_bytes
+        stays. Raises ModelNotFound, ModelNotInstalled, FileError."""
+        return carry_out(self.root, [self._manifest(ref)]).freed_bytes
 
     def verify(self, ref: str) -> ModelCheck:
         """Hash its files again. Raises ModelNotFound, ModelNotInstalled."""

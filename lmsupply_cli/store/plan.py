@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.files import size_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
+from lmsupply_cli.store.digest import file_matches
+from lmsupply_cli.store.layout import file_path, part_path, snapshot_dir
 from lmsupply_cli.store.manifest import FileRecord, Manifest
 
 ROOM_BYTES = 64_000_000  # left on the disk beyond what is fetched
@@ -15,24 +19,31 @@ ROOM_BYTES = 64_000_000  # left on the disk beyond what is fetched
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """`have_bytes` are here already: in a part, or all of them."""
+    """`have_bytes` are here already: in a part, or all of them. `in_place`: nothing is left to do; `copied`: its
+    content comes from another file."""
 
     file: RepoFile
     have_bytes: int
+    in_place: bool = False
+    copied: bool = False
 
     @property
     def fetch_bytes(self) -> int:
-        return self.file.size_bytes - self.have_bytes
+        return 0 if self.copied else self.file.size_bytes - self.have_bytes
 
 
 @dataclass(frozen=True)
 class PullPlan:
+    """`repairs`: the installed model whose files `distrusted` are hashed again, since their record is not believed."""
+
     ref: str
     tree: RepoTree
     resolution: Resolution
     licence: Licence
     files: tuple[PlannedFile, ...]
     free_disk_bytes: int
+    repairs: Manifest | None = None
+    distrusted: frozenset[str] = frozenset()
 
     @property
     def fetch_bytes(self) -> int:
@@ -47,47 +58,43 @@ class PullPlan:
         return self.fetch_bytes == 0 or self.fetch_bytes + ROOM_BYTES <= self.free_disk_bytes
 
 
-def snapshot_dir(root: Path, repo: str, commit: str) -> Path:
-    """Where the Hugging Face cache keeps a repo at a commit."""
-    return repo_dir(root, repo) / "snapshots" / commit
-
-
-def repo_dir(root: Path, repo: str) -> Path:
-    return root / f"models--{repo.replace('/', '--')}"
-
-
-def parts_dir(root: Path) -> Path:
-    return root / ".lmsupply" / "parts"
-
-
-def part_path(root: Path, file: RepoFile, commit: str) -> Path:
-    """One content, one part: a part is found again by any later pull of it."""
-    name = file.digest.replace(":", "-") if file.digest else f"{commit}-{file.path.replace('/', '--')}"
-    return parts_dir(root) / f"{name}.part"
-
-
 def planned_files(
-    root: Path, tree: RepoTree, resolution: Resolution, installed: list[Manifest]
+    root: Path,
+    tree: RepoTree,
+    files: Sequence[RepoFile],
+    installed: Sequence[Manifest],
+    *,
+    distrusted: Collection[str] = (),
 ) -> tuple[PlannedFile, ...]:
-    """What each file of the variant still needs. A whole file counts only where a manifest vouches for it,
-    since its bytes were checked then; one of the right size without a manifest is checked again."""
-    from lmsupply_cli.store.digest import file_matches
+    """What each file still needs. A whole file counts only where a manifest vouches for it, since its bytes were
+    checked then; one of the right size without a manifest is checked again. One content is fetched once.
 
+    Raises FileError for a path or digest that cannot be one.
+    """
     snapshot = snapshot_dir(root, tree.repo, tree.commit)
-    vouched = {
-        path: record
-        for m in installed
-        if m.repo == tree.repo and m.commit == tree.commit
-        for path, record in m.files.items()
+    records = {
+        path: r for m in installed if (m.repo, m.commit) == (tree.repo, tree.commit) for path, r in m.files.items()
     }
-    found = []
-    for file in resolution.chosen.files:
-        here, part = snapshot / file.path, part_path(root, file, tree.commit)
-        size = here.stat().st_size if here.is_file() else -1
-        known = vouched.get(file.path) == FileRecord(file.size_bytes, file.digest)
-        if size == file.size_bytes and (known or file_matches(here, file.digest, file.size_bytes)):
-            have = file.size_bytes
-        else:
-            have = min(part.stat().st_size, file.size_bytes) if part.is_file() else 0
-        found.append(PlannedFile(file, have))
+    known = {(r.digest, r.size_bytes) for m in installed if not m.added for r in m.files.values() if r.digest}
+    found: list[PlannedFile] = []
+    for file in files:
+        here, part = file_path(snapshot, file.target), part_path(root, file, tree.repo, tree.commit)
+        vouched = records.get(file.target) == FileRecord(file.size_bytes, file.digest) and file.target not in distrusted
+        if _is_here(here, file, vouched=vouched):
+            found.append(PlannedFile(file, file.size_bytes, in_place=True))
+            continue
+        content = (file.digest, file.size_bytes)
+        copied = bool(file.digest) and content in known and file.target not in distrusted
+        have = 0 if copied else min(max(0, size_of(part)), file.size_bytes)
+        found.append(PlannedFile(file, have, copied=copied))
+        known.add(content)
     return tuple(found)
+
+
+def _is_here(path: Path, file: RepoFile, *, vouched: bool) -> bool:
+    if size_of(path) != file.size_bytes:
+        return False
+    try:
+        return vouched or file_matches(path, file.digest, file.size_bytes)
+    except OSError:
+        return False

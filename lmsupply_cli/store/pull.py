@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
 
 from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, forgiving_entry
 from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.errors import HubError, LmsupplyError, ModelFilesError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
+from lmsupply_cli.files import is_folder, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licences import tier_of
 from lmsupply_cli.hub.resolve import resolve
-from lmsupply_cli.hub.tree import RepoTree
+from lmsupply_cli.hub.retry import RetryPolicy
+from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
+from lmsupply_cli.locks import once
 from lmsupply_cli.store.external_data import missing_data
+from lmsupply_cli.store.layout import file_path, inside, model_dir, ref_path, snapshot_dir
 from lmsupply_cli.store.locate import RepoRef, parse_repo
-from lmsupply_cli.store.lock import pull_lock
-from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
-from lmsupply_cli.store.plan import PlannedFile, PullPlan, part_path, planned_files, repo_dir, snapshot_dir
-from lmsupply_cli.store.transfer import Stopped, transfer
+from lmsupply_cli.store.lock import repo_lock
+from lmsupply_cli.store.manifest import (
+    FileRecord,
+    Manifest,
+    forget_unfinished,
+    now,
+    read_manifests,
+    read_unfinished,
+    write_manifest,
+    write_unfinished,
+)
+from lmsupply_cli.store.plan import PullPlan, planned_files
+from lmsupply_cli.store.transfer import Stopped, Transfer
 
 WORKERS = 4  # files at once
 
@@ -58,7 +73,7 @@ def plan_pull(
     )
     owner = entry or entry_of_repo(tree.repo, resolution.chosen.folder)
     licence = owner.licence if owner else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
-    files = planned_files(root, tree, resolution, read_manifests(root))
+    files = planned_files(root, tree, resolution.chosen.files, read_manifests(root))
     ref = entry.ref if entry and not wish else f"{tree.repo}:{resolution.chosen.folder}" if wish else tree.repo
     return PullPlan(ref, tree, resolution, licence, files, free_bytes(root))
 
@@ -68,26 +83,40 @@ def run_pull(
 ) -> Manifest:
     """Carry out a plan. A KeyboardInterrupt leaves within a second; parts are kept.
 
-    Raises HubError, ModelFilesError.
+    Raises HubError, FileError, ModelFilesError.
     """
     listener = listener or ProgressListener()
 
     def waiting() -> None:
-        listener.notice(Notice("waiting", f"another lmsupply is pulling {plan.tree.repo}; waiting for it"))
+        listener.notice(Notice("waiting", f"another lmsupply is working on {plan.tree.repo}; waiting for it"))
 
-    with pull_lock(root, plan.tree.repo, waiting=waiting):
-        files = planned_files(
-            root, plan.tree, plan.resolution, read_manifests(root)
-        )  # another pull may have fetched them
-        need = sum(planned.fetch_bytes for planned in files)
-        fresh = PullPlan(plan.ref, plan.tree, plan.resolution, plan.licence, files, free_bytes(root))
-        if not fresh.fits_disk:
-            raise HubError(
-                f"{need:,} bytes to fetch, {fresh.free_disk_bytes:,} free on the disk of {root}",
-                hint="free some space (lmsupply rm), or choose another disk with --cache-dir",
-            )
-        _fetch_all(fresh, root, listener, client)
-        return _install(fresh, root)
+    with repo_lock(root, plan.tree.repo, waiting=once(waiting)):
+        files = list(plan.resolution.chosen.files)
+        _fetch(plan, files, root, listener, client)
+        while more := _further(plan, files, root):
+            files += more
+            _fetch(plan, files, root, listener, client)
+        return _install(plan, files, root)
+
+
+def _fetch(
+    plan: PullPlan, files: Sequence[RepoFile], root: Path, listener: ProgressListener, client: Callable[[], HubClient]
+) -> None:
+    """Bring `files` here, with a record of them that stays until they are installed."""
+    planned = planned_files(root, plan.tree, files, read_manifests(root), distrusted=plan.distrusted)
+    fresh = replace(plan, files=planned, free_disk_bytes=free_bytes(root))
+    if not fresh.fits_disk:
+        raise HubError(
+            f"{fresh.fetch_bytes:,} bytes to fetch, {fresh.free_disk_bytes:,} free on the disk of {root}",
+            hint="free some space (lmsupply rm), or choose another disk with --cache-dir",
+        )
+    write_unfinished(root, _record(plan, files, root))
+    _fetch_all(fresh, root, listener, client)
+
+
+def _further(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> list[RepoFile]:
+    """Files that the graphs name, now that they are here, and that were not planned."""
+    return []
 
 
 def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
@@ -124,8 +153,11 @@ def with_sibling(error: ModelNotFound, repo: str) -> ModelNotFound:
 
 def free_bytes(root: Path) -> int:
     """Of the disk that holds `root`, which may not exist yet."""
-    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    return shutil.disk_usage(there).free
+    there = next((folder for folder in (root.absolute(), *root.absolute().parents) if is_folder(folder)), None)
+    try:
+        return shutil.disk_usage(there).free if there else 0
+    except OSError:
+        return 0
 
 
 class _Progress:
@@ -133,44 +165,56 @@ class _Progress:
 
     def __init__(self, plan: PullPlan, listener: ProgressListener) -> None:
         self._lock, self._listener = threading.Lock(), listener
-        self._done = {planned.file.path: planned.have_bytes for planned in plan.files}
-        self._sizes = {planned.file.path: planned.file.size_bytes for planned in plan.files}
+        self._done = {planned.file.target: planned.have_bytes for planned in plan.files}
+        self._total = plan.total_bytes
+        self._waits: set[str] = set()
 
-    def add(self, path: str, count: int) -> None:
+    def add(self, file: RepoFile, count: int) -> None:
         with self._lock:
-            self._done[path] = max(0, self._done[path] + count)
-            done, total = sum(self._done.values()), sum(self._sizes.values())
-            self._listener.file(FileProgress(path, self._done[path], self._sizes[path], done, total))
+            self._done[file.target] = min(file.size_bytes, max(0, self._done[file.target] + count))
+            here, done = self._done[file.target], sum(self._done.values())
+            self._listener.file(FileProgress(file.target, here, file.size_bytes, done, self._total))
+
+    def waits(self, file: RepoFile) -> None:
+        """Another pull is at this content; said once."""
+        with self._lock:
+            if file.digest not in self._waits:
+                self._waits.add(file.digest)
+                self._listener.notice(
+                    Notice("waiting", f"{file.path} is being fetched by another pull; waiting for it")
+                )
 
 
 def _fetch_all(plan: PullPlan, root: Path, listener: ProgressListener, client: Callable[[], HubClient]) -> None:
     """Several files at once, the largest first. The first failure stops the others."""
-    snapshot, tree = snapshot_dir(root, plan.tree.repo, plan.tree.commit), plan.tree
-    todo: Queue[PlannedFile] = Queue()
+    tree, stop, progress = plan.tree, threading.Event(), _Progress(plan, listener)
+    todo: Queue[RepoFile] = Queue()
     for planned in sorted(plan.files, key=lambda p: -p.fetch_bytes):
-        if planned.fetch_bytes or not (snapshot / planned.file.path).is_file():
-            todo.put(planned)
+        if not planned.in_place:
+            todo.put(planned.file)
     if todo.empty():
         return
-    stop, progress = threading.Event(), _Progress(plan, listener)
     failures: list[BaseException] = []
 
     def work(hub: HubClient) -> None:
         while not stop.is_set():
             try:
-                file = todo.get_nowait().file
+                file = todo.get_nowait()
             except Empty:
                 return
             try:
-                transfer(
-                    file,
-                    part=part_path(root, file, tree.commit),
-                    target=confined(snapshot, file.path),
+                Transfer(
+                    root=root,
+                    repo=tree.repo,
+                    commit=tree.commit,
+                    file=file,
                     open_at=lambda start, file=file: hub.open_file(tree.repo, tree.commit, file.path, start),  # type: ignore[misc]
-                    policy=hub.policy,
+                    copies=lambda file=file: copies_of(root, file),  # type: ignore[misc]
+                    policy=_interruptible(hub.policy, stop),
                     stop=stop,
-                    on_bytes=lambda count, path=file.path: progress.add(path, count),  # type: ignore[misc]
-                )
+                    on_bytes=lambda count, file=file: progress.add(file, count),  # type: ignore[misc]
+                    on_wait=lambda file=file: progress.waits(file),  # type: ignore[misc]
+                ).run()
             except Stopped:
                 return
             except BaseException as error:
@@ -190,37 +234,33 @@ def _fetch_all(plan: PullPlan, root: Path, listener: ProgressListener, client: C
     finally:
         stop.set()
         for worker in workers:
-            worker.join(0.3)  # one that waits for a silent server is left behind: it holds nothing
+            worker.join(0.3)  # one that waits for a silent server is left behind, and gives its lock back then
         if not any(worker.is_alive() for worker in workers):
             hub.close()
     if failures:
-        raise _as_error(failures[0])
+        raise failures[0]
 
 
-def _as_error(failure: BaseException) -> BaseException:
-    if isinstance(failure, OSError) and not isinstance(failure, LmsupplyError):
-        return HubError(
-            f"cannot write to the store: {failure.strerror or failure}", hint="choose another place with --cache-dir"
-        )
-    return failure
+def copies_of(root: Path, file: RepoFile) -> list[Path]:
+    """Where the store has this content, or may have it: in what is installed, and in pulls that are not finished."""
+    records = [m for m in [*read_manifests(root), *read_unfinished(root)] if not m.added]
+    wanted = FileRecord(file.size_bytes, file.digest)
+    return list(dict.fromkeys(root / m.snapshot / path for m in records for path, r in m.files.items() if r == wanted))
 
 
-def confined(snapshot: Path, path: str) -> Path:
-    """`path` below the snapshot, through no link. Raises HubError."""
-    target = snapshot / path
-    for folder in target.parents:
-        if folder == snapshot:
-            break
-        if folder.is_symlink():
-            raise HubError(f"{folder} is a link: nothing is written through it", hint="remove it and pull again")
-    return target
+def _interruptible(policy: RetryPolicy, stop: threading.Event) -> RetryPolicy:
+    """A pull that was given up waits for nothing more."""
+    return replace(policy, sleep=stop.wait) if policy.sleep is time.sleep else policy
 
 
-def _install(plan: PullPlan, root: Path) -> Manifest:
+def _install(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
     """Check the structure of what is here, then write the manifest."""
-    chosen, tree = plan.resolution.chosen, plan.tree
+    tree = plan.tree
     snapshot = snapshot_dir(root, tree.repo, tree.commit)
-    folder = snapshot / chosen.folder
+    folder = model_dir(root, tree.repo, tree.commit, plan.resolution.chosen.folder)
+    for file in files:
+        if size_of(file_path(snapshot, file.target)) != file.size_bytes:
+            raise FileError(f"{file.target} went away while {tree.repo} was pulled", hint="run it again")
     try:
         opened = open_folder(folder, trust=True)
         missing = missing_data(folder, opened.graphs)
@@ -231,23 +271,28 @@ def _install(plan: PullPlan, root: Path) -> Manifest:
             f"{tree.repo} is not usable: {error.message}",
             hint="the repo itself is incomplete; try another variant or repo",
         ) from error
-    if "/" not in tree.revision.replace("refs/", ""):
-        reference = repo_dir(root, tree.repo) / "refs" / tree.revision
-        if len(tree.revision) != 40:
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            reference.write_text(tree.commit, encoding="utf-8")
-    manifest = Manifest(
+    manifest = _record(plan, files, root)
+    reference = ref_path(root, tree.repo, tree.revision)
+    if reference and not plan.repairs:
+        write_whole(inside(root, reference), tree.commit)
+    write_manifest(root, manifest)
+    forget_unfinished(root, manifest.key)
+    return manifest
+
+
+def _record(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
+    tree, variant, before = plan.tree, plan.resolution.chosen.folder, plan.repairs
+    here = Path()
+    return Manifest(
         ref=plan.ref,
         repo=tree.repo,
-        revision=tree.revision,
+        revision=before.revision if before else tree.revision,
         commit=tree.commit,
-        variant=chosen.folder,
-        snapshot=snapshot.relative_to(root).as_posix(),
-        folder=folder.relative_to(root).as_posix(),
+        variant=variant,
+        snapshot=snapshot_dir(here, tree.repo, tree.commit).as_posix(),
+        folder=model_dir(here, tree.repo, tree.commit, variant).as_posix(),
         licence=plan.licence.id,
         tier=plan.licence.tier,
-        files={planned.file.path: FileRecord(planned.file.size_bytes, planned.file.digest) for planned in plan.files},
-        pulled=now(),
+        files={file.target: FileRecord(file.size_bytes, file.digest) for file in files},
+        pulled=before.pulled if before else now(),
     )
-    write_manifest(root, manifest)
-    return manifest

@@ -1,14 +1,23 @@
-"""What removing a model would free, and doing it: never what another model shares."""
+"""What removing a model would free, and doing it: never what another model shares, never outside the store."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.store.manifest import Manifest, read_manifests, remove_manifest
-from lmsupply_cli.store.plan import parts_dir, repo_dir
+from lmsupply_cli.files import is_folder, listed, our_io_error
+from lmsupply_cli.locks import once
+from lmsupply_cli.store.layout import inside, repo_dir, used_path
+from lmsupply_cli.store.lock import LOCAL, repo_lock
+from lmsupply_cli.store.manifest import (
+    Manifest,
+    begin_removal,
+    forget_unfinished,
+    read_manifests,
+    remove_manifest,
+)
 
 
 @dataclass(frozen=True)
@@ -24,44 +33,93 @@ class Removal:
 def plan_removal(root: Path, manifests: Sequence[Manifest]) -> Removal:
     """A folder that was added is forgotten, and its files stay where they are."""
     going = {m.key for m in manifests}
-    kept = {
-        root / m.snapshot / path for m in read_manifests(root) if m.key not in going and not m.added for path in m.files
-    }
-    files = list(dict.fromkeys(root / m.snapshot / path for m in manifests if not m.added for path in m.files))
-    free = [path for path in files if path not in kept and path.is_file()]
+    kept = {path for m in read_manifests(root) if m.key not in going and not m.added for path in m.paths(root)}
+    files = dict.fromkeys(path for m in manifests if not m.added for path in m.paths(root))
+    free = tuple(path for path in files if path not in kept and _is_there(path))
+    return Removal(tuple(manifests), free, tuple(path for path in files if path in kept), freed_bytes(free))
+
+
+def freed_bytes(paths: Iterable[Path]) -> int:
+    """What goes when all of these names go: a content with another name elsewhere stays."""
+    names: dict[tuple[int, int], int] = {}
+    freed = 0
+    for path in paths:
+        try:
+            found = path.lstat()
+        except OSError:
+            continue
+        node = (found.st_dev, found.st_ino)
+        names[node] = names.get(node, 0) + 1
+        if names[node] == max(1, found.st_nlink):
+            freed += found.st_size
+    return freed
+
+
+def carry_out(
+    root: Path, manifests: Sequence[Manifest], *, waiting: Callable[[str], object] = lambda repo: None
+) -> Removal:
+    """Remove the models, each under the lock of its repo; `waiting` hears of a repo that somebody else works on.
+
+    What is removed is decided under the lock, from what is installed then. First the record of the model becomes one
+    of an unfinished removal: a model that is half removed is not installed, and what is left of it can be freed.
+    Raises FileError.
+    """
+    done = []
+    for repo in sorted({m.repo for m in manifests}):
+        with repo_lock(root, repo or LOCAL, waiting=once(lambda repo=repo: waiting(repo))):  # type: ignore[misc]
+            keys = {m.key for m in manifests if m.repo == repo}
+            removal = plan_removal(root, [m for m in read_manifests(root) if m.key in keys])
+            for manifest in removal.manifests:
+                if manifest.added:
+                    remove_manifest(root, manifest)
+                else:
+                    begin_removal(root, manifest)
+            remove_files(root, removal.files)
+            for manifest in removal.manifests:
+                if not manifest.added:
+                    drop_refs(root, manifest.repo)
+                    forget_unfinished(root, manifest.key)
+                with contextlib.suppress(OSError):
+                    used_path(root, manifest.key).unlink(missing_ok=True)
+            done.append(removal)
     return Removal(
-        tuple(manifests), tuple(free), tuple(f for f in files if f in kept), sum(p.stat().st_size for p in free)
+        tuple(m for removal in done for m in removal.manifests),
+        tuple(path for removal in done for path in removal.files),
+        tuple(path for removal in done for path in removal.shared),
+        sum(removal.freed_bytes for removal in done),
     )
 
 
-def plan_partial_removal(root: Path) -> Removal:
-    """The parts of unfinished pulls."""
-    parts = tuple(sorted(parts_dir(root).glob("*.part")))
-    return Removal((), parts, (), sum(part.stat().st_size for part in parts))
-
-
-def carry_out(root: Path, removal: Removal) -> None:
-    """Manifests first: a model that is half removed is not installed. Raises OSError."""
-    for manifest in removal.manifests:
-        remove_manifest(root, manifest)
-    for path in removal.files:
-        path.unlink(missing_ok=True)
+def remove_files(root: Path, paths: Iterable[Path]) -> None:
+    """Raises FileError."""
+    for path in paths:
+        with our_io_error(path, verb="remove"):
+            inside(root, path).unlink(missing_ok=True)
         _prune(path.parent, root)
-    for manifest in removal.manifests:
-        if not manifest.added:
-            _drop_refs(root, manifest)
 
 
-def _drop_refs(root: Path, manifest: Manifest) -> None:
-    home = repo_dir(root, manifest.repo)
-    if (root / manifest.snapshot).exists():
-        return
-    for ref in (home / "refs").glob("*"):
-        if ref.is_file() and ref.read_text(encoding="utf-8").strip() == manifest.commit:
-            ref.unlink()
-    for folder in (home / "refs", home / "snapshots", home):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+def drop_refs(root: Path, repo: str) -> None:
+    """Remove the refs of commits that are no longer here, and folders that became empty. Raises FileError."""
+    home = repo_dir(root, repo)
+    for ref in listed(home / "refs"):
+        try:
+            commit = ref.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if not is_folder(home / "snapshots" / commit):
+            with our_io_error(ref, verb="remove"):
+                inside(root, ref).unlink(missing_ok=True)
+    for folder in (home / "refs", home / "snapshots"):
+        _prune(folder, root)
+
+
+def _is_there(path: Path) -> bool:
+    """A file or link, also one that leads nowhere."""
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
 
 
 def _prune(folder: Path, root: Path) -> None:
@@ -69,6 +127,8 @@ def _prune(folder: Path, root: Path) -> None:
     while folder != root and root in folder.parents:
         try:
             folder.rmdir()
+        except FileNotFoundError:
+            pass
         except OSError:
             return
         folder = folder.parent

@@ -5,61 +5,44 @@ from __future__ import annotations
 import shutil
 import uuid
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lmsupply_cli.errors import LmsupplyError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from lmsupply_cli.files import is_folder, listed, our_io_error
+from lmsupply_cli.locks import is_held, locked
+from lmsupply_cli.store.layout import OURS
 
 
 class TemporaryFolder:
     """An empty folder, there until it is closed or the process ends. Its lock says that it is in use."""
 
     def __init__(self, root: Path) -> None:
-        """Raises LmsupplyError where the store cannot be written to."""
-        from filelock import FileLock
-
-        place = root / ".lmsupply" / "temporary"
-        self.path = place / uuid.uuid4().hex
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            _sweep(place)
-            lock = FileLock(_lock_of(self.path))
-            lock.acquire(timeout=0)
+        """Raises FileError where the store cannot be written to."""
+        self.path = _place(root) / uuid.uuid4().hex
+        with our_io_error(self.path), ExitStack() as held:
+            for folder in abandoned_folders(root):
+                shutil.rmtree(folder, ignore_errors=True)
+            held.enter_context(locked(_lock_of(self.path)))
             self.path.mkdir()
-        except OSError as error:
-            raise LmsupplyError(
-                f"cannot write to the store {root}: {error.strerror}", hint="choose another place with --cache-dir"
-            ) from error
-        self._close = weakref.finalize(self, _remove, self.path, lock)
+            self._close = weakref.finalize(self, _remove, self.path, held.pop_all())
 
     def close(self) -> None:
         """Remove it; a second call does nothing."""
         self._close()
 
 
-def _sweep(place: Path) -> None:
-    from filelock import FileLock, Timeout
-
-    for folder in place.iterdir():
-        if not folder.is_dir():
-            continue
-        lock = FileLock(_lock_of(folder))
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):
-            continue
-        _remove(folder, lock)
+def abandoned_folders(root: Path) -> list[Path]:
+    """Temporary folders whose process is gone."""
+    return [path for path in listed(_place(root)) if is_folder(path) and not is_held(_lock_of(path))]
 
 
-def _remove(folder: Path, lock: BaseFileLock) -> None:
+def _remove(folder: Path, held: ExitStack) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    lock.release()
-    with suppress(OSError):  # in use by a sweep of another process, which removes it
-        _lock_of(folder).unlink(missing_ok=True)
+    held.close()
+
+
+def _place(root: Path) -> Path:
+    return root / OURS / "temporary"
 
 
 def _lock_of(folder: Path) -> Path:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.store.digest import Digest
+from lmsupply_cli.files import reason_of, size_of
+from lmsupply_cli.store.digest import file_matches
 from lmsupply_cli.store.manifest import FileRecord, Manifest
 
 
@@ -50,14 +51,13 @@ def verify(root: Path, manifest: Manifest, *, on_file: Callable[[str], None] = l
 
 
 def _fault(path: Path, record: FileRecord) -> str:
-    if not path.is_file():
+    size = size_of(path)
+    if size < 0:
         return "missing"
-    size = path.stat().st_size
     if size != record.size_bytes:
         return f"{size:,} bytes instead of {record.size_bytes:,}"
-    digest = Digest(record.digest, record.size_bytes)
     try:
-        digest.update_from(path)
+        right = file_matches(path, record.digest, record.size_bytes)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return "" if digest.matches else "changed: its digest is another one"
+        return f"cannot be read: {reason_of(error)}"
+    return "" if right else "changed: its digest is another one"

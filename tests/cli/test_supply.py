@@ -203,7 +203,7 @@ def test_a_repo_in_another_format_names_the_known_sibling(hub: Hub) -> None:
 
 def test_rm_frees_what_nobody_shares(hub: Hub) -> None:
     hub.repos["a/b"] = Repo(
-        files("cpu/cpu-int4") | files("gpu/gpu-int4") | {"tokenizer.model": b"x" * 50, "LICENSE": b"text"}
+        files("cpu/cpu-int4", extra=5000) | files("gpu/gpu-int4") | {"tokenizer.model": b"x" * 50, "LICENSE": b"text"}
     )
     lmsupply("pull", "-q", "a/b:cpu", "a/b:gpu")
     assert lmsupply("rm", "a/b:cpu/cpu-int4").code == 2, "nobody to ask"
@@ -330,7 +330,7 @@ def test_two_pulls_at_once_both_end_well(hub: Hub) -> None:
     said = second.communicate(timeout=60)[1]
     first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "another lmsupply is pulling" in said
+    assert "another lmsupply is working on" in said
     starts = [r for r in hub.of("cdn", "model.onnx.data") if r.range == ""]
     assert len(starts) == 1, "fetched once"
 

@@ -1,28 +1,35 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import closest, forgiving_entry, read_catalogue
-from lmsupply_cli.errors import LmsupplyError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
 from lmsupply_cli.runtime.recommend import expected_variant
+from lmsupply_cli.store.layout import manifests_dir
 from lmsupply_cli.store.locate import RepoRef, best_installed, installed_models, is_ref, locate, parse_repo
-from lmsupply_cli.store.manifest import FileRecord, Manifest, manifests_dir, read_manifests, write_manifest
+from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests, read_records, write_manifest
 
 PHI = Manifest(
     ref="phi-3.5", repo="microsoft/Phi-3.5-mini-instruct-onnx", revision="main", commit="a" * 40, variant="cpu/x-int4",
-    snapshot="snap", folder="phi", licence="MIT", tier="permissive", files={"f": FileRecord(3, "")}, pulled="2026-01-01",
+    snapshot=f"models--microsoft--Phi-3.5-mini-instruct-onnx/snapshots/{'a' * 40}",
+    folder=f"models--microsoft--Phi-3.5-mini-instruct-onnx/snapshots/{'a' * 40}/cpu/x-int4",
+    licence="MIT", tier="permissive", files={"f": FileRecord(3, "")}, pulled="2026-01-01",
+)  # fmt: skip
+TINY = replace(
+    PHI, ref="me/tiny", repo="me/tiny", variant="", snapshot=f"models--me--tiny/snapshots/{'a' * 40}",
+    folder=f"models--me--tiny/snapshots/{'a' * 40}",
 )  # fmt: skip
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for manifest in (PHI, replace(PHI, ref="me/tiny", repo="me/tiny", variant="", folder="tiny")):
-        (tmp_path / manifest.folder).mkdir()
+    for manifest in (PHI, TINY):
+        (tmp_path / manifest.folder).mkdir(parents=True)
         write_manifest(tmp_path, manifest)
     return tmp_path
 
@@ -57,7 +64,7 @@ def test_where_names_lead(root: Path, toy: Path) -> None:
         f"{PHI.repo}@aaaa",
         f"{PHI.repo}:int4",
     ):
-        assert locate(name, root).path == root / "phi"
+        assert locate(name, root).path == root / PHI.folder
     assert locate("phi-3.5", root).precision == "int4"
     assert locate("me/tiny", root).licence.id == "MIT"
 
@@ -80,7 +87,7 @@ def test_what_may_be_a_model(root: Path, toy: Path) -> None:
 
 def test_no_manifest_no_model(root: Path) -> None:
     assert [m.ref for m in installed_models(root)] == ["me/tiny", "phi-3.5"]
-    (root / "phi").rmdir()
+    (root / PHI.folder).rmdir()
     assert [m.ref for m in installed_models(root)] == ["me/tiny"]
     assert best_installed(root / "empty") is None
 
@@ -91,12 +98,55 @@ def test_the_largest_installed_model_is_the_best(root: Path) -> None:
     assert found.ref == "phi-3.5"
 
 
-def test_a_damaged_manifest_is_no_model_and_a_newer_one_is_said(root: Path) -> None:
-    (manifests_dir(root) / "x.json").write_text("{")
-    assert len(read_manifests(root)) == 2
-    (manifests_dir(root) / "y.json").write_text(json.dumps({"schema": 99}))
-    with pytest.raises(LmsupplyError, match="newer lmsupply"):
-        read_manifests(root)
+DAMAGED = {
+    "no JSON": b"{",
+    "binary": bytes(range(256)),
+    "no object": b"[1]",
+    "deeply nested": b"[" * 5000,
+    "newer": json.dumps({"schema": 99}).encode(),
+    **{
+        f"{key}={value!r}"[:60]: json.dumps({"schema": 1, **asdict(PHI)} | {key: value}).encode()
+        for key, value in [
+            ("snapshot", "../../elsewhere"),
+            ("snapshot", "/etc"),
+            ("folder", "models--other--repo/snapshots/" + "a" * 40),
+            ("repo", "../.."),
+            ("repo", "a--b/c"),
+            ("repo", 5),
+            ("commit", "../../.."),
+            ("commit", "A" * 40),
+            ("variant", "../x"),
+            ("variant", None),
+            ("tier", "free"),
+            ("files", ["a"]),
+            ("files", {"../../.bashrc": {"size_bytes": 1, "digest": ""}}),
+            ("files", {"/etc/passwd": {"size_bytes": 1, "digest": ""}}),
+            ("files", {"a": {"size_bytes": "1", "digest": ""}}),
+            ("files", {"a": {"size_bytes": -1, "digest": ""}}),
+            ("files", {"a": {"size_bytes": True, "digest": ""}}),
+            ("files", {"a": {"size_bytes": 1, "digest": "sha256:../x"}}),
+            ("files", {"a": None}),
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=list(DAMAGED))
+def test_a_record_that_cannot_be_used_is_skipped_and_named(root: Path, data: bytes) -> None:
+    bad = manifests_dir(root) / f"{PHI.key}.json"
+    bad.write_bytes(data)
+    records = read_records(root)
+    assert [m.ref for m in records.manifests] == ["me/tiny"]
+    (said,) = records.skipped
+    assert str(bad) in said
+    assert locate("me/tiny", root).path == root / TINY.folder
+
+
+def test_a_record_under_another_name_is_none(root: Path) -> None:
+    """A copy of a record must not remove the files of the model that it was copied from."""
+    path = manifests_dir(root) / f"{PHI.key}.json"
+    path.rename(path.with_name("copy.json"))
+    assert [m.ref for m in read_manifests(root)] == ["me/tiny"]
 
 
 def test_lookup_forgives() -> None:

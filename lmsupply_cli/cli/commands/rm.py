@@ -13,7 +13,7 @@ from lmsupply_cli.cli.options import Debug, takes_settings
 def rm(
     *,
     names: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", show_default=False)] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Remove the parts of unfinished pulls.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Remove what unfinished pulls and removals left.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     debug: Debug = False,
