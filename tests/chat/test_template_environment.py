@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from lmsupply_cli.chat.formats import choose_formatter
 from lmsupply_cli.chat.formats.template import Template
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.errors import ModelFilesError
@@ -54,6 +55,31 @@ def test_messages_have_their_reasoning_under_the_names_and_in_the_order_of_trans
         '{"thinking": "why", "role": "assistant", "content": "Ho", "reasoning_content": "why"}'
         '{"role": "user", "content": "Hi <b>"}'
     )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}",
+        "{% for m in messages %}{{ m.content[0]['text'] }}{% endfor %}",
+        "{% for m in messages %}{{ m.content[0]['text'] + '' }}{% endfor %}",
+    ],
+)
+def test_a_template_that_reads_content_in_parts_gets_parts(source: str) -> None:
+    formatter = choose_formatter(source, [], {}).formatter
+    assert formatter.render(TALK) == "Hi <b>Ho"
+    assert isinstance(formatter, Template)
+    assert formatter.with_variables(x=1).render(TALK) == "Hi <b>Ho"
+
+
+def test_a_template_that_reads_content_as_text_gets_text() -> None:
+    expected = {
+        "{{ messages[0].content is string }}": "True",
+        "{{ messages[0].content | upper }}": "HI <B>",
+        "{{ 1 }}": "1",
+    }
+    for source, text in expected.items():
+        assert choose_formatter(source, [], {}).formatter.render(TALK) == text
 
 
 def test_tools_and_documents_are_there_and_none() -> None:

@@ -21,7 +21,6 @@ from lmsupply_cli.chat.formats.families import (
 )
 from lmsupply_cli.chat.formats.template import Template
 from lmsupply_cli.chat.formatter import ChatFormatter
-from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.errors import ModelFilesError, UsageError
 
 _LARGE = 100_000  # tokens of a vocabulary: Phi-4-mini and Tekken have more, Phi-3 and Mistral 7B fewer
@@ -115,8 +114,7 @@ def choose_formatter(
             stop=family.stop if family.name != "generic" else (),
             stop_tokens=family.stop_tokens,
             trusted=trusted,
-        )
-        own.render([ChatMessage.user("Hello")])
+        ).fitted()
     except ModelFilesError as error:
         if wanted or family.name == "generic":
             raise

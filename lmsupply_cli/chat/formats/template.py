@@ -22,6 +22,7 @@ LIMIT_S = 10.0  # a chat of ten thousand messages takes a tenth of a second
 MEMORY_BYTES = 1 << 30
 TEXT_BYTES = 256_000_000
 _HINT = "--chat-format NAME takes a family's format, run --raw goes without any"
+_PROBE = "hello 4711"
 _LIMITS = {
     "time": "runs longer than {:g} seconds",
     "memory": f"needs more than {MEMORY_BYTES >> 30} GiB of memory",
@@ -56,14 +57,16 @@ class Template:
         stop_tokens: tuple[str, ...] = (),
         variables: Mapping[str, Any] | None = None,
         trusted: bool = False,
+        parts: bool = False,
     ) -> None:
         """`variables`: what templates of reasoning models ask for, such as enable_thinking; `trusted`: ours, so it runs
-        in this process.
+        in this process; `parts`: it reads the content of a message as a list of parts, as for images.
 
         Raises ModelFilesError for a template that does not parse.
         """
         self.source, self.stop, self.stop_tokens = source, stop, stop_tokens
-        self._special, self.variables, self._trusted = special, dict(variables or {}), trusted
+        self._special, self.variables = special, dict(variables or {})
+        self._trusted, self._parts = trusted, parts
         self._worker = None if trusted else template_worker()
         try:
             self._ask({"source": source})
@@ -72,6 +75,32 @@ class Template:
 
     def with_variables(self, **variables: Any) -> Template:
         """The same template with other variables; those that it does not name change nothing."""
+        return self._changed(variables=variables, parts=self._parts)
+
+    def fitted(self) -> Template:
+        """The same template, given content as a list of parts where only so it shows the text of a message. Raises
+        ModelFilesError for one that fails on the simplest chat."""
+        try:
+            if self._shows_text():
+                return self
+        except ModelFilesError as error:
+            met_limit = isinstance(error.__cause__, WorkerFailed)
+            if not met_limit and (other := self._in_parts()):
+                return other
+            raise
+        return self._in_parts() or self
+
+    def _in_parts(self) -> Template | None:
+        other = self._changed(variables=self.variables, parts=True)
+        try:
+            return other if other._shows_text() else None
+        except ModelFilesError:
+            return None
+
+    def _shows_text(self) -> bool:
+        return _PROBE in self.render([ChatMessage.user(_PROBE)]).lower()
+
+    def _changed(self, *, variables: Mapping[str, Any], parts: bool) -> Template:
         return Template(
             self.source,
             self._special,
@@ -79,6 +108,7 @@ class Template:
             stop_tokens=self.stop_tokens,
             variables=variables,
             trusted=self._trusted,
+            parts=parts,
         )
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
@@ -97,7 +127,7 @@ class Template:
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         variables = {
-            "messages": [_row(m) for m in messages],
+            "messages": [_row(m, parts=self._parts) for m in messages],
             "tools": None,
             "documents": None,
             "add_generation_prompt": True,
@@ -132,9 +162,10 @@ class _Failure(Exception):
     """What a template raised, in one line."""
 
 
-def _row(message: ChatMessage) -> dict[str, str]:
+def _row(message: ChatMessage, *, parts: bool) -> dict[str, Any]:
     """Reasoning under the names, and in the order, in which transformers gives it."""
-    row = {"role": str(message.role), "content": message.content}
+    content = [{"type": "text", "text": message.content}] if parts else message.content
+    row = {"role": str(message.role), "content": content}
     if message.reasoning:
         row = {"thinking": message.reasoning, **row, "reasoning_content": message.reasoning}
     return row
