@@ -19,7 +19,7 @@ from typer.main import get_command
 from lmsupply_cli._version import __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.render.output import take_over
+from lmsupply_cli.render.output import give_back, take_over
 
 # name → its line in --help; the command itself is lmsupply_cli/cli/commands/<name>.py
 COMMANDS = {
@@ -128,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             _traceback()
         return exit_code
+    finally:
+        give_back()
 
 
 def _unforeseen(error: Exception) -> tuple[str, str, str, int]:
