@@ -1,12 +1,15 @@
-"""The tier of a licence by its name on a model card."""
+"""The tier of a licence by its name on a model card, and the one that counts of several."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from lmsupply_cli.catalogue.entry import Tier
 
 _PERMISSIVE = {"mit", "apache-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "cc0-1.0", "unlicense"}
 _CONDITIONAL = ("llama", "gemma", "openrail", "bigscience", "nvidia-open-model", "deepseek")
 _RESEARCH = ("-nc", "non-commercial", "research")
+_STRICTER: tuple[Tier, ...] = ("permissive", "conditional", "unknown", "research")
 
 
 def tier_of(licence: str) -> Tier:
@@ -18,3 +21,8 @@ def tier_of(licence: str) -> Tier:
     if any(part in name for part in _CONDITIONAL):
         return "conditional"
     return "unknown"
+
+
+def strictest(licences: Iterable[str]) -> str:
+    """Who takes a model under several licences has to keep the strictest of them; "" of none."""
+    return max(licences, key=lambda licence: _STRICTER.index(tier_of(licence)), default="")

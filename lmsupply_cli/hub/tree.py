@@ -6,10 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$", re.IGNORECASE)
+from lmsupply_cli.errors import HubError
+from lmsupply_cli.foreign import UNPRINTABLE, plain
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"|sha256:[0-9a-f]{64}|git-sha1:[0-9a-f]{40}")
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+_FORBIDDEN = re.compile(r'[<>:"|?*\\]')
+_NAME_BYTES, _PATH_BYTES = 255, 1024  # what file systems take
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class RepoFile:
 class RepoTree:
     """`files` by path. `licence`: as the model card says, "" where it does not.
 
-    `configs`: the genai_config.json texts that were read, by path.
+    `configs`: the genai_config.json texts that were read, by path. `unsafe`: paths that are never written; a repo
+    may hold them where nothing needs them.
     """
 
     repo: str
@@ -45,6 +50,15 @@ class RepoTree:
     gated: bool = False
     revision: str = "main"
     configs: Mapping[str, str] = field(default_factory=dict)
+    unsafe: frozenset[str] = frozenset()
+
+    def file(self, path: str) -> RepoFile | None:
+        """The file at `path`, None where there is none. Raises HubError for one that may not be written."""
+        if path in self.unsafe:
+            raise HubError(
+                f"{self.repo} needs a file whose path is not safe: {plain(path)}", hint="do not use this repo"
+            )
+        return self.files.get(path)
 
 
 def is_commit(text: object) -> bool:
@@ -57,11 +71,16 @@ def is_digest(text: object) -> bool:
 
 
 def is_safe_path(path: str) -> bool:
-    """May this path of a repo be created below a folder, on any system?
+    """May this path of a repo be created below a folder, on any system, and shown on any terminal?
 
-    Not absolute, no drive, no `..`, no characters or names that Windows reserves.
+    Not absolute, no drive, no `..`, no characters or names that Windows reserves, nothing that steers a terminal.
     """
-    if not path or path.startswith(("/", "~")) or _FORBIDDEN.search(path):
+    if not path or path.startswith(("/", "~")) or _FORBIDDEN.search(path) or UNPRINTABLE.search(path):
         return False
-    parts = path.split("/")
-    return all(part not in ("", ".", "..") and not _RESERVED.match(part) and part[-1] not in ". " for part in parts)
+    return len(path.encode()) <= _PATH_BYTES and all(_is_safe_name(name) for name in path.split("/"))
+
+
+def _is_safe_name(name: str) -> bool:
+    if name in ("", ".", "..") or name[-1] in ". " or _RESERVED.fullmatch(name):
+        return False
+    return len(name.encode()) <= _NAME_BYTES

@@ -86,8 +86,8 @@ def _variant(tree: RepoTree, folder: str) -> Variant:
     for name in named_files(config):
         path = f"{folder}/{name}".lstrip("/")
         for beside in (path, f"{path}.data", f"{path}_data"):
-            if beside in tree.files:
-                own[beside] = tree.files[beside]
+            if file := tree.file(beside):
+                own[beside] = file
     if not any(PurePosixPath(path).name == "tokenizer.json" for path in own):
         own |= _tokenizer_above(tree, folder)
     own |= {path: file for path, file in tree.files.items() if LICENCE_FILE.search(path)}  # it travels with the weights

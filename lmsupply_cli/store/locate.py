@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli import paths
+from lmsupply_cli.addresses import ref_of_page
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENCE, CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
-from lmsupply_cli.files import is_folder
+from lmsupply_cli.files import is_file, is_folder
 from lmsupply_cli.store.manifest import Manifest, read_manifests
 
 _REPO = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+?))?(:(?P<variant>[^:\s][^:]*))?"
+    r"(?![^:]*\.\.|[^@:]*--)"  # the Hub has no such names, and "--" stands for the slash in the store
+    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>\w[\w./-]{0,250}?))?"
+    r"(:(?P<variant>[^:\s][^:]*))?",
+    re.ASCII,
 )
 _PRECISION = re.compile(r"(?<![a-z0-9])(int4|int8|fp16|fp32|bf16)(?![a-z0-9])")
 
@@ -60,17 +64,20 @@ class LocatedModel:
 
 
 def parse_repo(name: str) -> RepoRef | None:
-    match = _REPO.fullmatch(name)
+    """`owner/repo[@revision][:variant]`, also as the address of its page on the Hub."""
+    match = _REPO.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
     return RepoRef(match["repo"], match["revision"], match["variant"]) if match else None
 
 
 def is_path(name: str) -> bool:
-    """Does `name` look like a path, and lead to a folder?"""
-    looks = "/" in name or "\\" in name or name.startswith((".", "~"))
-    try:
-        return looks and Path(name).expanduser().is_dir()
-    except (OSError, RuntimeError, ValueError):
+    """Does `name` look like a path, and lead to a folder? One that may also name a repo must hold a model."""
+    if not ("/" in name or "\\" in name or name.startswith((".", "~"))):
         return False
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # no such home
+        return False
+    return is_file(folder / "genai_config.json") if parse_repo(name) else is_folder(folder)
 
 
 def is_ref(name: str, root: Path) -> bool:

@@ -222,6 +222,7 @@ def _fetch_all(plan: PullPlan, root: Path, listener: ProgressListener, client: C
                 stop.set()
 
     hub = client()
+    hub.tell(listener)
     workers = [threading.Thread(target=work, args=(hub,), daemon=True) for _ in range(min(WORKERS, todo.qsize()))]
     try:
         for worker in workers:

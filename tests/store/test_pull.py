@@ -291,12 +291,23 @@ def test_a_file_that_vanished(hub: Hub, tmp_path: Path) -> None:
         run_pull(plan, tmp_path, client=client())
 
 
-@pytest.mark.parametrize("path", ["../evil", "/etc/evil", "a/../../evil", "C:/evil", "con"])
-def test_paths_of_a_tree_are_confined(hub: Hub, tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("path", ["../evil", "/etc/evil", "a/../../evil", "C:/evil", "con", "images/Shot 10:30.png"])
+def test_a_path_that_is_not_safe_is_never_written_and_harms_nothing(hub: Hub, tmp_path: Path, path: str) -> None:
     hub.repos[REPO].odd_paths = [path]
-    with pytest.raises(HubError, match="not safe"):
-        pull(tmp_path)
+    plan = plan_pull(REPO, tmp_path, client=client())
+    assert plan.tree.unsafe == {path}
+    assert path not in [planned.file.path for planned in plan.files]
+    run_pull(plan, tmp_path, client=client())
     assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_a_variant_that_needs_a_path_that_is_not_safe_is_refused(hub: Hub, tmp_path: Path) -> None:
+    config = json.loads(hub.repos[REPO].files["genai_config.json"])
+    config["model"]["decoder"]["filename"] = "../evil"
+    hub.repos[REPO].files["genai_config.json"] = json.dumps(config).encode()
+    hub.repos[REPO].odd_paths = ["../evil"]
+    with pytest.raises(HubError, match="needs a file whose path is not safe"):
+        pull(tmp_path)
 
 
 def test_nothing_is_written_through_a_link(hub: Hub, tmp_path: Path) -> None:

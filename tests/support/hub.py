@@ -12,10 +12,11 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE = 5  # rows of a tree listing
@@ -28,7 +29,9 @@ class Fault:
 
     kind: drop (close after `after` bytes) · reset (RST after `after` bytes) · stall (silence after
     `after` bytes) · corrupt (one byte changed) · status (answer `status`) · html (a login page) ·
-    no_range (the whole file, whatever was asked) · short (announce and send less) · trickle
+    no_range (the whole file, whatever was asked) · short (announce and send less) · trickle ·
+    circle (a redirect to itself) · hops (one redirect after the other) · endless (a body without an end) ·
+    same_page, new_pages (a listing without an end) · body (answer `body`)
     """
 
     where: str
@@ -39,11 +42,16 @@ class Fault:
     status: int = 500
     silent_s: float = 2
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 @dataclass
 class Repo:
-    """`files`: path → content. `sizes`: what the listing says instead of the truth."""
+    """`files`: path → content. `sizes`: what the listing says instead of the truth.
+
+    `info` and `rows` (path → values) are put over what the Hub says, `headers` (where → values) over its headers;
+    a value None takes the key away.
+    """
 
     files: dict[str, bytes]
     licence: str = "mit"
@@ -51,6 +59,9 @@ class Repo:
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     odd_paths: list[str] = field(default_factory=list)
+    info: dict[str, object] = field(default_factory=dict)
+    rows: dict[str, dict[str, object]] = field(default_factory=dict)
+    headers: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
@@ -138,17 +149,31 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
     if fault and fault.kind == "status":
         send(request, fault.status, b"{}", fault.headers)
         return
+    if fault and fault.kind in ("circle", "hops"):
+        step = f"{url.path}?hop={len(hub.requests)}" if fault.kind == "hops" else request.path
+        send(request, 307, b"", {"Location": step})
+        return
+    if fault and fault.kind == "endless":
+        send_endlessly(request)
+        return
+    if fault and fault.kind == "body":
+        send(request, 200, fault.body, fault.headers)
+        return
     if fault and fault.kind == "html":
         send(request, 200, b"<html>please log in</html>", {"Content-Type": "text/html"})
         return
     if where == "cdn":
         repo, path = hub.repos["/".join(parts[:2])], "/".join(parts[2:])
-        send_file(request, hub, repo.files[path], fault, {})
+        send_file(request, hub, repo.files[path], fault, over({}, repo.headers.get("cdn", {})))
         return
     if len(parts) < 4 and parts[0] == "api":
         send(request, 404, b"{}", {})
         return
     name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+    spelled = next((known for known in hub.repos if known.lower() == name.lower()), name)
+    if spelled != name:
+        send(request, 307, b"", {"Location": request.path.replace(name, spelled, 1)})
+        return
     refused = refusal(hub, name, headers.get("Authorization", ""), where)
     if refused:
         send(request, refused[0], b"{}", {"X-Error-Code": refused[1]})
@@ -160,10 +185,18 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
             send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             return
         card = {"license": repo.licence} if repo.licence else {}
-        body = json.dumps({"id": name, "sha": repo.commit, "cardData": card, "gated": "auto" if repo.gated else False})
-        send_file(request, hub, body.encode(), fault, {"Content-Type": "application/json"}, count=False)
+        info = {"id": name, "sha": repo.commit, "cardData": card, "gated": "auto" if repo.gated else False}
+        body = json.dumps(over(info, repo.info)).encode()
+        send_file(
+            request,
+            hub,
+            body,
+            fault,
+            over({"Content-Type": "application/json"}, repo.headers.get("info", {})),
+            count=False,
+        )
     elif where == "tree":
-        rows = [row(repo, path, data) for path, data in sorted(repo.files.items())]
+        rows = [over(row(repo, path, data), repo.rows.get(path, {})) for path, data in sorted(repo.files.items())]
         rows += [{"type": "file", "path": path, "size": 1, "oid": "0" * 40} for path in repo.odd_paths]
         at = int(parse_qs(url.query).get("cursor", ["0"])[0])
         more = {}
@@ -171,6 +204,11 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
             more["Link"] = (
                 f'<http://{headers.get("Host")}{url.path}?recursive=true&expand=false&cursor={at + PAGE}>; rel="next"'
             )
+        if fault and fault.kind in ("same_page", "new_pages"):
+            at = 0
+            rows[0] = rows[0] | ({"path": f"page-{len(hub.requests)}"} if fault.kind == "new_pages" else {})
+            more["Link"] = f'<{url.path}?cursor=0&n={len(hub.requests)}>; rel="next"'
+        more = over(more, repo.headers.get("tree", {}))
         send_file(request, hub, json.dumps(rows[at : at + PAGE]).encode(), fault, more, count=False)
     else:
         path = "/".join(parts[4:])
@@ -180,9 +218,11 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
         elif len(data) >= LFS_BYTES:
             signed = f"{hub.cdn}/{name}/{path}?signature={len(hub.requests)}"
             linked = {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
-            send(request, 302, b"", {"Location": signed, "X-Repo-Commit": repo.commit, **linked})
+            moved = {"Location": signed, "X-Repo-Commit": repo.commit, **linked}
+            send(request, 302, b"", over(moved, repo.headers.get("resolve", {})))
         else:
-            send_file(request, hub, data, fault, {"X-Repo-Commit": repo.commit, "ETag": f'"{blob(data)}"'})
+            own = {"X-Repo-Commit": repo.commit, "ETag": f'"{blob(data)}"'}
+            send_file(request, hub, data, fault, over(own, repo.headers.get("resolve", {})))
 
 
 def refusal(hub: Hub, name: str, authorization: str, where: str) -> tuple[int, str] | None:
@@ -233,8 +273,8 @@ def send_file(
     body = data[start:]
     request.send_response(206 if start else 200)
     more = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
-    for key, value in (headers | more | {"Content-Length": str(len(body))}).items():
-        request.send_header(key, value)
+    for key, value in (more | {"Content-Length": str(len(body))} | headers).items():
+        request.send_header(key, raw(value))
     request.end_headers()
     if request.command == "HEAD":
         return
@@ -263,9 +303,26 @@ def send(request: BaseHTTPRequestHandler, status: int, data: bytes, headers: dic
     request.send_response(status)
     for key, value in (headers | {"Content-Length": str(len(data))}).items():
         if value:
-            request.send_header(key, value)
+            request.send_header(key, raw(value))
     request.end_headers()
     request.wfile.write(data)
+
+
+def send_endlessly(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.end_headers()
+    request.close_connection = True
+    while True:  # until the client goes away
+        request.wfile.write(b" " * (1 << 16))
+
+
+def over(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in (values | dict(changes)).items() if value is not None or key not in changes}
+
+
+def raw(value: str) -> str:
+    """Any text as the bytes of a header, in the letters that http.server writes."""
+    return value.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
 def blob(data: bytes) -> str:
