@@ -18,7 +18,7 @@ from lmsupply_cli.cli.run_object import model_object, options_object, run_object
 from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
@@ -39,6 +39,7 @@ from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
 from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.runtime.prompting import read_format, read_markers, render_prompt, set_thinking
 from lmsupply_cli.runtime.said import Said
+from lmsupply_cli.store.judging import open_model
 
 
 def answer(request: Request) -> int:
@@ -69,7 +70,7 @@ def answer(request: Request) -> int:
     if guidance and not request.show_prompt:
         check_guidance(guidance)
     choice = choose_model(asked.model, settings, root, terminal, pull=request.pull, accepted=request.accepted)
-    folder = open_folder(choice.model.path, trust=request.trust)
+    folder = open_model(choice.model, trust=request.trust)
     values = settings.generation(model_options(folder))
     options = GenerationOptions(**{key: value.value for key, value in values.items()})
     if request.show_prompt:
