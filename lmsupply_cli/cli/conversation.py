@@ -12,7 +12,6 @@ from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.load import load_model
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
@@ -24,6 +23,7 @@ from lmsupply_cli.runtime.archive import Archive, SavedChat
 from lmsupply_cli.runtime.completion import ModelInfo
 from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.session import ChatSession
+from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import installed_models
 
 _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
@@ -132,7 +132,7 @@ def _prepare(
 ) -> Callable[[], TextGenerator]:
     """Find the model, pulled where the settings say so, and look at its files; loading comes later."""
     choice = choose_model(ref, settings, store_root(settings), terminal, pull=asked.pull, accepted=asked.accepted)
-    folder = open_folder(choice.model.path, trust=asked.trust)
+    folder = open_model(choice.model, trust=asked.trust)
     values = {key: value.value for key, value in settings.generation(model_options(folder)).items()}
     options = GenerationOptions(**(values | {"num_beams": 1}))
     for notice in choice.notices:

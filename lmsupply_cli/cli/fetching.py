@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
@@ -16,7 +18,7 @@ from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.recommend import named_by_role
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
-from lmsupply_cli.store.pull import plan_pull, run_pull
+from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
 from lmsupply_cli.units import format_bytes
 
 
@@ -34,6 +36,7 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
             precision=precision,
             variant=variant,
             offline=settings.get("offline"),
+            on_cpu=settings.get("provider") == "cpu",
         )
     finally:
         status.clear()
@@ -50,7 +53,8 @@ def say_plan(plan: PullPlan, terminal: Terminal) -> None:
 
 
 def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:
-    """Raises LicenceNotAccepted, HubError, ModelFilesError."""
+    """Raises LicenceNotAccepted, HubError, ModelFilesError, UntrustedModelFiles."""
+    refuse_what_never_runs(plan)
     ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence, terminal, accepted=accepted)
     if not plan.fits_disk:
         raise HubError(
@@ -82,7 +86,20 @@ def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
         "fetch_bytes": plan.fetch_bytes,
         "free_disk_bytes": plan.free_disk_bytes,
         "licence": licence_json(plan.licence),
+        "obstacles": obstacles_json(plan.obstacles),
     }
+
+
+def obstacles_json(obstacles: Sequence[Obstacle]) -> list[dict[str, Any]]:
+    return [
+        {"reason": o.text, "hint": o.hint or None, "file": o.file or None, "lifted_by": list(o.lifted_by)}
+        for o in obstacles
+    ]
+
+
+def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
+    """What does not run here, and what may not."""
+    return [("may fail" if o.lifted_by else "cannot run", o.note) for o in obstacles]
 
 
 def licence_json(licence: Any) -> dict[str, Any]:
@@ -100,6 +117,7 @@ def plan_rows(plan: PullPlan) -> list[Row]:
     return [
         ("model", f"{plan.ref} from {plan.tree.repo} at {plan.tree.commit[:12]}"),
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
+        *obstacle_rows(plan.obstacles),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
         ("licence", f"{licence.id} ({licence.tier})" + (f": {licence.restrictions}" if licence.restrictions else "")),
         *(

@@ -16,7 +16,6 @@ from lmsupply_cli.cli.load import load_model
 from lmsupply_cli.cli.request import Request
 from lmsupply_cli.cli.run_object import run_object
 from lmsupply_cli.config.layers import Settings, Value, read_settings
-from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
@@ -26,6 +25,7 @@ from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.completion import Completion
 from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.guidance import check_guidance
+from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.units import format_rate
 
 
@@ -48,7 +48,7 @@ def _answer_into(out: Path, source: Path, request: Request, guidance: Guidance |
         check_guidance(guidance)
     named = request.model or (request.words[0] if request.words else None)
     choice = choose_model(named, settings, store_root(settings), terminal, pull=request.pull, accepted=request.accepted)
-    folder = open_folder(choice.model.path, trust=request.trust)
+    folder = open_model(choice.model, trust=request.trust)
     values = settings.generation(model_options(folder))
     options = GenerationOptions(**{key: value.value for key, value in values.items()})
     if options.num_beams > 1:

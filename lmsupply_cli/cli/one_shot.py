@@ -18,7 +18,7 @@ from lmsupply_cli.cli.run_object import model_object, options_object, run_object
 from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import allows_empty
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
@@ -41,6 +41,7 @@ from lmsupply_cli.runtime.dry_prompt import dry_prompt
 from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
 from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.runtime.said import Said
+from lmsupply_cli.store.judging import open_model
 
 
 def answer(request: Request) -> int:
@@ -71,7 +72,7 @@ def answer(request: Request) -> int:
     if guidance and not request.show_prompt:
         check_guidance(guidance)
     choice = choose_model(asked.model, settings, root, terminal, pull=request.pull, accepted=request.accepted)
-    folder = open_folder(choice.model.path, trust=request.trust)
+    folder = open_model(choice.model, trust=request.trust)
     values = settings.generation(model_options(folder))
     options = GenerationOptions(**{key: value.value for key, value in values.items()})
     if request.show_prompt:

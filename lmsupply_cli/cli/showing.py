@@ -8,25 +8,27 @@ from typing import Any
 
 from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import entry_of_repo
-from lmsupply_cli.cli.fetching import licence_json
+from lmsupply_cli.cli.fetching import licence_json, obstacle_rows, obstacles_json
 from lmsupply_cli.cli.listing import folder_bytes
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.engine.runnable import Obstacle
+from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
+from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licences import tier_of
-from lmsupply_cli.hub.resolve import Resolution, resolve
+from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
-from lmsupply_cli.hub.variant import LICENCE_FILE, find_variants
+from lmsupply_cli.hub.variant import LICENCE_FILE
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.runtime.prompting import read_format
 from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant, named_by_role
+from lmsupply_cli.store.judging import judge_variant, look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate
-from lmsupply_cli.store.pull import fetch_pinned, named_repo, with_sibling
+from lmsupply_cli.store.pull import fetch_pinned, named_repo, resolve_here
 from lmsupply_cli.units import format_bytes, format_parameters
 
 MEMORY_TOKENS = 4096
@@ -51,6 +53,7 @@ class Description:
     external: bool = False
     uncertain: tuple[str, ...] = ()
     memory: MemoryEstimate | None = None  # at `MEMORY_TOKENS` of context
+    obstacles: tuple[Obstacle, ...] = ()
 
 
 def describe(name: str, settings: Settings, root: Path) -> Description:
@@ -113,6 +116,7 @@ def description_rows(shown: Description) -> list[Row]:
                 f"at most {format_bytes(terms.peak_bytes)} while it loads or reads",
             )
         )
+    rows += obstacle_rows(shown.obstacles)
     if shown.path:
         rows.append(("files", f"{shown.path}" + (" (another tool's)" if shown.external else "")))
     if shown.resolution:
@@ -151,6 +155,7 @@ def description_json(shown: Description) -> dict[str, Any]:
         "path": str(shown.path) if shown.path else None,
         "uncertain": list(shown.uncertain),
         "memory": _memory_json(shown.memory),
+        "obstacles": obstacles_json(shown.obstacles),
     }
 
 
@@ -166,13 +171,9 @@ def _memory_json(terms: MemoryEstimate | None) -> dict[str, int] | None:
 
 
 def _from_disk(model: LocatedModel) -> Description:
-    folder = open_folder(model.path, trust=True)
+    folder, obstacles = look_at_model(model)
     decoder, entry = folder.decoder, model.entry
-    shape = {
-        "layers": decoder.get("num_hidden_layers"),
-        "kv_heads": decoder.get("num_key_value_heads"),
-        "head_size": decoder.get("head_size"),
-    }
+    shape = _shape(decoder)
     try:
         prompt = read_format(folder).formatter.name
     except LmsupplyError as error:
@@ -193,6 +194,7 @@ def _from_disk(model: LocatedModel) -> Description:
         size_bytes=folder_bytes(model.path),
         memory=estimate_memory(memory, min(MEMORY_TOKENS, memory.context_length)) if memory else None,
         external=model.external,
+        obstacles=obstacles,
     )
 
 
@@ -213,20 +215,21 @@ def _from_hub(name: str, settings: Settings) -> Description:
         if entry is None:
             raise
         return _from_catalogue(entry, settings)
-    wish = named_repo(name)[1].variant
-    try:
-        variants = find_variants(tree)
-    except ModelNotFound as error:
-        raise with_sibling(error, tree.repo) from error
-    resolution = resolve(
-        variants,
-        provider=_provider(settings),
+    provider, on_cpu = _provider(settings), settings.get("provider") == "cpu"
+    resolution = resolve_here(
+        tree,
+        provider=provider,
         precision=settings.get("precision"),
-        wanted=wish,
-        folder=entry.folder if entry else "",
+        wanted=named_repo(name)[1].variant,
+        entry=entry,
+        on_cpu=on_cpu,
     )
-    config = resolution.chosen.config.get("model", {})
-    decoder = config.get("decoder", {}) if isinstance(config.get("decoder"), dict) else {}
+    with HubClient() as hub:
+        obstacles = judge_variant(
+            tree, resolution.chosen, provider=provider, on_cpu=on_cpu, read_text=lambda path: hub.fetch_text(tree, path)
+        )
+    model = _object(resolution.chosen.config, "model")
+    decoder = _object(model, "decoder")
     licence = entry.licence if entry else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
     return Description(
         ref=entry.ref if entry else tree.repo,
@@ -235,23 +238,39 @@ def _from_hub(name: str, settings: Settings) -> Description:
         commit=tree.commit,
         licence=licence,
         parameters=entry.parameters if entry else None,
-        context_length=config.get("context_length"),
-        shape={
-            "layers": decoder.get("num_hidden_layers"),
-            "kv_heads": decoder.get("num_key_value_heads"),
-            "head_size": decoder.get("head_size"),
-        },
+        context_length=_number(model, "context_length"),
+        shape=_shape(decoder),
         prompt_format=entry.prompt_format if entry else None,
         resolution=resolution,
         path=None,
         size_bytes=resolution.chosen.size_bytes,
-        memory=_by_config(resolution.chosen.config, resolution.chosen.size_bytes, _provider(settings)),
+        memory=_by_config(resolution.chosen.config, resolution.chosen.size_bytes, provider),
+        obstacles=obstacles,
     )
+
+
+def _shape(decoder: dict[str, Any]) -> dict[str, int | None]:
+    return {
+        "layers": _number(decoder, "num_hidden_layers"),
+        "kv_heads": _number(decoder, "num_key_value_heads"),
+        "head_size": _number(decoder, "head_size"),
+    }
+
+
+def _object(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Of a config that was not checked."""
+    value = values.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(values: dict[str, Any], key: str) -> int | None:
+    value = values.get(key)
+    return value if isinstance(value, int) and 0 < value <= MOST else None
 
 
 def _by_config(config: dict[str, Any], size_bytes: int, provider: str) -> MemoryEstimate | None:
     """From the config and the sizes alone, as they are known before a pull."""
-    shape = shape_by_config(config.get("model", {}), size_bytes, provider=provider)
+    shape = shape_by_config(_object(config, "model"), size_bytes, provider=provider)
     return estimate_memory(shape, min(MEMORY_TOKENS, shape.context_length)) if shape else None
 
 

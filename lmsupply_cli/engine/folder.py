@@ -1,38 +1,49 @@
-"""Look at a model folder before the engine does: it is untrusted input, and may be incomplete.
+"""A model folder on the disk, looked at before the engine does: it is untrusted input, and may be incomplete.
 
-A genai_config.json can name libraries to load and files anywhere; both are refused. What would
-make the engine fail in its own words (or worse) is found here and said in one line.
+Whether it runs here is decided in `runnable`; what would make the engine fail in its own words (or worse) is said there
+in one line.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from lmsupply_cli.engine.disk_view import COPY_AGAIN, DiskView
 from lmsupply_cli.engine.patterns import find_patterns
-from lmsupply_cli.errors import ModelFilesError, ModelNotFound, UntrustedModelFiles
+from lmsupply_cli.engine.runnable import ON_CPU, TRUST, Obstacle, find_obstacles, provider_obstacles
+from lmsupply_cli.errors import LmsupplyError, ModelFilesError, ModelNotFound
+from lmsupply_cli.files import is_folder, read_json
+from lmsupply_cli.genai_config import (
+    CONFIG,
+    GENERATION_CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    declared_provider,
+    graph_names,
+    token_ids,
+)
 
-CONFIG = "genai_config.json"
 PROVIDER_NAMES = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}  # ours → the engine's; it has none for the CPU
-_LOADS_CODE = re.compile(r"custom_op|library|shared_lib|plugin|entry_point|\bdll\b", re.IGNORECASE)
-_LIBRARY = re.compile(r"\.(so(\.\d+)*|dll|dylib|pyd|py)$", re.IGNORECASE)
-_ABSOLUTE = re.compile(r"^([/\\]|[A-Za-z]:[/\\]|file:|~[/\\])")
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_AGAIN = "pull the model again, or copy the folder again from where it came"
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder that may be given to the engine: its parsed config and its tokenizer's added tokens."""
+    """A folder that may be given to the engine: its parsed config and its tokenizer's added tokens.
+
+    `more_eos_ids`: end tokens that only other files than the config name; `trusted`: it may load libraries and leave
+    its folder; `again`: how to get its files once more, as a hint.
+    """
 
     path: Path
     config: dict[str, Any]
     added_tokens: tuple[dict[str, Any], ...] = ()
+    more_eos_ids: frozenset[int] = frozenset()
     patterns: tuple[str, ...] = ()  # regular expressions by which its tokenizer cuts and changes text
+    trusted: bool = False
+    again: str = COPY_AGAIN
 
     @property
     def control_strings(self) -> frozenset[str]:
@@ -52,15 +63,20 @@ class ModelFolder:
     @property
     def provider(self) -> str:
         """The execution provider that the config declares, "cpu" where it declares none."""
-        options = self.decoder.get("session_options")
-        declared = options.get("provider_options") if isinstance(options, dict) else None
-        rows = [row for row in declared if isinstance(row, dict)] if isinstance(declared, list) else []
-        return next((str(name).lower() for row in rows for name in row), "cpu")
+        return declared_provider(self.config) or "cpu"
 
     @property
     def eos_ids(self) -> frozenset[int]:
-        """The tokens that end an answer."""
-        return frozenset(token_ids(self.model.get("eos_token_id")))
+        """The tokens that end an answer: of the config, of generation_config.json and of tokenizer_config.json."""
+        return frozenset(token_ids(self.model.get("eos_token_id"))) | self.more_eos_ids
+
+    @property
+    def bos_id(self) -> int | None:
+        return self._token("bos_token_id")
+
+    @property
+    def pad_id(self) -> int | None:
+        return self._token("pad_token_id")
 
     @property
     def search(self) -> dict[str, Any]:
@@ -70,127 +86,91 @@ class ModelFolder:
     @property
     def graphs(self) -> list[str]:
         """The ONNX files that the config names."""
-        return _needed_files(self)
+        return graph_names(self.config)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Another JSON file of the folder, or {} where it is missing or no JSON object."""
         try:
-            data = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            data = read_json(self.path / name)
+        except LmsupplyError:
             return {}
         return data if isinstance(data, dict) else {}
 
+    def _token(self, key: str) -> int | None:
+        """An id that the vocabulary has; configs name others (-1, say) for none."""
+        value = self.model.get(key)
+        return value if isinstance(value, int) and 0 <= value < self.model["vocab_size"] else None
 
-def open_folder(path: Path, *, trust: bool = False) -> ModelFolder:
-    """Check `path` and read its config. Raises ModelNotFound, ModelFilesError, UntrustedModelFiles."""
-    if not path.is_dir():
+
+def open_folder(path: Path, *, trust: bool = False, again: str = COPY_AGAIN) -> ModelFolder:
+    """Check `path` and read its config; whether the declared provider is one of ours is said by `check_provider`.
+
+    Raises ModelNotFound, ModelFilesError, UntrustedModelFiles.
+    """
+    folder, obstacles = look_at_folder(path, again=again)
+    lifted = {ON_CPU, TRUST} if trust else {ON_CPU}
+    for obstacle in obstacles:
+        if not lifted & set(obstacle.lifted_by):
+            raise obstacle.error()
+    return replace(folder, trusted=trust)
+
+
+def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder, tuple[Obstacle, ...]]:
+    """What is in `path`, and what is in the way of running it. Raises ModelNotFound, and ModelFilesError where not even
+    its config can be used."""
+    if not is_folder(path):
         raise ModelNotFound(f"no such folder: {path}", hint="lmsupply models lists what there is")
-    folder = ModelFolder(path, _read_config(path / CONFIG))
-    if not trust:
-        _refuse_untrusted(folder)
-    for name in _needed_files(folder):
-        _check_file(path / name, name)
-    tokenizer = _check_json(path / "tokenizer.json", "tokenizer.json")
-    return replace(folder, added_tokens=_added_tokens(tokenizer), patterns=find_patterns(tokenizer))
-
-
-def token_ids(value: Any) -> list[int]:
-    """Of a config's entry that is an id or several."""
-    return [i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int) and i >= 0]
-
-
-def _added_tokens(tokenizer: Any) -> tuple[dict[str, Any], ...]:
-    rows = tokenizer.get("added_tokens") if isinstance(tokenizer, dict) else None
-    complete = [
-        r
-        for r in rows or []
-        if isinstance(r, dict) and isinstance(r.get("id"), int) and isinstance(r.get("content"), str)
-    ]
-    return tuple(complete)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    config = _check_json(path, CONFIG)
-    if config is None:
+    view = DiskView(path, again)
+    if view.size(CONFIG) < 0 and view.absent(CONFIG) == "is missing":
         raise ModelFilesError(
-            f"{path.parent} holds no {CONFIG}",
+            f"{path} holds no {CONFIG}",
             hint="lmsupply runs folders in ONNX Runtime GenAI format, not GGUF, safetensors or transformers.js",
         )
-    model = config.get("model") if isinstance(config, dict) else None
-    if not isinstance(model, dict) or not isinstance(model.get("type"), str):
-        raise ModelFilesError(f"{path} has no model.type: it is not a GenAI config", hint=_AGAIN)
-    for key in ("context_length", "vocab_size"):
-        if not isinstance(model.get(key), int) or model[key] < 1:
-            raise ModelFilesError(f"{path}: model.{key} is missing or not a positive number", hint=_AGAIN)
-    for key, part in (("decoder", model.get("decoder", {})), ("search", config.get("search", {}))):
-        if not isinstance(part, dict):
-            raise ModelFilesError(f"{path}: {key} is not an object", hint=_AGAIN)
-    checked: dict[str, Any] = config
-    return checked
+    obstacles = find_obstacles(view)
+    if obstacles and obstacles[0].file == CONFIG and not obstacles[0].lifted_by:
+        raise obstacles[0].error()
+    config: dict[str, Any] = view.read(CONFIG)
+    usable = {name for name in (TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG) if view.size(name) > 0}
+    usable -= {obstacle.file for obstacle in obstacles}
+    texts = {name: view.read(name) for name in usable}
+    added = _added_tokens(texts.get(TOKENIZER, {}))
+    folder = ModelFolder(
+        path,
+        config,
+        added,
+        more_eos_ids=_more_eos_ids(texts, config, added),
+        patterns=find_patterns(texts.get(TOKENIZER, {})),
+        again=again,
+    )
+    return folder, obstacles
 
 
-def _refuse_untrusted(folder: ModelFolder) -> None:
-    hint = "if you trust whoever made this folder: --trust-model-files"
-    for place, key, value in _walk(folder.config, ""):
-        if _LOADS_CODE.search(key) and value not in ("", None, False, [], {}):
-            raise UntrustedModelFiles(f"{CONFIG} wants to load a library: {place} = {value!r}", hint=hint)
-        if not isinstance(value, str):
-            continue
-        if _LIBRARY.search(value):
-            raise UntrustedModelFiles(f"{CONFIG} names a library: {place} = {value!r}", hint=hint)
-        if _ABSOLUTE.match(value) or ".." in PurePosixPath(value.replace("\\", "/")).parts:
-            raise UntrustedModelFiles(f"{CONFIG} names a path outside the folder: {place} = {value!r}", hint=hint)
+def check_provider(folder: ModelFolder, provider: str) -> None:
+    """May the folder run with the provider that was asked for, "auto" for the one that it declares?
+
+    Any other is used without the options that the folder has for its own. Raises ProviderUnavailable,
+    UntrustedModelFiles.
+    """
+    if provider != "auto":
+        return
+    for obstacle in provider_obstacles(folder.config):
+        if not (folder.trusted and TRUST in obstacle.lifted_by):
+            raise obstacle.error()
 
 
-def _walk(value: Any, place: str, key: str = "") -> Iterator[tuple[str, str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            here = f"{place}.{name}" if place else str(name)
-            if _LOADS_CODE.search(str(name)):
-                yield here, str(name), inner
-            yield from _walk(inner, here, str(name))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _walk(inner, f"{place}[{index}]", key)
-    else:
-        yield place, key, value
+def _added_tokens(tokenizer: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    return tuple(row for row in tokenizer.get("added_tokens") or [] if "id" in row and "content" in row)
 
 
-def _needed_files(folder: ModelFolder) -> list[str]:
-    """The graphs that the config names. (Their external data the engine checks itself.)"""
-    graphs = [part.get("filename") for part in folder.model.values() if isinstance(part, dict)]
-    pipeline = folder.decoder.get("pipeline", [])
-    for step in pipeline if isinstance(pipeline, list) else []:
-        graphs += [part.get("filename") for part in step.values() if isinstance(part, dict)]
-    names = [name for name in graphs if isinstance(name, str) and name]
-    if not names:
-        raise ModelFilesError(f"{folder.path / CONFIG} names no model file", hint=_AGAIN)
-    return names
-
-
-def _check_file(path: Path, name: str) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        raise ModelFilesError(f"{name} is missing from {path.parent}", hint=_AGAIN) from error
-    if head.startswith(_LFS_POINTER):
-        raise ModelFilesError(
-            f"{path} is a Git LFS pointer, not the file itself",
-            hint="run git lfs pull in that folder, or use lmsupply pull",
-        )
-    if not head:
-        raise ModelFilesError(f"{path} is empty", hint=_AGAIN)
-
-
-def _check_json(path: Path, name: str) -> Any:
-    """The parsed file, or None where it is missing. Raises ModelFilesError where it is no JSON."""
-    if not path.exists():
-        return None
-    _check_file(path, name)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ModelFilesError(f"{path} is damaged: it is not text", hint=_AGAIN) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFilesError(f"{path} is damaged: {error}", hint=_AGAIN) from error
+def _more_eos_ids(
+    texts: Mapping[str, Any], config: dict[str, Any], added: tuple[dict[str, Any], ...]
+) -> frozenset[int]:
+    """The end tokens that generation_config.json and tokenizer_config.json name and the config does not."""
+    found = set(token_ids(texts.get(GENERATION_CONFIG, {}).get("eos_token_id")))
+    named = texts.get(TOKENIZER_CONFIG, {}).get("eos_token")
+    text = named.get("content") if isinstance(named, dict) else named
+    vocabulary = texts.get(TOKENIZER, {}).get("model", {}).get("vocab")
+    ids = vocabulary if isinstance(vocabulary, dict) else {}
+    found |= {row["id"] for row in added if row["content"] == text} or set(token_ids(ids.get(text)))
+    known, size = token_ids(config["model"].get("eos_token_id")), config["model"]["vocab_size"]
+    return frozenset(token for token in found if 0 <= token < size and token not in known)

@@ -15,14 +15,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape
-from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, token_ids
+from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, check_provider
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, GuidedGenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_restart import RestartingDecoder, RestartingGuidedDecoder
 from lmsupply_cli.engine.genai_tokenizer import GenaiTokenizer
 from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import EngineError, EngineUnavailable, ProviderUnavailable, UsageError
+from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Guessing
@@ -33,7 +33,7 @@ NGRAM = 3  # tokens that must agree before the engine guesses what follows
 MOST_GUESSED = 16  # tokens at once; the engine takes no more
 # What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
 _PLAIN = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "min_length": 0, "repetition_penalty": 1.0,
-          "no_repeat_ngram_size": 0}  # fmt: skip
+          "no_repeat_ngram_size": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # fmt: skip
 _LAST_ONLY = "this model gives the scores of the last token only"
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 
@@ -80,7 +80,9 @@ class GenaiModel:
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
         self._control = folder.control_strings
         self._guessed_for = "draft" in folder.model  # by another model that its config names
+        self._contents = {row["id"]: row["content"] for row in folder.added_tokens}
         model = folder.model
+        check_provider(folder, provider)
         try:
             config = self._engine.Config(str(folder.path))
             name = self._choose_provider(config, folder, provider)
@@ -88,7 +90,7 @@ class GenaiModel:
             self._model: Any = self._engine.Model(config)
             self._tokenizer = GenaiTokenizer(folder, lambda: self._engine.Tokenizer(self._model), visible=visible)
         except (RuntimeError, MemoryError, ValueError) as error:
-            raise load_error(error, folder.path, provider=provider) from error
+            raise load_error(error, folder.path, provider=provider, again=folder.again) from error
         self.hidden_ids = self._tokenizer.hidden_ids
         self._window = _window(folder.decoder)
         self._restarts = name in RESTARTING
@@ -98,11 +100,11 @@ class GenaiModel:
             context_length=model["context_length"],
             vocabulary=model["vocab_size"],
             eos_ids=folder.eos_ids,
-            bos_id=next(iter(token_ids(model.get("bos_token_id"))), None),
+            bos_id=folder.bos_id,
             provider=name,
             threads=threads,
             switch_tokens=switch_tokens,
-            pad_id=next(iter([*token_ids(model.get("pad_token_id")), *token_ids(model.get("eos_token_id"))]), 0),
+            pad_id=next((i for i in (folder.pad_id, *sorted(folder.eos_ids)) if i is not None), 0),
         )
         # stands for the end of a guided row of a batch, so it may be no end token
         special = sorted(row["id"] for row in folder.added_tokens if row.get("special"))
@@ -141,7 +143,19 @@ class GenaiModel:
             raise ProviderUnavailable(f"--provider webgpu: {error}", hint="--provider cpu works everywhere") from error
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text)
+        ids = self._tokenizer.encode(text)
+        self._check_ids(ids)
+        return ids
+
+    def _check_ids(self, ids: list[int]) -> None:
+        size = self.shape.vocabulary
+        beyond = next((token for token in ids if token >= size), None)
+        if beyond is not None:
+            named = self._contents.get(beyond) or self._tokenizer.decode_plain([beyond])
+            raise ModelFilesError(
+                f"the tokenizer writes {named!r} as token {beyond}, but the model's vocabulary has {size:,}",
+                hint=f"tokenizer.json and genai_config.json of {self.shape.folder} do not belong together",
+            )
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids)
@@ -351,6 +365,8 @@ def _overlay(folder: ModelFolder, threads: int, *, takes_turns: bool, takes_back
     if takes_turns or "draft" in parts:  # threads that wait busily would keep the other model from the cores
         session["session.intra_op.allow_spinning"] = "0"
     model: dict[str, Any] = {part: {"session_options": session} for part in parts}
+    if folder.more_eos_ids:
+        model["eos_token_id"] = sorted(folder.more_eos_ids)  # a list adds to those of the config
     for part in parts if takes_back else ():
         if window := _window(folder.model[part]):
             slack = max(0, folder.model["context_length"] - window)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError, ProviderUnavailable, UsageError
+from lmsupply_cli.genai_config import CONFIG
 
-_AGAIN = "pull the model again, or copy the folder again from where it came"
 _GRAMMAR = "Error creating grammar: "
 _COMMIT = ("Error committing tokens", "ParserTooComplex", "Parser Error")
 _MEMORY = ("bad_alloc", "could not allocate", "failed to allocate", "out of memory")
 _PROVIDER = ("interface not available", "provider is not supported", "has not been built with", "provider requested")
 
 
-def load_error(error: Exception, folder: Path, *, provider: str = "auto") -> LmsupplyError:
-    """What went wrong while a checked folder was loaded; `provider` as it was asked for."""
+def load_error(
+    error: Exception, folder: Path, *, provider: str = "auto", again: str = "copy the folder again"
+) -> LmsupplyError:
+    """What went wrong while a checked folder was loaded; `provider` as it was asked for, `again` as in ModelFolder."""
     text = _line(error)
     lower = text.lower()
     if any(words in lower for words in _MEMORY):
@@ -29,17 +31,23 @@ def load_error(error: Exception, folder: Path, *, provider: str = "auto") -> Lms
             f"this folder wants a provider that the installed engine does not have: {text}",
             hint="lmsupply hw shows the providers; --provider cpu runs most folders on the CPU",
         )
-    if "unsupported model_type" in lower or "unknown value" in lower:
+    if "unknown value" in lower:
+        said = text.partition("JSON Error:")[2].strip() or text
         return ModelFilesError(
-            f"the engine does not know this kind of model: {text}",
+            f"{folder / CONFIG}: the engine does not know this key, or not with such a value: {said}",
             hint="the folder may be made for a newer engine; lmsupply hw shows which one is installed",
+        )
+    if "json error:" in lower:
+        return ModelFilesError(
+            f"{folder / CONFIG}: {text.partition('JSON Error:')[2].strip()}",
+            hint="correct it there, or take another copy of the model",
         )
     if provider not in ("auto", "cpu"):
         return ProviderUnavailable(
             f"--provider {provider} does not work here: {text}",
             hint="lmsupply hw shows what it needs; --provider cpu works everywhere",
         )
-    return ModelFilesError(f"cannot load {folder}: {text}", hint=_AGAIN)
+    return ModelFilesError(f"cannot load {folder}: {text}", hint=again)
 
 
 def run_error(error: Exception) -> LmsupplyError:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.engine.folder import CONFIG, PROVIDER_NAMES, ModelFolder
+from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder
 from lmsupply_cli.errors import EngineError
+from lmsupply_cli.genai_config import CONFIG
 
 _TARGET, _DRAFT = "target", "draft"
 

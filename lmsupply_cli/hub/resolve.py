@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from lmsupply_cli.errors import ModelNotFound, UsageError
 from lmsupply_cli.hub.variant import DEVICES, PRECISIONS, Variant, tokens_of
@@ -19,6 +20,7 @@ RUNS_ON: Mapping[str, Sequence[str]] = {
     "dml": ("dml", "gpu", "", "cpu"),
     "webgpu": ("webgpu", "gpu", "", "cpu"),
 }
+_NONE: Mapping[str, str] = MappingProxyType({})
 _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
 
 
@@ -38,8 +40,12 @@ def resolve(
     precision: str = "auto",
     wanted: str | None = None,
     folder: str = "",
+    unusable: Mapping[str, str] = _NONE,
+    on_cpu: bool = False,
 ) -> Resolution:
-    """`wanted`: a folder, or a part of its name that is unique; `folder`: the part of the repo to stay in.
+    """`wanted`: a variant's folder, one that holds several, or a part of a name that is unique; `folder`: the part of
+    the repo to stay in; `unusable`: variants that run nowhere here, with the reason: only taken where there is no other;
+    `on_cpu`: what is made for something else may be tried on the CPU, since that was asked for.
 
     Raises UsageError for a wish that is unclear, ModelNotFound where nothing suits.
     """
@@ -49,25 +55,29 @@ def resolve(
         raise ModelNotFound(
             f"the repo has no folder {folder}", hint="its layout changed; name one of: " + _names(variants)
         )
+    asked: tuple[str, ...] = ()
     if wanted:
         named = _named(inside, wanted)
-        return Resolution(
-            named,
-            ("you asked for it",),
-            outside + tuple((v, "another one was asked for") for v in inside if v != named),
-        )
+        outside += tuple((v, "another one was asked for") for v in inside if v not in named)
+        if len(named) == 1:
+            return Resolution(named[0], ("you asked for it",), outside)
+        inside, asked = named, (f"the best in {wanted.strip('/')}, which you asked for",)
     _one_model(inside)
     devices = RUNS_ON[provider]
-    fitting = [v for v in inside if v.device in devices]
+    fitting = [v for v in inside if v.device in devices] or (inside if on_cpu else [])
     if not fitting:
+        made_for = ", ".join(sorted({v.declared or v.device for v in inside}))
         raise ModelNotFound(
-            f"no variant runs on {provider}", hint="name one as owner/repo:folder, of: " + _names(inside)
+            f"no variant runs on {provider}; made for: {made_for}",
+            hint="--provider cpu tries one on the CPU, where not all run; name it as owner/repo:folder, of: "
+            + _names(inside),
         )
+    fitting = [v for v in fitting if v.folder not in unusable] or fitting
     order = [precision, *(p for p in PRECISIONS if p != precision)]
 
     def rank(variant: Variant) -> tuple[object, ...]:
         return (
-            devices.index(variant.device),
+            devices.index(variant.device) if variant.device in devices else len(devices),
             order.index(variant.precision) if variant.precision in order else len(order),
             not {"acc", "level", "4"} <= variant.tokens if variant.device in ("cpu", "") else False,
             "rtn" in variant.tokens,
@@ -77,13 +87,21 @@ def resolve(
 
     best, *others = sorted(fitting, key=rank)
     rejected = [(v, _why_behind(v, best, precision)) for v in others]
-    rejected += [(v, f"made for {v.device}") for v in inside if v not in fitting]
-    return Resolution(best, _why(best, provider, precision, others), outside + tuple(rejected))
+    rejected += [(v, _why_not(v, devices, unusable)) for v in inside if v not in fitting]
+    return Resolution(best, asked + _why(best, provider, precision, others), outside + tuple(rejected))
+
+
+def _why_not(variant: Variant, devices: Sequence[str], unusable: Mapping[str, str]) -> str:
+    if variant.device not in devices:
+        return f"made for {variant.declared or variant.device}"
+    return unusable.get(variant.folder, "it does not run here")
 
 
 def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]) -> tuple[str, ...]:
     source = "as its config says" if best.declared else "by its name"
-    if best.device in (provider, "gpu") and best.device:
+    if best.device not in RUNS_ON[provider]:
+        device = f"made for {best.declared or best.device} {source}, to be tried on the CPU as you asked"
+    elif best.device in (provider, "gpu") and best.device:
         device = f"made for {best.device} {source}"
     elif best.device:
         device = f"nothing is made for {provider}; this one for {best.device} runs"
@@ -105,13 +123,17 @@ def _why_behind(variant: Variant, best: Variant, precision: str) -> str:
     return "larger" if variant.size_bytes > best.size_bytes else "ranks behind by name"
 
 
-def _named(variants: Sequence[Variant], wanted: str) -> Variant:
+def _named(variants: Sequence[Variant], wanted: str) -> list[Variant]:
+    """The variant of that name, those in the folder of that name, or the one with it in its name."""
     name = wanted.strip("/").lower()
-    found = [v for v in variants if v.folder.lower() == name] or [v for v in variants if name in v.folder.lower()]
-    if len(found) != 1:
+    exact = [v for v in variants if v.folder.lower() == name] or [
+        v for v in variants if _within(v.folder.lower(), name)
+    ]
+    found = exact or [v for v in variants if name in v.folder.lower()]
+    if not exact and len(found) != 1:
         count = f"{len(found)} variants match" if found else "no variant matches"
         raise UsageError(f"{count} {wanted!r}", hint="variants: " + _names(found or variants))
-    return found[0]
+    return found
 
 
 def _one_model(variants: Sequence[Variant]) -> None:

@@ -6,26 +6,34 @@ substrings ("npu" is in "input").
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from lmsupply_cli.errors import ModelNotFound
+from lmsupply_cli.genai_config import (
+    CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    declared_provider,
+    graph_names,
+    named_files,
+    parse_config,
+)
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 
-CONFIG = "genai_config.json"
 PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")
 DEVICES = {
     "cpu": "cpu", "mobile": "cpu", "cuda": "cuda", "gpu": "gpu", "directml": "dml", "dml": "dml", "webgpu": "webgpu",
     "web": "webgpu", "npu": "npu", "qnn": "npu", "ryzenai": "npu", "openvino": "npu", "vitisai": "npu", "trtrtx": "trt",
 }  # fmt: skip
 _DECLARED = {
-    "cuda": "cuda", "dml": "dml", "webgpu": "webgpu", "qnn": "npu", "openvino": "npu", "ryzenai": "npu", "vitisai": "npu",
-    "nvtensorrtrtx": "trt",
+    "qnn": "npu", "openvino": "npu", "ryzenai": "npu", "vitisai": "npu", "nvtensorrtrtx": "trt", "amdgpu": "amd",
 }  # fmt: skip
-_SKIPPED = re.compile(r"\.azDownload|^\.gitattributes$|^\.gitignore$|\.md$", re.IGNORECASE)
+_SMALL = re.compile(r"\.(json|jinja|txt|ya?ml)$", re.IGNORECASE)
+_SMALL_BYTES = 2_000_000
+_NO_TEXT = re.compile(r"\.index\.json$|^requirements.*\.txt$|^quant_strategy\.json$", re.IGNORECASE)
 LICENCE_FILE = re.compile(r"^(LICEN[CS]E|NOTICE|USE_POLICY)(\.(md|txt))?$", re.IGNORECASE)
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
@@ -35,15 +43,17 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Variant:
-    """`folder` is "" for the root. `device` and `precision` as far as config and names tell, else ""."""
+    """`folder` is "" for the root. `device` and `precision` as far as config and names tell, else ""; of a variant in
+    the root the repo's name tells. `declared`: the provider that the config names; `graphs`: paths in the repo."""
 
     folder: str
     files: tuple[RepoFile, ...]
     device: str
-    declared: bool
+    declared: str
     precision: str
     tokens: frozenset[str]
     config: dict[str, Any] = field(default_factory=dict, compare=False)
+    graphs: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -81,35 +91,50 @@ def what_it_is(tree: RepoTree) -> str:
 
 
 def _variant(tree: RepoTree, folder: str) -> Variant:
-    config = _config(tree.configs.get(f"{folder}/{CONFIG}".lstrip("/"), ""))
-    own = {path: file for path, file in tree.files.items() if _parent(path) == folder and not _skipped(path)}
+    config = parse_config(tree.configs.get(_join(folder, CONFIG), ""))
+    graphs = tuple(_join(folder, name) for name in graph_names(config))
+    files = {path: file for path, file in tree.files.items() if _is_needed(path, file, folder)}
     for name in named_files(config):
-        path = f"{folder}/{name}".lstrip("/")
-        for beside in (path, f"{path}.data", f"{path}_data"):
-            if file := tree.file(beside):
-                own[beside] = file
-    if not any(PurePosixPath(path).name == "tokenizer.json" for path in own):
-        own |= _tokenizer_above(tree, folder)
-    own |= {path: file for path, file in tree.files.items() if LICENCE_FILE.search(path)}  # it travels with the weights
+        path = _join(folder, name)
+        tree.file(path)  # raises for one that may not be written
+        files |= {found: tree.files[found] for found in _with_data(tree, path)}
+    files |= _tokenizer_above(tree, folder)
+    files |= {
+        path: file for path, file in tree.files.items() if LICENCE_FILE.search(path)
+    }  # it travels with the weights
     tokens = tokens_of(folder)
-    declared = _declared_device(config)
-    devices = [device for token, device in DEVICES.items() if token in tokens]
+    named = tokens or tokens_of(tree.repo.rpartition("/")[2])
+    declared = declared_provider(config)
+    devices = {device for token, device in DEVICES.items() if token in named}
     by_name = next((d for d in ("npu", "trt", "webgpu", "cuda", "dml", "gpu", "cpu") if d in devices), "")
-    precision = next((p for p in PRECISIONS if p in tokens), "")
-    files = tuple(own[path] for path in sorted(own))
-    return Variant(folder, files, declared or by_name, bool(declared), precision, tokens, config)
+    precision = next((p for p in PRECISIONS if p in named), "")
+    return Variant(
+        folder=folder,
+        files=tuple(files[path] for path in sorted(files)),
+        device=_DECLARED.get(declared, declared) or by_name,
+        declared=declared,
+        precision=precision,
+        tokens=tokens,
+        config=config,
+        graphs=graphs,
+    )
 
 
-def named_files(config: dict[str, Any]) -> list[str]:
-    """The graphs that a genai_config names."""
-    model = config.get("model")
-    parts = list(model.values()) if isinstance(model, dict) else []
-    pipeline = [
-        step for part in parts if isinstance(part, dict) for step in part.get("pipeline", []) if isinstance(step, dict)
-    ]
-    parts += [part for step in pipeline for part in step.values()]
-    names = [part.get("filename") for part in parts if isinstance(part, dict)]
-    return [name for name in names if isinstance(name, str) and name]
+def _is_needed(path: str, file: RepoFile, folder: str) -> bool:
+    """Of what lies in the folder itself: the config, the tokenizer, small texts, the licence."""
+    name = PurePosixPath(path).name
+    if _parent(path) != folder:
+        return False
+    if name in (CONFIG, *_TOKENIZER) or LICENCE_FILE.search(name):
+        return True
+    return bool(_SMALL.search(name)) and not _NO_TEXT.search(name) and file.size_bytes <= _SMALL_BYTES
+
+
+def _with_data(tree: RepoTree, path: str) -> list[str]:
+    """A file and what by its name holds its weights; the rest is known only when the graph is read."""
+    data = re.compile(re.escape(path) + r"([._]data(_\d+)?)?")
+    folder = _parent(path)
+    return [known for known in tree.files if _parent(known) == folder and data.fullmatch(known)]
 
 
 def tokens_of(folder: str) -> frozenset[str]:
@@ -117,34 +142,23 @@ def tokens_of(folder: str) -> frozenset[str]:
 
 
 def _tokenizer_above(tree: RepoTree, folder: str) -> dict[str, RepoFile]:
-    """The tokenizer files of the nearest parent that has them."""
+    """What the tokenizer lacks in the folder, from the nearest parent that has it: the engine looks beside the config
+    only."""
+    here = {name for name in _TOKENIZER if _join(folder, name) in tree.files}
+    lacking, taken = {TOKENIZER, TOKENIZER_CONFIG} - here, {}
     for above in PurePosixPath(folder).parents if folder else ():
-        here = "" if str(above) == "." else str(above)
-        found = {p: f for p, f in tree.files.items() if _parent(p) == here and PurePosixPath(p).name in _TOKENIZER}
-        if any(PurePosixPath(path).name == "tokenizer.json" for path in found):
-            return found
-    return {}
+        found = {name: path for name in _TOKENIZER if (path := _join(str(above), name)) in tree.files}
+        if not lacking & set(found):
+            continue
+        for name in set(found) - here:
+            taken[found[name]] = replace(tree.files[found[name]], place=_join(folder, name))
+        here |= set(found)
+        lacking -= here
+    return taken
 
 
-def _declared_device(config: dict[str, Any]) -> str:
-    try:
-        options = config["model"]["decoder"]["session_options"]["provider_options"]
-        names = [str(name).lower() for row in options for name in row]
-    except (KeyError, TypeError):
-        return ""
-    return next((_DECLARED[name] for name in names if name in _DECLARED), "")
-
-
-def _config(text: str) -> dict[str, Any]:
-    try:
-        config = json.loads(text)
-    except ValueError:
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _skipped(path: str) -> bool:
-    return bool(_SKIPPED.search(PurePosixPath(path).name))
+def _join(folder: str, name: str) -> str:
+    return PurePosixPath(folder, name).as_posix()
 
 
 def _parent(path: str) -> str:

@@ -9,13 +9,15 @@ and its .elem_type (1).
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmsupply_cli.engine.protobuf import Buffer, fields, text, varint, walk
+
 _NUMBER_BYTES = {1: 4, 2: 1, 3: 1, 10: 2, 16: 2}  # TensorProto.DataType: float, uint8, int8, float16, bfloat16
 
-Buffer = mmap.mmap | memoryview
+_LENGTH = re.compile(r"[0-9]{1,18}")  # bytes of a tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,10 @@ def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> Gra
         sizes: dict[str, int] = {}
         nodes: list[tuple[str, list[str], list[str]]] = []
         cache_number = 0
-        for start, end in _fields(data, 0, len(data), 7):
-            sizes |= dict(_tensor(data, at, stop) for at, stop in _fields(data, start, end, 5))
-            nodes += [_node(data, at, stop) for at, stop in _fields(data, start, end, 1)]
-            inputs = dict(_input(data, at, stop) for at, stop in _fields(data, start, end, 11))
+        for start, end in fields(data, 0, len(data), 7):
+            sizes |= dict(_tensor(data, at, stop) for at, stop in fields(data, start, end, 5))
+            nodes += [_node(data, at, stop) for at, stop in fields(data, start, end, 1)]
+            inputs = dict(_input(data, at, stop) for at, stop in fields(data, start, end, 11))
             cache_number = _NUMBER_BYTES.get(inputs.get(cache_input, 0), 0)
     used = _uses(nodes)
     product = {name for name, kinds in used.items() if any("MatMul" in kind for kind in kinds)} & set(sizes)
@@ -87,28 +89,34 @@ def _uses(nodes: list[tuple[str, list[str], list[str]]]) -> dict[str, set[str]]:
 
 def _tensor(data: Buffer, start: int, end: int) -> tuple[str, int]:
     name, raw, external = "", 0, 0
-    for field, at, stop in _walk(data, start, end):
+    for field, at, stop in walk(data, start, end):
         if field == 8:
-            name = bytes(data[at:stop]).decode("utf-8", errors="replace")
+            name = text(data, at, stop)
         elif field in (4, 5, 7, 9, 10):  # packed numbers or raw bytes
             raw += stop - at
         elif field == 13:
-            parts = {number: bytes(data[a:b]) for number, a, b in _walk(data, at, stop)}
-            if parts.get(1) == b"length":
-                external = int(parts.get(2, b"0"))
+            parts = {number: text(data, a, b) for number, a, b in walk(data, at, stop)}
+            if parts.get(1) == "length":
+                external = _length(parts.get(2, ""))
     return name, external or raw
+
+
+def _length(value: str) -> int:
+    if not _LENGTH.fullmatch(value):
+        raise ValueError(f"not an ONNX graph: a length of {value[:40]!r}")
+    return int(value)
 
 
 def _input(data: Buffer, start: int, end: int) -> tuple[str, int]:
     """(name, type of its numbers), 0 for no tensor."""
     name, kind = "", 0
-    for field, at, stop in _walk(data, start, end):
+    for field, at, stop in walk(data, start, end):
         if field == 1:
-            name = bytes(data[at:stop]).decode("utf-8", errors="replace")
+            name = text(data, at, stop)
         elif field == 2:
-            for first, last in _fields(data, at, stop, 1):
+            for first, last in fields(data, at, stop, 1):
                 if first < last and data[first] == 8:  # elem_type, a number, is written first
-                    kind, _ = _varint(data, first + 1)
+                    kind, _ = varint(data, first + 1)
     return name, kind
 
 
@@ -116,49 +124,9 @@ def _node(data: Buffer, start: int, end: int) -> tuple[str, list[str], list[str]
     """(operator, inputs, outputs)."""
     kind = ""
     names: dict[int, list[str]] = {1: [], 2: []}
-    for field, at, stop in _walk(data, start, end):
+    for field, at, stop in walk(data, start, end):
         if field in names:
-            names[field].append(bytes(data[at:stop]).decode("utf-8", errors="replace"))
+            names[field].append(text(data, at, stop))
         elif field == 4:
-            kind = bytes(data[at:stop]).decode("utf-8", errors="replace")
+            kind = text(data, at, stop)
     return kind, names[1], names[2]
-
-
-def _fields(data: Buffer, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    return ((at, stop) for field, at, stop in _walk(data, start, end) if field == wanted)
-
-
-def _walk(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(field, first byte, last byte + 1) of each length-delimited field; numbers are passed over."""
-    at = start
-    while at < end:
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 2:
-            size, at = _varint(data, at)
-            if at + size > end:
-                raise ValueError("not an ONNX graph: a field goes past its end")
-            yield key >> 3, at, at + size
-            at += size
-        elif kind == 0:
-            _, at = _varint(data, at)
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"not an ONNX graph: wire type {kind}")
-
-
-def _varint(data: Buffer, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        try:
-            byte = data[at]
-        except IndexError as error:
-            raise ValueError("not an ONNX graph: it ends in the middle") from error
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("not an ONNX graph: a number is too long")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.files import listed, size_of
+from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.memory.graph import GraphWeights, read_graph
 
 
@@ -51,7 +53,7 @@ class MemoryShape:
 def read_shape(folder: ModelFolder, *, provider: str = "auto") -> MemoryShape | None:
     """Of a folder on a provider ("auto": the one that it declares); None where the config does not tell the sizes."""
     provider = folder.provider if provider == "auto" else provider
-    size = sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file())
+    size = sum(max(0, size_of(path)) for path in listed(folder.path))
     shape = shape_by_config(folder.model, size, provider=provider)
     if shape is None or len(folder.graphs) != 1:
         return shape
@@ -106,4 +108,4 @@ def _window(decoder: dict[str, Any], layers: int) -> tuple[int, int]:
 
 def _size(values: dict[str, Any], key: str) -> int | None:
     value = values.get(key)
-    return value if isinstance(value, int) and value > 0 else None
+    return value if isinstance(value, int) and 0 < value <= MOST else None

@@ -8,10 +8,11 @@ from functools import cached_property
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, make_prompt, make_raw_prompt
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.engine.folder import ModelFolder, token_ids
+from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_tokenizer import GenaiTokenizer, load_tokenizer
 from lmsupply_cli.errors import DoesNotFit, EngineError
 from lmsupply_cli.events import Notice
+from lmsupply_cli.genai_config import token_ids
 from lmsupply_cli.memory.fit import LEAST_TOKENS, fit_context
 from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.runtime.budget import planning_bytes

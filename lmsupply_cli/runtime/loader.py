@@ -11,13 +11,14 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.base import TextModel
-from lmsupply_cli.engine.folder import ModelFolder, open_folder
+from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.pair import compose_pair, with_own_paths
 from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
+from lmsupply_cli.files import listed, size_of
 from lmsupply_cli.hardware.host import detect_memory, usable_threads
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
@@ -28,6 +29,7 @@ from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.prompting import prepare_format, read_format, set_thinking
 from lmsupply_cli.runtime.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
 from lmsupply_cli.runtime.speculation import DraftUse, Speculation, parse_speculative, plan_draft
+from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.store.scratch import TemporaryFolder
 
@@ -60,7 +62,7 @@ def load(
     ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable, UsageError.
     """
     located = LocatedModel(str(ref), ref, UNKNOWN_LICENCE) if isinstance(ref, Path) else find_model(ref, cache_dir)
-    folder = open_folder(located.path, trust=trust_model_files)
+    folder = open_model(located, trust=trust_model_files)
     if options is None:
         values = Settings().generation(model_options(folder))
         options = GenerationOptions(**{key: value.value for key, value in values.items()})
@@ -106,6 +108,7 @@ def load_folder(
     """Load a folder that was opened, after the memory was planned. `root`: the store, for temporary files."""
     from lmsupply_cli.engine.genai import import_engine
 
+    check_provider(folder, provider)
     own = folder.model["context_length"]
     check_context(folder, context)
     preparing, shape = prepare_format(folder, wanted=chat_format), read_shape(folder, provider=provider)
@@ -149,7 +152,7 @@ def load_folder(
         variant=located.variant,
         precision=located.precision,
         parameters=located.entry.parameters if located.entry else None,
-        size_bytes=sum(file.stat().st_size for file in folder.path.iterdir() if file.is_file()),
+        size_bytes=sum(max(0, size_of(file)) for file in listed(folder.path)),
     )
     return TextGenerator(
         model,
@@ -235,7 +238,7 @@ def find_draft(speculative: str, root: Path, *, trust: bool = False) -> ModelFol
     ref = parse_speculative(speculative)
     if ref is None:
         return None
-    return open_folder(locate(ref, root).path, trust=trust) if ref else "ngram"
+    return open_model(locate(ref, root), trust=trust) if ref else "ngram"
 
 
 def _less(budget: int | None, draft: ModelFolder, context: int) -> int | None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import DoesNotFit, QueueTimeout, UsageError
+from lmsupply_cli.files import listed, size_of
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
@@ -21,6 +21,7 @@ from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.generator_pool import GeneratorPool
 from lmsupply_cli.runtime.loader import find_model, load
+from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.units import format_bytes, parse_bytes
 
 
@@ -250,14 +251,14 @@ class ModelPool:
 
 def model_bytes(ref: str, context: int) -> int:
     """What the model takes at its peak with that context, at most its own; the process itself not counted."""
-    folder = open_folder(find_model(ref).path)
+    folder = open_model(find_model(ref))
     shape = read_shape(folder)
     if shape is None:
-        return sum(file.stat().st_size for file in folder.path.iterdir() if file.is_file())
+        return sum(max(0, size_of(file)) for file in listed(folder.path))
     estimate = estimate_memory(shape, min(context, shape.context_length))
     return estimate.peak_bytes - estimate.process_bytes
 
 
 def _load(ref: str, context: int) -> TextGenerator:
-    own = open_folder(find_model(ref).path).model["context_length"]
+    own = open_model(find_model(ref)).model["context_length"]
     return load(ref, context=min(context, own))

@@ -14,7 +14,7 @@ from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hardware.wheels import detect_engine_wheels
 from lmsupply_cli.runtime.recommend import named_by_role
 from lmsupply_cli.store.locate import LocatedModel, located
-from lmsupply_cli.store.pull import plan_pull, run_pull
+from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
 
 
 def pull(
@@ -33,12 +33,15 @@ def pull(
     A licence that is not permissive needs `accept_license` once, and is recorded. Raises ModelNotFound,
     ModelNotInstalled (offline), LicenceNotAccepted, HubError, ModelFilesError, UsageError.
     """
-    root = paths.store_root(cache_dir)
+    root, on_cpu = paths.store_root(cache_dir), provider == "cpu"
     if provider == "auto":
         choice = choose_provider(detect_hardware(), detect_engine_wheels())
         provider, precision = choice.provider, choice.precision if precision == "auto" else precision
     name = named_by_role(ref, lambda: detect_memory().available_bytes)
-    plan = plan_pull(name, root, provider=provider, precision=precision, variant=variant, offline=offline)
+    plan = plan_pull(
+        name, root, provider=provider, precision=precision, variant=variant, offline=offline, on_cpu=on_cpu
+    )
+    refuse_what_never_runs(plan)
     if needs_acceptance(plan.tree.repo, plan.licence):
         if not accept_license:
             raise LicenceNotAccepted(

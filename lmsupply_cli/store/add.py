@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.errors import ModelFilesError, UsageError
-from lmsupply_cli.store.external_data import missing_data
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import listed, size_of
 from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 
@@ -23,12 +23,11 @@ def add_folder(
     if not _ALIAS.fullmatch(name):
         raise UsageError(f"not a name for a model: {alias!r}", hint="letters, digits, dots, dashes and underscores")
     path = folder.expanduser().absolute()
-    opened = open_folder(path, trust=trust)
-    missing = missing_data(path, opened.graphs)
-    if missing:
-        raise ModelFilesError(f"{missing} of the weights is missing or too short", hint="copy the folder again")
+    open_folder(path, trust=trust)
     files = {
-        f.relative_to(path).as_posix(): FileRecord(f.stat().st_size, "") for f in sorted(path.rglob("*")) if f.is_file()
+        file.relative_to(path).as_posix(): FileRecord(size, "")
+        for file in listed(path, "**/*")
+        if (size := size_of(file)) >= 0
     }
     manifest = Manifest(
         ref=name, repo="", revision="", commit="", variant="", snapshot=str(path), folder=str(path),

@@ -12,10 +12,10 @@ from pathlib import Path
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.catalogue.lookup import entry_of_repo
-from lmsupply_cli.engine.folder import CONFIG, open_folder
+from lmsupply_cli.engine.folder import look_at_folder
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.files import is_file, is_folder, listed, read_text, resolved
-from lmsupply_cli.store.external_data import missing_data
+from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.store.leftovers import unfinished_repos
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.store.manifest import read_manifests
@@ -55,11 +55,10 @@ def foundry_models() -> list[LocatedModel]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Is everything here that the folder's config names, with its weights and a tokenizer?"""
+    """Is everything here that it needs to run, apart from a flag?"""
     try:
-        opened = open_folder(folder, trust=True)
-        return is_file(folder / "tokenizer.json") and missing_data(folder, opened.graphs) is None
-    except (LmsupplyError, OSError):
+        return all(obstacle.lifted_by for obstacle in look_at_folder(folder)[1])
+    except LmsupplyError:
         return False
 
 

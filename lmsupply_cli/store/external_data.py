@@ -1,46 +1,33 @@
-"""Which files an ONNX graph keeps its weights in, and how long they must be.
-
-Read from the bytes, without a protobuf library: each tensor that lies outside carries key-value
-entries `location`, `offset` and `length` (onnx.proto, TensorProto.external_data).
-"""
+"""The files beside the graphs: what is fetched only once the graphs say so."""
 
 from __future__ import annotations
 
-import mmap
-import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
-# StringStringEntryProto: field 1 is the key, field 2 the value, both with one length byte (values under 128 bytes)
-_ENTRY = re.compile(rb"\x0a[\x06\x08](location|offset|length)\x12([\x01-\x7f])", re.DOTALL)
-
-
-def external_files(graph: Path) -> dict[str, int]:
-    """File name → the least bytes that it must have."""
-    if graph.stat().st_size == 0:
-        return {}
-    needed: dict[str, int] = {}
-    location, offset = "", 0
-    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for match in _ENTRY.finditer(data):
-            size = match[2][0]
-            value = data[match.end() : match.end() + size].decode("utf-8", errors="replace")
-            if match[1] == b"location":
-                location, offset = value, 0
-                needed.setdefault(location, 0)
-            elif value.isdigit() and location:
-                if match[1] == b"offset":
-                    offset = int(value)
-                else:
-                    needed[location] = max(needed[location], offset + int(value))
-    return needed
+from lmsupply_cli.engine.weights import external_files
+from lmsupply_cli.files import size_of
+from lmsupply_cli.hub.tree import RepoFile, RepoTree
+from lmsupply_cli.hub.variant import Variant
 
 
-def missing_data(folder: Path, graphs: Iterable[str]) -> str | None:
-    """The name of a weights file that is not there or too short, or None."""
-    for graph in graphs:
-        for name, size in external_files(folder / graph).items():
-            path = (folder / graph).parent / name
-            if not path.is_file() or path.stat().st_size < size:
-                return name
-    return None
+def further_files(tree: RepoTree, variant: Variant, snapshot: Path) -> list[RepoFile]:
+    """Files of the repo that the variant's graphs below `snapshot` keep weights in, and that the variant does not have.
+
+    Graphs that are not here, or are none, name nothing.
+    """
+    known = {file.target for file in variant.files}
+    named = {path for graph in variant.graphs for path in _data_of(graph, snapshot) if path not in known}
+    return [file for path in sorted(named) if (file := tree.file(path))]
+
+
+def _data_of(graph: str, snapshot: Path) -> Iterator[str]:
+    path = snapshot / graph
+    try:
+        names = external_files(path) if size_of(path) > 0 else {}
+    except (OSError, ValueError):
+        return
+    for name in names:
+        location = PurePosixPath(name.replace("\\", "/"))
+        if not location.is_absolute() and ".." not in location.parts:
+            yield (PurePosixPath(graph).parent / location).as_posix()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.files import size_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
@@ -34,7 +35,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class PullPlan:
-    """`repairs`: the installed model whose files `distrusted` are hashed again, since their record is not believed."""
+    """`obstacles`: what is in the way of running it here; `repairs`: the installed model whose files `distrusted` are hashed again, since their record is not believed."""
 
     ref: str
     tree: RepoTree
@@ -44,6 +45,7 @@ class PullPlan:
     free_disk_bytes: int
     repairs: Manifest | None = None
     distrusted: frozenset[str] = frozenset()
+    obstacles: tuple[Obstacle, ...] = ()
 
     @property
     def fetch_bytes(self) -> int:

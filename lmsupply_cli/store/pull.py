@@ -15,15 +15,16 @@ from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, forgiving_entr
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
-from lmsupply_cli.files import is_folder, size_of, write_whole
+from lmsupply_cli.files import is_folder, read_text, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licences import tier_of
-from lmsupply_cli.hub.resolve import resolve
+from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.retry import RetryPolicy
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
 from lmsupply_cli.locks import once
-from lmsupply_cli.store.external_data import missing_data
+from lmsupply_cli.store.external_data import further_files
+from lmsupply_cli.store.judging import judge_variant
 from lmsupply_cli.store.layout import file_path, inside, model_dir, ref_path, snapshot_dir
 from lmsupply_cli.store.locate import RepoRef, parse_repo
 from lmsupply_cli.store.lock import repo_lock
@@ -51,31 +52,78 @@ def plan_pull(
     precision: str = "auto",
     variant: str | None = None,
     offline: bool = False,
+    on_cpu: bool = False,
     client: Callable[[], HubClient] = HubClient,
 ) -> PullPlan:
-    """Look at the repo and decide; nothing but its listing and configs is fetched.
+    """Look at the repo and decide; nothing but its listing and configs is fetched. `on_cpu`: somebody said that it is to
+    run on the CPU, whatever it was made for.
 
     Raises ModelNotFound, ModelNotInstalled (offline), LicenceNotAccepted (gated), HubError, UsageError.
     """
     entry, wanted = named_repo(name)
     if offline or is_offline():
         raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online and pull it")
+    machine = "cpu" if provider == "auto" else provider
     with client() as hub:
         tree = fetch_pinned(hub, entry, wanted)
-    try:
-        variants = find_variants(tree)
-    except ModelNotFound as error:
-        raise with_sibling(error, wanted.repo) from error
+        resolution = resolve_here(
+            tree, provider=machine, precision=precision, wanted=variant or wanted.variant, entry=entry, on_cpu=on_cpu
+        )
+        obstacles = judge_variant(
+            tree,
+            resolution.chosen,
+            provider=machine,
+            on_cpu=on_cpu,
+            read_text=lambda path: _small_text(hub, tree, path, root),
+        )
     wish = variant or wanted.variant
-    folder = entry.folder if entry else ""
-    resolution = resolve(
-        variants, provider="cpu" if provider == "auto" else provider, precision=precision, wanted=wish, folder=folder
-    )
     owner = entry or entry_of_repo(tree.repo, resolution.chosen.folder)
     licence = owner.licence if owner else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
     files = planned_files(root, tree, resolution.chosen.files, read_manifests(root))
     ref = entry.ref if entry and not wish else f"{tree.repo}:{resolution.chosen.folder}" if wish else tree.repo
-    return PullPlan(ref, tree, resolution, licence, files, free_bytes(root))
+    return PullPlan(ref, tree, resolution, licence, files, free_bytes(root), obstacles=obstacles)
+
+
+def resolve_here(
+    tree: RepoTree,
+    *,
+    provider: str,
+    precision: str,
+    wanted: str | None,
+    entry: CatalogueEntry | None,
+    on_cpu: bool = False,
+) -> Resolution:
+    """The variant for this machine, of those that run at all where there is one. Raises ModelNotFound, UsageError."""
+    try:
+        variants = find_variants(tree)
+    except ModelNotFound as error:
+        raise with_sibling(error, tree.repo) from error
+    judged = {v.folder: judge_variant(tree, v, provider=provider, on_cpu=on_cpu) for v in variants}
+    blocked = {folder: [o for o in found if not o.lifted_by] for folder, found in judged.items()}
+    return resolve(
+        variants,
+        provider=provider,
+        precision=precision,
+        wanted=wanted,
+        folder=entry.folder if entry else "",
+        unusable={folder: found[0].text for folder, found in blocked.items() if found},
+        on_cpu=on_cpu,
+    )
+
+
+def refuse_what_never_runs(plan: PullPlan) -> None:
+    """Before anything is fetched. Raises ModelFilesError, UntrustedModelFiles."""
+    for obstacle in plan.obstacles:
+        if not obstacle.lifted_by:
+            raise type(obstacle.error())(f"{plan.ref} does not run here: {obstacle.text}", hint=obstacle.hint)
+
+
+def _small_text(hub: HubClient, tree: RepoTree, path: str, root: Path) -> str:
+    """From the store where it is here already."""
+    here = file_path(snapshot_dir(root, tree.repo, tree.commit), path)
+    if size_of(here) == tree.files[path].size_bytes:
+        return read_text(here)
+    return hub.fetch_text(tree, path)
 
 
 def run_pull(
@@ -85,7 +133,10 @@ def run_pull(
 
     Raises HubError, FileError, ModelFilesError.
     """
+    refuse_what_never_runs(plan)
     listener = listener or ProgressListener()
+    for obstacle in plan.obstacles:
+        listener.notice(Notice("may_not_run", f"{plan.ref}: {obstacle.note}"))
 
     def waiting() -> None:
         listener.notice(Notice("waiting", f"another lmsupply is working on {plan.tree.repo}; waiting for it"))
@@ -116,7 +167,8 @@ def _fetch(
 
 def _further(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> list[RepoFile]:
     """Files that the graphs name, now that they are here, and that were not planned."""
-    return []
+    snapshot, known = snapshot_dir(root, plan.tree.repo, plan.tree.commit), {file.target for file in files}
+    return [file for file in further_files(plan.tree, plan.resolution.chosen, snapshot) if file.target not in known]
 
 
 def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
@@ -263,10 +315,7 @@ def _install(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
         if size_of(file_path(snapshot, file.target)) != file.size_bytes:
             raise FileError(f"{file.target} went away while {tree.repo} was pulled", hint="run it again")
     try:
-        opened = open_folder(folder, trust=True)
-        missing = missing_data(folder, opened.graphs)
-        if missing:
-            raise ModelFilesError(f"{missing} of the weights is missing or too short")
+        open_folder(folder, trust=True)
     except ModelFilesError as error:
         raise ModelFilesError(
             f"{tree.repo} is not usable: {error.message}",

@@ -158,7 +158,9 @@ class Transfer:
                     mismatches += isinstance(error, _Mismatch)
                     if mismatches == _TRIES:
                         raise HubError(error.message, hint=error.hint) from error
-                    tries = 0 if have - before >= self.policy.useful_bytes else tries  # what makes progress is not given up
+                    tries = (
+                        0 if have - before >= self.policy.useful_bytes else tries
+                    )  # what makes progress is not given up
                     self.policy.wait(error, tries)
                     tries += 1
             out.flush()

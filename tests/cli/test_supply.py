@@ -96,6 +96,7 @@ def test_a_dry_run_fetches_nothing(hub: Hub) -> None:
         "fetch_bytes",
         "free_disk_bytes",
         "licence",
+        "obstacles",
     ]
     assert found["chosen"]["variant"] == CPU
     assert found["chosen"]["precision"] == "int4"

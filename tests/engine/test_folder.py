@@ -31,8 +31,11 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 HOSTILE: list[Callable[[dict[str, Any]], Any]] = [
     lambda c: c["model"]["decoder"]["session_options"].update(custom_ops_library="ops.so"),
     lambda c: c["model"]["decoder"]["session_options"].update(custom_ops_library="ops"),
-    lambda c: c["model"]["decoder"]["session_options"].update(provider_options=[{"mine": {"library_path": "x"}}]),
-    lambda c: c["model"]["decoder"]["session_options"].update(provider_options=[{"mine": {"file": "x.dll"}}]),
+    lambda c: c["model"]["decoder"]["session_options"].update(provider_options=[{"cuda": {"library_path": "x"}}]),
+    lambda c: c["model"]["decoder"]["session_options"].update(
+        provider_options=[{"WebGPU": {"webgpuDevice": "140000"}}]
+    ),
+    lambda c: c["model"]["decoder"]["session_options"].update(provider_options=[{"cpu": {"file": "x.dll"}}]),
     lambda c: c["model"]["decoder"].update(filename="/etc/passwd"),
     lambda c: c["model"]["decoder"].update(filename="../model.onnx"),
     lambda c: c["model"]["decoder"].update(filename="a/../../model.onnx"),
@@ -48,7 +51,7 @@ HOSTILE: list[Callable[[dict[str, Any]], Any]] = [
 def test_a_folder_that_loads_or_leaves_is_refused(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     change(folder, edit)
     with pytest.raises(UntrustedModelFiles) as caught:
-        open_folder(folder)
+        load(folder)
     assert "\n" not in caught.value.message
     assert "--trust-model-files" in caught.value.hint
 
@@ -96,7 +99,7 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (broken("tokenizer.json", b"\x80\x81\x82"), "damaged"),
     (broken("tokenizer.json", b"{}"), "cannot load"),
     (lambda f: change(f, lambda c: c["model"].update(type="foobar")), "does not know this kind of model"),
-    (lambda f: change(f, lambda c: c["model"].update(foobar=1)), "does not know this kind of model"),
+    (lambda f: change(f, lambda c: c["model"].update(foobar=1)), "does not know this key"),
     (lambda f: change(f, lambda c: c["model"].pop("decoder")), "names no model file"),
     (lambda f: change(f, lambda c: c["model"].update(decoder=3)), "decoder is not an object"),
 ]
