@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 import tomllib
 import uuid
@@ -26,11 +27,19 @@ JSON_BYTES = 256_000_000  # a tokenizer.json of 262,144 tokens has about 35 MB
 _DEPTH = 100  # levels of objects and lists; no format that we read needs more than a dozen
 _CHECKED_BYTES = 4_000_000  # of larger documents (tokenizer.json) only the top is ever walked
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# stands for a folder where no home is known: below a device nothing exists, and nobody can write
+NO_HOME = Path(os.devnull) / "no-home-folder"
+_HOME = "set HOME or LMSUPPLY_HOME"
 
 
 def reason_of(error: OSError) -> str:
     """What the system said, without its number and the path."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def expanded(path: Path | str) -> Path:
+    """With `~` and `~user` replaced where that home is known, else as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (Path.expanduser raises RuntimeError)
 
 
 def is_file(path: Path) -> bool:
@@ -46,6 +55,17 @@ def is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_absent(path: Path) -> bool:
+    """There is no such file, or it lies in a folder of somebody else, where this user may not even look."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def size_of(path: Path) -> int:
@@ -109,9 +129,11 @@ def read_limited(file: Any, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def read_text(path: Path, *, limit_bytes: int = TEXT_BYTES, error: type[LmsupplyError] = FileError) -> str:
+def read_text(
+    path: Path, *, limit_bytes: int = TEXT_BYTES, regular: bool = True, error: type[LmsupplyError] = FileError
+) -> str:
     """Text in UTF-8, a byte order mark left out. Raises `error`."""
-    data = read_bytes(path, limit_bytes=limit_bytes, error=error)
+    data = read_bytes(path, limit_bytes=limit_bytes, regular=regular, error=error)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
@@ -154,8 +176,8 @@ def parse_toml(text: str, name: str, *, error: type[LmsupplyError] = FileError) 
         raise error(f"{name}: {cause}") from cause
     except RecursionError as cause:
         raise error(f"{name} is nested too deeply") from cause
-    except ValueError as cause:  # a number of more digits than Python converts, a date that is none
-        raise error(f"{name}: {cause}") from cause
+    except ValueError as cause:  # more digits than Python converts
+        raise error(f"{name}: a number is too long, or a date is none") from cause
     if not _is_shallow(value):
         raise error(f"{name} is nested too deeply")
     return value
@@ -189,6 +211,8 @@ def our_io_error(
     try:
         yield
     except OSError as cause:
+        if NO_HOME in (Path(what), *Path(what).parents):
+            raise error("there is no place to write to: no home folder is known", hint=_HOME) from cause
         raise error(f"cannot {verb} {what}: {reason_of(cause)}", hint=hint or hint_for(cause)) from cause
 
 
@@ -202,11 +226,17 @@ def hint_for(cause: OSError) -> str:
 
 
 def write_whole(
-    path: Path, data: bytes | str, *, private: bool = False, error: type[LmsupplyError] = FileError
+    path: Path,
+    data: bytes | str,
+    *,
+    private: bool = False,
+    keep_mode: bool = False,
+    error: type[LmsupplyError] = FileError,
 ) -> None:
     """Replace `path` by a new file with `data`, or leave it as it was: written beside, flushed, renamed.
 
-    The mode is that of the umask, or 0600 where it is `private`. Raises `error`.
+    The mode is that of the umask, 0600 where it is `private`, or that of the file that it replaces (`keep_mode`).
+    Raises `error`.
     """
     temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
     with our_io_error(path, error=error):
@@ -217,6 +247,8 @@ def write_whole(
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
+            if keep_mode and is_file(path):
+                shutil.copymode(path, temporary)
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -4,33 +4,35 @@ config   LMSUPPLY_HOME/config, else the platform's config folder
 state    LMSUPPLY_HOME/state,  else the platform's state folder
 store    --cache-dir > LMSUPPLY_CACHE_DIR > LMSUPPLY_HOME/cache > HF_HUB_CACHE > HF_HOME/hub
          > the platform's cache folder
+
+Where no home folder is known, the platform's folders are `NO_HOME`: reading finds nothing there, and what must be
+written ends with a line that says so. A value that cannot be a folder raises SettingsError, which names the variable.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.files import NO_HOME, expanded
+
 APP = "lmsupply"
-
-
-def _variable(name: str) -> Path | None:
-    value = os.environ.get(name)
-    return Path(value).expanduser() if value else None
 
 
 def config_dir() -> Path:
     import platformdirs
 
     home = _variable("LMSUPPLY_HOME")
-    return home / "config" if home else Path(platformdirs.user_config_dir(APP, appauthor=False))
+    return home / "config" if home else _platform(platformdirs.user_config_dir)
 
 
 def state_dir() -> Path:
     import platformdirs
 
     home = _variable("LMSUPPLY_HOME")
-    return home / "state" if home else Path(platformdirs.user_state_dir(APP, appauthor=False))
+    return home / "state" if home else _platform(platformdirs.user_state_dir)
 
 
 def sessions_dir() -> Path:
@@ -52,21 +54,28 @@ def store_root(cache_dir: Path | str | None = None) -> Path:
     import platformdirs
 
     if cache_dir:
-        return Path(cache_dir).expanduser()
+        return _folder(os.fspath(cache_dir), "cache_dir")
     home, hf_home = _variable("LMSUPPLY_HOME"), _variable("HF_HOME")
     return (
         _variable("LMSUPPLY_CACHE_DIR")
         or (home / "cache" if home else None)
         or _variable("HF_HUB_CACHE")
         or (hf_home / "hub" if hf_home else None)
-        or Path(platformdirs.user_cache_dir(APP, appauthor=False)) / "hub"
+        or _platform(platformdirs.user_cache_dir) / "hub"
     )
 
 
 def hugging_face_cache() -> Path:
-    """Where other tools keep Hub models: HF_HUB_CACHE > HF_HOME/hub > XDG_CACHE_HOME or ~/.cache/huggingface/hub."""
-    hf_home, xdg = _variable("HF_HOME"), _variable("XDG_CACHE_HOME")
-    return _variable("HF_HUB_CACHE") or (hf_home or (xdg or Path.home() / ".cache") / "huggingface") / "hub"
+    """Where other tools keep Hub models: HF_HUB_CACHE > HF_HOME/hub > XDG_CACHE_HOME or ~/.cache/huggingface/hub.
+
+    What cannot be found is a folder that is not there: it is nothing of ours.
+    """
+    xdg = expanded(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        hf_home, hub = _variable("HF_HOME"), _variable("HF_HUB_CACHE")
+    except SettingsError:
+        return NO_HOME
+    return hub or (hf_home or (xdg if xdg.is_absolute() else _home() / ".cache") / "huggingface") / "hub"
 
 
 def foundry_cache() -> Path | None:
@@ -80,3 +89,42 @@ def foundry_cache() -> Path | None:
 def builtin_model(name: str) -> Path:
     """The folder of a model that ships in the package."""
     return Path(__file__).parent / "builtin" / name
+
+
+def check_folder(value: str) -> Path:
+    """`value` as an absolute path. Raises UsageError for what cannot be a folder."""
+    path = expanded(value)
+    if "\0" in value:
+        raise UsageError(f"not a folder: {value!r}")
+    if value.startswith("~") and path == Path(value):
+        raise UsageError(f"the home folder of {value!r} is not known", hint="write the whole path, without ~")
+    try:
+        return path.absolute()
+    except OSError as error:
+        raise UsageError(f"{value!r} is in the current folder, which is gone", hint="write the whole path") from error
+
+
+def _variable(name: str) -> Path | None:
+    value = os.environ.get(name, "")
+    return _folder(value, name) if value.strip() else None
+
+
+def _folder(value: str, name: str) -> Path:
+    """Raises SettingsError that names where the value comes from."""
+    try:
+        return check_folder(value)
+    except UsageError as error:
+        raise SettingsError(f"{name}: {error.message}", hint=error.hint) from error
+
+
+def _platform(find: Callable[..., str]) -> Path:
+    try:
+        path = Path(find(APP, appauthor=False))
+    except (RuntimeError, OSError):
+        return NO_HOME
+    return path if path.is_absolute() else NO_HOME
+
+
+def _home() -> Path:
+    home = expanded("~")
+    return home if home.is_absolute() else NO_HOME

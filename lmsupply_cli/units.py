@@ -12,13 +12,38 @@ _UNITS = {"": 1, "B": 1} | {
     for power, prefix in enumerate("KMGT")
 }
 
+_MOST_BYTES = 2**63 - 1
+LEAST_MEMORY_BYTES = 1_000_000  # no program runs in less; a smaller figure was meant in another unit
+
 
 def parse_bytes(text: str) -> int:
     """`"8GB"` → 8_000_000_000, `"6.5 GiB"`, `"4096"`. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     if not match or match.group(2).upper() not in _UNITS:
-        raise UsageError(f"not a size: {text!r}", hint="write it like 8GB, 6.5GiB or a number of bytes")
-    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+        raise UsageError(f"not a size: {_shortened(text)!r}", hint="write it like 8GB, 6.5GiB or a number of bytes")
+    count = float(match.group(1)) * _UNITS[match.group(2).upper()]
+    if count > _MOST_BYTES:
+        raise UsageError(f"{_shortened(text.strip())} is more than any machine has", hint="write it like 8GB or 6.5GiB")
+    return int(count)
+
+
+def parse_memory(size: int | str) -> int:
+    """An amount of memory, in bytes or as `parse_bytes` reads it. Raises UsageError, also for what cannot be meant."""
+    if isinstance(size, bool) or not isinstance(size, (int, str)):
+        raise UsageError(f"not a size: {size!r}", hint="write it like 8GB, 6.5GiB or a number of bytes")
+    if isinstance(size, int) and not 0 <= size <= _MOST_BYTES:
+        raise UsageError("a size in bytes is from 0 to 2^63 - 1", hint="write it like 8GB or 6.5GiB")
+    count = parse_bytes(size) if isinstance(size, str) else size
+    if count < LEAST_MEMORY_BYTES:
+        number = str(size).strip()
+        bare = number.isdecimal() and count > 0
+        hint = f"a number without a unit is bytes: did you mean {number}GB?" if bare else "write it like 8GB or 6.5GiB"
+        raise UsageError(f"{count:,} bytes of memory are too little for any model", hint=hint)
+    return count
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def format_bytes(count: float) -> str:

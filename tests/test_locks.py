@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -44,29 +45,32 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("locks")
-def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+def test_a_lock_dies_with_its_process(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     path = tmp_path / "a.lock"
-    holder = subprocess.Popen([sys.executable, "-c", _HOLD.format(path=str(path))], stdout=subprocess.PIPE, text=True)
+    off = "granted" in request.node.name
+    program = _HOLD.format(path=str(path), off=off)
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
+    assert is_held(path)
     with pytest.raises(Busy), locked(path):
         pass
     holder.kill()
-    holder.wait()
-    holder.stdout.close()
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and not reaped
     with locked(path):
         assert is_held(path)
+    holder.wait()
+    holder.stdout.close()
 
 
-# both ways at once, so that it holds for a reader with and without working locks
 _HOLD = """
 import time
-from filelock import FileLock, SoftFileLock
 from pathlib import Path
-first = FileLock({path!r})
-first.acquire()
-second = SoftFileLock(Path({path!r}).with_suffix(".held"))
-second.acquire()
-print("held", flush=True)
-time.sleep(60)
+if {off}:
+    import filelock._native._unix
+    filelock._native._unix.lock_fd_nonblocking = lambda fd: True
+from lmsupply_cli.locks import locked
+with locked(Path({path!r})):
+    print("held", flush=True)
+    time.sleep(60)
 """

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import Licence
 from lmsupply_cli.errors import SettingsError
+from lmsupply_cli.files import is_absent, read_json, write_json
+from lmsupply_cli.locks import locked
+
+SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +36,8 @@ def acceptance_file() -> Path:
 
 
 def read_acceptances() -> list[Acceptance]:
-    """Raises SettingsError for a file that is damaged: consent is never guessed."""
-    path = acceptance_file()
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["accepted"]
-        return [Acceptance(**row) for row in rows]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(
-            f"{path} is damaged: {error}", hint="mend or remove it; licences are then asked for again"
-        ) from error
+    """Raises SettingsError for a file that is damaged: consent is never guessed. A row that is none accepts nothing."""
+    return [found for row in _rows() if (found := _acceptance(row))]
 
 
 def needs_acceptance(repo: str, licence: Licence) -> bool:
@@ -49,6 +46,7 @@ def needs_acceptance(repo: str, licence: Licence) -> bool:
 
 
 def accept(ref: str, repo: str, commit: str, licence: Licence) -> None:
+    """Raises SettingsError for a file that is damaged, FileError where it cannot be written."""
     page = licence_page(repo, licence)
     record(Acceptance(ref, repo, licence.id, licence.tier, commit, date.today().isoformat(), page))
 
@@ -67,25 +65,61 @@ def is_accepted(repo: str, licence: str) -> bool:
 
 
 def record(acceptance: Acceptance) -> None:
-    others = [
-        a for a in read_acceptances() if (a.repo.lower(), a.licence) != (acceptance.repo.lower(), acceptance.licence)
-    ]
-    _write([*others, acceptance])
+    """As `accept`."""
+    with _changed() as rows:
+        rows[:] = [row for row in rows if not _is_same(_acceptance(row), acceptance)]
+        rows.append(asdict(acceptance))
 
 
 def revoke(name: str) -> list[Acceptance]:
-    """Take back what was accepted for a ref or repo; the rows that went."""
-    rows = read_acceptances()
-    gone = [a for a in rows if name.lower() in (a.ref.lower(), a.repo.lower())]
-    if gone:
-        _write([a for a in rows if a not in gone])
+    """Take back what was accepted for a ref or repo; the rows that went. As `accept`."""
+    gone: list[Acceptance] = []
+    with _changed() as rows:
+        for row in list(rows):
+            found = _acceptance(row)
+            if found and name.lower() in (found.ref.lower(), found.repo.lower()):
+                gone.append(found)
+                rows.remove(row)
     return gone
 
 
-def _write(rows: list[Acceptance]) -> None:
+def _is_same(one: Acceptance | None, other: Acceptance) -> bool:
+    return one is not None and (one.repo.lower(), one.licence) == (other.repo.lower(), other.licence)
+
+
+def _acceptance(row: Any) -> Acceptance | None:
+    """None for what is no acceptance; what a newer lmsupply says beside it does not matter."""
+    if not isinstance(row, dict):
+        return None
+    values = {field.name: row.get(field.name, "" if field.name == "url" else None) for field in fields(Acceptance)}
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    return Acceptance(**texts) if len(texts) == len(values) else None
+
+
+def _rows() -> list[Any]:
     path = acceptance_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    text = json.dumps({"schema": 1, "accepted": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    hint = "repair or remove it; licences are then asked for again"
+    if is_absent(path):
+        return []
+    try:
+        data = read_json(path, error=SettingsError)
+    except SettingsError as error:
+        raise SettingsError(f"the record of accepted licences is damaged: {error.message}", hint=hint) from error
+    schema, rows = (data.get("schema", SCHEMA), data.get("accepted")) if isinstance(data, dict) else (SCHEMA, None)
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise SettingsError(f"{path} was written by a newer lmsupply", hint="pip install -U lmsupply")
+    if not isinstance(rows, list):
+        raise SettingsError(f"{path} is damaged: it has no list of what was accepted", hint=hint)
+    return rows
+
+
+@contextmanager
+def _changed() -> Iterator[list[Any]]:
+    """The rows of the file, to be changed in the block: nobody else changes them meanwhile, and none is lost."""
+    path = acceptance_file()
+    with locked(path.with_name(".lock"), waiting=lambda: None):
+        rows = _rows()
+        before = list(rows)
+        yield rows
+        if rows != before:
+            write_json(path, {"schema": SCHEMA, "accepted": rows})

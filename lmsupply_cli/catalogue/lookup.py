@@ -4,43 +4,60 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.entry import GUIDE, TIERS, CatalogueEntry, Licence
+from lmsupply_cli.catalogue.entry import GUIDE, CatalogueEntry
+from lmsupply_cli.catalogue.own import Skipped, read_own
+from lmsupply_cli.catalogue.rows import entry_of
 from lmsupply_cli.errors import SettingsError
 
 
 def read_catalogue() -> tuple[CatalogueEntry, ...]:
     """The guide, the user's own entries (models.toml in the config folder), then what ships.
 
-    An entry of the user's takes the place of one with the same ref. Raises SettingsError.
+    An entry of the user's takes the place of one with the same ref. One that cannot be used is left out: see
+    `read_skipped`.
     """
+    return _read()[0]
+
+
+def read_skipped() -> tuple[str, ...]:
+    """What was left out of the user's models.toml, and why: a line each, with the place."""
+    return tuple(skipped.text for skipped in _read()[1])
+
+
+def _read() -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
     file = paths.config_dir() / "models.toml"
     try:
-        stamp = file.stat().st_mtime_ns
-    except OSError:
-        stamp = 0
-    return _read(file, stamp)
+        found = file.stat()
+        stamp = (found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError):
+        stamp = (0, 0)
+    return _read_at(file, stamp)
 
 
 @lru_cache(maxsize=4)
-def _read(file: Path, stamp: int) -> tuple[CatalogueEntry, ...]:
+def _read_at(file: Path, stamp: tuple[int, int]) -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
     shipped = tomllib.loads(resources.files(__package__).joinpath("models.toml").read_text(encoding="utf-8"))
-    ours = [_entry(row, shipped["licences"]) for row in shipped["model"]]
-    own = _own(file, shipped["licences"]) if stamp else []
+    ours = [entry_of(row, shipped["licences"]) for row in shipped["model"]]
+    own, skipped = read_own(file, shipped["licences"])
     taken = {entry.ref for entry in own}
-    return (GUIDE, *own, *(entry for entry in ours if entry.ref not in taken))
+    return (GUIDE, *own, *(entry for entry in ours if entry.ref not in taken)), tuple(skipped)
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """The entry that is called exactly `name`: its ref or an alias, in any case, or `role:…`."""
+    """The entry that is called exactly `name`: its ref or an alias, in any case, or `role:…`.
+
+    Raises SettingsError where the user's own entry of that name cannot be used.
+    """
     wanted = name.lower()
+    for skipped in _read()[1]:
+        if skipped.ref == wanted:
+            raise SettingsError(skipped.text, hint="entries have the form of the catalogue: see lmsupply show --json")
     for entry in read_catalogue():
         if wanted in (entry.ref, *entry.aliases) or wanted in {f"role:{role}" for role in entry.roles}:
             return entry
@@ -76,29 +93,3 @@ def closest(name: str, others: Iterable[str] = ()) -> str:
 
 def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _own(file: Path, licences: Mapping[str, Any]) -> list[CatalogueEntry]:
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-        return [_entry(row, {**licences, **data.get("licences", {})}) for row in data.get("model", [])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        text = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise SettingsError(
-            f"{file}: {text}", hint="entries have the form of the catalogue: see lmsupply show --json"
-        ) from error
-
-
-def _entry(row: Mapping[str, Any], licences: Mapping[str, Any]) -> CatalogueEntry:
-    """A row as an entry. Raises KeyError, TypeError, ValueError."""
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    unknown = set(values) - {f.name for f in fields(CatalogueEntry)}
-    if unknown:
-        raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
-    for key in ("ref", "repo", "family", "licence", "parameters", "context_length"):
-        values[key]  # says which one is missing
-    name = values["licence"]
-    known = licences.get(name, {"tier": "unknown"})
-    if known["tier"] not in TIERS:
-        raise ValueError(f"licence {name} has the tier {known['tier']}, not one of {', '.join(TIERS)}")
-    return CatalogueEntry(**(values | {"ref": values["ref"].lower(), "licence": Licence(name, **known)}))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -15,8 +17,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from lmsupply_cli._version import __version__
-from lmsupply_cli.cli.exit import BUG, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
+from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
 from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.render.output import give_back, take_over
 
 # name → its line in --help; the command itself is lmsupply_cli/cli/commands/<name>.py
 COMMANDS = {
@@ -33,6 +36,10 @@ COMMANDS = {
     "hw": "Show what this machine is and what the engine can use.",
     "completion": "Print the completion script of a shell.",
 }
+_BUG_HINT = "run it again with --debug and report what it shows"
+# what a disk or a system may do at any time; our own reads and writes name it at their place
+_WORLD = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
+          errno.ESTALE, errno.ENAMETOOLONG)  # fmt: skip
 HELP = "Run language models on your own machine, with ONNX Runtime GenAI."
 
 
@@ -95,36 +102,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_process()
     words = argv[: argv.index("--")] if "--" in argv else argv
     debug, as_json = "--debug" in words, bool({"--json", "--stream-json"} & set(words))
+    stream = "--stream-json" in words
     try:
-        return _interruptible(argv)
+        code = _interruptible(argv)
+        sys.stdout.flush()
+        return code
     except LmsupplyError as error:
-        _report(error.message, error.hint, code=error.code, as_json=as_json, stream="--stream-json" in words)
+        _report(error.message, error.hint, code=error.code, as_json=as_json, stream=stream)
         if debug:
             _traceback()
         return error.exit_code
     except ClickException as error:
         hint = "lmsupply --help" if getattr(error, "ctx", None) is None else f"{error.ctx.command_path} --help"  # type: ignore[attr-defined]
-        _report(_lower(error.format_message()), hint, code="usage", as_json=as_json, stream="--stream-json" in words)
+        _report(_lower(error.format_message()), hint, code="usage", as_json=as_json, stream=stream)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
     except Terminated:
         return TERMINATED
     except BrokenPipeError:
-        _drop_stdout()
         return OK
-    except Exception as error:  # the last resort: a bug, said in one line
-        text = f"{type(error).__name__}: {error}"
-        _report(
-            f"a bug in lmsupply: {text}",
-            "run it again with --debug and report what it shows",
-            code="bug",
-            as_json=as_json,
-            stream=False,
-        )
+    except Exception as error:
+        message, hint, code_name, exit_code = _unforeseen(error)
+        _report(message, hint, code=code_name, as_json=as_json, stream=stream)
         if debug:
             _traceback()
-        return BUG
+        return exit_code
+    finally:
+        give_back()
+
+
+def _unforeseen(error: Exception) -> tuple[str, str, str, int]:
+    """(message, hint, code, exit code) of what nothing below has translated: the system's doing, or a bug."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory", "close other programs, or use a smaller model or prompt", "memory", ERROR
+    if isinstance(error, OSError) and error.errno in _WORLD:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}", "is there room, and may it be read and written?", "file", ERROR
+    return f"a bug in lmsupply: {type(error).__name__}: {error}", _BUG_HINT, "bug", BUG
 
 
 def _interruptible(argv: list[str]) -> int:
@@ -156,15 +171,12 @@ def _invoke(argv: list[str]) -> int:
         return stop.exit_code
     except typer.Abort:
         return INTERRUPTED
-    sys.stdout.flush()
     return OK
 
 
 def _prepare_process() -> None:
-    """UTF-8 into pipes whatever the locale; SIGTERM unwinds like an exception."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
+    """Streams that can fail; SIGTERM unwinds like an exception."""
+    take_over()
 
     def terminate(*_: object) -> None:
         raise Terminated
@@ -173,31 +185,25 @@ def _prepare_process() -> None:
 
 
 def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
+    """On stderr, and with `as_json` on stdout too. It never raises: what cannot be told is not told."""
+    from lmsupply_cli.render.sanitize import json_text, one_line
     from lmsupply_cli.render.terminal import wrapped
 
     for text in (f"error: {message}", f"hint: {hint}" if hint else ""):
         if text:
-            sys.stderr.write(wrapped(text, sys.stderr) + "\n")
+            sys.stderr.write(wrapped(one_line(text), sys.stderr) + "\n")
     if as_json:
-        import json
-
         error: dict[str, Any] = {"schema": 1, **({"type": "error"} if stream else {})}
         error["error"] = {"code": code, "message": message, "hint": hint}
-        try:
-            print(json.dumps(error, ensure_ascii=False), flush=True)
-        except BrokenPipeError:
-            _drop_stdout()
+        with suppress(LmsupplyError, OSError):
+            sys.stdout.write(json_text(error) + "\n")
+            sys.stdout.flush()
 
 
 def _traceback() -> None:
     import traceback
 
     traceback.print_exc()
-
-
-def _drop_stdout() -> None:
-    """Nobody reads stdout any more: let Python's own flush at exit go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _lower(text: str) -> str:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from lmsupply_cli.cli.batch_input import Line
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import is_file, our_io_error
+from lmsupply_cli.locks import Busy, locked
+from lmsupply_cli.render.sanitize import json_text
 
+_BEGINNING = b'{"schema": 1, "index": '
 State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
 
 
@@ -45,20 +50,45 @@ def _answered(out: Path) -> Iterator[dict[str, Any]]:
         yield row if isinstance(row, dict) else {}
 
 
-def appending(out: Path) -> IO[str]:
-    """Open to append, after the last whole line: what a kill cut off is asked again. Raises UsageError."""
+@contextmanager
+def owned(out: Path) -> Iterator[None]:
+    """Nobody else writes `out` in the block. Raises UsageError for what is no file, or is being written; FileError."""
+    if out.exists() and not is_file(out):
+        raise UsageError(
+            f"cannot write {out}: it is not a regular file", hint="name a file: it is read when the batch goes on"
+        )
     try:
-        file = out.open("a+b")
-        file.seek(0)
-        data = file.read()
-        file.truncate(data.rfind(b"\n") + 1)
-        file.close()
+        with locked(out.with_name(f".{out.name}.lock")):
+            yield
+    except Busy:
+        raise UsageError(
+            f"another lmsupply is writing {out}", hint="wait for it, or name another file with --out"
+        ) from None
+
+
+def appending(out: Path) -> IO[str]:
+    """Open to append, after the last whole line: what a kill cut off is asked again.
+
+    Raises UsageError where that is not the beginning of a row of ours, FileError.
+    """
+    with our_io_error(out):
+        with out.open("a+b") as file:
+            file.seek(0)
+            data = file.read()
+            whole = data.rfind(b"\n") + 1
+            cut = data[whole:]
+            if not (cut.startswith(_BEGINNING) or _BEGINNING.startswith(cut)):
+                raise UsageError(
+                    f"{out} does not end with answers of a batch",
+                    hint="name another file with --out: nothing was changed",
+                )
+            file.truncate(whole)
         return out.open("a", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def write(file: IO[str], row: Mapping[str, Any]) -> None:
-    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+    """Raises FileError."""
+    with our_io_error(file.name, hint="free some space, and run it again: it goes on where it was"):
+        file.write(json_text(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -123,8 +123,11 @@ def candidates(words: list[str]) -> list[tuple[str, str]]:
 def complete_words(words: list[str]) -> int:
     import sys
 
+    from lmsupply_cli.render.sanitize import one_line
+
     for value, help_text in candidates(words):
-        sys.stdout.write(f"{value}\t{help_text.splitlines()[0] if help_text else ''}\n")
+        if one_line(value) == value:  # a name that could steer the terminal is not offered
+            sys.stdout.write(f"{value}\t{one_line(help_text.splitlines()[0]) if help_text else ''}\n")
     return 0
 
 

@@ -10,11 +10,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from lmsupply_cli import paths
+from lmsupply_cli.cli.places import say_notes, shown_place
 from lmsupply_cli.config.edit import literal, set_value, unset_value
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.config.values import check_value, parse_text
 from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.terminal import Terminal
 
 
@@ -28,29 +30,26 @@ def configure(action: str, key: str | None, value: Sequence[str], *, as_json: bo
     if given != takes:
         usage = {"get": "get KEY", "set": "set KEY VALUE", "unset": "unset KEY"}.get(action, action)
         raise UsageError(f"usage: lmsupply config {usage}", hint="lmsupply config list shows the keys")
-    if key is not None and key not in SETTINGS:
-        near = get_close_matches(key, SETTINGS, n=1)
-        raise UsageError(
-            f"unknown setting {key!r}", hint=f"did you mean {near[0]}?" if near else "lmsupply config list shows them"
-        )
+    if key is not None and key not in SETTINGS and action != "unset":
+        raise _unknown(key)
     act(terminal, key or "", value, as_json)
 
 
 def _list(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> None:  # one signature for all
-    settings = _settings(terminal)
+    settings = _readable(terminal)
     rows = {name: settings.value(name) for name in SETTINGS}
     if as_json:
         values = {name: {"value": found.value, "source": found.source} for name, found in rows.items()}
-        terminal.json({"settings": values, "path": str(paths.settings_file())})
+        terminal.json({"settings": values, "path": str(paths.settings_file()), "skipped": list(settings.skipped)})
         return
     width = max(map(len, rows))
     for name, found in rows.items():
         terminal.data(f"{name.ljust(width)}  {shown(found.value)}  ({found.source})", indent=width + 2)
-    terminal.data(f"the file: {paths.settings_file()}")
+    terminal.data(f"the file: {shown_place(paths.settings_file())}")
 
 
 def _get(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> None:
-    found = _settings(terminal).value(key)
+    found = _readable(terminal).value(key)
     if as_json:
         terminal.json({"key": key, "value": found.value, "source": found.source})
     else:
@@ -69,11 +68,15 @@ def _set(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> N
     terminal.say(f"{key} = {literal(typed)} in {paths.settings_file()}")
     if os.environ.get(setting.env):
         terminal.say(f"note: {setting.env} is set in the environment and goes first")
+    _readable(terminal)
 
 
 def _unset(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> None:
     if unset_value(paths.settings_file(), key):
         terminal.say(f"{key} is no longer set in {paths.settings_file()}")
+        _readable(terminal)
+    elif key not in SETTINGS:
+        raise _unknown(key)
     else:
         terminal.say(f"{key} was not set in {paths.settings_file()}")
 
@@ -82,7 +85,7 @@ def _path(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> 
     if as_json:
         terminal.json({"path": str(paths.settings_file())})
     else:
-        terminal.data(str(paths.settings_file()))
+        terminal.data(shown_place(paths.settings_file()))
 
 
 def _edit(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> None:
@@ -90,13 +93,13 @@ def _edit(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> 
     if not editor:
         raise UsageError("no editor is known", hint=f"set EDITOR, or edit {paths.settings_file()} yourself")
     file = paths.settings_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with our_io_error(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     try:
         code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
-    except OSError as error:
-        raise UsageError(
-            f"cannot start {editor}: {error.strerror}", hint="set EDITOR to an editor that is there"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot start {editor}: {reason}", hint="set EDITOR to an editor that is there") from error
     if code:
         raise SettingsError(f"{editor} ended with {code}", hint=f"the settings are in {file}")
     _settings(terminal)  # a mistake is said now, not at the next run
@@ -121,5 +124,19 @@ def shown(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
+def _unknown(key: str) -> UsageError:
+    near = get_close_matches(key, SETTINGS, n=1)
+    return UsageError(
+        f"unknown setting {key!r}", hint=f"did you mean {near[0]}?" if near else "lmsupply config list shows them"
+    )
+
+
 def _settings(terminal: Terminal) -> Settings:
     return read_settings(environ=terminal.environ, path=paths.settings_file())
+
+
+def _readable(terminal: Terminal) -> Settings:
+    """The settings that can be read; the rest is said, so that it can be put right with these commands."""
+    settings = read_settings(environ=terminal.environ, path=paths.settings_file(), skip_bad=True)
+    say_notes(terminal, (f"left out: {text}" for text in settings.skipped))
+    return settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lmsupply_cli.catalogue.acceptance import accept, licence_page, needs_acceptance, refusal
 from lmsupply_cli.catalogue.entry import Licence
 from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.errors import LicenceNotAccepted
+from lmsupply_cli.errors import FileError, LicenceNotAccepted
 from lmsupply_cli.render.terminal import Terminal
 
 
@@ -34,4 +34,7 @@ def ensure_accepted(ref: str, repo: str, commit: str, licence: Licence, terminal
         accepted = terminal.ask(f"{told}\n{page}\nDo you accept it?")
     if not accepted:
         raise LicenceNotAccepted(f"the licence of {ref} was not accepted", hint="nothing was fetched")
-    accept(ref, repo, commit, licence)
+    try:
+        accept(ref, repo, commit, licence)
+    except FileError as error:  # it was accepted all the same
+        terminal.say(f"note: that cannot be recorded, so it will be asked for again: {error.message}")

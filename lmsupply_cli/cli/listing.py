@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF, TIERS, CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import read_catalogue
+from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.runtime.recommend import expected_variant, roughly_fits
@@ -126,7 +127,7 @@ def table_lines(rows: Sequence[ModelRow], root: Path, *, width: int, installed: 
     lines += ["", "guide is built in: a tiny model that only knows lmsupply. Get a real one with lmsupply pull."]
     if installed:
         lines += [f"{row.ref} is in {row.located.path}" for row in rows if row.located and row.ref != GUIDE_REF]
-    return [*lines, f"models are kept in {root}"]
+    return [*lines, f"models are kept in {shown_place(root)}"]
 
 
 def row_json(row: ModelRow) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import read_catalogue
+from lmsupply_cli.cli.places import shown_place
+from lmsupply_cli.files import is_file
 from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
@@ -25,6 +28,7 @@ from lmsupply_cli.store.pull import free_bytes
 from lmsupply_cli.units import format_bytes
 
 WIDTH = 13  # columns of the names
+_NO_FILE = " (no such file yet)"
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,15 @@ class Machine:
     settings_file: Path
     store: Path
     free_disk_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def all_notes(self) -> list[str]:
+        """What the probes could not find out, what is wrong with the engine's packages, and `notes`."""
+        return [*self.profile.notes, *self.wheels.notes, *self.notes]
 
 
-def read_machine(store: Path) -> Machine:
+def read_machine(store: Path, notes: Sequence[str] = ()) -> Machine:
     profile, wheels = detect_hardware(), detect_engine_wheels()
     choice = choose_provider(profile, wheels)
     free = profile.memory.available_bytes
@@ -67,6 +77,7 @@ def read_machine(store: Path) -> Machine:
         settings_file=paths.settings_file(),
         store=store,
         free_disk_bytes=free_bytes(store),
+        notes=tuple(notes),
     )
 
 
@@ -93,11 +104,11 @@ def machine_rows(machine: Machine, *, models: bool) -> list[Row]:
         *[("npu", f"{name} (the engine's builds here do not use it)") for name in profile.npus],
         ("engine", engines),
         *[("provider", _provider(state)) for state in machine.providers],
-        *[("note", note) for note in (*profile.notes, *machine.wheels.notes)],
+        *[("note", note) for note in machine.all_notes],
         ("use", f"{machine.choice.provider}, {machine.choice.precision}: {'; '.join(machine.choice.reasons)}"),
         ("recommended", f"lmsupply pull {wanted.entry.ref}: {wanted.reason}"),
-        ("settings", str(machine.settings_file) + ("" if machine.settings_file.exists() else " (no such file yet)")),
-        ("models in", str(machine.store)),
+        ("settings", shown_place(machine.settings_file) + ("" if is_file(machine.settings_file) else _NO_FILE)),
+        ("models in", shown_place(machine.store)),
     ]
     if models:
         rows += [("model", _model(fit)) for fit in machine.models]
@@ -131,7 +142,7 @@ def machine_json(machine: Machine) -> dict[str, Any]:
         "providers": [
             {"name": s.name, "usable": s.usable, "reason": s.reason, "mend": s.mend or None} for s in machine.providers
         ],
-        "notes": [*profile.notes, *machine.wheels.notes],
+        "notes": machine.all_notes,
         "recommendation": {
             "provider": machine.choice.provider,
             "precision": machine.choice.precision,

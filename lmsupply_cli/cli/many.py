@@ -8,7 +8,7 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.cli.batch_input import read_lines
-from lmsupply_cli.cli.batch_output import finished
+from lmsupply_cli.cli.batch_output import finished, owned
 from lmsupply_cli.cli.batching import BatchJob, Counts
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
@@ -31,8 +31,13 @@ from lmsupply_cli.units import format_rate
 
 def answer_many(request: Request, guidance: Guidance | None) -> int:
     """The exit code: 1 where a line could not be asked. Raises the errors of what it uses."""
-    terminal = Terminal.of_process(quiet=request.quiet)
     source, out = _checked(request)
+    with owned(out):
+        return _answer_into(out, source, request, guidance)
+
+
+def _answer_into(out: Path, source: Path, request: Request, guidance: Guidance | None) -> int:
+    terminal = Terminal.of_process(quiet=request.quiet)
     lines = read_lines(source, system=request.system)
     done = finished(out, lines, guided=guidance is not None)
     if len(done) == len(lines):

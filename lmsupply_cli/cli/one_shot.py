@@ -19,6 +19,7 @@ from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.guidance import allows_empty
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
@@ -34,10 +35,11 @@ from lmsupply_cli.events import (
 from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.runtime.budget import MemoryOptions
 from lmsupply_cli.runtime.completion import Completion, ModelInfo
+from lmsupply_cli.runtime.dry_prompt import dry_prompt
 from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
 from lmsupply_cli.runtime.guidance import check_guidance
-from lmsupply_cli.runtime.prompting import read_format, read_markers, render_prompt, set_thinking
 from lmsupply_cli.runtime.said import Said
 from lmsupply_cli.store.judging import open_model
 
@@ -74,9 +76,7 @@ def answer(request: Request) -> int:
     values = settings.generation(model_options(folder))
     options = GenerationOptions(**{key: value.value for key, value in values.items()})
     if request.show_prompt:
-        terminal.stdout.write(asked.prompt if request.raw else _shown_prompt(folder, messages, settings))
-        terminal.stdout.flush()
-        return OK
+        return _show_prompt(request, folder, messages, settings, options, terminal)
     notices = [*choice.notices]
     if options.num_beams > 1:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
@@ -93,17 +93,40 @@ def answer(request: Request) -> int:
         notices += fitted.notices
         output = _Output(request, settings, terminal, generator.info, values, notices)
         finished = output.take(generator.stream_prompt(fitted.prompt, options))
-    if guidance and finished.finish_reason != "stop":
+    empty = guidance is not None and not finished.usage.completion_tokens and not allows_empty(guidance)
+    if guidance and (empty or finished.finish_reason != "stop"):
         terminal.say("error: the answer ended before it was complete, so it need not parse")
         return ERROR
     return OK
 
 
-def _shown_prompt(folder: ModelFolder, messages: Sequence[ChatMessage], settings: Settings) -> str:
-    thinks, effort = settings.get("think") != "off", settings.get("reasoning_effort")
-    chosen = read_format(folder, wanted=settings.get("chat_format") or "").formatter
-    formatter, _ = set_thinking(chosen, read_markers(folder), thinks=thinks, effort=effort)
-    return render_prompt(folder, messages, formatter)
+def _show_prompt(
+    request: Request,
+    folder: ModelFolder,
+    messages: Sequence[ChatMessage],
+    settings: Settings,
+    options: GenerationOptions,
+    terminal: Terminal,
+) -> int:
+    """On stdout what a run would send, on stderr what it would say about it."""
+    limit = settings.get("memory_limit")
+    text, notices = dry_prompt(
+        folder,
+        messages,
+        raw=request.raw,
+        chat_format=settings.get("chat_format") or "",
+        thinks=settings.get("think") != "off",
+        reasoning_effort=settings.get("reasoning_effort"),
+        policy=settings.get("on_overflow") or "error",
+        max_tokens=options.max_tokens,
+        context=settings.get("context"),
+        provider=settings.get("provider"),
+        limit_bytes=MemoryOptions(limit).limit_bytes if limit else None,
+    )
+    for notice in notices:
+        terminal.notice(notice)
+    terminal.exact(text)
+    return OK
 
 
 class _Output:
@@ -143,7 +166,7 @@ class _Output:
             self._terminal.json_event("finished", **whole)
         if self._request.stats:
             for line in stats_lines(finished, self._info):
-                self._terminal.stderr.write(line + "\n")
+                self._terminal.say(line)
         return finished
 
     def _as_text(self, events: Iterator[GenerationEvent]) -> Finished:

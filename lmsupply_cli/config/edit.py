@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import codecs
 import json
-import shutil
-import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.config.layers import read_file
+from lmsupply_cli.config.lines import is_table, read_entries, split_lines
 from lmsupply_cli.errors import SettingsError
+from lmsupply_cli.files import is_absent, our_io_error, read_text, write_whole
+from lmsupply_cli.locks import locked
 
 
 def set_value(path: Path, key: str, value: Any) -> None:
-    """Write `key = value` where the key stands, else at the end. Raises SettingsError for a file that is broken."""
-    read_file(path)
-    lines = _lines(path)
-    span = _span(lines, key)
-    end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
-    row = f"{key} = {literal(value)}{end}"
-    if span is None:
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += end
-        lines.append(row)
-    else:
-        lines[span[0] : span[1]] = [row]
-    _write(path, lines)
+    """Write `key = value` where the key stands, else at the end. Raises SettingsError, FileError."""
+    with _changed(path) as lines:
+        end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+        row = f"{key} = {literal(value)}{end}"
+        at = _remove(lines, key)
+        if at is None:
+            at = next((n for n, line in enumerate(lines) if is_table(line)), len(lines))
+            if at and not lines[at - 1].endswith("\n"):
+                lines[at - 1] += end
+        lines.insert(at, row)
 
 
 def unset_value(path: Path, key: str) -> bool:
-    """Remove `key`; False where it was not there."""
-    read_file(path)
-    lines = _lines(path)
-    span = _span(lines, key)
-    if span is None:
-        return False
-    del lines[span[0] : span[1]]
-    _write(path, lines)
-    return True
+    """Remove `key`, also one that no setting has or whose value is broken; False where it was not there."""
+    with _changed(path) as lines:
+        return _remove(lines, key) is not None
 
 
 def literal(value: Any) -> str:
@@ -46,37 +38,23 @@ def literal(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
-    except FileNotFoundError:
-        return []
-    lines = [line + "\n" for line in text.split("\n")]
-    lines[-1] = lines[-1][:-1]  # no newline ends it
-    return lines if lines[-1] else lines[:-1]
+@contextmanager
+def _changed(path: Path) -> Iterator[list[str]]:
+    """The lines of the file, to be changed in the block: nobody else changes them meanwhile."""
+    with locked(path.with_name(".lock"), waiting=lambda: None):
+        text = "" if is_absent(path) else read_text(path, error=SettingsError)
+        lines = split_lines(text)
+        before = list(lines)
+        yield lines
+        if lines != before:
+            with our_io_error(path):
+                target = path.resolve()  # a link stays a link
+            write_whole(target, "".join(lines), keep_mode=True)
 
 
-def _span(lines: list[str], key: str) -> tuple[int, int] | None:
-    """First line of the key's entry, and the one after it: a list may go over several."""
-    for start, line in enumerate(lines):
-        if line.split("=")[0].strip() == key and "=" in line:
-            for end in range(start + 1, len(lines) + 1):
-                try:
-                    tomllib.loads("".join(lines[start:end]))
-                except tomllib.TOMLDecodeError:
-                    continue
-                return start, end
-    return None
-
-
-def _write(path: Path, lines: list[str]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path = path.resolve()  # a link stays a link
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes("".join(lines).encode())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error.strerror}", hint="is its folder writable?") from error
+def _remove(lines: list[str], key: str) -> int | None:
+    """Take every entry of `key` out; where the first one stood."""
+    spans = [(entry.start, entry.end) for entry in read_entries(lines) if entry.key == key]
+    for start, end in reversed(spans):
+        del lines[start:end]
+    return spans[0][0] if spans else None

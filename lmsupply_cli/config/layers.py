@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lmsupply_cli.config.lines import read_entries, split_lines
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import check_value, parse_text
 from lmsupply_cli.errors import SettingsError
+from lmsupply_cli.files import is_absent, read_text
 
+_FILE_BYTES = 1_000_000
 Source = Literal["flag", "preset", "env", "file", "model", "default"]
 
 
@@ -24,9 +26,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked values of the layers above the model's, and what they leave to be said."""
+    """Checked values of the layers above the model's; `skipped`: what could not be read, a line each."""
 
     layers: Mapping[Source, Mapping[str, Any]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def get(self, key: str) -> Any:
         return self.value(key).value
@@ -55,43 +58,71 @@ def read_settings(
     preset: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
     path: Path | None = None,
+    skip_bad: bool = False,
 ) -> Settings:
-    """Check and stack the layers; a flag of None was not given. Raises UsageError, SettingsError."""
+    """Check and stack the layers; a flag of None was not given. Raises UsageError, SettingsError.
+
+    `skip_bad`: what the file and the environment say wrong is left out and named in `skipped`. That is for commands
+    that only look; where a setting changes an answer, one that cannot be read ends the command.
+    """
     given = {key: check_value(key, value) for key, value in (flags or {}).items() if value is not None}
+    env, bad_env = _read_env(environ)
+    file, bad_file = read_file(path) if path else ({}, [])
+    bad = [*bad_env, *bad_file]
+    if bad and not skip_bad:
+        raise bad[0]
     return Settings(
-        {"flag": given, "preset": preset or {}, "env": _read_env(environ), "file": read_file(path) if path else {}}
+        {"flag": given, "preset": preset or {}, "env": env, "file": file}, tuple(error.message for error in bad)
     )
 
 
-def _read_env(environ: Mapping[str, str]) -> dict[str, Any]:
-    found = {key: environ[setting.env] for key, setting in SETTINGS.items() if environ.get(setting.env)}
-    return {key: parse_text(key, text, place=SETTINGS[key].env) for key, text in found.items()}
+def read_file(path: Path) -> tuple[dict[str, Any], list[SettingsError]]:
+    """What the settings file says, and what is wrong in it. A missing file says nothing."""
+    if is_absent(path):
+        return {}, []
+    try:
+        text = read_text(path, limit_bytes=_FILE_BYTES, error=SettingsError)
+    except SettingsError as error:
+        return {}, [error]
+    values: dict[str, Any] = {}
+    bad: list[SettingsError] = []
+    for entry in read_entries(split_lines(text)):
+        place = f"{path}:{entry.start + 1}"
+        if entry.problem:
+            name = f"{entry.key}: " if entry.key else ""
+            bad.append(SettingsError(f"{place}: {name}{entry.problem}", hint=_hint(entry.key)))
+        elif entry.key not in SETTINGS:
+            bad.append(SettingsError(f"{place}: unknown setting {entry.key!r}", hint=_closest(entry.key)))
+        elif entry.key in values:
+            bad.append(SettingsError(f"{place}: {entry.key} is set twice", hint="leave one of them out"))
+        else:
+            try:
+                values[entry.key] = check_value(entry.key, entry.value, place=place)
+            except SettingsError as error:
+                bad.append(error)
+    return values, bad
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The settings file: TOML, keys as in the table. A missing file says nothing."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {error}") from error
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: {error}", hint="the file is TOML, one `key = value` a line") from error
-    lines = text.splitlines()
-    values = {}
-    for key, value in data.items():
-        line = next((n for n, row in enumerate(lines, 1) if row.split("=")[0].strip() == key), 1)
-        if key not in SETTINGS:
-            raise SettingsError(f"{path}:{line}: unknown setting {key!r}", hint=_closest(key))
-        values[key] = check_value(key, value, place=f"{path}:{line}")
-    return values
+def _read_env(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[SettingsError]]:
+    values: dict[str, Any] = {}
+    bad: list[SettingsError] = []
+    for key, setting in SETTINGS.items():
+        if text := environ.get(setting.env):
+            try:
+                values[key] = parse_text(key, text, place=setting.env)
+            except SettingsError as error:
+                bad.append(error)
+    return values, bad
+
+
+def _hint(key: str) -> str:
+    form = "the file is TOML, one `key = value` a line"
+    return f"{form}; lmsupply config unset {key} removes it" if key else form
 
 
 def _closest(key: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(key, SETTINGS, n=1)
-    return f"did you mean {near[0]}?" if near else "lmsupply run --help lists the options"
+    remove = f"lmsupply config unset {key} removes it"
+    return f"did you mean {near[0]}? {remove}" if near else remove

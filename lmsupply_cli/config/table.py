@@ -5,17 +5,20 @@ The generation options are settings too; `GenerationOptions` takes its defaults 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
+
+from lmsupply_cli.paths import check_folder
+from lmsupply_cli.units import parse_memory
 
 Kind = Literal["text", "int", "float", "bool", "list"]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`low`/`high` bound numbers, both included."""
+    """`low`/`high` bound numbers, both included; `check` raises UsageError for a text that means nothing."""
 
     key: str
     kind: Kind
@@ -24,6 +27,7 @@ class Setting:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    check: Callable[[str], object] | None = None
 
     @property
     def env(self) -> str:
@@ -47,11 +51,11 @@ GENERAL: tuple[Setting, ...] = (
     Setting("precision", "text", "auto", "precision to prefer when a model is pulled: auto, int4, int8, fp16 …"),
     Setting("context", "int", None, "context length in tokens, at most the model's own", low=1),
     Setting("threads", "int", None, "CPU threads; default: the physical cores that may be used", low=1, high=1024),
-    Setting("memory_limit", "text", None, "most memory to use, such as 8GB or 6.5GiB"),
+    Setting("memory_limit", "text", None, "most memory to use, such as 8GB or 6.5GiB", check=parse_memory),
     Setting("auto_pull", "text", "ask", "pull a named model that is missing", choices=("ask", "always", "never")),
     Setting("allowed_licenses", "list", (), "only models under these licences may be used"),
     Setting("allowed_tiers", "list", (), "only models of these licence tiers may be used"),
-    Setting("cache_dir", "text", None, "root of the model store"),
+    Setting("cache_dir", "text", None, "root of the model store", check=check_folder),
     Setting("offline", "bool", False, "never use the network"),
     Setting("speculative", "text", "off", "guess tokens ahead: off, ngram (from the text) or draft:MODEL"),
     Setting("draft_tokens", "int", 4, "most tokens to guess at once (in guided answers at most 16)", low=1, high=64),

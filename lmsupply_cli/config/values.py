@@ -20,14 +20,19 @@ def check_value(key: str, value: Any, *, place: str = "") -> Any:
         return None
     checked = _typed(setting, value)
     if checked is None:
-        raise error(f"{label} must be {_expected(setting)}, not {value!r}")
+        raise error(f"{label} must be {_expected(setting)}, not {_shown(value)}")
     if setting.choices and checked not in setting.choices:
-        raise error(f"{label} must be one of {', '.join(setting.choices)}, not {value!r}")
+        raise error(f"{label} must be one of {', '.join(setting.choices)}, not {_shown(value)}")
     low, high = setting.low, setting.high
     if isinstance(checked, (int, float)) and (
         (low is not None and checked < low) or (high is not None and checked > high)
     ):
-        raise error(f"{label} must be {_expected(setting)}, not {value!r}")
+        raise error(f"{label} must be {_expected(setting)}, not {_shown(value)}")
+    if setting.check and isinstance(checked, str):
+        try:
+            setting.check(checked)
+        except UsageError as cause:
+            raise error(f"{label}: {cause.message}", hint=cause.hint) from cause
     return checked
 
 
@@ -55,13 +60,30 @@ def _typed(setting: Setting, value: Any) -> Any:
             return value if isinstance(value, int) and not isinstance(value, bool) else None
         case "float":
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            return float(value) if number and math.isfinite(value) else None
+            return _finite(value) if number else None
         case "list":
             if isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value):
                 return tuple(value)
             return None
         case _:
             return value if isinstance(value, str) and value else None
+
+
+def _finite(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond every float
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(value: Any) -> str:
+    """The value in a message; a long one is cut."""
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python writes
+        return "such a long number"
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _expected(setting: Setting) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.engine.disk_view import COPY_AGAIN, DiskView
+from lmsupply_cli.engine.patterns import find_patterns
 from lmsupply_cli.engine.runnable import ON_CPU, TRUST, Obstacle, find_obstacles, provider_obstacles
 from lmsupply_cli.errors import LmsupplyError, ModelFilesError, ModelNotFound
 from lmsupply_cli.files import is_folder, read_json
@@ -42,6 +43,7 @@ class ModelFolder:
     more_eos_ids: frozenset[int] = frozenset()
     trusted: bool = False
     again: str = COPY_AGAIN
+    patterns: tuple[str, ...] = ()  # regular expressions by which its tokenizer cuts and changes text
 
     @property
     def control_strings(self) -> frozenset[str]:
@@ -131,8 +133,17 @@ def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder,
     usable = {name for name in (TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG) if view.size(name) > 0}
     usable -= {obstacle.file for obstacle in obstacles}
     texts = {name: view.read(name) for name in usable}
-    added = _added_tokens(texts.get(TOKENIZER, {}))
-    return ModelFolder(path, config, added, _more_eos_ids(texts, config, added), again=again), obstacles
+    tokenizer = texts.get(TOKENIZER, {})
+    added = _added_tokens(tokenizer)
+    folder = ModelFolder(
+        path,
+        config,
+        added_tokens=added,
+        more_eos_ids=_more_eos_ids(texts, config, added),
+        again=again,
+        patterns=find_patterns(tokenizer),
+    )
+    return folder, obstacles
 
 
 def check_provider(folder: ModelFolder, provider: str) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape, check_text
+from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape
 from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, check_provider
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, GuidedGenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_restart import RestartingDecoder, RestartingGuidedDecoder
+from lmsupply_cli.engine.genai_tokenizer import GenaiTokenizer
 from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
@@ -77,12 +78,6 @@ class GenaiModel:
         ProviderUnavailable, EngineUnavailable."""
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
-        # control tokens are not shown
-        self._added = {
-            row["id"]: "" if row.get("special") and row["content"] not in visible else row["content"]
-            for row in folder.added_tokens
-        }
-        self.hidden_ids = frozenset(token for token, text in self._added.items() if not text)
         self._control = folder.control_strings
         self._guessed_for = "draft" in folder.model  # by another model that its config names
         self._contents = {row["id"]: row["content"] for row in folder.added_tokens}
@@ -93,9 +88,10 @@ class GenaiModel:
             name = self._choose_provider(config, folder, provider)
             config.overlay(_overlay(folder, threads, takes_turns=takes_turns, takes_back=takes_back))
             self._model: Any = self._engine.Model(config)
-            self._tokenizer: Any = self._engine.Tokenizer(self._model)
+            self._tokenizer = GenaiTokenizer(folder, lambda: self._engine.Tokenizer(self._model), visible=visible)
         except (RuntimeError, MemoryError, ValueError) as error:
             raise load_error(error, folder.path, provider=provider, again=folder.again) from error
+        self.hidden_ids = self._tokenizer.hidden_ids
         self._window = _window(folder.decoder)
         self._restarts = name in RESTARTING
         self.shape = ModelShape(
@@ -147,13 +143,7 @@ class GenaiModel:
             raise ProviderUnavailable(f"--provider webgpu: {error}", hint="--provider cpu works everywhere") from error
 
     def encode(self, text: str) -> list[int]:
-        check_text(text)
-        if not text:
-            return []
-        try:
-            ids = [int(i) for i in self._open()[1].encode(text)]
-        except (RuntimeError, UnicodeError) as error:
-            raise run_error(error) from error
+        ids = self._tokenizer.encode(text)
         self._check_ids(ids)
         return ids
 
@@ -161,32 +151,14 @@ class GenaiModel:
         size = self.shape.vocabulary
         beyond = next((token for token in ids if token >= size), None)
         if beyond is not None:
-            named = self._contents.get(beyond) or self._decode_plain([beyond])
+            named = self._contents.get(beyond) or self._tokenizer.decode_plain([beyond])
             raise ModelFilesError(
                 f"the tokenizer writes {named!r} as token {beyond}, but the model's vocabulary has {size:,}",
                 hint=f"tokenizer.json and genai_config.json of {self.shape.folder} do not belong together",
             )
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Added tokens are decoded here: the engine shows them as U+FFFD or not at all."""
-        out, plain = "", []
-        for token in ids:
-            if (text := self._added.get(token)) is None:
-                plain.append(token)
-                continue
-            out += self._decode_plain(plain) + text
-            plain = []
-        return out + self._decode_plain(plain)
-
-    def _decode_plain(self, ids: list[int]) -> str:
-        if not ids:
-            return ""
-        import numpy as np
-
-        try:
-            return str(self._open()[1].decode(np.asarray(ids, dtype=np.int32)))
-        except (RuntimeError, UnicodeError) as error:
-            raise run_error(error) from error
+        return self._tokenizer.decode(ids)
 
     def control_strings(self) -> frozenset[str]:
         return self._control
@@ -225,7 +197,7 @@ class GenaiModel:
     def check_guidance(self, guidance: Guidance) -> None:
         """Raises EngineError for characters that this vocabulary can only write byte by byte."""
         for character in sorted({c for c in guidance.literals if ord(c) > 127}):
-            if any("\ufffd" in self._decode_plain([token]) for token in self.encode(character)):
+            if any("\ufffd" in self._tokenizer.decode_plain([token]) for token in self.encode(character)):
                 raise EngineError(  # the engine would stop in the middle, with a warning of its own
                     f"this model cannot follow the guidance: its vocabulary has no whole token for {character!r}",
                     hint="keep enum, const, pattern and property names to ASCII, or use another model",
@@ -300,7 +272,7 @@ class GenaiModel:
         self, *, capacity_tokens: int, guidance: Guidance | None = None, draft_tokens: int = 0, **search: Any
     ) -> Any:
         """The engine's generator; its cache is allocated and cleared for the whole capacity."""
-        model = self._open()[0]
+        model = self._open()
         if self._window and (search.get("num_beams", 1) > 1 or search.get("past_present_share_buffer") is False):
             raise UsageError(
                 "this model has a sliding window, with which the engine makes no beams and always shares its cache buffer",
@@ -354,12 +326,13 @@ class GenaiModel:
     def close(self) -> None:
         for decoder in list(self._decoders):
             decoder.close()
-        self._model = self._tokenizer = None
+        self._model = None
+        self._tokenizer.close()
 
-    def _open(self) -> tuple[Any, Any]:
+    def _open(self) -> Any:
         if self._model is None:
             raise EngineError("the model is closed", hint="load it again")
-        return self._model, self._tokenizer
+        return self._model
 
     def __enter__(self) -> GenaiModel:
         return self

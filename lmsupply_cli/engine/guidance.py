@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli import files
+from lmsupply_cli.engine.finite import has_instance
+from lmsupply_cli.errors import FileError, UsageError
 
 Kind = Literal["json_schema", "regex", "lark_grammar"]
 
@@ -31,6 +33,7 @@ _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LARK_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|//.*|#.*|(?P<start>\bstart\b)|(?P<control><)')
 _BODY = "answer_of_this_row"
+_MOST_CHARACTERS = 1_000_000
 _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
 
@@ -46,15 +49,16 @@ class Guidance:
         """A schema as a mapping, as JSON text, or a pydantic model. Raises UsageError for what cannot be followed."""
         if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
-        if isinstance(schema, (str, bytes)):
-            try:
-                schema = json.loads(schema)
-            except ValueError as error:
-                raise UsageError(f"the schema is no JSON: {error}", hint="give a file or one JSON object") from error
+        schema = _parsed(schema)
         if not isinstance(schema, Mapping):
             raise UsageError(f"a schema is a JSON object, not {json.dumps(schema)[:60]}")
         _check(schema, "")
         whole = _closed(dict(schema))
+        if not has_instance(whole):
+            raise UsageError(
+                "the schema cannot be satisfied: what it requires leads back to itself without an end",
+                hint="leave one of the references in the circle out of required, or give it another choice in an anyOf",
+            )
         own = schema.get("x-guidance")
         whole["x-guidance"] = {"whitespace_flexible": False} | (dict(own) if isinstance(own, Mapping) else {})
         return cls("json_schema", json.dumps(whole, ensure_ascii=False))
@@ -99,14 +103,26 @@ class Guidance:
         """In the syntax of Rust's regex crate: without look-around and back-references. Raises UsageError."""
         if not pattern:
             raise UsageError("the regular expression is empty")
+        _check_size(pattern, "regular expression")
         return cls("regex", pattern)
 
     @classmethod
     def grammar(cls, text: str) -> Guidance:
         """In Lark's syntax as llguidance takes it; it begins at `start`. Raises UsageError."""
+        _check_size(text, "grammar")
         if "start" not in text:
             raise UsageError("the grammar has no rule named start", hint='such as: start: "yes" | "no"')
         return cls("lark_grammar", text)
+
+
+def allows_empty(guidance: Guidance) -> bool:
+    """Whether an empty answer is known to be a complete one."""
+    if guidance.kind != "regex":
+        return False
+    try:
+        return re.fullmatch(guidance.text, "") is not None
+    except re.error:  # Rust's syntax has more than Python's
+        return False
 
 
 def schema_of(text: str) -> Guidance:
@@ -123,10 +139,35 @@ def grammar_of(path: str) -> Guidance:
 
 def _read(name: str, what: str) -> str:
     try:
-        return Path(name).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UsageError(f"cannot read the {what} {name}: {reason}") from error
+        data = files.read_bytes(Path(name).expanduser(), limit_bytes=4 * _MOST_CHARACTERS, regular=False)
+        return data.decode("utf-8-sig")
+    except FileError as error:
+        raise UsageError(f"cannot read the {what}: {error.message.removeprefix('cannot read ')}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the {what}: {name} is not UTF-8 (byte {error.start})") from error
+
+
+def _parsed(schema: Any) -> Any:
+    """A schema as nothing but JSON, from text or from a program's objects. Raises UsageError."""
+    if not isinstance(schema, (str, bytes)):
+        try:
+            schema = json.dumps(dict(schema) if isinstance(schema, Mapping) else schema, allow_nan=False)
+        except RecursionError as error:
+            raise UsageError("the schema is nested too deeply") from error
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"the schema is no JSON: {error}") from error
+    _check_size(schema, "schema")
+    try:
+        return files.parse_json(schema, "the schema", error=UsageError)
+    except UsageError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        raise UsageError(f"the schema is no JSON: {error.__cause__}", hint="give a file or one JSON object") from error
+
+
+def _check_size(text: str | bytes, what: str) -> None:
+    if len(text) > _MOST_CHARACTERS:
+        raise UsageError(f"the {what} has {len(text):,} characters, the most is {_MOST_CHARACTERS:,}")
 
 
 def _check(schema: Any, where: str) -> None:

@@ -10,6 +10,7 @@ from lmsupply_cli.config.table import GENERATION, GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import check_value
 from lmsupply_cli.errors import UsageError
 
+_LEAST_TEMPERATURE = 1e-6  # below, differences of float32 scores are as good as infinite
 _DEFAULT: dict[str, Any] = {s.key: s.default for s in GENERATION}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -50,7 +51,7 @@ class GenerationOptions:
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is taken, always."""
-        return not self.do_sample or self.temperature == 0
+        return not self.do_sample or self.temperature < _LEAST_TEMPERATURE
 
     @classmethod
     def preset(cls, name: str) -> GenerationOptions:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Ids = npt.NDArray[np.intp]
     Weights = npt.NDArray[np.float64]
 
+# A graph may mark what is out of the question by the least float: that becomes -inf here, which is no fault.
 _LAST = -1e6  # below every logit
 _TINY = 1e-30  # the logarithm of 0 is none
 _BLOCK = 64  # scores whose best is looked at first
@@ -61,7 +62,7 @@ class Sampler:
         scores = self._penalized(logits, completed)
         if self._options.greedy:
             return int(scores.argmax())
-        return self._draw(scores / self._np.float32(self._options.temperature))
+        return self._draw(self._tempered(scores))
 
     def noisy(self, logits: Floats, *, completed: int) -> Floats:
         """Scores whose best is a draw, also among any part of the tokens: for a guidance that forbids the others.
@@ -73,12 +74,18 @@ class Sampler:
         np, options = self._np, self._options
         scores = self._penalized(logits, completed)
         scores = np.nan_to_num(scores, nan=_LAST, neginf=_LAST, posinf=-_LAST)
+        np.clip(scores, _LAST, -_LAST, out=scores)
         if not options.greedy:
-            scores /= np.float32(options.temperature)
-            scores = self._with_noise(scores)
+            scores = self._with_noise(self._tempered(scores))
         if self._eos:
             scores[self._eos] = scores[self._eos].max()
         return scores
+
+    def _tempered(self, scores: Floats) -> Floats:
+        np = self._np
+        with np.errstate(over="ignore"):
+            divided: Floats = scores / np.float32(self._options.temperature)
+        return divided
 
     def _with_noise(self, scores: Floats) -> Floats:
         np = self._np
@@ -99,7 +106,8 @@ class Sampler:
             seen = logits[self._seen]
             scores = logits.copy()
             penalty = np.float32(options.repetition_penalty)
-            scores[self._seen] = np.where(seen > 0, seen / penalty, seen * penalty)
+            with np.errstate(over="ignore"):
+                scores[self._seen] = np.where(seen > 0, seen / penalty, seen * penalty)
         size = options.no_repeat_ngram_size
         banned = self._following.get(tuple(self._tokens[len(self._tokens) - size + 1 :]), set()) if size else set()
         forbidden = [*banned, *(self._eos if completed < options.min_length else [])]

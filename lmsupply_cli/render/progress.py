@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
+from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import format_bytes
 
@@ -25,7 +26,7 @@ class LineProgress(ProgressListener):
         if progress.done_bytes == progress.size_bytes and progress.path not in self._told:
             self._told.add(progress.path)
             percent = 100 * progress.all_done_bytes // max(1, progress.all_bytes)
-            self._terminal.say(f"{progress.path}  {format_bytes(progress.size_bytes)}  ({percent} % of all)")
+            self._terminal.say(f"{one_line(progress.path)}  {format_bytes(progress.size_bytes)}  ({percent} % of all)")
 
     def notice(self, notice: Notice) -> None:
         self._terminal.notice(notice)
@@ -68,7 +69,7 @@ class BarProgress(LineProgress):
         if self._all is None:
             self._all = self._bars.add_task("all files", total=progress.all_bytes, completed=progress.all_done_bytes)
         if progress.path not in self._tasks:
-            name = progress.path.rsplit("/", 1)[-1]
+            name = one_line(progress.path.rsplit("/", 1)[-1])
             self._tasks[progress.path] = self._bars.add_task(name, total=progress.size_bytes)
         task = self._tasks[progress.path]
         self._bars.update(task, completed=progress.done_bytes, visible=progress.done_bytes < progress.size_bytes)
@@ -85,7 +86,9 @@ def pull_progress(terminal: Terminal) -> Iterator[LineProgress]:
     from rich.table import Column
 
     console = Console(file=terminal.stderr, no_color=not terminal.colour)
-    name = TextColumn("{task.description}", table_column=Column(max_width=24, no_wrap=True, overflow="ellipsis"))
+    name = TextColumn(
+        "{task.description}", markup=False, table_column=Column(max_width=24, no_wrap=True, overflow="ellipsis")
+    )
     columns = [
         name,
         BarColumn(bar_width=None),

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
 
 Row = tuple[str, str]
@@ -15,7 +16,7 @@ def print_sheet(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None:
     """`width`: columns of the names. On a terminal a name that repeats is shown once."""
     if not terminal.stdout_tty or terminal.dumb:
         for name, value in rows:
-            terminal.data(name.ljust(width) + value)
+            terminal.data(name.ljust(width) + one_line(value))
         return
     from rich.console import Console
     from rich.table import Table
@@ -26,13 +27,14 @@ def print_sheet(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None:
     table.add_column(overflow="fold")
     before = None
     for name, value in rows:
-        table.add_row("" if name == before else name, Text(value))
+        table.add_row(Text("" if name == before else one_line(name)), Text(one_line(value)))
         before = name
     Console(file=terminal.stdout, no_color=not terminal.colour, highlight=False).print(table)
 
 
 def say_sheet(terminal: Terminal, rows: Sequence[Row]) -> None:
     """Names and values for a person, on stderr: two columns, or one under the other where it is narrow."""
+    rows = [(one_line(name), one_line(value)) for name, value in rows]
     columns = shutil.get_terminal_size().columns
     width = max(len(name) for name, _ in rows)
     if width > columns // 2:

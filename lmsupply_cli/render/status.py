@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import IO
+
+from lmsupply_cli.render.sanitize import one_line
 
 
 class Status:
@@ -13,7 +16,8 @@ class Status:
 
     def show(self, text: str) -> None:
         if self._enabled:
-            self._file.write(f"\r\x1b[K{text}")
+            room = max(1, shutil.get_terminal_size().columns - 1)  # what wraps could not be taken back
+            self._file.write(f"\r\x1b[K{one_line(text)[:room]}")
             self._file.flush()
             self._shown = True
 

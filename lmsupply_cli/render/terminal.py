@@ -1,8 +1,11 @@
-"""The three streams of the process, and what they are."""
+"""The three streams of the process, and what they are: the one place that writes to them.
+
+All text that is given to it may be foreign; nothing in it can steer the terminal. Only an answer, and a prompt that was
+asked for byte for byte, go into a pipe as they are.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,8 +16,10 @@ from functools import cached_property
 from typing import IO, Any
 
 from lmsupply_cli.events import Notice
-from lmsupply_cli.render.sanitize import sanitize
+from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
 from lmsupply_cli.render.status import Status
+
+_NARROW = 12  # columns; below that the terminal itself breaks lines better
 
 
 @dataclass
@@ -73,11 +78,21 @@ class Terminal:
         return line.strip().lower() in ("y", "yes")
 
     def notice(self, notice: Notice) -> None:
-        self.say(f"note: {notice.text}")
+        self.say(f"note: {one_line(notice.text)}")
 
     def data(self, text: str, *, indent: int = 0) -> None:
         """A line of data, on stdout; what a terminal has to wrap goes on `indent` columns in."""
         self.stdout.write(wrapped(text, self.stdout, indent=indent) + "\n")
+        self.stdout.flush()
+
+    def document(self, text: str) -> None:
+        """Text of several lines, on stdout, not wrapped."""
+        self.stdout.write(sanitize(text))
+        self.stdout.flush()
+
+    def exact(self, text: str) -> None:
+        """Text byte for byte into a pipe; on a terminal what could steer it is left out."""
+        self.stdout.write(sanitize(text) if self.stdout_tty else text)
         self.stdout.flush()
 
     def json(self, value: Mapping[str, Any]) -> None:
@@ -87,19 +102,17 @@ class Terminal:
         self._line({"schema": 1, "type": kind, **value})
 
     def _line(self, value: Mapping[str, Any]) -> None:
-        self.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.stdout.write(json_text(value) + "\n")
         self.stdout.flush()
 
 
 def wrapped(text: str, stream: IO[str], *, indent: int = 0) -> str:
-    """`text` broken between words where `stream` is a terminal, and without what could steer it; a pipe gets one line."""
-    if not stream.isatty():
-        return text
+    """`text` without what could steer a terminal, and broken between words where `stream` is one; a pipe gets one line."""
     text = sanitize(text)
-    columns = shutil.get_terminal_size().columns
-    if all(len(line) < columns for line in text.splitlines()):
+    columns = shutil.get_terminal_size().columns if stream.isatty() else 0
+    if columns < _NARROW or all(len(line) < columns for line in text.splitlines()):
         return text
     wrapper = textwrap.TextWrapper(
-        columns - 1, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        columns - 1, subsequent_indent=" " * min(indent, columns // 2), break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(line if len(line) < columns else wrapper.fill(line) for line in text.splitlines())

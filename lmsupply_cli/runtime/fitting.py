@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from lmsupply_cli.chat.formatter import Prompt
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy, drop_oldest_turn, truncate_last, truncate_text
 from lmsupply_cli.engine.generate import overflow
 from lmsupply_cli.events import Notice
-from lmsupply_cli.runtime.generator import TextGenerator
+
+
+class Codec(Protocol):
+    """A tokenizer, or a model with one."""
+
+    def encode(self, text: str) -> list[int]:
+        """Text to ids."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text."""
+
+
+class Prompter(Protocol):
+    """What makes prompts: a generator, or what stands for it without its weights."""
+
+    context_tokens: int
+
+    @property
+    def model(self) -> Codec:
+        """Its tokenizer."""
+
+    def chat_prompt(self, messages: Iterable[ChatMessage], *, begun: str = "") -> Prompt:
+        """Of messages, in the chat format."""
+
+    def raw_prompt(self, text: str) -> Prompt:
+        """Of a text as it stands."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +48,13 @@ class Fitted:
     notices: tuple[Notice, ...]
 
 
-def answer_room(generator: TextGenerator, max_tokens: int) -> int:
+def answer_room(generator: Prompter, max_tokens: int) -> int:
     """Tokens that a shortened prompt leaves for the answer: what was asked for, at most a quarter of the context."""
     return max(1, min(max_tokens, generator.context_tokens // 4))
 
 
 def fit_messages(
-    generator: TextGenerator, messages: Sequence[ChatMessage], *, policy: Policy, max_tokens: int, begun: str = ""
+    generator: Prompter, messages: Sequence[ChatMessage], *, policy: Policy, max_tokens: int, begun: str = ""
 ) -> Fitted:
     """`begun`: text that the answer starts with. Raises DoesNotFit where the policy is `error`, or cannot help."""
     prompt, fitting = generator.chat_prompt(messages, begun=begun), list(messages)
@@ -49,7 +74,7 @@ def fit_messages(
     return Fitted(prompt, tuple(fitting), (Notice("overflow", text),))
 
 
-def fit_raw(generator: TextGenerator, text: str, *, policy: Policy, max_tokens: int) -> Fitted:
+def fit_raw(generator: Prompter, text: str, *, policy: Policy, max_tokens: int) -> Fitted:
     """As `fit_messages`, for text without a chat format."""
     prompt = generator.raw_prompt(text)
     whole = len(prompt.ids)
@@ -71,7 +96,7 @@ def fit_raw(generator: TextGenerator, text: str, *, policy: Policy, max_tokens: 
 
 
 def _shorter(
-    generator: TextGenerator, messages: Sequence[ChatMessage], excess: int, policy: Policy
+    generator: Prompter, messages: Sequence[ChatMessage], excess: int, policy: Policy
 ) -> list[ChatMessage] | None:
     if policy == "drop-oldest":
         return drop_oldest_turn(messages)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
-from lmsupply_cli.chat.special import special_texts
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
@@ -27,7 +26,7 @@ from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.runtime.budget import MemoryBudget, MemoryOptions, planning_bytes
 from lmsupply_cli.runtime.completion import ModelInfo
 from lmsupply_cli.runtime.generator import TextGenerator
-from lmsupply_cli.runtime.prompting import read_format, read_markers, set_thinking
+from lmsupply_cli.runtime.prompting import prepare_format, read_format, set_thinking
 from lmsupply_cli.runtime.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
 from lmsupply_cli.runtime.speculation import DraftUse, Speculation, parse_speculative, plan_draft
 from lmsupply_cli.store.judging import open_model
@@ -107,18 +106,16 @@ def load_folder(
     root: Path | None = None,
 ) -> TextGenerator:
     """Load a folder that was opened, after the memory was planned. `root`: the store, for temporary files."""
+    from lmsupply_cli.engine.genai import import_engine
+
     check_provider(folder, provider)
     own = folder.model["context_length"]
-    if context is not None and context > own:
-        raise UsageError(
-            f"--context {context} is more than the {own} tokens that this model was made for",
-            hint=f"use --context {own} or less",
-        )
-    chosen, markers, shape = (
-        read_format(folder, wanted=chat_format),
-        read_markers(folder),
-        read_shape(folder, provider=provider),
-    )
+    check_context(folder, context)
+    preparing, shape = prepare_format(folder, wanted=chat_format), read_shape(folder, provider=provider)
+    import_engine()  # while that process starts
+    chosen = read_format(folder, wanted=chat_format)
+    markers = chosen.markers
+    del preparing
     shape = shape.without_window() if shape and (draft or "draft" in folder.model) else shape
     formatter, refused = set_thinking(chosen.formatter, markers, thinks=thinks, effort=reasoning_effort)
     notices = [Notice("chat_format", chosen.note)] if chosen.note else []
@@ -131,7 +128,6 @@ def load_folder(
         use = plan_draft(folder, draft, guidance, provider=runs_on, context_tokens=most, beams=beams)
         budget = budget if use.how == "none" else _less(budget, draft, context or own)
     fit = _fit(shape, located, budget, context) if shape and budget is not None else None
-    bos = special_texts(folder.read_json("tokenizer_config.json"))["bos_token"]  # a config may name an id for none
     began = time.monotonic()
     model, speculation = _load_weights(
         folder,
@@ -166,7 +162,7 @@ def load_folder(
         context_tokens=fit.context_tokens if fit else context,
         reserve_tokens=reserve_tokens,
         budget=_budget(limits, shape) if limits and runs_on == "cpu" else None,
-        begins_with=model.shape.bos_id if bos else None,
+        begins_with=model.shape.bos_id if chosen.bos_token else None,  # a config may name an id for none
         load_s=time.monotonic() - began,
         markers=markers,
         fitting_tokens=_fitting(shape, budget),
@@ -175,6 +171,16 @@ def load_folder(
         guidance=guidance,
         memory_shape=shape,
     )
+
+
+def check_context(folder: ModelFolder, context: int | None) -> None:
+    """Raises UsageError for a context that is larger than the model's."""
+    own = folder.model["context_length"]
+    if context is not None and context > own:
+        raise UsageError(
+            f"--context {context} is more than the {own} tokens that this model was made for",
+            hint=f"use --context {own} or less",
+        )
 
 
 def _load_weights(

@@ -3,36 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.chat.formats import FormatChoice, choose_formatter
+from lmsupply_cli import paths
+from lmsupply_cli.chat.formats import choose_formatter
 from lmsupply_cli.chat.formats.families import Qwen
-from lmsupply_cli.chat.formats.template import Template
+from lmsupply_cli.chat.formats.template import Template, template_worker
 from lmsupply_cli.chat.formatter import ChatFormatter
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.reasoning import Markers, find_markers
 from lmsupply_cli.chat.segments import Defuser
-from lmsupply_cli.chat.special import read_template, special_texts
+from lmsupply_cli.chat.special import read_chat_files
 from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.worker import Worker, WorkerFailed
 
 
-def read_format(folder: ModelFolder, *, wanted: str = "") -> FormatChoice:
+@dataclass(frozen=True, slots=True)
+class FolderFormat:
+    """`note`: why the format is not what the user would expect, and which files were left out, "" where there is nothing
+    to say; `bos_token`: "" where the folder names none."""
+
+    formatter: ChatFormatter
+    note: str
+    markers: Markers | None
+    bos_token: str
+
+
+def prepare_format(folder: ModelFolder, *, wanted: str = "") -> Worker | None:
+    """Begin to start the process that renders the folder's template, while other things are done; it ends with the last
+    reference to it."""
+    if _is_ours(folder.path) or wanted not in ("", "template"):
+        return None
+    worker = template_worker()
+    with suppress(WorkerFailed):  # who renders with it will say so
+        worker.start()
+    return worker
+
+
+def read_format(folder: ModelFolder, *, wanted: str = "") -> FolderFormat:
     """`wanted`: "template" or a family. Raises UsageError, ModelFilesError."""
-    settings = folder.read_json("tokenizer_config.json")
-    return choose_formatter(
-        read_template(folder.path, settings),
+    found = read_chat_files(folder.path)
+    choice = choose_formatter(
+        found.template,
         folder.control_strings,
-        special_texts(settings),
+        found.special,
         vocabulary=folder.model.get("vocab_size", 0),
         model_type=folder.model.get("type", ""),
         wanted=wanted,
+        trusted=_is_ours(folder.path),
+    )
+    return FolderFormat(
+        choice.formatter,
+        "; ".join(filter(None, (*found.notes, choice.note))),
+        find_markers(folder.control_strings, found.template or ""),
+        found.special.get("bos_token", ""),
     )
 
 
-def read_markers(folder: ModelFolder) -> Markers | None:
-    template = read_template(folder.path, folder.read_json("tokenizer_config.json"))
-    return find_markers(folder.control_strings, template or "")
+def _is_ours(path: Path) -> bool:
+    return path == paths.builtin_model("guide")
 
 
 def set_thinking(

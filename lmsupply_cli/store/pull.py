@@ -22,6 +22,7 @@ from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.retry import RetryPolicy
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
+from lmsupply_cli.locks import once
 from lmsupply_cli.store.external_data import further_files
 from lmsupply_cli.store.judging import judge_variant
 from lmsupply_cli.store.layout import file_path, inside, model_dir, ref_path, snapshot_dir
@@ -140,7 +141,7 @@ def run_pull(
     def waiting() -> None:
         listener.notice(Notice("waiting", f"another lmsupply is working on {plan.tree.repo}; waiting for it"))
 
-    with repo_lock(root, plan.tree.repo, waiting=waiting):
+    with repo_lock(root, plan.tree.repo, waiting=once(waiting)):
         files = list(plan.resolution.chosen.files)
         _fetch(plan, files, root, listener, client)
         while more := _further(plan, files, root):

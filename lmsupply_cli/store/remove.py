@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.files import is_folder, listed, our_io_error
+from lmsupply_cli.locks import once
 from lmsupply_cli.store.layout import inside, repo_dir, used_path
 from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import (
@@ -65,7 +66,7 @@ def carry_out(
     """
     done = []
     for repo in sorted({m.repo for m in manifests}):
-        with repo_lock(root, repo or LOCAL, waiting=lambda repo=repo: waiting(repo)):  # type: ignore[misc]
+        with repo_lock(root, repo or LOCAL, waiting=once(lambda repo=repo: waiting(repo))):  # type: ignore[misc]
             keys = {m.key for m in manifests if m.repo == repo}
             removal = plan_removal(root, [m for m in read_manifests(root) if m.key in keys])
             for manifest in removal.manifests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,14 +110,114 @@ def test_mistakes(arguments: list[str], said: str) -> None:
     assert not file().exists()
 
 
-def test_a_broken_file_is_named_with_its_line_and_not_touched() -> None:
+BROKEN = """\
+top_k = 1
+top_q = 2
+seed = = 3
+stop = [
+  "a",
+min_p = 0.1
+# mine
+"""
+
+
+def broken() -> None:
     file().parent.mkdir(parents=True)
-    file().write_text("top_k = 1\ntop_q = 2\n")
-    for arguments in (["list"], ["set", "top_k", "3"], ["unset", "top_k"]):
-        result = lmsupply("config", *arguments)
+    file().write_text(BROKEN)
+
+
+@pytest.mark.parametrize("command", [["run", "thanks"], ["pull", "phi-3.5"], ["verify"], ["show", "guide"]])
+def test_a_setting_that_cannot_be_read_ends_what_it_might_change(command: list[str]) -> None:
+    broken()
+    result = lmsupply(*command)
+    assert result.code == 2
+    assert f"{file()}:2: unknown setting 'top_q'" in result.err
+    assert "lmsupply config unset top_q" in result.err
+    assert file().read_text() == BROKEN
+
+
+@pytest.mark.parametrize("command", [["models"], ["config"], ["config", "get", "top_k"]])
+def test_what_only_looks_goes_on_and_says_what_it_left_out(command: list[str]) -> None:
+    broken()
+    result = lmsupply(*command, LMSUPPLY_TEMPERATURE="hot")
+    assert result.code == 0
+    for place in (f"{file()}:2:", f"{file()}:3:", f"{file()}:4:", "LMSUPPLY_TEMPERATURE:"):
+        assert f"note: left out: {place}" in result.err
+
+
+def test_hw_names_what_it_left_out() -> None:
+    broken()
+    result = lmsupply("hw", "--json")
+    assert result.code == 0
+    assert [note for note in result.json["notes"] if note.startswith(f"left out: {file()}:2: unknown setting")]
+
+
+def test_config_puts_a_broken_file_right() -> None:
+    broken()
+    assert lmsupply("config", "set", "top_k", "3").code == 0
+    for key in ("top_q", "seed", "stop"):
+        assert lmsupply("config", "unset", key).code == 0
+    assert file().read_text() == "top_k = 3\nmin_p = 0.1\n# mine\n"
+    assert lmsupply("config", "unset", "top_q").code == 2
+    assert lmsupply("config", "list").err == ""
+
+
+def test_a_setting_goes_before_a_table() -> None:
+    file().parent.mkdir(parents=True)
+    file().write_text("[mine]\ntop_k = 1\n")
+    lmsupply("config", "set", "top_k", "3")
+    assert file().read_text() == "top_k = 3\n[mine]\ntop_k = 1\n"
+
+
+def test_settings_that_are_changed_at_once_are_all_kept() -> None:
+    keys = ["top_k", "seed", "max_tokens", "min_length", "threads", "context", "draft_tokens", "num_beams"]
+    changes = [
+        subprocess.Popen([sys.executable, "-m", "lmsupply_cli", "config", "set", key, "5"], stderr=subprocess.PIPE)
+        for key in keys
+    ]
+    for change in changes:
+        _, said = change.communicate(timeout=120)
+        assert change.returncode == 0, said
+    assert sorted(file().read_text().splitlines()) == sorted(f"{key} = 5" for key in keys)
+
+
+@pytest.mark.parametrize("name", ["LMSUPPLY_HOME", "LMSUPPLY_CACHE_DIR"])
+def test_a_variable_that_is_no_folder_is_named(name: str) -> None:
+    result = lmsupply("run", "thanks", **{name: "~no-such-user/x"})
+    assert result.code == 2
+    assert result.err.startswith(f"error: {name}: ")
+    assert "the home folder of '~no-such-user/x' is not known" in result.err
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("8", "did you mean 8GB?"),
+        ("9" * 400, "is more than any machine has"),
+        ("1e999", "not a size"),
+        ("nan", "not a size"),
+        ("-1", "not a size"),
+        ("0", "0 bytes of memory are too little"),
+    ],
+)
+def test_a_memory_limit_that_cannot_be_meant(value: str, said: str) -> None:
+    for arguments in (["config", "set", "memory_limit", "--", value], ["run", f"--memory-limit={value}", "thanks"]):
+        result = lmsupply(*arguments)
         assert result.code == 2
-        assert f"{file()}:2: unknown setting 'top_q'" in result.err
-    assert file().read_text() == "top_k = 1\ntop_q = 2\n"
+        assert said in result.err
+    result = lmsupply("run", "thanks", LMSUPPLY_MEMORY_LIMIT=value)
+    assert result.code == 2
+    assert "LMSUPPLY_MEMORY_LIMIT: memory_limit: " in result.err
+
+
+def test_a_settings_file_that_cannot_be_written_is_one_line() -> None:
+    file().parent.parent.mkdir(parents=True)
+    file().parent.write_text("a file where the folder should be")
+    for arguments in (["set", "top_k", "3"], ["unset", "top_k"], ["edit"]):
+        result = lmsupply("config", *arguments, EDITOR="true", VISUAL="")
+        assert result.code == 1
+        assert result.err.startswith("error: cannot write ")
+    assert lmsupply("run", "thanks").code == 0
 
 
 def test_path_and_edit(tmp_path: Path) -> None:

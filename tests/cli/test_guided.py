@@ -11,6 +11,8 @@ from support.cli import lmsupply
 
 SCHEMA = '{"type":"object","properties":{"kind":{"enum":["cat","dog"]}},"required":["kind"]}'
 
+CIRCLE = Path(__file__).parent.parent / "data" / "circle.lark"
+
 
 def test_a_schema_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("\ufeff" + SCHEMA, encoding="utf-8")
@@ -50,6 +52,11 @@ def test_cut_by_the_limit_is_exit_1_with_what_there_is() -> None:
         (("--grammar", "/no/such/file"), "cannot read the grammar"),
         (("--regex", "["), "unclosed character class"),
         (("--regex", ""), "is empty"),
+        (("--json-schema", '{"$ref": "#"}'), "the schema cannot be satisfied"),
+        (("--json-schema", '{"type":"array","items":' * 5000 + "{}" + "}" * 5000), "nested too deeply"),
+        (("--regex", "[^\\s\\S]"), "the regex cannot be satisfied: no answer can begin"),
+        (("--regex", "(" * 20_000 + "a" + ")" * 20_000), "the guidance cannot be used"),
+        (("--grammar", str(CIRCLE)), "the lark grammar cannot be satisfied"),
         (("--format", "xml"), "--format xml is not known"),
         (("--format", "json", "--regex", "x"), "--regex and --format exclude each other"),
         (("--format", "json", "--num-beams", "2"), "decides alone"),
@@ -60,6 +67,17 @@ def test_what_cannot_be_followed_is_exit_2(arguments: tuple[str, ...], said: str
     assert result.code == 2
     assert said in result.err
     assert result.out == ""
+
+
+def test_an_empty_answer_is_complete_only_where_it_may_be(tmp_path: Path) -> None:
+    toy = Path(__file__).parent.parent / "models" / "toy"
+    asked = ("run", "-m", toy, "--temperature", "0", "--raw", "x<|im_start|>")  # which the end token follows
+    free = lmsupply(*asked, "--regex", "(yes)?")
+    assert (free.code, free.out.strip(), free.err) == (0, "", "")
+    (tmp_path / "g.lark").write_text('start: "a"*\n')
+    unknown = lmsupply(*asked, "--grammar", str(tmp_path / "g.lark"))
+    assert unknown.code == 1
+    assert "the answer ended before it was complete" in unknown.err
 
 
 def test_what_the_vocabulary_lacks_half_way_is_one_line_and_no_warning_of_the_engine() -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lmsupply_cli.config.layers import Value, read_settings
+from lmsupply_cli.config.layers import Value, read_file, read_settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.errors import SettingsError, UsageError
 
@@ -54,8 +56,19 @@ def test_lists_and_booleans_in_the_environment() -> None:
     [
         ("top_k = 'many'\n", ":1: top_k must be a whole number, at least 0, not 'many'"),
         ("\n\ntop_kk = 1\n", ":3: unknown setting 'top_kk'"),
-        ("top_k = \n", "config.toml: "),
+        ("seed = 1\ntop_k = \n", ":2: top_k: invalid value"),
         ("provider = 'gpu'\n", "one of auto, cpu, cuda, dml, webgpu"),
+        ("seed = 1\nmore top_k\n", ":2: not a `key = value`"),
+        ("seed = 1\n[chat]\ntop_k = 1\n", ":2: settings stand in no table"),
+        ("top_k = 1\n\ntop_k = 2\n", ":3: top_k is set twice"),
+        (f"seed = {'9' * 4301}\n", ":1: seed: a number is too long"),
+        (f"seed = 0x{'f' * 4000}\n", ":1: seed must be a whole number, at least 0, not such a long number"),
+        (f"temperature = {'9' * 400}\n", ":1: temperature must be a number from 0 to 100, not 999"),
+        (f"top_k = {'[' * 5000}\n", ":1: top_k: is nested too deeply"),
+        (f"default_model = {'[' * 90}{']' * 90}\n", ":1: default_model must be a text"),
+        ("memory_limit = '8'\n", ":1: memory_limit: 8 bytes of memory are too little"),
+        ("memory_limit = 'much'\n", ":1: memory_limit: not a size: 'much'"),
+        ("stop = [1]\n", ":1: stop must be a list of texts"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
@@ -63,6 +76,49 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, said: str)
         read_settings(environ={}, path=write(tmp_path / "config.toml", text))
     assert said in caught.value.message
     assert caught.value.exit_code == 2
+
+
+def test_one_bad_line_says_nothing_about_the_others(tmp_path: Path) -> None:
+    text = "top_k = 3\ntop_p = = 1\nstop = [\n  'a',\n\nseed = 'x'\ngarbage\nmin_p = 0.3\n[table]\nmax_tokens = 9\n"
+    file = write(tmp_path / "config.toml", text)
+    settings = read_settings(environ={"LMSUPPLY_TEMPERATURE": "hot"}, path=file, skip_bad=True)
+    assert settings.layers["file"] == {"top_k": 3, "min_p": 0.3}
+    assert settings.get("temperature") == 0.7
+    assert [said.removeprefix(str(file)).split(" ")[0] for said in settings.skipped] == [
+        "LMSUPPLY_TEMPERATURE:", ":2:", ":3:", ":6:", ":7:", ":9:",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="--top-k"):
+        read_settings({"top_k": -1}, environ={}, path=file, skip_bad=True)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"top_k = 1 # \xff\n", b"#" * 1_100_000])
+def test_a_file_that_is_no_settings_file_is_named(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(data)
+    with pytest.raises(SettingsError, match=r"config\.toml"):
+        read_settings(environ={}, path=file)
+    settings = read_settings(environ={}, path=file, skip_bad=True)
+    assert (settings.layers["file"], len(settings.skipped)) == ({}, 1)
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=st.text(alphabet="seedtop_k =[]\"'#\n1.x\\{}", max_size=60))
+def test_whatever_the_file_holds_ends_in_values_and_problems(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text(text, encoding="utf-8")
+    values, problems = read_file(file)
+    assert set(values) <= set(SETTINGS)
+    assert all(str(file) in problem.message for problem in problems)
+
+
+def test_a_folder_of_somebody_else_has_no_settings_for_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert read_file(tmp_path / "config.toml") == ({}, [])
 
 
 def test_a_bad_variable_is_named() -> None:

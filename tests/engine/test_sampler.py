@@ -162,3 +162,25 @@ def test_a_guidance_that_allows_one_of_several_ends_gets_the_score_of_the_best()
         wished = made.noisy(scores(t9=8.0, t3=1.0), completed=4)
         assert wished[7] == wished[9]
         assert wished[7] > wished[3]
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-38, 1e-300, 5e-324])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_a_temperature_next_to_nothing_is_greedy(temperature: float, scale: float) -> None:
+    logits = np.float32([1, 3, 2, 3.00001]) * np.float32(scale)
+    options = GenerationOptions(temperature=temperature, repetition_penalty=1.0, seed=1)
+    assert options.greedy
+    sampler = Sampler(options, vocabulary=4, eos_ids=())
+    assert {sampler.choose(logits, completed=0) for _ in range(20)} == {3}
+    assert int(sampler.noisy(logits, completed=0).argmax()) == 3
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-3, 0.5])
+def test_scores_at_the_ends_of_float_are_out_of_the_question_without_a_warning(temperature: float) -> None:
+    least = np.finfo(np.float32).min
+    logits = np.float32([least, 1, least, -np.inf])
+    for options in ({}, {"top_k": 0}, {"top_k": 0, "top_p": 1.0, "min_p": 0.1}):
+        sampler = Sampler(GenerationOptions(temperature=temperature, **options), vocabulary=4, eos_ids=())  # type: ignore[arg-type]
+        sampler.observe([0, 2, 3])
+        assert {sampler.choose(logits, completed=0) for _ in range(20)} == {1}
+        assert int(sampler.noisy(logits, completed=0).argmax()) == 1

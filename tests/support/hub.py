@@ -74,6 +74,7 @@ class Hub:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     served: int = 0  # bytes of bodies of files
+    pause: threading.Event | None = None  # ends the silence of a stalled answer sooner
 
     def of(self, where: str, path: str = "") -> list[Request]:
         return [r for r in self.requests if r.where == where and path in r.path]
@@ -86,6 +87,7 @@ def local_hub() -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, *_: object) -> None:
             pass
@@ -249,7 +251,7 @@ def send_file(
         hub.served += len(body[at : at + (1 << 16)]) if count else 0
     request.wfile.flush()
     if kind == "stall":
-        time.sleep(fault.silent_s if fault else 0)
+        (hub.pause or threading.Event()).wait(fault.silent_s if fault else 0)
     if kind == "reset":
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if kind in ("drop", "reset", "stall"):

@@ -72,8 +72,8 @@ def serve() -> None:
     assert huggingface_hub
     for line in sys.stdin:
         children = [_fork(job) for job in json.loads(line)]
-        statuses = [os.waitpid(child, 0)[1] for child in children]
-        print(json.dumps([os.waitstatus_to_exitcode(status) for status in statuses]), flush=True)
+        ended = dict(os.wait() for _ in children)  # as they end: a lock lives as long as its process is not reaped
+        print(json.dumps([os.waitstatus_to_exitcode(ended[child]) for child in children]), flush=True)
 
 
 def _fork(job: dict[str, Any]) -> int:

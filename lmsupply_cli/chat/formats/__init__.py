@@ -21,7 +21,6 @@ from lmsupply_cli.chat.formats.families import (
 )
 from lmsupply_cli.chat.formats.template import Template
 from lmsupply_cli.chat.formatter import ChatFormatter
-from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.errors import ModelFilesError, UsageError
 
 _LARGE = 100_000  # tokens of a vocabulary: Phi-4-mini and Tekken have more, Phi-3 and Mistral 7B fewer
@@ -83,16 +82,17 @@ class FormatChoice:
 def choose_formatter(
     template: str | None,
     control_strings: Iterable[str],
-    special: dict[str, str],
+    special: Mapping[str, str],
     *,
     vocabulary: int = 0,
     model_type: str = "",
     wanted: str = "",
+    trusted: bool = False,
 ) -> FormatChoice:
     """The model's own template; the family's format without one, or where it fails on the simplest chat.
 
-    `special`: the texts of bos_token and eos_token, which templates may use; `wanted`: "template" or a family.
-    Raises UsageError for a wish that cannot be had, ModelFilesError for a template that fails where no family is
+    `special`: the texts of bos_token, eos_token and others, which templates may use; `wanted`: "template" or a family;
+    `trusted`: the template is ours. Raises UsageError for a wish that cannot be had, ModelFilesError for a template that fails where no family is
     known.
     """
     control = frozenset(control_strings)
@@ -109,9 +109,12 @@ def choose_formatter(
         return FormatChoice(family)
     try:
         own = Template(
-            template, special, stop=family.stop if family.name != "generic" else (), stop_tokens=family.stop_tokens
-        )
-        own.render([ChatMessage.user("Hello")])
+            template,
+            special,
+            stop=family.stop if family.name != "generic" else (),
+            stop_tokens=family.stop_tokens,
+            trusted=trusted,
+        ).fitted()
     except ModelFilesError as error:
         if wanted or family.name == "generic":
             raise

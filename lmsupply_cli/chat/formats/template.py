@@ -1,20 +1,48 @@
-"""The model's own chat template, rendered by Jinja2 in its immutable sandbox.
+"""The model's own chat template, rendered as Hugging Face transformers does.
 
-The engine's own template code is not used: it gets common Jinja wrong without saying so.
-Settings and globals are those of Hugging Face transformers.
+The engine's own template code is not used: it gets common Jinja wrong without saying so. A template is foreign code:
+it runs in a worker, under limits of time, memory and output; only the guide's, which is ours, runs in this process.
 """
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.chat.formats.families import fold_system
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.errors import ModelFilesError
+from lmsupply_cli.worker import Worker, WorkerFailed
 
+LIMIT_S = 10.0  # a chat of ten thousand messages takes a tenth of a second
+MEMORY_BYTES = 1 << 30
+TEXT_BYTES = 256_000_000
 _HINT = "--chat-format NAME takes a family's format, run --raw goes without any"
+_PROBE = "hello 4711"
+_LIMITS = {
+    "time": "runs longer than {:g} seconds",
+    "memory": f"needs more than {MEMORY_BYTES >> 30} GiB of memory",
+    "size": f"writes more than {TEXT_BYTES // 8:,} characters",
+}
+
+_lock = threading.Lock()
+_shared: weakref.ref[Worker] | None = None
+
+
+def template_worker() -> Worker:
+    """The one that renders all templates of this process; it is gone with the last of them."""
+    global _shared
+    with _lock:
+        worker = _shared() if _shared else None
+        if worker is None:
+            handler = Path(__file__).with_name("environment.py")
+            worker = Worker(handler, limit_s=LIMIT_S, memory_bytes=MEMORY_BYTES, answer_bytes=TEXT_BYTES)
+            _shared = weakref.ref(worker)
+        return worker
 
 
 class Template:
@@ -28,76 +56,116 @@ class Template:
         stop: tuple[str, ...] = (),
         stop_tokens: tuple[str, ...] = (),
         variables: Mapping[str, Any] | None = None,
+        trusted: bool = False,
+        parts: bool = False,
     ) -> None:
-        """`variables`: what templates of reasoning models ask for, such as enable_thinking.
+        """`variables`: what templates of reasoning models ask for, such as enable_thinking; `trusted`: ours, so it runs
+        in this process; `parts`: it reads the content of a message as a list of parts, as for images.
 
         Raises ModelFilesError for a template that does not parse.
         """
-        from jinja2 import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        environment.filters["tojson"] = _to_json
         self.source, self.stop, self.stop_tokens = source, stop, stop_tokens
         self._special, self.variables = special, dict(variables or {})
+        self._trusted, self._parts = trusted, parts
+        self._worker = None if trusted else template_worker()
         try:
-            self._template = environment.from_string(source)
-        except TemplateError as error:
-            raise ModelFilesError(f"the model's chat template does not parse: {error}", hint=_HINT) from error
+            self._ask({"source": source})
+        except _Failure as failure:
+            raise ModelFilesError(f"the model's chat template does not parse: {failure}", hint=_HINT) from None
 
     def with_variables(self, **variables: Any) -> Template:
         """The same template with other variables; those that it does not name change nothing."""
-        return Template(self.source, self._special, stop=self.stop, stop_tokens=self.stop_tokens, variables=variables)
+        return self._changed(variables=variables, parts=self._parts)
+
+    def fitted(self) -> Template:
+        """The same template, given content as a list of parts where only so it shows the text of a message. Raises
+        ModelFilesError for one that fails on the simplest chat."""
+        try:
+            if self._shows_text():
+                return self
+        except ModelFilesError as error:
+            met_limit = isinstance(error.__cause__, WorkerFailed)
+            if not met_limit and (other := self._in_parts()):
+                return other
+            raise
+        return self._in_parts() or self
+
+    def _in_parts(self) -> Template | None:
+        other = self._changed(variables=self.variables, parts=True)
+        try:
+            return other if other._shows_text() else None
+        except ModelFilesError:
+            return None
+
+    def _shows_text(self) -> bool:
+        return _PROBE in self.render([ChatMessage.user(_PROBE)]).lower()
+
+    def _changed(self, *, variables: Mapping[str, Any], parts: bool) -> Template:
+        return Template(
+            self.source,
+            self._special,
+            stop=self.stop,
+            stop_tokens=self.stop_tokens,
+            variables=variables,
+            trusted=self._trusted,
+            parts=parts,
+        )
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
-        """A template that refuses a system message gets it folded into the first user turn."""
-        from jinja2 import TemplateError
-
+        """A template that refuses a system message gets it folded into the first user turn. Raises ModelFilesError for
+        one that fails or meets a limit."""
         try:
             return self._render(messages)
-        except TemplateError as error:
+        except _Failure as failure:
             folded = fold_system(messages)
             if folded != list(messages):
                 try:
                     return self._render(folded)
-                except TemplateError:
+                except _Failure:
                     pass
-            raise ModelFilesError(f"the model's chat template fails: {error}", hint=_HINT) from error
+            raise ModelFilesError(f"the model's chat template fails: {failure}", hint=_HINT) from None
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
-        from jinja2 import TemplateError
+        variables = {
+            "messages": [_row(m, parts=self._parts) for m in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+            **self._special,
+            **self.variables,
+        }
+        return self._ask({"source": self.source, "variables": variables, "now": datetime.now().isoformat()})
 
-        rows = [_row(m) for m in messages]
-        try:
-            rendered = self._template.render(
-                messages=rows, add_generation_prompt=True, **self._special, **self.variables
-            )
-            return str(rendered)
-        except TemplateError:
-            raise
-        except Exception as error:  # a template is foreign code: whatever it raises is its failure
-            raise TemplateError(f"{type(error).__name__}: {error}") from error
+    def _ask(self, request: dict[str, Any]) -> str:
+        """The text. Raises _Failure for what the template raised, ModelFilesError for a limit."""
+        if self._worker is None:
+            from lmsupply_cli.chat.formats.environment import handle
+
+            answer = handle(request, TEXT_BYTES)["answer"]
+        else:
+            try:
+                answer = self._worker.ask(request)
+            except WorkerFailed as failure:
+                if failure.reason == "start":
+                    text = f"the process that renders chat templates does not start: {failure}"
+                elif failure.reason == "died":
+                    text = f"the model's chat template cannot be rendered: {failure}"
+                else:
+                    text = f"the model's chat template {_LIMITS[failure.reason].format(self._worker.limit_s)}"
+                raise ModelFilesError(text, hint=_HINT) from failure
+        if "failure" in answer:
+            raise _Failure(" ".join(answer["failure"].split()))
+        return str(answer["text"])
 
 
-def _row(message: ChatMessage) -> dict[str, str]:
-    """Reasoning under the names that templates know: Qwen's and gpt-oss's."""
-    row = {"role": str(message.role), "content": message.content}
+class _Failure(Exception):
+    """What a template raised, in one line."""
+
+
+def _row(message: ChatMessage, *, parts: bool) -> dict[str, Any]:
+    """Reasoning under the names, and in the order, in which transformers gives it."""
+    content = [{"type": "text", "text": message.content}] if parts else message.content
+    row = {"role": str(message.role), "content": content}
     if message.reasoning:
-        row |= {"reasoning_content": message.reasoning, "thinking": message.reasoning}
+        row = {"thinking": message.reasoning, **row, "reasoning_content": message.reasoning}
     return row
-
-
-def _raise(message: str) -> None:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -27,13 +27,16 @@ def hw(
     """
     from lmsupply_cli.cli.choose import store_root
     from lmsupply_cli.cli.machine import WIDTH, machine_json, machine_rows, read_machine
+    from lmsupply_cli.cli.places import skipped_lines
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.paths import settings_file
     from lmsupply_cli.render.sheet import print_sheet
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process()
-    machine = read_machine(store_root(read_settings(environ=terminal.environ, path=settings_file())))
+    settings = read_settings(environ=terminal.environ, path=settings_file(), skip_bad=True)
+    root = store_root(settings)
+    machine = read_machine(root, skipped_lines(settings, root))
     checks = []
     if check:
         from lmsupply_cli.cli.checking import check_providers

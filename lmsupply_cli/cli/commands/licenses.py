@@ -25,6 +25,7 @@ def licenses(
     from dataclasses import asdict
 
     from lmsupply_cli.catalogue import acceptance
+    from lmsupply_cli.cli.places import shown_place
     from lmsupply_cli.errors import UsageError
     from lmsupply_cli.render.terminal import Terminal
 
@@ -41,4 +42,4 @@ def licenses(
         terminal.data(f"{row.date}  {row.ref}  {row.licence} ({row.tier})  {row.repo}@{row.revision[:12]}", indent=12)
     if not rows:
         terminal.data("no licence was accepted; permissive ones need no acceptance")
-    terminal.data(f"recorded in {acceptance.acceptance_file()}")
+    terminal.data(f"recorded in {shown_place(acceptance.acceptance_file())}")

@@ -45,14 +45,16 @@ def models(
     """
     from lmsupply_cli.cli.choose import store_root
     from lmsupply_cli.cli.listing import Filters, list_models, row_json, table_lines
+    from lmsupply_cli.cli.places import say_notes, skipped_lines, unfinished_lines
     from lmsupply_cli.cli.provider import pull_wishes
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.paths import settings_file
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process()
-    settings = read_settings(flags, environ=terminal.environ, path=settings_file())
+    settings = read_settings(flags, environ=terminal.environ, path=settings_file(), skip_bad=True)
     root, provider = store_root(settings), pull_wishes(settings)[0]
+    say_notes(terminal, skipped_lines(settings, root) + ([] if quiet else unfinished_lines(root)))
     filters = Filters(text or "", tuple(license or ()), license_tier, family, role, installed, fits)
     rows = list_models(root, filters, sort=sort, provider=provider)
     if json:

@@ -36,7 +36,7 @@ def show(
     settings = read_settings(flags, environ=terminal.environ, path=paths.settings_file())
     root = store_root(settings)
     if license:
-        terminal.stdout.write(licence_text(name, settings, root).rstrip() + "\n")
+        terminal.document(licence_text(name, settings, root).rstrip() + "\n")
         return
     description = describe(name, settings, root)
     if json:

@@ -1,0 +1,39 @@
+"""What commands that only look say of settings, records and places that they could not use, and of what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lmsupply_cli.catalogue.lookup import read_skipped
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.files import NO_HOME
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.store.leftovers import find_leftovers
+from lmsupply_cli.store.manifest import read_records
+from lmsupply_cli.units import format_bytes
+
+
+def skipped_lines(settings: Settings, root: Path) -> list[str]:
+    """A line for each setting, each of the user's own models and each record of the store that was left out."""
+    return [f"left out: {text}" for text in (*settings.skipped, *read_skipped(), *read_records(root).skipped)]
+
+
+def unfinished_lines(root: Path) -> list[str]:
+    """What unfinished pulls and removals hold in the store."""
+    left = find_leftovers(root)
+    if not left.size_bytes:
+        return []
+    size, names = format_bytes(left.size_bytes), ", ".join(left.files)
+    of = f" of {names}" if names else ""
+    return [f"{size}{of} are left of an unfinished pull or removal; lmsupply rm --partial frees them"]
+
+
+def say_notes(terminal: Terminal, lines: Iterable[str]) -> None:
+    for line in lines:
+        terminal.say(f"note: {line}")
+
+
+def shown_place(path: Path) -> str:
+    """A path for people."""
+    return "nowhere: no home folder is known, set HOME or LMSUPPLY_HOME" if NO_HOME in path.parents else str(path)
