@@ -102,15 +102,15 @@ class ModelFolder:
         return value if isinstance(value, int) and 0 <= value < self.model["vocab_size"] else None
 
 
-def open_folder(path: Path, *, trust: bool = False, again: str = COPY_AGAIN) -> ModelFolder:
-    """Check `path` and read its config; whether the declared provider is one of ours is said by `check_provider`.
+def open_folder(path: Path, *, trust: bool = False, weights: bool = True, again: str = COPY_AGAIN) -> ModelFolder:
+    """Check `path`, with its weights where they are needed, and read its config; whether the declared provider is one of ours is said by `check_provider`.
 
     Raises ModelNotFound, ModelFilesError, UntrustedModelFiles.
     """
     folder, obstacles = look_at_folder(path, again=again)
     lifted = {ON_CPU, TRUST} if trust else {ON_CPU}
     for obstacle in obstacles:
-        if not lifted & set(obstacle.lifted_by):
+        if not lifted & set(obstacle.lifted_by) and (weights or not obstacle.weights):
             raise obstacle.error()
     return replace(folder, trusted=trust)
 
