@@ -72,7 +72,7 @@ def answer(request: Request) -> int:
     if guidance and not request.show_prompt:
         check_guidance(guidance)
     choice = choose_model(asked.model, settings, root, terminal, pull=request.pull, accepted=request.accepted)
-    folder = open_model(choice.model, trust=request.trust)
+    folder = open_model(choice.model, trust=request.trust, weights=not request.show_prompt)
     values = settings.generation(model_options(folder))
     options = GenerationOptions(**{key: value.value for key, value in values.items()})
     if request.show_prompt:

@@ -41,9 +41,9 @@ class ModelFolder:
     config: dict[str, Any]
     added_tokens: tuple[dict[str, Any], ...] = ()
     more_eos_ids: frozenset[int] = frozenset()
-    patterns: tuple[str, ...] = ()  # regular expressions by which its tokenizer cuts and changes text
     trusted: bool = False
     again: str = COPY_AGAIN
+    patterns: tuple[str, ...] = ()  # regular expressions by which its tokenizer cuts and changes text
 
     @property
     def control_strings(self) -> frozenset[str]:
@@ -102,15 +102,15 @@ class ModelFolder:
         return value if isinstance(value, int) and 0 <= value < self.model["vocab_size"] else None
 
 
-def open_folder(path: Path, *, trust: bool = False, again: str = COPY_AGAIN) -> ModelFolder:
-    """Check `path` and read its config; whether the declared provider is one of ours is said by `check_provider`.
+def open_folder(path: Path, *, trust: bool = False, weights: bool = True, again: str = COPY_AGAIN) -> ModelFolder:
+    """Check `path`, with its weights where they are needed, and read its config; whether the declared provider is one of ours is said by `check_provider`.
 
     Raises ModelNotFound, ModelFilesError, UntrustedModelFiles.
     """
     folder, obstacles = look_at_folder(path, again=again)
     lifted = {ON_CPU, TRUST} if trust else {ON_CPU}
     for obstacle in obstacles:
-        if not lifted & set(obstacle.lifted_by):
+        if not lifted & set(obstacle.lifted_by) and (weights or not obstacle.weights):
             raise obstacle.error()
     return replace(folder, trusted=trust)
 
@@ -133,14 +133,15 @@ def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder,
     usable = {name for name in (TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG) if view.size(name) > 0}
     usable -= {obstacle.file for obstacle in obstacles}
     texts = {name: view.read(name) for name in usable}
-    added = _added_tokens(texts.get(TOKENIZER, {}))
+    tokenizer = texts.get(TOKENIZER, {})
+    added = _added_tokens(tokenizer)
     folder = ModelFolder(
         path,
         config,
-        added,
+        added_tokens=added,
         more_eos_ids=_more_eos_ids(texts, config, added),
-        patterns=find_patterns(texts.get(TOKENIZER, {})),
         again=again,
+        patterns=find_patterns(tokenizer),
     )
     return folder, obstacles
 

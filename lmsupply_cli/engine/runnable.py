@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -95,13 +95,15 @@ _OFF: tuple[Any, ...] = ("", None, False, [], {})
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """Why a folder does not run here. `lifted_by`: the flags of which each lets it run all the same; `loads`: it
-    wants a library; `file`: the one that is wrong, "" for none."""
+    wants a library; `weights`: only they are wrong, which a prompt does not need; `file`: the one that is wrong, ""
+    for none."""
 
     text: str
     hint: str = ""
     lifted_by: tuple[str, ...] = ()
     file: str = ""
     loads: bool = False
+    weights: bool = False
     kind: type[LmsupplyError] = ModelFilesError
 
     @property
@@ -208,7 +210,7 @@ def _graph(view: FolderView, name: str) -> Iterator[Obstacle]:
                 file=name,
             )
         elif found := _file(view, path, least=least):
-            yield found
+            yield replace(found, weights=True)
 
 
 def _file(view: FolderView, name: str, *, least: int = 1) -> Obstacle | None:

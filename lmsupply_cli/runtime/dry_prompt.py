@@ -12,7 +12,6 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_tokenizer import GenaiTokenizer, load_tokenizer
 from lmsupply_cli.errors import DoesNotFit, EngineError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.genai_config import token_ids
 from lmsupply_cli.memory.fit import LEAST_TOKENS, fit_context
 from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.runtime.budget import planning_bytes
@@ -31,8 +30,7 @@ class DryPrompter:
     ) -> None:
         self.context_tokens = context_tokens
         self._folder, self._formatter, self._visible = folder, formatter, visible
-        named = token_ids(folder.model.get("bos_token_id")) if bos else []
-        self._bos_id = named[0] if named else None
+        self._bos_id = folder.bos_id if bos else None
 
     @cached_property
     def model(self) -> GenaiTokenizer:

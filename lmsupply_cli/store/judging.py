@@ -40,9 +40,9 @@ def judge_variant(
     return tuple(Obstacle(o.text, _NO_LIBRARIES, kind=o.kind) for o in libraries) + rest + tried
 
 
-def open_model(model: LocatedModel, *, trust: bool = False) -> ModelFolder:
+def open_model(model: LocatedModel, *, trust: bool = False, weights: bool = True) -> ModelFolder:
     """`open_folder` of a model; where it is one of ours, damage is repaired by verify."""
-    return open_folder(model.path, trust=trust, again=again(model))
+    return open_folder(model.path, trust=trust, weights=weights, again=again(model))
 
 
 def look_at_model(model: LocatedModel) -> tuple[ModelFolder, tuple[Obstacle, ...]]:

@@ -129,7 +129,8 @@ GUESSING = ("run", "-q", "-m", "guide", "--temperature", "0")
 def test_a_draft_model_is_only_loaded_where_it_guesses(guide: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(guide, broken)
-    (broken / "model.onnx").write_bytes(b"not a graph")
+    graph = (guide / "model.onnx").read_bytes()
+    (broken / "model.onnx").write_bytes(graph.replace(b"MatMulNBits", b"NoSuchThing"))
     command = ("run", "-m", "guide", "--speculative", f"draft:{broken}", "--max-tokens", "3")
     assert lmsupply(*command, "hello").code == 1
     assert lmsupply(*command, "--regex", "(a|b)", "hello").code == 1
