@@ -64,9 +64,9 @@ class Terminal:
     def status(self) -> Status:
         return Status(self.stderr, enabled=self.stderr_tty and not self.dumb and not self.quiet)
 
-    def say(self, text: str) -> None:
-        """A line for the user, on stderr; not when quiet."""
-        if not self.quiet:
+    def say(self, text: str, *, always: bool = False) -> None:
+        """A line for the user, on stderr; when quiet only what was asked for and so is said `always`."""
+        if always or not self.quiet:
             self.stderr.write(wrapped(text, self.stderr) + "\n")
             self.stderr.flush()
 

@@ -134,7 +134,8 @@ def test_what_cannot_be_paired_guesses_from_the_text_and_says_so(tmp_path: Path,
     with pair(short, context=100) as model:
         assert notes(model) == []
         assert len(temporary(home)) == 2, "the folder and its lock"
-    parts = changed(SMALL, tmp_path / "parts", lambda model: model.update(vision={"filename": "model.onnx"}))
+    parts = changed(SMALL, tmp_path / "parts", lambda model: model.update(vision={"filename": "other.onnx"}))
+    shutil.copy(parts / "model.onnx", parts / "other.onnx")
     with pair(parts) as model:
         assert notes(model)[0].endswith("one of the two is made of several graphs")
     with load(LARGE, options=GREEDY, speculative=f"draft:{SMALL}") as model:
@@ -157,7 +158,7 @@ def test_a_broken_draft_model_is_named(tmp_path: Path, home: Path) -> None:
     (broken / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(EngineError) as caught:
         pair(broken)
-    assert f"cannot load {LARGE}" in caught.value.message
+    assert f"cannot load {broken / 'model.onnx'}" in caught.value.message
     assert str(broken / "model.onnx") in caught.value.message
     del caught
     assert temporary(home) == []

@@ -19,7 +19,7 @@ from lmsupply_cli.store.verify import verify
 
 MODEL = {path.name: path.read_bytes() for path in (Path(__file__).parent.parent / "models" / "toy").iterdir()}
 CONTENTS = (b"", b"{}", b'{"a": 1}', b'{"a": "%s"}' % (b"x" * 3000), b'{"b": "%s"}' % (b"y" * 200_000))
-EXTRA = ("special_tokens_map.json", "added_tokens.json", "generation_config.json", "LICENSE", "merges.txt")
+EXTRA = ("special_tokens_map.json", "added_tokens.json", "vocab.json", "LICENSE", "merges.txt")
 REPOS = ("a/one", "a/two", "b/three")
 
 

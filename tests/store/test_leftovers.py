@@ -30,7 +30,7 @@ DATA = "model.onnx.data"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with local_hub() as hub:
-        files = {f"cpu-{kind}/{name}": data + b" " for kind in ("int4", "int8") for name, data in MODEL.items()}
+        files = {f"cpu-{kind}/{name}": data for kind in ("int4", "int8") for name, data in MODEL.items()}
         files |= {f"cpu-int8/{DATA}": MODEL[DATA] + bytes(300_000)}
         hub.repos["o/n"] = Repo({**files, "LICENSE": b"for all"})
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -103,7 +103,7 @@ def interrupted(hub: Hub, root: Path, ref: str, path: str) -> None:
 
 
 def test_an_interrupted_pull_is_freed_to_the_last_byte(hub: Hub, tmp_path: Path) -> None:
-    interrupted(hub, tmp_path, "o/n:int4", "cpu-int4/tokenizer_config.json")
+    interrupted(hub, tmp_path, "o/n:int4", "cpu-int4/chat_template.jinja")
     with pytest.raises(ModelNotInstalled, match="was not finished") as caught:
         locate("o/n", tmp_path)
     assert "lmsupply rm --partial" in caught.value.hint
