@@ -49,7 +49,8 @@ class DiskView:
                     f"{path} begins with a byte order mark, which the engine does not take",
                     hint="save it as UTF-8 without one",
                 )
-            self._read[name] = parse_json(data, damaged, error=ModelFilesError)
+            value = parse_json(data, damaged, error=ModelFilesError)
+            self._read[name] = [] if value is None else value  # None stands for what is not known; neither is an object
         return self._read[name]
 
     def is_pointer(self, name: str) -> bool:

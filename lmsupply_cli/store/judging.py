@@ -83,7 +83,8 @@ class RepoView:
         if name not in self._read:
             text = self._text(name)
             damaged = f"{self.shown(name)} is damaged: it"
-            self._read[name] = None if text is None else parse_json(text, damaged, error=ModelFilesError)
+            value = None if text is None else parse_json(text, damaged, error=ModelFilesError)
+            self._read[name] = [] if text is not None and value is None else value  # `null` is known, and no object
         return self._read[name]
 
     def _text(self, name: str) -> str | None:
