@@ -7,21 +7,39 @@ import math
 import os
 import platform
 import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lmsupply_cli.hardware import apple, linux
+from lmsupply_cli.hardware.cgroup import GroupLimits, read_group_limits
 from lmsupply_cli.hardware.profile import Cpu, Memory
 
-_CGROUP = Path("/sys/fs/cgroup")
+T = TypeVar("T")
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A limit on the memory of this process, what is left of it, and who sets it."""
+
+    set_by: str
+    limit_bytes: int
+    available_bytes: int
 
 
 def detect_cpu() -> Cpu:
+    """Never raises: what the system does not tell is left out."""
     import psutil
 
-    logical = psutil.cpu_count(logical=True) or 1
-    physical = psutil.cpu_count(logical=False) or logical
-    name, instructions, performance = _cpu_details()
-    quota = cpu_quota()
+    logical = _tried(lambda: psutil.cpu_count(logical=True), None) or os.cpu_count() or 1
+    physical = _tried(lambda: psutil.cpu_count(logical=False), None) or logical
+    nothing: tuple[str, tuple[str, ...], int | None] = ("", (), None)
+    name, instructions, performance = _tried(_cpu_details, nothing)
+    groups = read_group_limits()
+    allowed = min((count for count in (_allowed(), groups.cpus) if count), default=None)
     return Cpu(
         name=name or platform.processor() or "unknown",
         architecture=platform.machine(),
@@ -29,24 +47,66 @@ def detect_cpu() -> Cpu:
         logical_cores=logical,
         performance_cores=performance,
         instructions=instructions,
-        quota=quota,
-        usable_threads=choose_threads(physical, logical, performance, _allowed(), quota),
+        quota=groups.quota,
+        usable_threads=choose_threads(physical, logical, performance, allowed, groups.quota),
+        most_threads=most_threads(logical, allowed, groups.quota),
     )
 
 
 def detect_memory() -> Memory:
+    """Never raises: what the system does not tell is 0."""
     import psutil
 
-    memory, limit = psutil.virtual_memory(), memory_limit_bytes()
-    used = memory_usage_bytes() if limit else None
-    total = min(memory.total, limit) if limit else memory.total
-    available = min(memory.available, limit - used) if limit and used is not None else min(memory.available, total)
-    return Memory(total, max(0, available), psutil.swap_memory().total, limit)
+    memory = _tried(psutil.virtual_memory, None)
+    total, available = (memory.total, memory.available) if memory else _tried(_memory_of_sysconf, (0, 0))
+    swap: int = _tried(lambda: psutil.swap_memory().total, 0)
+    bounds = [*group_bounds(read_group_limits()), *process_bounds(_resource_limits(), _status())]
+    return bounded(Memory(total, available, swap, None), bounds)
+
+
+def bounded(memory: Memory, bounds: Sequence[Bound]) -> Memory:
+    """What of the machine's memory this process may use: every limit holds, the smallest is named."""
+    narrow = [bound for bound in bounds if not memory.total_bytes or bound.limit_bytes < memory.total_bytes]
+    smallest = min(narrow, key=lambda bound: bound.limit_bytes, default=None)
+    if smallest is None:
+        return memory
+    available = [bound.available_bytes for bound in bounds]
+    return Memory(
+        smallest.limit_bytes,
+        max(0, min([memory.available_bytes, *available] if memory.total_bytes else available)),
+        memory.swap_bytes,
+        smallest.limit_bytes,
+        smallest.set_by,
+    )
+
+
+def group_bounds(groups: GroupLimits) -> list[Bound]:
+    if groups.limit_bytes is None or groups.available_bytes is None:
+        return []
+    return [Bound("the container", groups.limit_bytes, groups.available_bytes)]
+
+
+def process_bounds(limits: Mapping[str, int], status: Mapping[str, int]) -> list[Bound]:
+    """`limits`: bytes of `ulimit -v` and `ulimit -d`; `status`: bytes that /proc/self/status names."""
+    used = {"ulimit -v": status.get("VmSize", 0), "ulimit -d": status.get("VmData", 0)}
+    return [Bound(name, limit, max(0, limit - used[name])) for name, limit in limits.items()]
 
 
 def usable_threads() -> int:
     """The number of threads that the engine gets."""
     return detect_cpu().usable_threads
+
+
+def grant_threads(wanted: int | None, cpu: Cpu) -> tuple[int, str]:
+    """Threads for the engine, and what is to be said where they are fewer than `wanted`.
+
+    They are cut rather than refused: the number may stand in settings that several machines and containers share, and
+    it changes the speed of an answer, not its text.
+    """
+    if wanted is None or wanted <= cpu.most_threads:
+        return wanted or cpu.usable_threads, ""
+    can = f"{cpu.most_threads} can run at once here"
+    return cpu.most_threads, f"{wanted} threads are more than the machine has room for: {can}, and that many are used"
 
 
 def choose_threads(
@@ -65,6 +125,11 @@ def choose_threads(
     return max(1, cores)
 
 
+def most_threads(logical: int, allowed: int | None, quota: float | None) -> int:
+    """How many threads can run at once: more of them only wait for one another, and a token takes many times as long."""
+    return max(1, min(logical, allowed or logical, math.ceil(quota) if quota else logical))
+
+
 def give_back_memory() -> None:
     """Let the C library return what was freed: glibc keeps it otherwise, hundreds of MB after a large model."""
     if sys.platform == "linux":
@@ -75,68 +140,60 @@ def give_back_memory() -> None:
 
 
 def memory_used_bytes() -> tuple[int, int]:
-    """Resident memory of this process: (now, peak)."""
+    """Resident memory of this process: (now, peak); 0 where the system does not tell."""
     import psutil
 
-    info = psutil.Process().memory_info()
-    peak = getattr(info, "peak_wset", 0) or _peak_of_proc()
-    if not peak:
-        try:
-            import resource
-
-            unit = 1 if platform.system() == "Darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        except ImportError:
-            peak = info.rss
-    return info.rss, peak
+    info = _tried(lambda: psutil.Process().memory_info(), None)
+    # getrusage would count what the parent held before this program was started in its place
+    peak = getattr(info, "peak_wset", 0) or _status().get("VmHWM", 0) or _tried(_peak_of_rusage, 0)
+    now: int = info.rss if info else peak
+    return now, peak or now
 
 
-def _peak_of_proc(status: Path = Path("/proc/self/status")) -> int:
-    """Linux: getrusage would count what the parent held before this program was started in its place."""
+def _peak_of_rusage() -> int:
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _status(path: Path = _STATUS) -> dict[str, int]:
+    """Linux: the sizes in /proc/self/status, in bytes."""
+    rows = (line.split() for line in _tried(lambda: path.read_text(errors="replace"), "").splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3 and row[2] == "kB"}
+
+
+def _resource_limits() -> dict[str, int]:
+    """Only Linux holds a process to them; a limit that is not set is left out."""
+    if sys.platform != "linux":
+        return {}
+    import resource
+
+    kinds = {"ulimit -v": resource.RLIMIT_AS, "ulimit -d": resource.RLIMIT_DATA}
+    soft = {name: _tried(lambda kind=kind: resource.getrlimit(kind)[0], -1) for name, kind in kinds.items()}  # type: ignore[misc]
+    return {name: limit for name, limit in soft.items() if limit not in (-1, resource.RLIM_INFINITY)}
+
+
+def _memory_of_sysconf() -> tuple[int, int]:
+    """(total, free), also where /proc is missing."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _tried(ask: Callable[[], T], otherwise: T) -> T:
+    """psutil and the systems below it fail in many ways; none of them is an error of ours."""
     try:
-        return next(
-            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:")
-        )
-    except (OSError, StopIteration, ValueError):
-        return 0
-
-
-def cpu_quota(root: Path = _CGROUP) -> float | None:
-    """CPUs that the container may use (cgroup v2, then v1); None where unlimited."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        return quota_us / int((root / "cpu/cpu.cfs_period_us").read_text()) if quota_us > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
-def memory_limit_bytes(root: Path = _CGROUP) -> int | None:
-    """Memory that the container may use (cgroup v2, then v1); None where unlimited."""
-    limit = _number(root, "memory.max", "memory/memory.limit_in_bytes")
-    return limit if limit is not None and limit < 2**60 else None
-
-
-def memory_usage_bytes(root: Path = _CGROUP) -> int | None:
-    """Memory that the container uses now."""
-    return _number(root, "memory.current", "memory/memory.usage_in_bytes")
-
-
-def _number(root: Path, *names: str) -> int | None:
-    for name in names:
-        try:
-            return int((root / name).read_text())
-        except (OSError, ValueError):
-            continue
-    return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ask()
+    except Exception:
+        return otherwise
 
 
 def _allowed() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    if sys.platform != "linux":
+        return None
+    return _tried(lambda: len(os.sched_getaffinity(0)), None)
 
 
 def _cpu_details() -> tuple[str, tuple[str, ...], int | None]:

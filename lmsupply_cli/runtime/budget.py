@@ -15,7 +15,7 @@ from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.memory.watch import CRITICAL, WARNING, MemoryWatch
-from lmsupply_cli.units import format_bytes, parse_bytes
+from lmsupply_cli.units import format_bytes, parse_memory
 
 
 def resident_bytes() -> int:
@@ -28,7 +28,8 @@ def planning_bytes(limit_bytes: int | None, provider: str = "cpu") -> int | None
     On the CPU what this process holds already counts as free: it is part of the estimate.
     """
     if provider == "cpu":
-        free: int | None = detect_memory().available_bytes + resident_bytes()
+        memory = detect_memory()
+        free: int | None = memory.available_bytes + resident_bytes() if memory.total_bytes else limit_bytes
     else:
         free = device_bytes(provider, detect_hardware())
     if free is None or limit_bytes is None:
@@ -54,6 +55,10 @@ class MemoryOptions:
     critical: float = CRITICAL
 
     def __post_init__(self) -> None:
+        try:
+            parse_memory(self.limit)
+        except UsageError as error:
+            raise UsageError(f"memory_limit: {error.message}", hint=error.hint) from error
         if not 0 < self.warning <= self.critical <= 1 or not 0 < self.before <= 1:
             raise UsageError(
                 "memory thresholds are shares from 0 to 1, and a warning comes before the end",
@@ -63,7 +68,7 @@ class MemoryOptions:
     @property
     def limit_bytes(self) -> int:
         """`limit` as a number."""
-        return parse_bytes(self.limit) if isinstance(self.limit, str) else self.limit
+        return parse_memory(self.limit)
 
 
 @dataclass(frozen=True)
