@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmsupply_cli.hardware.linux import whole_number
 from lmsupply_cli.hardware.probe import run_probe
 from lmsupply_cli.hardware.profile import Gpu
 
@@ -28,8 +29,7 @@ def apple_gpu(values: dict[str, str]) -> list[Gpu]:
     name = values.get("machdep.cpu.brand_string", "")
     if not name.startswith("Apple"):
         return []
-    memory = values.get("hw.memsize", "")
-    return [Gpu(f"{name} GPU", "apple", int(memory) if memory.isdigit() else None, unified=True)]
+    return [Gpu(f"{name} GPU", "apple", whole_number(values.get("hw.memsize", "")), unified=True)]
 
 
 def apple_instructions(values: dict[str, str]) -> tuple[str, ...]:
@@ -39,5 +39,4 @@ def apple_instructions(values: dict[str, str]) -> tuple[str, ...]:
 
 
 def performance_cores(values: dict[str, str]) -> int | None:
-    count = values.get("hw.perflevel0.physicalcpu", "")
-    return int(count) if count.isdigit() else None
+    return whole_number(values.get("hw.perflevel0.physicalcpu", ""))

@@ -1,7 +1,7 @@
-"""The limits that control groups set on this process, in version 1, version 2, or both side by side.
+"""Limits of the control groups that this process is in (Linux): v1, v2 and hybrid, its own group and every parent.
 
-Every group from the process's own up to the root counts, and the smallest limit is the one that the kernel applies.
-Formats: cgroups(7), Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
+/proc/self/cgroup names the group, often as the host sees it; what is mounted may be the whole tree or only the
+container's part. So each group from the named one up to the mount counts where its files are there.
 """
 
 from __future__ import annotations
@@ -11,92 +11,114 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.errors import FileError
-from lmsupply_cli.files import read_text
+from lmsupply_cli.files import read_bytes
+from lmsupply_cli.hardware.linux import parse_cpu_list, whole_number
 
-ROOT, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-_UNLIMITED = 2**60  # version 1 writes a number of this order for no limit
-_FILE_CACHE = ("inactive_file", "active_file")
-_SMALL_BYTES = 1_000_000
+MOUNT = Path("/sys/fs/cgroup")
+PROC = Path("/proc/self")
+_NO_LIMIT = 2**60  # v1 writes the largest page-aligned number for none
+_V2 = ("", "unified")  # alone, or beside v1
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGroup:
-    """Bytes. `used_bytes` leaves out the file cache, which the kernel gives back before it refuses anything."""
+class GroupMemory:
+    """One group's limit, and what is left below it once the kernel has given back what it can of the page cache."""
 
     limit_bytes: int
-    used_bytes: int
-
-    @property
-    def free_bytes(self) -> int:
-        return max(0, self.limit_bytes - self.used_bytes)
+    available_bytes: int
 
 
-def memory_groups(root: Path = ROOT, membership: Path = MEMBERSHIP) -> list[MemoryGroup]:
-    """Each group with a limit on memory, soft ones (memory.high) included."""
-    found = []
-    for folder in _folders("memory", root, membership):
-        limits = [_number(folder / name) for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
-        known = [limit for limit in limits if limit is not None and limit < _UNLIMITED]
-        if known:
-            found.append(MemoryGroup(min(known), _used_bytes(folder)))
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """The smallest of each kind; None where there is none. `cpus`: how many CPUs the group may run on."""
+
+    limit_bytes: int | None = None
+    available_bytes: int | None = None
+    quota: float | None = None
+    cpus: int | None = None
+
+
+def read_group_limits(mount: Path = MOUNT, proc: Path = PROC) -> GroupLimits:
+    """What the kernel applies to this process; never raises."""
+    named = parse_groups(_text(proc / "cgroup"))
+    memory = [found for group in _groups(mount, named, "memory") if (found := _memory(group))]
+    quotas = [quota for group in _groups(mount, named, "cpu", "cpu,cpuacct") if (quota := _quota(group))]
+    cpus = [count for group in _groups(mount, named, "cpuset") if (count := _cpus(group))]
+    return GroupLimits(
+        min((found.limit_bytes for found in memory), default=None),
+        min((found.available_bytes for found in memory), default=None),
+        min(quotas, default=None),
+        min(cpus, default=None),
+    )
+
+
+def parse_groups(text: str) -> dict[str, str]:
+    """Controller → path of the group, from /proc/self/cgroup; "" is v2."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        parts = line.split(":", 2)
+        if len(parts) == 3:
+            found |= dict.fromkeys(parts[1].split(","), parts[2])
     return found
 
 
-def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
-    """CPUs that the process may use at most, None where there is no limit."""
-    quotas = [quota for folder in _folders("cpu", root, membership) if (quota := _quota(folder)) is not None]
-    return min(quotas, default=None)
+def _groups(mount: Path, named: dict[str, str], *controllers: str) -> Iterator[Path]:
+    """Folders of the groups that hold for the process: v2 first, then those of a controller of v1."""
+    for folder in _V2:
+        yield from _upwards(mount / folder, named.get("", "/"))
+    for folder in controllers:
+        yield from _upwards(mount / folder, named.get(controllers[0], "/"))
 
 
-def _folders(controller: str, root: Path, membership: Path) -> Iterator[Path]:
-    """The folders of the process's groups, each group with its parents. In a container the group's path may be that of
-    the host, of which only the root is to be seen: so the root always counts."""
-    seen = set()
-    for line in (_text(membership) or "0::/").splitlines():
-        number, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if number == "0" and not names:
-            bases = [root, root / "unified"]
-        elif controller in names.split(","):
-            bases = [root / names, root / controller]
-        else:
-            continue
-        for base in bases:
-            group = base / path.lstrip("/")
-            for folder in (group, *group.parents):
-                if folder not in seen and (folder == base or base in folder.parents):
-                    seen.add(folder)
-                    yield folder
-    for base in (root, root / controller):  # where the membership says nothing of it
-        if base not in seen:
-            yield base
+def _upwards(root: Path, path: str) -> Iterator[Path]:
+    parts = [part for part in path.split("/") if part]
+    if ".." in parts:  # outside of what this namespace sees
+        parts = []
+    for count in range(len(parts), -1, -1):
+        yield root.joinpath(*parts[:count])
 
 
-def _used_bytes(folder: Path) -> int:
-    used = _number(folder / "memory.current")
-    used = _number(folder / "memory.usage_in_bytes") if used is None else used
-    rows = (line.split() for line in _text(folder / "memory.stat").splitlines())
-    stat = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
-    cache = sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in _FILE_CACHE)
-    return max(0, (used or 0) - cache)
-
-
-def _quota(folder: Path) -> float | None:
-    quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
-    if not quota:
-        quota, period = _text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip()
-    if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):
+def _memory(group: Path) -> GroupMemory | None:
+    limits = (_number(group / name) for name in ("memory.max", "memory.high", "memory.limit_in_bytes"))
+    limit = min((found for found in limits if found is not None and found < _NO_LIMIT), default=None)
+    if limit is None:
         return None
-    return int(quota) / int(period)
+    used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
+    held = max(0, used - _reclaimable(_text(group / "memory.stat")))
+    return GroupMemory(limit, max(0, limit - held))
+
+
+def _reclaimable(stat: str) -> int:
+    """Bytes of the page cache, of the group and those below it; v1 counts them apart as `total_…`."""
+    rows = (line.split() for line in stat.splitlines())
+    values = {row[0]: whole_number(row[1]) or 0 for row in rows if len(row) == 2}
+    names = ("inactive_file", "active_file")
+    return sum(values.get(f"total_{name}", values.get(name, 0)) for name in names)
+
+
+def _quota(group: Path) -> float | None:
+    """CPUs' worth of time; None where unlimited."""
+    words = _text(group / "cpu.max").split()
+    if words:
+        quota, period = map(whole_number, (*words, "100000")[:2])
+    else:
+        quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+    return quota / period if quota and period else None
+
+
+def _cpus(group: Path) -> int | None:
+    """None where the group names none: its parent's hold."""
+    names = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
+    return next((count for name in names if (count := parse_cpu_list(_text(group / name)))), None)
 
 
 def _number(path: Path) -> int | None:
-    text = _text(path).strip()
-    return int(text) if text.isdecimal() and len(text) < 20 else None
+    """None for a missing file, and for words such as "max"."""
+    return whole_number(_text(path).strip())
 
 
 def _text(path: Path) -> str:
     try:
-        return read_text(path, limit_bytes=_SMALL_BYTES)
+        return read_bytes(path).decode("ascii", errors="replace")
     except FileError:
         return ""

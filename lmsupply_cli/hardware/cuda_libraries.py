@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lmsupply_cli.files import is_file, listed
+
 # what onnxruntime-gpu links with; any one name of a row will do
 NEEDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cuDNN 9", ("libcudnn.so.9", "cudnn64_9.dll")),
@@ -30,7 +32,7 @@ def missing_libraries(is_there: Callable[[str], bool] | None = None) -> list[str
 
 def _finder(folders: Iterable[Path]) -> Callable[[str], bool]:
     known = list(folders)
-    return lambda name: any((folder / name).exists() for folder in known)
+    return lambda name: any(is_file(folder / name) for folder in known)
 
 
 def _folders() -> list[Path]:
@@ -42,5 +44,5 @@ def _folders() -> list[Path]:
     ]
     found = [Path(path) for path in paths if path]
     for site in map(Path, sys.path):
-        found += [folder for kind in ("lib", "bin") for folder in site.glob(f"nvidia/*/{kind}")]
+        found += [folder for kind in ("lib", "bin") for folder in listed(site, f"nvidia/*/{kind}")]
     return found

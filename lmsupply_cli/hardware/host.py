@@ -7,19 +7,39 @@ import math
 import os
 import platform
 import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from lmsupply_cli.hardware import apple, cgroup, linux
+from lmsupply_cli.hardware import apple, linux
+from lmsupply_cli.hardware.cgroup import GroupLimits, read_group_limits
 from lmsupply_cli.hardware.profile import Cpu, Memory
+
+T = TypeVar("T")
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A limit on the memory of this process, what is left of it, and who sets it."""
+
+    set_by: str
+    limit_bytes: int
+    available_bytes: int
 
 
 def detect_cpu() -> Cpu:
+    """Never raises: what the system does not tell is left out."""
     import psutil
 
-    logical = psutil.cpu_count(logical=True) or 1
-    physical = psutil.cpu_count(logical=False) or logical
-    name, instructions, performance = _cpu_details()
-    quota = cgroup.cpu_quota()
+    logical = _tried(lambda: psutil.cpu_count(logical=True), None) or os.cpu_count() or 1
+    physical = _tried(lambda: psutil.cpu_count(logical=False), None) or logical
+    nothing: tuple[str, tuple[str, ...], int | None] = ("", (), None)
+    name, instructions, performance = _tried(_cpu_details, nothing)
+    groups = read_group_limits()
+    allowed = min((count for count in (_allowed(), groups.cpus) if count), default=None)
     return Cpu(
         name=name or platform.processor() or "unknown",
         architecture=platform.machine(),
@@ -27,62 +47,49 @@ def detect_cpu() -> Cpu:
         logical_cores=logical,
         performance_cores=performance,
         instructions=instructions,
-        quota=quota,
-        usable_threads=choose_threads(physical, logical, performance, _allowed(), quota),
+        quota=groups.quota,
+        usable_threads=choose_threads(physical, logical, performance, allowed, groups.quota),
+        most_threads=most_threads(logical, allowed, groups.quota),
     )
 
 
 def detect_memory() -> Memory:
-    """What the machine has, within every limit that the kernel applies to this process: control groups, `ulimit -v` and
-    `ulimit -d`. File cache counts as available, as in MemAvailable. What cannot be found out is 0; nothing is raised."""
-    total, available, swap = _machine_memory()
-    limits = [(group.limit_bytes, group.free_bytes) for group in cgroup.memory_groups()] + _process_limits()
-    limit = min((most for most, _ in limits), default=None)
-    room = min([available, *(free for _, free in limits)])
-    return Memory(total if limit is None else min(total, limit), max(0, room), swap, limit)
-
-
-def _machine_memory() -> tuple[int, int, int]:
-    """(total, available, swap) in bytes."""
+    """Never raises: what the system does not tell is 0."""
     import psutil
 
-    try:
-        memory = psutil.virtual_memory()
-        total, available = memory.total, memory.available
-    except (psutil.Error, OSError, RuntimeError, ValueError):  # /proc that is not mounted, or hidden
-        page, names = _configured("SC_PAGE_SIZE"), ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES")
-        total, available = (page * _configured(name) for name in names)
-    try:
-        return total, available, psutil.swap_memory().total
-    except (psutil.Error, OSError, RuntimeError, ValueError):
-        return total, available, 0
+    memory = _tried(psutil.virtual_memory, None)
+    total, available = (memory.total, memory.available) if memory else _tried(_memory_of_sysconf, (0, 0))
+    swap: int = _tried(lambda: psutil.swap_memory().total, 0)
+    bounds = [*group_bounds(read_group_limits()), *process_bounds(_resource_limits(), _status())]
+    return bounded(Memory(total, available, swap, None), bounds)
 
 
-def _configured(name: str) -> int:
-    try:
-        return max(0, os.sysconf(name))
-    except (AttributeError, OSError, ValueError):
-        return 0
+def bounded(memory: Memory, bounds: Sequence[Bound]) -> Memory:
+    """What of the machine's memory this process may use: every limit holds, the smallest is named."""
+    narrow = [bound for bound in bounds if not memory.total_bytes or bound.limit_bytes < memory.total_bytes]
+    smallest = min(narrow, key=lambda bound: bound.limit_bytes, default=None)
+    if smallest is None:
+        return memory
+    available = [bound.available_bytes for bound in bounds]
+    return Memory(
+        smallest.limit_bytes,
+        max(0, min([memory.available_bytes, *available] if memory.total_bytes else available)),
+        memory.swap_bytes,
+        smallest.limit_bytes,
+        smallest.set_by,
+    )
 
 
-def _process_limits() -> list[tuple[int, int]]:
-    """(limit, what is left of it) of the address space and the data segment of this process, in bytes."""
-    try:
-        import resource
-    except ImportError:
+def group_bounds(groups: GroupLimits) -> list[Bound]:
+    if groups.limit_bytes is None or groups.available_bytes is None:
         return []
-    import psutil
+    return [Bound("the container", groups.limit_bytes, groups.available_bytes)]
 
-    try:
-        held = psutil.Process().memory_info()
-    except (psutil.Error, OSError):
-        return []
-    found = []
-    for kind, used in ((resource.RLIMIT_AS, held.vms), (resource.RLIMIT_DATA, getattr(held, "data", 0))):
-        limit = resource.getrlimit(kind)[0]
-        if limit not in (resource.RLIM_INFINITY, -1):
-            found.append((limit, max(0, limit - used)))
-    return found
+
+def process_bounds(limits: Mapping[str, int], status: Mapping[str, int]) -> list[Bound]:
+    """`limits`: bytes of `ulimit -v` and `ulimit -d`; `status`: bytes that /proc/self/status names."""
+    used = {"ulimit -v": status.get("VmSize", 0), "ulimit -d": status.get("VmData", 0)}
+    return [Bound(name, limit, max(0, limit - used[name])) for name, limit in limits.items()]
 
 
 def usable_threads() -> int:
@@ -90,12 +97,16 @@ def usable_threads() -> int:
     return detect_cpu().usable_threads
 
 
-def most_threads() -> int:
-    """More than these only wait for each other: the CPUs that the process may use, the logical ones counted."""
-    import psutil
+def grant_threads(wanted: int | None, cpu: Cpu) -> tuple[int, str]:
+    """Threads for the engine, and what is to be said where they are fewer than `wanted`.
 
-    logical, quota = _allowed() or psutil.cpu_count(logical=True) or 1, cgroup.cpu_quota()
-    return max(1, min(logical, math.ceil(quota)) if quota else logical)
+    They are cut rather than refused: the number may stand in settings that several machines and containers share, and
+    it changes the speed of an answer, not its text.
+    """
+    if wanted is None or wanted <= cpu.most_threads:
+        return wanted or cpu.usable_threads, ""
+    can = f"{cpu.most_threads} can run at once here"
+    return cpu.most_threads, f"{wanted} threads are more than the machine has room for: {can}, and that many are used"
 
 
 def choose_threads(
@@ -114,6 +125,11 @@ def choose_threads(
     return max(1, cores)
 
 
+def most_threads(logical: int, allowed: int | None, quota: float | None) -> int:
+    """How many threads can run at once: more of them only wait for one another, and a token takes many times as long."""
+    return max(1, min(logical, allowed or logical, math.ceil(quota) if quota else logical))
+
+
 def give_back_memory() -> None:
     """Let the C library return what was freed: glibc keeps it otherwise, hundreds of MB after a large model."""
     if sys.platform == "linux":
@@ -124,34 +140,60 @@ def give_back_memory() -> None:
 
 
 def memory_used_bytes() -> tuple[int, int]:
-    """Resident memory of this process: (now, peak)."""
+    """Resident memory of this process: (now, peak); 0 where the system does not tell."""
     import psutil
 
-    info = psutil.Process().memory_info()
-    peak = getattr(info, "peak_wset", 0) or _peak_of_proc()
-    if not peak:
-        try:
-            import resource
-
-            unit = 1 if platform.system() == "Darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        except ImportError:
-            peak = info.rss
-    return info.rss, peak
+    info = _tried(lambda: psutil.Process().memory_info(), None)
+    # getrusage would count what the parent held before this program was started in its place
+    peak = getattr(info, "peak_wset", 0) or _status().get("VmHWM", 0) or _tried(_peak_of_rusage, 0)
+    now: int = info.rss if info else peak
+    return now, peak or now
 
 
-def _peak_of_proc(status: Path = Path("/proc/self/status")) -> int:
-    """Linux: getrusage would count what the parent held before this program was started in its place."""
+def _peak_of_rusage() -> int:
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _status(path: Path = _STATUS) -> dict[str, int]:
+    """Linux: the sizes in /proc/self/status, in bytes."""
+    rows = (line.split() for line in _tried(lambda: path.read_text(errors="replace"), "").splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3 and row[2] == "kB"}
+
+
+def _resource_limits() -> dict[str, int]:
+    """Only Linux holds a process to them; a limit that is not set is left out."""
+    if sys.platform != "linux":
+        return {}
+    import resource
+
+    kinds = {"ulimit -v": resource.RLIMIT_AS, "ulimit -d": resource.RLIMIT_DATA}
+    soft = {name: _tried(lambda kind=kind: resource.getrlimit(kind)[0], -1) for name, kind in kinds.items()}  # type: ignore[misc]
+    return {name: limit for name, limit in soft.items() if limit not in (-1, resource.RLIM_INFINITY)}
+
+
+def _memory_of_sysconf() -> tuple[int, int]:
+    """(total, free), also where /proc is missing."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _tried(ask: Callable[[], T], otherwise: T) -> T:
+    """psutil and the systems below it fail in many ways; none of them is an error of ours."""
     try:
-        return next(
-            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:")
-        )
-    except (OSError, StopIteration, ValueError):
-        return 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ask()
+    except Exception:
+        return otherwise
 
 
 def _allowed() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    if sys.platform != "linux":
+        return None
+    return _tried(lambda: len(os.sched_getaffinity(0)), None)
 
 
 def _cpu_details() -> tuple[str, tuple[str, ...], int | None]:

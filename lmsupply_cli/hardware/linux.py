@@ -31,13 +31,19 @@ def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
     return (name if not name.isdigit() else ""), tuple(said for flag, said in _FLAGS.items() if flag in flags)
 
 
+def whole_number(text: str) -> int | None:
+    """None for what is none, or beyond any count of CPUs and bytes."""
+    return int(text) if text.isdecimal() and len(text) < 30 else None
+
+
 def parse_cpu_list(text: str) -> int:
     """How many CPUs a list like `0-3,8,10-11` names."""
     count = 0
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
-        if first.isdigit() and (not last or last.isdigit()):
-            count += int(last or first) - int(first) + 1
+        low, high = whole_number(first), whole_number(last or first)
+        if low is not None and high is not None and low <= high:
+            count += high - low + 1
     return count
 
 

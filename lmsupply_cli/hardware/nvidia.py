@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from lmsupply_cli.hardware.linux import whole_number
 from lmsupply_cli.hardware.probe import ProbeFailed, run_probe
 from lmsupply_cli.hardware.profile import Gpu
 
@@ -41,7 +42,7 @@ def parse_smi(text: str) -> list[Gpu]:
     for row in csv.reader(io.StringIO(text), skipinitialspace=True):
         if not row:
             continue
-        if len(row) != len(QUERY.split(",")) or not row[0].strip().isdigit():
+        if len(row) != len(QUERY.split(",")) or whole_number(row[0].strip()) is None:
             raise ProbeFailed("nvidia-smi: " + " ".join(text.split())[:120])
         index, name, uuid, total, free, driver = (cell.strip() for cell in row)
         gpus.append(Gpu(name, "nvidia", _mib(total), _mib(free), int(index), uuid, driver))
@@ -72,7 +73,7 @@ def mark_visible(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
         return list(gpus)
     chosen: set[int] = set()
     for word in (part.strip() for part in visible.split(",")):
-        found = [n for n, gpu in enumerate(gpus) if (word.isdigit() and gpu.index == int(word)) or _names(word, gpu)]
+        found = [n for n, gpu in enumerate(gpus) if (word and gpu.index == whole_number(word)) or _names(word, gpu)]
         if not found:
             break
         chosen.update(found)
@@ -84,7 +85,8 @@ def _names(word: str, gpu: Gpu) -> bool:
 
 
 def _mib(text: str) -> int | None:
-    return int(text) * _MIB if text.isdigit() else None
+    count = whole_number(text)
+    return None if count is None else count * _MIB
 
 
 class _NvmlMemory(ctypes.Structure):

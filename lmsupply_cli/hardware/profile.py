@@ -10,7 +10,8 @@ Vendor = Literal["nvidia", "amd", "intel", "apple", "qualcomm", "microsoft", "ot
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """`performance_cores`: None where the CPU is not hybrid; `instructions`: those that matter to int4 kernels."""
+    """`performance_cores`: None where the CPU is not hybrid; `instructions`: those that matter to int4 kernels;
+    `usable_threads` is what the engine gets, `most_threads` what can run at once at all."""
 
     name: str
     architecture: str
@@ -20,16 +21,19 @@ class Cpu:
     instructions: tuple[str, ...]
     quota: float | None
     usable_threads: int
+    most_threads: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`limit_bytes`: of the container or of `ulimit`; total and available are within it."""
+    """`limit_bytes`: the smallest that `limited_by` sets; total and available are within every limit. A total of 0 is
+    not known."""
 
     total_bytes: int
     available_bytes: int
     swap_bytes: int
     limit_bytes: int | None
+    limited_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ def planning_bytes(limit_bytes: int | None, provider: str = "cpu") -> int | None
     On the CPU what this process holds already counts as free: it is part of the estimate.
     """
     if provider == "cpu":
-        free: int | None = detect_memory().available_bytes + resident_bytes()
+        memory = detect_memory()
+        free: int | None = memory.available_bytes + resident_bytes() if memory.total_bytes else limit_bytes
     else:
         free = device_bytes(provider, detect_hardware())
     if free is None or limit_bytes is None:
@@ -54,6 +55,10 @@ class MemoryOptions:
     critical: float = CRITICAL
 
     def __post_init__(self) -> None:
+        try:
+            parse_memory(self.limit)
+        except UsageError as error:
+            raise UsageError(f"memory_limit: {error.message}", hint=error.hint) from error
         if not 0 < self.warning <= self.critical <= 1 or not 0 < self.before <= 1:
             raise UsageError(
                 "memory thresholds are shares from 0 to 1, and a warning comes before the end",

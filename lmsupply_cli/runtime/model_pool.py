@@ -22,7 +22,7 @@ from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.generator_pool import GeneratorPool
 from lmsupply_cli.runtime.loader import find_model, load
 from lmsupply_cli.store.judging import open_model
-from lmsupply_cli.units import format_bytes, parse_bytes
+from lmsupply_cli.units import format_bytes, parse_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class ModelPool:
         `clock` are for programs that know better, and for tests. Raises UsageError."""
         if max_models is not None and max_models < 1:
             raise UsageError("a pool needs room for at least one model")
-        self._limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
+        self._limit = parse_memory(memory_limit) if isinstance(memory_limit, str) else memory_limit
         self._max_models, self._idle_timeout_s, self._concurrency = max_models, idle_timeout_s, concurrency
         self._load = load or (lambda ref: _load(ref, context))
         self._needed = needed_bytes or (lambda ref: model_bytes(ref, context))
