@@ -12,6 +12,7 @@ from lmsupply_cli.catalogue.entry import GUIDE_REF, TIERS, CatalogueEntry, Licen
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.runtime.recommend import expected_variant, roughly_fits
 from lmsupply_cli.store.external import external_models
@@ -66,10 +67,6 @@ def list_models(root: Path, filters: Filters, *, sort: str | None = None, provid
     rows += [_installed(m, root, free) for m in here if m.entry is None]
     kept = [row for row in rows if _keeps(row, filters)]
     return sorted(kept, key=lambda row: _order(row, sort)) if sort else kept
-
-
-def folder_bytes(folder: Path) -> int:
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 
 def _known(entry: CatalogueEntry, provider: str, free: int) -> ModelRow:

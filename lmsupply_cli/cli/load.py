@@ -9,6 +9,7 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.events import Notice
+from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.budget import MemoryOptions
 from lmsupply_cli.runtime.generator import TextGenerator
@@ -37,7 +38,7 @@ def load_model(
     root = store_root(settings)
     draft = find_draft(settings.get("speculative"), root)
     status = terminal.status()
-    if sum(f.stat().st_size for f in folder.path.iterdir() if f.is_file()) > _SHOW_BYTES:
+    if folder_bytes(folder.path) > _SHOW_BYTES:
         status.show(f"loading {model.ref} …")
     try:
         generator = load_folder(

@@ -181,7 +181,7 @@ def _why_threads(machine: Machine) -> str:
 def _memory(machine: Machine) -> str:
     memory = machine.profile.memory
     swap = f", {format_bytes(memory.swap_bytes)} swap" if memory.swap_bytes else ", no swap"
-    limit = ", limited by the container" if memory.limit_bytes else ""
+    limit = ", limited by the container or ulimit" if memory.limit_bytes else ""
     return f"{format_bytes(memory.total_bytes)}, {format_bytes(memory.available_bytes)} available{swap}{limit}"
 
 

@@ -10,11 +10,11 @@ from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.cli.fetching import licence_json, obstacle_rows, obstacles_json
-from lmsupply_cli.cli.listing import folder_bytes
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
+from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
 from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.client import HubClient, is_offline
@@ -71,9 +71,9 @@ def licence_text(name: str, settings: Settings, root: Path) -> str:
     try:
         model = locate(name, root)
         for folder in (model.path, *list(model.path.parents)[: 2 + model.variant.count("/")]):
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.is_file() and LICENCE_FILE.search(path.name):
-                    return path.read_text(encoding="utf-8", errors="replace")
+            for path in listed(folder):
+                if is_file(path) and LICENCE_FILE.search(path.name):
+                    return read_bytes(path).decode("utf-8", errors="replace")
             if (folder.parent.name == "snapshots") or not model.repo:
                 break
         licence = model.licence

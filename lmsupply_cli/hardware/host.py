@@ -9,10 +9,8 @@ import platform
 import sys
 from pathlib import Path
 
-from lmsupply_cli.hardware import apple, linux
+from lmsupply_cli.hardware import apple, cgroup, linux
 from lmsupply_cli.hardware.profile import Cpu, Memory
-
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def detect_cpu() -> Cpu:
@@ -21,7 +19,7 @@ def detect_cpu() -> Cpu:
     logical = psutil.cpu_count(logical=True) or 1
     physical = psutil.cpu_count(logical=False) or logical
     name, instructions, performance = _cpu_details()
-    quota = cpu_quota()
+    quota = cgroup.cpu_quota()
     return Cpu(
         name=name or platform.processor() or "unknown",
         architecture=platform.machine(),
@@ -35,18 +33,69 @@ def detect_cpu() -> Cpu:
 
 
 def detect_memory() -> Memory:
+    """What the machine has, within every limit that the kernel applies to this process: control groups, `ulimit -v` and
+    `ulimit -d`. File cache counts as available, as in MemAvailable. What cannot be found out is 0; nothing is raised."""
+    total, available, swap = _machine_memory()
+    limits = [(group.limit_bytes, group.free_bytes) for group in cgroup.memory_groups()] + _process_limits()
+    limit = min((most for most, _ in limits), default=None)
+    room = min([available, *(free for _, free in limits)])
+    return Memory(total if limit is None else min(total, limit), max(0, room), swap, limit)
+
+
+def _machine_memory() -> tuple[int, int, int]:
+    """(total, available, swap) in bytes."""
     import psutil
 
-    memory, limit = psutil.virtual_memory(), memory_limit_bytes()
-    used = memory_usage_bytes() if limit else None
-    total = min(memory.total, limit) if limit else memory.total
-    available = min(memory.available, limit - used) if limit and used is not None else min(memory.available, total)
-    return Memory(total, max(0, available), psutil.swap_memory().total, limit)
+    try:
+        memory = psutil.virtual_memory()
+        total, available = memory.total, memory.available
+    except (psutil.Error, OSError, RuntimeError, ValueError):  # /proc that is not mounted, or hidden
+        page, names = _configured("SC_PAGE_SIZE"), ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES")
+        total, available = (page * _configured(name) for name in names)
+    try:
+        return total, available, psutil.swap_memory().total
+    except (psutil.Error, OSError, RuntimeError, ValueError):
+        return total, available, 0
+
+
+def _configured(name: str) -> int:
+    try:
+        return max(0, os.sysconf(name))
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def _process_limits() -> list[tuple[int, int]]:
+    """(limit, what is left of it) of the address space and the data segment of this process, in bytes."""
+    try:
+        import resource
+    except ImportError:
+        return []
+    import psutil
+
+    try:
+        held = psutil.Process().memory_info()
+    except (psutil.Error, OSError):
+        return []
+    found = []
+    for kind, used in ((resource.RLIMIT_AS, held.vms), (resource.RLIMIT_DATA, getattr(held, "data", 0))):
+        limit = resource.getrlimit(kind)[0]
+        if limit not in (resource.RLIM_INFINITY, -1):
+            found.append((limit, max(0, limit - used)))
+    return found
 
 
 def usable_threads() -> int:
     """The number of threads that the engine gets."""
     return detect_cpu().usable_threads
+
+
+def most_threads() -> int:
+    """More than these only wait for each other: the CPUs that the process may use, the logical ones counted."""
+    import psutil
+
+    logical, quota = _allowed() or psutil.cpu_count(logical=True) or 1, cgroup.cpu_quota()
+    return max(1, min(logical, math.ceil(quota)) if quota else logical)
 
 
 def choose_threads(
@@ -99,40 +148,6 @@ def _peak_of_proc(status: Path = Path("/proc/self/status")) -> int:
         )
     except (OSError, StopIteration, ValueError):
         return 0
-
-
-def cpu_quota(root: Path = _CGROUP) -> float | None:
-    """CPUs that the container may use (cgroup v2, then v1); None where unlimited."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        return quota_us / int((root / "cpu/cpu.cfs_period_us").read_text()) if quota_us > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
-def memory_limit_bytes(root: Path = _CGROUP) -> int | None:
-    """Memory that the container may use (cgroup v2, then v1); None where unlimited."""
-    limit = _number(root, "memory.max", "memory/memory.limit_in_bytes")
-    return limit if limit is not None and limit < 2**60 else None
-
-
-def memory_usage_bytes(root: Path = _CGROUP) -> int | None:
-    """Memory that the container uses now."""
-    return _number(root, "memory.current", "memory/memory.usage_in_bytes")
-
-
-def _number(root: Path, *names: str) -> int | None:
-    for name in names:
-        try:
-            return int((root / name).read_text())
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def _allowed() -> int | None:

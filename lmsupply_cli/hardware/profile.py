@@ -24,7 +24,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`limit_bytes`: of the container; total and available are within it."""
+    """`limit_bytes`: of the container or of `ulimit`; total and available are within it."""
 
     total_bytes: int
     available_bytes: int

@@ -15,7 +15,7 @@ from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.memory.watch import CRITICAL, WARNING, MemoryWatch
-from lmsupply_cli.units import format_bytes, parse_bytes
+from lmsupply_cli.units import format_bytes, parse_memory
 
 
 def resident_bytes() -> int:
@@ -63,7 +63,7 @@ class MemoryOptions:
     @property
     def limit_bytes(self) -> int:
         """`limit` as a number."""
-        return parse_bytes(self.limit) if isinstance(self.limit, str) else self.limit
+        return parse_memory(self.limit)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lmsupply_cli.engine.pair import compose_pair, with_own_paths
 from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import listed, size_of
-from lmsupply_cli.hardware.host import detect_memory, usable_threads
+from lmsupply_cli.hardware.host import detect_memory, most_threads, usable_threads
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
@@ -120,6 +120,10 @@ def load_folder(
     formatter, refused = set_thinking(chosen.formatter, markers, thinks=thinks, effort=reasoning_effort)
     notices = [Notice("chat_format", chosen.note)] if chosen.note else []
     notices += [Notice("reasoning", refused)] if refused else []
+    most = most_threads()
+    if threads and threads > most:
+        cpus = "1 CPU" if most == 1 else f"{most} CPUs"
+        notices.append(Notice("threads", f"this process may use {cpus}: {most} threads run instead of {threads}"))
     runs_on = folder.provider if provider == "auto" else provider
     budget = planning_bytes(limits.limit_bytes if limits else None, runs_on)
     use = None
@@ -132,7 +136,7 @@ def load_folder(
     model, speculation = _load_weights(
         folder,
         provider=provider,
-        threads=threads or usable_threads(),
+        threads=min(threads, most) if threads else usable_threads(),
         visible=markers.visible if markers else (),
         draft=draft,
         draft_tokens=draft_tokens,

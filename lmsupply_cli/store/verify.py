@@ -1,4 +1,4 @@
-"""Hash installed files again and say which are not what was pulled."""
+"""Hash installed files again and say which are not what was pulled, or cannot be used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmsupply_cli.engine.folder import look_at_folder
+from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.files import reason_of, size_of
+from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.store.digest import file_matches
 from lmsupply_cli.store.manifest import FileRecord, Manifest
 
@@ -47,7 +50,18 @@ def verify(root: Path, manifest: Manifest, *, on_file: Callable[[str], None] = l
     for path, record in manifest.files.items():
         on_file(path)
         checks.append(FileCheck(path, _fault(root / manifest.snapshot / path, record)))
+    if all(check.ok for check in checks):  # what is whole may still be of no use
+        checks += _unusable(root / manifest.folder)
     return ModelCheck(manifest, tuple(checks))
+
+
+def _unusable(folder: Path) -> list[FileCheck]:
+    """What is in the way of running the model, but for what a flag lifts."""
+    try:
+        obstacles = look_at_folder(folder)[1]
+    except LmsupplyError as error:
+        return [FileCheck(CONFIG, error.message)]
+    return [FileCheck(obstacle.file or CONFIG, obstacle.text) for obstacle in obstacles if not obstacle.lifted_by]
 
 
 def _fault(path: Path, record: FileRecord) -> str:

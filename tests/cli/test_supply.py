@@ -382,3 +382,15 @@ def test_the_user_adds_entries_to_the_catalogue(hub: Hub) -> None:
     broken = lmsupply("models")
     assert broken.code == 0
     assert f"{own}:1: model house: no 'repo'" in broken.err
+
+
+def test_what_is_whole_and_of_no_use_is_said_by_verify(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODELS / "llama", tmp_path / "mine"))
+    assert lmsupply("add", folder, "--alias", "mine").code == 0
+    config = (folder / "genai_config.json").read_text()
+    changed = config.replace('"llama"', '"nosuc"')
+    assert len(changed) == len(config)
+    (folder / "genai_config.json").write_text(changed)
+    result = lmsupply("verify", "mine")
+    assert result.code == 1
+    assert "the engine does not know this kind of model" in result.out

@@ -161,42 +161,6 @@ def test_dxgi_adapters(
 
 
 @pytest.mark.parametrize(
-    ("files", "quota", "limit"),
-    [
-        ({}, None, None),
-        ({"cpu.max": "150000 100000", "memory.max": "2147483648"}, 1.5, 2 * GIB),
-        ({"cpu.max": "max 100000", "memory.max": "max"}, None, None),
-        (
-            {
-                "cpu/cpu.cfs_quota_us": "400000",
-                "cpu/cpu.cfs_period_us": "100000",
-                "memory/memory.limit_in_bytes": "1073741824",
-            },
-            4.0,
-            GIB,
-        ),
-        (
-            {
-                "cpu/cpu.cfs_quota_us": "-1",
-                "cpu/cpu.cfs_period_us": "100000",
-                "memory/memory.limit_in_bytes": "9223372036854771712",
-            },
-            None,
-            None,
-        ),
-        ({"cpu.max": "nonsense", "memory.max": "x"}, None, None),
-    ],
-)
-def test_container_limits(tmp_path: Path, files: dict[str, str], quota: float | None, limit: int | None) -> None:
-    for name, content in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content + "\n")
-    assert host.cpu_quota(tmp_path) == quota
-    assert host.memory_limit_bytes(tmp_path) == limit
-
-
-@pytest.mark.parametrize(
     ("physical", "logical", "performance", "allowed", "quota", "threads"),
     [
         (8, 16, None, None, None, 8),
