@@ -14,7 +14,9 @@ _PORTS = {"http": 80, "https": 443}
 _BLANK = re.compile(r"[\x00-\x20\x7f-\xa0]")
 _HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _NO_OWNERS = ("api", "blog", "chat", "collections", "datasets", "docs", "models", "papers", "settings", "spaces")
-_PAGE = re.compile(r"(?:https?://)?(?:[^/@\s]*@)?(?P<host>[\w.-]+(?::\d+)?)/(?P<path>[^?#\s][^?#]*)", re.IGNORECASE)
+_PAGE = re.compile(
+    r"(?:https?://)?(?:[^/@\s]*@)?(?P<host>[\w.-]+(?::\d+)?)/(?P<path>[^?#\s][^?#]*)([?#].*)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ def _split(text: str) -> SplitResult:
     if port == 0:
         raise ValueError("its port is not a number from 1 to 65535")
     return parts
+
+
+def without_user(text: str) -> str:
+    """What somebody typed, without the user and the password of an address."""
+    return re.sub(r"^(\s*\w+://)[^/\s]*@", r"\1", text)
 
 
 def ref_of_page(text: str) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lmsupply_cli.addresses import without_user
 from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
@@ -27,7 +28,7 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
     name = named_by_role(name, lambda: detect_memory().available_bytes)
     provider, precision = pull_wishes(settings)
     status = terminal.status()
-    status.show(f"asking the Hub about {name} …")
+    status.show(f"asking the Hub about {without_user(name)} …")
     try:
         plan = plan_pull(
             name,

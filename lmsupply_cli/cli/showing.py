@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.cli.fetching import licence_json, obstacle_rows, obstacles_json
@@ -87,7 +88,10 @@ def licence_text(name: str, settings: Settings, root: Path) -> str:
             entry.licence if entry else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
         )
     where = f"; its text is at {licence.url}" if licence.url else ""
-    raise LmsupplyError(f"{name} carries no text of its licence, {licence.id}{where}", hint=f"lmsupply show {name}")
+    raise LmsupplyError(
+        f"{without_user(name)} carries no text of its licence, {licence.id}{where}",
+        hint=f"lmsupply show {without_user(name)}",
+    )
 
 
 def description_rows(shown: Description) -> list[Row]:
@@ -296,7 +300,7 @@ def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
 def _tree(name: str, settings: Settings) -> tuple[CatalogueEntry | None, RepoTree]:
     entry, wanted = named_repo(name)
     if settings.get("offline") or is_offline():
-        raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online")
+        raise ModelNotInstalled(f"{without_user(name)} is not installed and lmsupply is offline", hint="go online")
     with HubClient() as hub:
         return entry or entry_of_repo(wanted.repo), fetch_pinned(hub, entry, wanted)
 

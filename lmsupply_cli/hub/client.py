@@ -1,7 +1,6 @@
 """The only door to the Hugging Face Hub: one listing, one small file, one file from a byte on.
 
-Where the token and the endpoint come from is huggingface_hub's business. The requests are ours:
-its download does not resume across processes, checks no hash over HTTP, has no time limit on
+Where a token is kept is huggingface_hub's business. The requests are ours: its download does not resume across processes, checks no hash over HTTP, has no time limit on
 some calls and does not try again after a reset. The token goes to the Hub's own host only,
 never to the host that it redirects to.
 
@@ -90,7 +89,7 @@ class HubClient:
             from huggingface_hub import constants, get_token
         import httpx2
 
-        endpoint = endpoint or parse_address(constants.ENDPOINT.strip() or environment.HUGGING_FACE)
+        endpoint = endpoint or parse_address(environment.HUGGING_FACE)
         self.endpoint: str = endpoint.url
         self._basic = f"{endpoint.user}:{endpoint.password}" if endpoint.user or endpoint.password else ""
         self._token = environment.read_token(get_token, Path(constants.HF_TOKEN_PATH))

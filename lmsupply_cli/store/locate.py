@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.addresses import ref_of_page
+from lmsupply_cli.addresses import ref_of_page, without_user
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENCE, CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
@@ -103,6 +103,7 @@ def locate(name: str, root: Path) -> LocatedModel:
     if is_path(name):
         path = Path(name).expanduser()
         return LocatedModel(name, path, UNKNOWN_LICENCE)
+    name = without_user(name)
     entry, repo = forgiving_entry(name), parse_repo(name)
     wanted = RepoRef(entry.repo, variant=entry.folder or None) if entry else repo
     here = installed_models(root)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
 
+from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, forgiving_entry
 from lmsupply_cli.engine.folder import open_folder
@@ -60,6 +61,7 @@ def plan_pull(
 
     Raises ModelNotFound, ModelNotInstalled (offline), LicenceNotAccepted (gated), HubError, UsageError.
     """
+    name = without_user(name)
     entry, wanted = named_repo(name)
     if offline or is_offline():
         raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online and pull it")
@@ -173,6 +175,7 @@ def _further(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> list[Repo
 
 def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
     """The entry and repo that `name` stands for. Raises ModelNotFound."""
+    name = without_user(name)
     repo = parse_repo(name)
     if repo:
         return None, repo

@@ -85,6 +85,7 @@ class Hub:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     served: int = 0  # bytes of bodies of files
+    servers: list[ThreadingHTTPServer] = field(default_factory=list)
     pause: threading.Event | None = None  # ends the silence of a stalled answer sooner
 
     def of(self, where: str, path: str = "") -> list[Request]:
@@ -108,16 +109,15 @@ def local_hub() -> Iterator[Hub]:
 
         do_HEAD = do_GET  # noqa: N815
 
-    servers = []
     for name in ("url", "cdn"):
         server = Server(("127.0.0.1", 0), Handler)
         setattr(hub, name, f"http://127.0.0.1:{server.server_address[1]}")
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        servers.append(server)
+        hub.servers.append(server)
     try:
         yield hub
     finally:
-        for server in servers:
+        for server in hub.servers:
             server.shutdown()
             server.server_close()
 
