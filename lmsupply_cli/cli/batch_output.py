@@ -16,6 +16,7 @@ from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 
 _BEGINNING = b'{"schema": 1, "index": '
+GOES_ON = "free some space, and run it again: it goes on where it was"
 State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
 
 
@@ -88,7 +89,7 @@ def appending(out: Path) -> IO[str]:
 
 def write(file: IO[str], row: Mapping[str, Any]) -> None:
     """Raises FileError."""
-    with our_io_error(file.name, hint="free some space, and run it again: it goes on where it was"):
+    with our_io_error(file.name, hint=GOES_ON):
         file.write(json_text(row) + "\n")
         file.flush()
         os.fsync(file.fileno())

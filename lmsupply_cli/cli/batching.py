@@ -11,11 +11,12 @@ from typing import IO, Any
 
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.batch_input import Line
-from lmsupply_cli.cli.batch_output import State, appending, state_of, write
+from lmsupply_cli.cli.batch_output import GOES_ON, State, appending, state_of, write
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
+from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.batch import Asked
 from lmsupply_cli.runtime.batch_runner import BatchRunner, one_by_one
@@ -89,7 +90,7 @@ class BatchJob:
     def run(self) -> Counts:
         """Raises UsageError; Ctrl-C leaves what is answered."""
         self._began = time.monotonic()
-        with appending(self._out) as file:
+        with our_io_error(self._out, hint=GOES_ON), appending(self._out) as file:
             try:
                 while self._left:
                     self._answer_part(file)

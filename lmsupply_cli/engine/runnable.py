@@ -202,7 +202,7 @@ def _graph(view: FolderView, name: str) -> Iterator[Obstacle]:
         return
     for data, least in named.items():
         path = (PurePosixPath(name).parent / data.replace("\\", "/")).as_posix()
-        if view.leaves(name, data):
+        if view.size(path) >= 0 and view.leaves(name, data):
             yield Obstacle(
                 f"{view.shown(name)} names weights outside its folder: {shown(data)}",
                 hint="put the weights beside the graph; the engine reads them nowhere else",

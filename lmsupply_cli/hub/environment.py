@@ -28,7 +28,10 @@ _BLANK = " \t\r\n\ufeff"
 
 def read_endpoint() -> Address | None:
     """HF_ENDPOINT, None where it is not set. Raises HubError."""
-    text = os.environ.get("HF_ENDPOINT", "").strip(_BLANK)
+    given = os.environ.get("HF_ENDPOINT", "")
+    text = given.strip(_BLANK)
+    if text != given:
+        os.environ["HF_ENDPOINT"] = text  # the Hub's own client reads it too, and takes no blanks
     try:
         return parse_address(text) if text else None
     except ValueError as error:

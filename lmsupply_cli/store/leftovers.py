@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmsupply_cli import paths
+from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import is_folder, listed, our_io_error, resolved, size_of
 from lmsupply_cli.hub.tree import RepoFile
 from lmsupply_cli.locks import Busy, is_held, locked
@@ -90,18 +91,18 @@ def free_leftovers(root: Path) -> tuple[int, tuple[str, ...]]:
         with contextlib.suppress(Busy), content_lock(root, _content(part)):
             freed += freed_bytes([part])
             remove_files(root, [part])
-    with records_lock(root):
-        for path in found.temporary:
-            if not is_folder(path):
-                freed += freed_bytes([path])
-                remove_files(root, [path])
+    files = [path for path in found.temporary if not is_folder(path)]
+    if files:
+        with records_lock(root):
+            freed += freed_bytes(files)
+            remove_files(root, files)
     for path in found.temporary:
         if is_folder(path):
             freed += freed_bytes(listed(path, "**/*"))
             with our_io_error(path, verb="remove"):
                 shutil.rmtree(inside(root, path))
     for lock in listed(root / OURS / "locks", "*.lock"):
-        with contextlib.suppress(Busy), locked(lock):  # it goes with the lock
+        with contextlib.suppress(Busy, FileError), locked(lock):  # it goes with the lock
             pass
     return freed, tuple(busy)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -223,6 +224,7 @@ class _Progress:
         self._done = {planned.file.target: planned.have_bytes for planned in plan.files}
         self._total = plan.total_bytes
         self._waits: set[str] = set()
+        self._digests = Counter(planned.file.digest for planned in plan.files)
 
     def add(self, file: RepoFile, count: int) -> None:
         with self._lock:
@@ -231,9 +233,9 @@ class _Progress:
             self._listener.file(FileProgress(file.target, here, file.size_bytes, done, self._total))
 
     def waits(self, file: RepoFile) -> None:
-        """Another pull is at this content; said once."""
+        """Another pull is at this content; said once. (Of equal files of one pull the first is waited for.)"""
         with self._lock:
-            if file.digest not in self._waits:
+            if file.digest not in self._waits and self._digests[file.digest] == 1:
                 self._waits.add(file.digest)
                 self._listener.notice(
                     Notice("waiting", f"{file.path} is being fetched by another pull; waiting for it")

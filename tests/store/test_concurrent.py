@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.hub import LFS_BYTES, Hub, Repo, local_hub
 from support.killed import ForkServer, Job
 
+from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.store.leftovers import find_leftovers, free_leftovers
 from lmsupply_cli.store.manifest import read_manifests, read_records
 from lmsupply_cli.store.pull import plan_pull, run_pull
@@ -142,7 +143,11 @@ def test_equal_files_of_one_variant_are_all_there(hub: Hub, tmp_path: Path, monk
     }
     plan = plan_pull("a/equal", tmp_path)
     assert plan.fetch_bytes == plan.total_bytes - len(MODEL["tokenizer_config.json"])
-    run_pull(plan, tmp_path)
+    heard: list[str] = []
+    listener = ProgressListener()
+    listener.notice = lambda notice: heard.append(notice.text)  # type: ignore[method-assign]
+    run_pull(plan, tmp_path, listener=listener)
+    assert heard == [], "it waits for itself, which is no news"
     everything_named_is_right(tmp_path, hub.repos)
     again = plan_pull("a/equal", tmp_path)
     assert again.fetch_bytes == 0
