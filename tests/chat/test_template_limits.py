@@ -171,3 +171,9 @@ def test_no_secret_of_the_environment_reaches_it(monkeypatch: pytest.MonkeyPatch
     if sys.platform == "linux":
         with open(f"/proc/{process.pid}/environ", "rb") as file:  # noqa: PTH123
             assert b"hf_secret" not in file.read()
+
+
+def test_a_template_of_ours_takes_a_text_of_any_length() -> None:
+    """It is the prompt that is refused then, for its length in tokens."""
+    text = "x" * 33_000_000
+    assert text in Template(PLAIN, {}, trusted=True).render([ChatMessage.user(text)])

@@ -6,6 +6,7 @@ it runs in a worker, under limits of time, memory and output; only the guide's, 
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -141,7 +142,7 @@ class Template:
         if self._worker is None:
             from lmsupply_cli.chat.formats.environment import handle
 
-            answer = handle(request, TEXT_BYTES)["answer"]
+            answer = handle(request, sys.maxsize)["answer"]  # ours needs no limit
         else:
             try:
                 answer = self._worker.ask(request)
