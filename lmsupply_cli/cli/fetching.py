@@ -12,9 +12,11 @@ from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError
+from lmsupply_cli.events import Notice, ProgressListener
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
 from lmsupply_cli.render.sheet import Row
+from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.recommend import named_by_role
 from lmsupply_cli.store.manifest import Manifest
@@ -38,11 +40,23 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
             variant=variant,
             offline=settings.get("offline"),
             on_cpu=settings.get("provider") == "cpu",
+            listener=_Waits(terminal, status),
         )
     finally:
         status.clear()
     check_allowed(plan.ref, plan.licence, settings)
     return plan
+
+
+class _Waits(ProgressListener):
+    """Notices above a status line."""
+
+    def __init__(self, terminal: Terminal, status: Status) -> None:
+        self._terminal, self._status = terminal, status
+
+    def notice(self, notice: Notice) -> None:
+        self._status.clear()
+        self._terminal.notice(notice)
 
 
 def say_plan(plan: PullPlan, terminal: Terminal) -> None:

@@ -39,7 +39,14 @@ def pull(
         provider, precision = choice.provider, choice.precision if precision == "auto" else precision
     name = named_by_role(ref, lambda: detect_memory().available_bytes)
     plan = plan_pull(
-        name, root, provider=provider, precision=precision, variant=variant, offline=offline, on_cpu=on_cpu
+        name,
+        root,
+        provider=provider,
+        precision=precision,
+        variant=variant,
+        offline=offline,
+        on_cpu=on_cpu,
+        listener=listener,
     )
     refuse_what_never_runs(plan)
     if needs_acceptance(plan.tree.repo, plan.licence):

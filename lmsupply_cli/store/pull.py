@@ -55,10 +55,11 @@ def plan_pull(
     variant: str | None = None,
     offline: bool = False,
     on_cpu: bool = False,
+    listener: ProgressListener | None = None,
     client: Callable[[], HubClient] = HubClient,
 ) -> PullPlan:
-    """Look at the repo and decide; nothing but its listing and configs is fetched. `on_cpu`: somebody said that it is to
-    run on the CPU, whatever it was made for.
+    """Look at the repo and decide; nothing but its listing and configs is fetched. `on_cpu`: the user asked for the CPU,
+    whatever the model was made for; `listener` hears what is waited for.
 
     Raises ModelNotFound, ModelNotInstalled (offline), LicenceNotAccepted (gated), HubError, UsageError.
     """
@@ -68,6 +69,7 @@ def plan_pull(
         raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online and pull it")
     machine = "cpu" if provider == "auto" else provider
     with client() as hub:
+        hub.tell(listener or ProgressListener())
         tree = fetch_pinned(hub, entry, wanted)
         resolution = resolve_here(
             tree, provider=machine, precision=precision, wanted=variant or wanted.variant, entry=entry, on_cpu=on_cpu

@@ -137,6 +137,13 @@ RECOVERS = [
 ]
 
 
+def test_what_is_waited_for_is_said_while_the_repo_is_listed(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = [Fault("tree", "status", status=429, headers={"Retry-After": "7"}), Fault("info", "reset")]
+    heard = Heard()
+    plan_pull(REPO, tmp_path, client=client(), listener=heard)
+    assert [notice.text for notice in heard.notices] == [f"{hub.url[7:]} answered 429; trying again in 7 s"]
+
+
 def named(fault: Fault) -> str:
     return f"{fault.where}-{fault.kind}-{fault.status if fault.kind == 'status' else fault.after}"
 
