@@ -6,27 +6,28 @@ import codecs
 from pathlib import Path
 
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import read_limited, reason_of
 from lmsupply_cli.units import format_bytes
 
 LIMIT_BYTES = 16_000_000  # far beyond any context; a disk image is not even read
 
 
-def read_text(path: Path, *, limit_bytes: int | None = LIMIT_BYTES) -> str:
-    """Raises UsageError for what is no text in UTF-8, or in UTF-16 with the mark that Windows puts first."""
+def read_text(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> str:
+    """Raises UsageError for what is no text in UTF-8, or in UTF-16 with the mark that Windows puts first, and for more
+    than `limit_bytes` of it, from whatever it is: a file, a pipe, a device."""
     try:
-        size = path.expanduser().stat().st_size
-        if limit_bytes is not None and size > limit_bytes:
-            raise UsageError(
-                f"{path} has {format_bytes(size)}", hint=f"at most {format_bytes(limit_bytes)} can be read"
-            )
-        data = path.expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    return decode_text(data, str(path))
+        with path.expanduser().open("rb", buffering=0) as file:
+            data = read_limited(file, limit_bytes)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot read {path}: {reason}") from error
+    return decode_text(data, str(path), limit_bytes=limit_bytes)
 
 
-def decode_text(data: bytes, name: str) -> str:
+def decode_text(data: bytes, name: str, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """See `read_text`; `name` is for the error."""
+    if len(data) > limit_bytes:
+        raise UsageError(f"{name} has more than {format_bytes(limit_bytes)}, the most that is read")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from lmsupply_cli.config.table import GENERATION_KEYS
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.files import parse_json, size_of
 
+_STREAM_BYTES = 256_000_000
 _KEYS = {"prompt", "messages", "id", "options"}
 
 
@@ -36,12 +37,17 @@ def read_lines(path: Path, *, system: str | None) -> list[Line]:
     """The prompts of a .jsonl file, or of any other a prompt a line. Raises UsageError."""
     as_json = path.suffix.lower() in (".jsonl", ".json", ".ndjson")
     found: list[Line] = []
-    for number, text in enumerate(read_text(path, limit_bytes=None).split("\n"), 1):
+    for number, text in enumerate(read_text(path, limit_bytes=_limit(path)).split("\n"), 1):
         if text.strip():
             found.append(_line(text, len(found), number, as_json=as_json, system=system))
     if not found:
         raise UsageError(f"there is no prompt in {path}", hint='a line such as {"prompt": "hello"}')
     return found
+
+
+def _limit(path: Path) -> int:
+    """A file may be of any size; what has no size of its own, a pipe or a device, need not have an end."""
+    return max(_STREAM_BYTES, size_of(path.expanduser()))
 
 
 def _line(text: str, index: int, number: int, *, as_json: bool, system: str | None) -> Line:
@@ -65,10 +71,7 @@ def _line(text: str, index: int, number: int, *, as_json: bool, system: str | No
 
 
 def _row(text: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"no JSON: {error}") from error
+    row = parse_json(text, "the line", error=UsageError)
     if not isinstance(row, dict):
         raise UsageError("no JSON object", hint='{"prompt": "…"} or {"messages": […]}')
     return row

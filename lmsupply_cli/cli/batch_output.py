@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from lmsupply_cli.cli.batch_input import Line
-from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import is_file, our_io_error
+from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.files import is_file, our_io_error, parse_json, reason_of
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 
@@ -42,11 +41,14 @@ def state_of(row: Mapping[str, Any], *, guided: bool) -> State:
 
 
 def _answered(out: Path) -> Iterator[dict[str, Any]]:
-    text = out.read_bytes().decode("utf-8", errors="replace")
+    try:
+        text = out.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"cannot read {out}: {reason_of(error)}") from error
     for line in text.split("\n")[:-1]:  # splitlines would also end a line at characters that answers may hold
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = parse_json(line, str(out))
+        except FileError:
             row = None
         yield row if isinstance(row, dict) else {}
 

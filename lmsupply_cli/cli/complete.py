@@ -156,9 +156,9 @@ def _values(option: str) -> list[tuple[str, Any]]:
 def _saved_chats() -> list[tuple[str, str]]:
     """By the names of the files alone: quick, and the latest first."""
     from lmsupply_cli.paths import sessions_dir
+    from lmsupply_cli.runtime.archive import Archive
 
-    files = sorted(sessions_dir().glob("*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return [(file.stem, "") for file in files]
+    return [(name, "") for name in Archive(sessions_dir()).names()]
 
 
 def _config_words(before: list[str]) -> list[tuple[str, str]]:

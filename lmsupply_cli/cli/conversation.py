@@ -61,6 +61,9 @@ def converse(asked: Conversation) -> None:
     settings = read_settings(asked.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
     archive = Archive(paths.sessions_dir())
     saved = _saved(asked, archive)
+    if asked.go_on:
+        for reason in archive.unreadable():
+            terminal.say(f"note: left out: {reason}")
 
     def prepare(ref: str | None) -> Callable[[], TextGenerator]:
         return _prepare(ref, asked, settings, terminal)

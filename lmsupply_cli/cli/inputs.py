@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.chat.files import decode_text, read_text
+from lmsupply_cli.chat.files import LIMIT_BYTES, decode_text, read_text
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import read_limited
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import is_ref
 
@@ -46,4 +47,5 @@ def read_stdin(terminal: Terminal) -> str:
     if terminal.stdin is None or terminal.stdin_tty:
         return ""
     binary = getattr(terminal.stdin, "buffer", None)
-    return decode_text(binary.read() if binary else terminal.stdin.read().encode(), "stdin")
+    data = read_limited(binary, LIMIT_BYTES) if binary else terminal.stdin.read(LIMIT_BYTES + 1).encode()
+    return decode_text(data, "stdin")

@@ -149,9 +149,9 @@ class GenaiModel:
 
     def _check_ids(self, ids: list[int]) -> None:
         size = self.shape.vocabulary
-        beyond = next((token for token in ids if token >= size), None)
+        beyond = next((token for token in ids if not 0 <= token < size), None)
         if beyond is not None:
-            named = self._contents.get(beyond) or self._tokenizer.decode_plain([beyond])
+            named = self._contents.get(beyond) or (self._tokenizer.decode_plain([beyond]) if beyond > 0 else "")
             raise ModelFilesError(
                 f"the tokenizer writes {named!r} as token {beyond}, but the model's vocabulary has {size:,}",
                 hint=f"tokenizer.json and genai_config.json of {self.shape.folder} do not belong together",

@@ -8,18 +8,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import our_io_error, read_bytes
 
 
 def edit_text(text: str, environ: Mapping[str, str]) -> str:
     """What `text` became in $VISUAL or $EDITOR. Raises UsageError where there is none or it failed."""
     command = environ.get("VISUAL") or environ.get("EDITOR") or ("notepad" if sys.platform == "win32" else "vi")
-    handle, name = tempfile.mkstemp(suffix=".md", prefix="lmsupply-")
+    with our_io_error("a file for the editor", error=UsageError):
+        handle, name = tempfile.mkstemp(suffix=".md", prefix="lmsupply-")
     path = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with our_io_error(path, error=UsageError), os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         try:
             done = subprocess.run([*shlex.split(command), name], check=False)
@@ -27,6 +30,7 @@ def edit_text(text: str, environ: Mapping[str, str]) -> str:
             raise UsageError(f"cannot run the editor {command!r}: {error}", hint="set EDITOR to another one") from error
         if done.returncode:
             raise UsageError(f"the editor {command!r} ended with {done.returncode}: nothing was changed")
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_bytes(path, error=UsageError).decode("utf-8", errors="replace")
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

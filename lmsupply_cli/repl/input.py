@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.repl.editor import edit_text
 
 if TYPE_CHECKING:
     from lmsupply_cli.repl.loop import ChatLoop
@@ -45,7 +49,7 @@ class TerminalReader:
 
         return PromptSession(
             multiline=True,
-            key_bindings=_bindings(),
+            key_bindings=_bindings(loop),
             completer=ChatCompleter(loop),
             complete_while_typing=False,
             auto_suggest=AutoSuggestFromHistory(),
@@ -71,8 +75,19 @@ def is_open_block(text: str) -> bool:
 
 
 def private_history(path: Path) -> Any:
-    """Readable by its owner alone."""
+    """Readable by its owner alone; lines that cannot be read or written are kept while the chat lasts."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    class PrivateHistory(FileHistory):
+        def load_history_strings(self) -> list[str]:
+            try:
+                return list(super().load_history_strings())
+            except (OSError, ValueError):
+                return []
+
+        def store_string(self, string: str) -> None:
+            with suppress(OSError, ValueError):
+                super().store_string(string)
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -81,10 +96,11 @@ def private_history(path: Path) -> Any:
             path.chmod(0o600)
     except OSError:
         return InMemoryHistory()
-    return FileHistory(str(path))
+    return PrivateHistory(str(path))
 
 
-def _bindings() -> Any:
+def _bindings(loop: ChatLoop) -> Any:
+    from prompt_toolkit.application import run_in_terminal
     from prompt_toolkit.application.current import get_app
     from prompt_toolkit.filters import Condition, is_searching
     from prompt_toolkit.key_binding import KeyBindings
@@ -102,7 +118,18 @@ def _bindings() -> Any:
 
     @bindings.add("c-g", filter=~is_searching)
     def _editor(event: Any) -> None:
-        event.current_buffer.open_in_editor()
+        buffer = event.current_buffer
+
+        def edit() -> None:
+            try:
+                text = edit_text(buffer.text, loop.environ)
+            except LmsupplyError as error:
+                loop.say(f"error: {error.message}")
+                return
+            buffer.text = text.rstrip("\n")
+            buffer.cursor_position = len(buffer.text)
+
+        run_in_terminal(edit)
 
     return bindings
 

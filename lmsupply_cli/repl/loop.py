@@ -8,7 +8,7 @@ from typing import Any
 
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, GenerationEvent
 from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.sheet import say_sheet
@@ -61,6 +61,7 @@ class ChatLoop:
         self.environ = world.environ
         self._reader, self._terminal, self._world, self._keep = reader, terminal, world, keep
         self._recorder: Recorder | None = None
+        self._lost = ""  # why this chat is not saved although it should be
         self._options: dict[str, Any] = {}
         self._rate = ""
         self._record_afresh()
@@ -181,15 +182,13 @@ class ChatLoop:
             raise
         info = self.session.generator.info
         self._apply(self._options)
-        if self._recorder:
-            self._recorder.set_model(info.ref)
+        self._record(lambda recorder: recorder.set_model(info.ref))
         self.say(f"{info.ref} on {info.provider}, context {self.session.generator.context_tokens:,} tokens.")
         self._say_reread()
 
     def keep_option(self, key: str, value: Any) -> None:
         self._options[key] = value
-        if self._recorder:
-            self._recorder.set_option(key, list(value) if isinstance(value, tuple) else value)
+        self._record(lambda recorder: recorder.set_option(key, list(value) if isinstance(value, tuple) else value))
 
     def set_format(self, guidance: Guidance | None) -> None:
         """What answers follow from the next one on. Raises UsageError, EngineError for what cannot be followed."""
@@ -197,8 +196,7 @@ class ChatLoop:
             check_guidance(guidance)
             self.session.generator.model.check_guidance(guidance)
         self.session.guidance = guidance
-        if self._recorder:
-            self._recorder.set_format(guidance)
+        self._record(lambda recorder: recorder.set_format(guidance))
 
     # saved chats
 
@@ -208,6 +206,8 @@ class ChatLoop:
 
     @property
     def not_kept(self) -> str:
+        if self._lost:
+            return f"this chat cannot be saved: {self._lost}"
         return "" if self._recorder else "this chat is not kept (--no-save, or the setting save_sessions)"
 
     def begin_afresh(self) -> None:
@@ -230,15 +230,17 @@ class ChatLoop:
             return
         if self._keep:
             recorder = Recorder(self.archive, chat.name, model=chat.model)
-            recorder.go_on(chat)
+            failure = _failure(lambda: recorder.go_on(chat))
             if self._recorder:
                 self._recorder.close()
-            self._recorder = recorder
-            if chat.model != self.session.generator.info.ref:
-                recorder.set_model(self.session.generator.info.ref)
+            self._recorder, self._lost = recorder, ""
+            if failure:
+                self._lose(failure)
+            elif chat.model != self.session.generator.info.ref:
+                self._record(lambda recorder: recorder.set_model(self.session.generator.info.ref))
         self.session.listener = SessionListener()  # what is restored is in the file already
         self.session.restore(chat.messages)
-        self.session.listener = self._recorder or SessionListener()
+        self.session.listener = _Recording(self._record)
         self._options = {}
         self._apply(chat.options)
         self.session.guidance = None
@@ -272,12 +274,25 @@ class ChatLoop:
     def _record_afresh(self) -> None:
         if self._recorder:
             self._recorder.close()
+        self._lost = ""
         if self._keep:
             self._recorder = Recorder(self.archive, model=self.session.generator.info.ref)
             for key, value in self._options.items():
                 self._recorder.set_option(key, value)
             self._recorder.set_format(self.session.guidance)
-        self.session.listener = self._recorder or SessionListener()
+        self.session.listener = _Recording(self._record)
+
+    def _record(self, act: Callable[[Recorder], None]) -> None:
+        """Write to the saved chat. What fails there takes no answer with it: it is said once, and the chat continues."""
+        recorder = self._recorder
+        if recorder and (failure := _failure(lambda: act(recorder))):
+            self._lose(failure)
+
+    def _lose(self, failure: str) -> None:
+        if self._recorder:
+            self._recorder.close()
+        self._recorder, self._lost = None, failure
+        self.say(f"note: this chat is not saved from here on: {failure}")
 
     # a line
 
@@ -307,6 +322,28 @@ class ChatLoop:
         for name in attached.missing:
             self.say(f"note: @{name} is no file here; it is sent as it is written")
         self.ask(attached.text)
+
+
+class _Recording(SessionListener):
+    """Tells the saved chat what the session says, where there is one."""
+
+    def __init__(self, record: Callable[[Callable[[Recorder], None]], None]) -> None:
+        self._record = record
+
+    def messages(self, messages: Sequence[ChatMessage]) -> None:
+        self._record(lambda recorder: recorder.messages(messages))
+
+    def said(self, text: str, reasoning: str) -> None:
+        self._record(lambda recorder: recorder.said(text, reasoning))
+
+
+def _failure(act: Callable[[], None]) -> str:
+    """What kept a record from being written, "" for nothing. Raises UsageError: another window has the chat open."""
+    try:
+        act()
+    except FileError as error:
+        return error.message
+    return ""
 
 
 def _stats_line(finished: Finished) -> str:

@@ -19,6 +19,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,10 +27,12 @@ from typing import IO, Any, get_args
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.engine.guidance import Guidance, Kind
-from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
+from lmsupply_cli.files import listed, our_io_error, parse_json, read_bytes, size_of
 from lmsupply_cli.runtime.session import SessionListener
 
 SCHEMA = 1
+_CHAT_BYTES = 256_000_000
 _NAME = re.compile(r"\w[\w .-]{0,63}")
 _SUFFIX = ".jsonl"
 _SAID_S = 0.25  # between two lines of an answer that grows
@@ -68,7 +71,7 @@ class Archive:
     def find(self, text: str = "") -> list[SavedChat]:
         """The latest first; with `text` those that hold it, in any case. A file that cannot be read is left out."""
         found = []
-        for path in self.folder.glob(f"*{_SUFFIX}"):
+        for path in listed(self.folder, f"*{_SUFFIX}"):
             try:
                 chat = read_chat(path)
             except LmsupplyError:
@@ -76,6 +79,16 @@ class Archive:
             if not text or chat.holds(text):
                 found.append(chat)
         return sorted(found, key=lambda chat: chat.changed, reverse=True)
+
+    def unreadable(self) -> list[str]:
+        """A line for each file that `find` leaves out."""
+        found = []
+        for path in listed(self.folder, f"*{_SUFFIX}"):
+            try:
+                read_chat(path)
+            except LmsupplyError as error:
+                found.append(error.message)
+        return found
 
     def load(self, name: str) -> SavedChat:
         """Raises UsageError."""
@@ -89,16 +102,18 @@ class Archive:
         self.refuse_open(old)
         if self._path(new).exists():
             raise UsageError(f"there is a chat named {new!r} already", hint="take another name")
-        self._path(old).rename(self._path(new))
+        with our_io_error(self._path(new)):
+            self._path(old).rename(self._path(new))
 
     def delete(self, name: str) -> None:
         self.load(name)
         self.refuse_open(name)
-        self._path(name).unlink()
+        with our_io_error(self._path(name), verb="remove"):
+            self._path(name).unlink()
 
     def names(self) -> list[str]:
         """Of the files, the latest first."""
-        paths = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_changed, reverse=True)
+        paths = sorted(listed(self.folder, f"*{_SUFFIX}"), key=_changed, reverse=True)
         return [path.name.removesuffix(_SUFFIX) for path in paths]
 
     def is_open(self, name: str) -> bool:
@@ -144,17 +159,19 @@ class Recorder(SessionListener):
         self._said = ("", "")
 
     def lock(self) -> None:
-        """Raises UsageError where another chat has it open."""
+        """Raises UsageError where another chat has it open, FileError."""
         from filelock import FileLock, Timeout
 
-        _make_private(self._archive.folder)
-        lock = FileLock(str(self._archive.path(self.name).with_suffix(".lock")), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UsageError(
-                f"the chat {self.name!r} is open in another window", hint="leave it there first, or begin a new one"
-            ) from error
+        path = self._archive.path(self.name)
+        lock = FileLock(str(path.with_suffix(".lock")), timeout=0)
+        with our_io_error(path):
+            _make_private(self._archive.folder)
+            try:
+                lock.acquire()
+            except Timeout:  # an OSError as well
+                raise UsageError(
+                    f"the chat {self.name!r} is open in another window", hint="leave it there first, or begin a new one"
+                ) from None
         self._lock = lock
 
     def unlock(self) -> None:
@@ -162,7 +179,8 @@ class Recorder(SessionListener):
             path = Path(self._lock.lock_file)
             self._lock.release()
             self._lock = None
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def go_on(self, chat: SavedChat) -> None:
         """Write to the file of `chat` from here on. Raises UsageError where it is open elsewhere."""
@@ -235,14 +253,19 @@ class Recorder(SessionListener):
         self._file.close()
         self._file = None
         self.unlock()
-        self._archive.path(self.name).rename(path)
-        self.name = name
-        self.lock()
-        self._file = self._open()
+        try:
+            with our_io_error(path):
+                self._archive.path(self.name).rename(path)
+            self.name = name
+        finally:
+            self.lock()
+            self._file = self._open()
 
     def close(self) -> None:
+        """Nothing is raised: what could not be written is not written now either."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError, ValueError):
+                self._file.close()
             self._file = None
         self.unlock()
         self._written, self._options, self._guidance = [], {}, None
@@ -268,21 +291,30 @@ class Recorder(SessionListener):
 
     def _open(self) -> IO[str]:
         path = self._archive.path(self.name)
-        before = path.read_bytes() if path.exists() else b""
-        cut = bool(before) and not before.endswith(b"\n")
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8")
-        if cut:
-            file.write("\n")
-        return file
+        with our_io_error(path):
+            cut = size_of(path) > 0 and not _ends_a_line(path)
+            file = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8")
+            if cut:
+                file.write("\n")
+            return file
 
     def _write(self, row: dict[str, Any]) -> None:
+        """Raises FileError."""
         assert self._file is not None
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
+        with our_io_error(self._archive.path(self.name)):
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._file.flush()
 
     def _sync(self) -> None:
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            with our_io_error(self._archive.path(self.name)):
+                os.fsync(self._file.fileno())
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def new_name() -> str:
@@ -312,8 +344,10 @@ def read_chat(path: Path) -> SavedChat:
             text = reasoning = ""
             chat.messages.append(_message(row))
         elif kind == "keep":
-            text = reasoning = ""
-            del chat.messages[int(row.get("count", 0)) :]
+            count = row.get("count")
+            if isinstance(count, int) and count >= 0:  # else it is damaged, like a line that is no JSON
+                text = reasoning = ""
+                del chat.messages[count:]
         elif kind == "said":
             before = ("", "") if row.get("new") else (text, reasoning)
             text, reasoning = before[0] + str(row.get("text", "")), before[1] + str(row.get("reasoning", ""))
@@ -335,14 +369,11 @@ def read_chat(path: Path) -> SavedChat:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that are whole: of one that was cut by a crash nothing is used."""
-    try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        raise LmsupplyError(f"cannot read {path}: {error.strerror or error}") from error
+    text = read_bytes(path, limit_bytes=_CHAT_BYTES).decode("utf-8", errors="replace")
     for line in text.split("\n"):
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = parse_json(line, str(path))
+        except FileError:
             continue
         if isinstance(row, dict):
             yield row

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import our_io_error
 from lmsupply_cli.repl.command import Command, lacks_turn
 from lmsupply_cli.runtime.archive import SavedChat
 from lmsupply_cli.runtime.export import FORMS, export_text
@@ -49,6 +50,8 @@ def _sessions(loop: ChatLoop, rest: str) -> None:
             loop.say("It is deleted.")
         return
     found = loop.archive.find(rest)
+    for reason in loop.archive.unreadable():
+        loop.say(f"note: left out: {reason}")
     if not found:
         loop.say(f"No saved chat holds {rest!r}." if rest else "There are no saved chats.")
         return
@@ -80,10 +83,8 @@ def _export(loop: ChatLoop, rest: str) -> None:
     text = export_text(loop.session.messages, path.suffix, model=loop.session.generator.info.ref)
     if path.exists() and not loop.confirm(f"{path} exists. Write over it?"):
         return
-    try:
+    with our_io_error(path, error=UsageError):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     loop.say(f"Written: {path}")
 
 
