@@ -34,7 +34,7 @@ def parse_address(text: str, schemes: Collection[str] = ("http", "https")) -> Ad
         raise ValueError("it holds a blank or a control character")
     parts = _split(text)
     if parts.scheme not in schemes or "://" not in text:
-        raise ValueError(f"it begins with none of {', '.join(f'{scheme}://' for scheme in schemes)}")
+        raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     if not parts.hostname:
         raise ValueError("it names no host")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -115,7 +115,7 @@ def read_bytes(
     except ValueError as cause:  # a NUL in the name
         raise error(f"cannot read {str(path)!r}: not a file name") from cause
     if len(data) > limit_bytes:
-        raise error(f"{path} is larger than {limit_bytes:,} bytes, the most that is read")
+        raise error(f"{path} is larger than the limit of {limit_bytes:,} bytes")
     return data
 
 
@@ -212,7 +212,7 @@ def our_io_error(
         yield
     except OSError as cause:
         if NO_HOME in (Path(what), *Path(what).parents):
-            raise error("there is no place to write to: no home folder is known", hint=_HOME) from cause
+            raise error("no home folder is known, so there is nowhere to write", hint=_HOME) from cause
         raise error(f"cannot {verb} {what}: {reason_of(cause)}", hint=hint or hint_for(cause)) from cause
 
 
@@ -221,8 +221,8 @@ def hint_for(cause: OSError) -> str:
     if cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space and run it again"
     if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return "it must be a folder that can be written to; --cache-dir and LMSUPPLY_HOME choose other places"
-    return "is its disk there and in order?"
+        return "make it writable, or choose another place with --cache-dir or LMSUPPLY_HOME"
+    return "check the disk"
 
 
 def write_whole(

@@ -45,7 +45,7 @@ def test_toml_that_cannot_be_read_is_named(text: str) -> None:
 
 
 def test_what_has_no_end_is_read_up_to_the_limit() -> None:
-    with pytest.raises(FileError, match="larger than 1,000 bytes"):
+    with pytest.raises(FileError, match="larger than the limit of 1,000 bytes"):
         files.read_bytes(Path("/dev/zero"), limit_bytes=1000, regular=False)
     with pytest.raises(FileError, match="not a regular file"):
         files.read_bytes(Path("/dev/zero"))

@@ -59,7 +59,7 @@ def test_without_a_home_a_file_of_ours_has_no_place() -> None:
     result = homeless("config", "set", "top_k", "3")
     assert result.code == 1
     assert result.err == (
-        "error: there is no place to write to: no home folder is known\nhint: set HOME or LMSUPPLY_HOME\n"
+        "error: no home folder is known, so there is nowhere to write\nhint: set HOME or LMSUPPLY_HOME\n"
     )
     assert "set HOME or LMSUPPLY_HOME" in homeless("hw").out
 

@@ -27,7 +27,7 @@ def read_text(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> str:
 def decode_text(data: bytes, name: str, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """See `read_text`; `name` is for the error."""
     if len(data) > limit_bytes:
-        raise UsageError(f"{name} has more than {format_bytes(limit_bytes)}, the most that is read")
+        raise UsageError(f"{name} is larger than the limit of {format_bytes(limit_bytes)}")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16")

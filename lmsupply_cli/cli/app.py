@@ -138,7 +138,7 @@ def _unforeseen(error: Exception) -> tuple[str, str, str, int]:
         return "there is not enough memory", "close other programs, or use a smaller model or prompt", "memory", ERROR
     if isinstance(error, OSError) and error.errno in _WORLD:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}", "is there room, and may it be read and written?", "file", ERROR
+        return f"{where}{error.strerror}", "check free space and permissions", "file", ERROR
     return f"a bug in lmsupply: {type(error).__name__}: {error}", _BUG_HINT, "bug", BUG
 
 

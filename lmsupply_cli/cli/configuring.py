@@ -138,5 +138,5 @@ def _settings(terminal: Terminal) -> Settings:
 def _readable(terminal: Terminal) -> Settings:
     """The settings that can be read; the rest is said, so that it can be put right with these commands."""
     settings = read_settings(environ=terminal.environ, path=paths.settings_file(), skip_bad=True)
-    say_notes(terminal, (f"left out: {text}" for text in settings.skipped))
+    say_notes(terminal, (f"skipped: {text}" for text in settings.skipped))
     return settings

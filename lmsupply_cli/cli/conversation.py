@@ -63,7 +63,7 @@ def converse(asked: Conversation) -> None:
     saved = _saved(asked, archive)
     if asked.go_on:
         for reason in archive.unreadable():
-            terminal.say(f"note: left out: {reason}")
+            terminal.say(f"note: skipped: {reason}")
 
     def prepare(ref: str | None) -> Callable[[], TextGenerator]:
         return _prepare(ref, asked, settings, terminal)

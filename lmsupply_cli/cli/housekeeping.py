@@ -54,7 +54,7 @@ def remove(names: Sequence[str], *, partial: bool, dry_run: bool, yes: bool, fla
         more, busy = free_leftovers(root)
         freed += more
         for repo in set(busy) - set(left.busy):
-            terminal.say(f"{repo} is in use: its files stay")
+            terminal.say(f"{repo} is in use; its files are kept")
     terminal.say(f"{format_bytes(freed)} freed")
 
 
@@ -74,7 +74,7 @@ def _say_leftovers(left: Leftovers, root: Path, terminal: Terminal) -> None:
     for path in left.temporary:
         terminal.say(f"remove {path.relative_to(root)}")
     for repo in left.busy:
-        terminal.say(f"{repo} is in use: its files stay")
+        terminal.say(f"{repo} is in use; its files are kept")
 
 
 def _busy(repo: str) -> str:

@@ -16,7 +16,7 @@ from lmsupply_cli.units import format_bytes
 
 def skipped_lines(settings: Settings, root: Path) -> list[str]:
     """A line for each setting, each of the user's own models and each record of the store that was left out."""
-    return [f"left out: {text}" for text in (*settings.skipped, *read_skipped(), *read_records(root).skipped)]
+    return [f"skipped: {text}" for text in (*settings.skipped, *read_skipped(), *read_records(root).skipped)]
 
 
 def unfinished_lines(root: Path) -> list[str]:
@@ -26,7 +26,7 @@ def unfinished_lines(root: Path) -> list[str]:
         return []
     size, names = format_bytes(left.size_bytes), ", ".join(left.files)
     of = f" of {names}" if names else ""
-    return [f"{size}{of} are left of an unfinished pull or removal; lmsupply rm --partial frees them"]
+    return [f"an unfinished pull or removal left {size}{of}; lmsupply rm --partial frees it"]
 
 
 def say_notes(terminal: Terminal, lines: Iterable[str]) -> None:

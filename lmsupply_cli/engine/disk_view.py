@@ -35,7 +35,7 @@ class DiskView:
         try:
             if path.exists():
                 return "is not a regular file"
-            return "is a link to nothing" if path.is_symlink() else "is missing"
+            return "is a dangling link" if path.is_symlink() else "is missing"
         except (OSError, ValueError):
             return "cannot be looked at"
 

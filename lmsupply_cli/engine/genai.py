@@ -153,7 +153,7 @@ class GenaiModel:
         if beyond is not None:
             named = self._contents.get(beyond) or (self._tokenizer.decode_plain([beyond]) if beyond > 0 else "")
             raise ModelFilesError(
-                f"the tokenizer writes {named!r} as token {beyond}, but the model's vocabulary has {size:,}",
+                f"the tokenizer encodes {named!r} as token {beyond}, but the model's vocabulary has {size:,}",
                 hint=f"tokenizer.json and genai_config.json of {self.shape.folder} do not belong together",
             )
 

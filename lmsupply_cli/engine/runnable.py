@@ -165,8 +165,8 @@ def provider_obstacles(config: Mapping[str, Any]) -> Iterator[Obstacle]:
     name = declared_provider(config)
     if name and name not in PROVIDERS:
         yield Obstacle(
-            f"its {CONFIG} declares the provider {name}, on which lmsupply runs nothing",
-            hint=f"{ON_CPU} may run a folder that was made for {name}; not all do",
+            f"its {CONFIG} declares the provider {name}, which lmsupply does not support",
+            hint=f"{ON_CPU} may run it; not every folder made for {name} does",
             lifted_by=(ON_CPU,),
             kind=ProviderUnavailable,
         )
@@ -179,7 +179,7 @@ def _kind(config: Mapping[str, Any]) -> Iterator[Obstacle]:
     kind = config["model"]["type"]
     if what := _OTHER_TYPES.get(kind):
         yield Obstacle(
-            f"it is no chat model: its kind is {kind}, which {what}",
+            f"it is not a chat model: a model of type {kind} {what}",
             hint="lmsupply runs models that read and write text; lmsupply models lists some",
         )
     elif kind not in CHAT_TYPES:
@@ -201,8 +201,10 @@ def _graph(view: FolderView, name: str) -> Iterator[Obstacle]:
         )
         return
     for data, least in named.items():
-        path = (PurePosixPath(name).parent / data.replace("\\", "/")).as_posix()
-        if view.size(path) >= 0 and view.leaves(name, data):
+        location = PurePosixPath(data.replace("\\", "/"))
+        path = (PurePosixPath(name).parent / location).as_posix()
+        dangling = view.size(path) < 0 and ".." not in location.parts
+        if view.leaves(name, data) and not dangling:
             yield Obstacle(
                 f"{view.shown(name)} names weights outside its folder: {shown(data)}",
                 hint="put the weights beside the graph; the engine reads them nowhere else",
@@ -224,10 +226,10 @@ def _file(view: FolderView, name: str, *, least: int = 1) -> Obstacle | None:
     if size >= least:
         return None
     if size == 0:
-        what = f", and must have {least:,} bytes" if least > 1 else ""
+        what = f"; {least:,} bytes are expected" if least > 1 else ""
         return Obstacle(f"{view.shown(name)} is empty{what}", hint=view.again, file=name)
     return Obstacle(
-        f"{view.shown(name)} has {size:,} bytes, and must have at least {least:,}", hint=view.again, file=name
+        f"{view.shown(name)} has {size:,} bytes; at least {least:,} are expected", hint=view.again, file=name
     )
 
 
@@ -301,7 +303,7 @@ def _options(rows: Any, place: str, lifted_by: tuple[str, ...] = (TRUST,)) -> It
 
 def _refused(place: str, key: str, value: Any, lifted_by: tuple[str, ...] = (TRUST,)) -> Obstacle:
     loads = bool(_LOADS_CODE.search(key) or (isinstance(value, str) and _LIBRARY.search(value)))
-    what = "wants to load a library" if loads else "asks for something that lmsupply does not allow"
+    what = "wants to load a library" if loads else "sets an option that lmsupply does not allow"
     return Obstacle(
         f"{CONFIG} {what}: {place} = {shown(value)}",
         hint=_IF_TRUSTED,

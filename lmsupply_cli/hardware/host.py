@@ -105,8 +105,8 @@ def grant_threads(wanted: int | None, cpu: Cpu) -> tuple[int, str]:
     """
     if wanted is None or wanted <= cpu.most_threads:
         return wanted or cpu.usable_threads, ""
-    can = f"{cpu.most_threads} can run at once here"
-    return cpu.most_threads, f"{wanted} threads are more than the machine has room for: {can}, and that many are used"
+    most = cpu.most_threads
+    return most, f"{wanted} threads were requested, but only {most} can run at once here; using {most}"
 
 
 def choose_threads(

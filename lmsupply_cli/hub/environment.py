@@ -67,9 +67,9 @@ def read_token(get_token: Callable[[], str | None], path: Path) -> str | None:
     try:
         token = (get_token() or "").strip(_BLANK)
     except Exception as error:  # its own errors, a file system's, a network's
-        raise HubError(f"no token can be had: {plain(str(error))}", hint=_SET_TOKEN) from error
+        raise HubError(f"cannot read a token: {plain(str(error))}", hint=_SET_TOKEN) from error
     if any(not "!" <= letter <= "~" for letter in token):
-        raise HubError(f"{name or path} is not a token: it holds more than ASCII letters and digits", hint=_SET_TOKEN)
+        raise HubError(f"{name or path} is not a token: it contains characters that no token has", hint=_SET_TOKEN)
     return token or None
 
 

@@ -292,7 +292,7 @@ class ChatLoop:
         if self._recorder:
             self._recorder.close()
         self._recorder, self._lost = None, failure
-        self.say(f"note: this chat is not saved from here on: {failure}")
+        self.say(f"note: this chat can no longer be saved: {failure}")
 
     # a line
 

@@ -119,7 +119,7 @@ def _made_for(variant: Variant) -> Obstacle:
     source = f"as its {CONFIG} says" if variant.declared else "by its name"
     return Obstacle(
         f"it is made for {name}, {source}",
-        hint=f"{ON_CPU} may run what was made for {name}; not all does",
+        hint=f"{ON_CPU} may run it; not every model made for {name} does",
         lifted_by=(ON_CPU,),
         kind=ProviderUnavailable,
     )
@@ -128,5 +128,5 @@ def _made_for(variant: Variant) -> Obstacle:
 def _tried_on_cpu(variant: Variant) -> tuple[Obstacle, ...]:
     name = declared_provider(variant.config) or variant.device
     return (
-        Obstacle(f"it is made for {name} and is only tried on the CPU", lifted_by=(ON_CPU,), kind=ProviderUnavailable),
+        Obstacle(f"it is made for {name} and may not run on the CPU", lifted_by=(ON_CPU,), kind=ProviderUnavailable),
     )

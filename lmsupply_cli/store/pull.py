@@ -320,7 +320,7 @@ def _install(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
     folder = model_dir(root, tree.repo, tree.commit, plan.resolution.chosen.folder)
     for file in files:
         if size_of(file_path(snapshot, file.target)) != file.size_bytes:
-            raise FileError(f"{file.target} went away while {tree.repo} was pulled", hint="run it again")
+            raise FileError(f"{file.target} disappeared while {tree.repo} was being pulled", hint="run it again")
     try:
         open_folder(folder, trust=True)
     except ModelFilesError as error:

@@ -142,14 +142,14 @@ def test_what_only_looks_goes_on_and_says_what_it_left_out(command: list[str]) -
     result = lmsupply(*command, LMSUPPLY_TEMPERATURE="hot")
     assert result.code == 0
     for place in (f"{file()}:2:", f"{file()}:3:", f"{file()}:4:", "LMSUPPLY_TEMPERATURE:"):
-        assert f"note: left out: {place}" in result.err
+        assert f"note: skipped: {place}" in result.err
 
 
 def test_hw_names_what_it_left_out() -> None:
     broken()
     result = lmsupply("hw", "--json")
     assert result.code == 0
-    assert [note for note in result.json["notes"] if note.startswith(f"left out: {file()}:2: unknown setting")]
+    assert [note for note in result.json["notes"] if note.startswith(f"skipped: {file()}:2: unknown setting")]
 
 
 def test_config_puts_a_broken_file_right() -> None:

@@ -214,7 +214,7 @@ def test_more_threads_than_can_run_are_cut_with_a_note() -> None:
     assert grant_threads(8, cpu) == (8, "")
     threads, note = grant_threads(9, cpu)
     assert threads == 8
-    assert note.startswith("9 threads are more than the machine has room for: 8 can run at once")
+    assert note.startswith("9 threads were requested, but only 8 can run at once")
 
 
 def test_the_note_of_too_many_threads_reaches_the_user() -> None:
@@ -222,7 +222,7 @@ def test_the_note_of_too_many_threads_reaches_the_user() -> None:
 
     result = lmsupply("run", "thanks", "--threads", "1024", "--json")
     assert result.code == 0
-    assert "note: 1024 threads are more than the machine has room for" in result.err
+    assert "note: 1024 threads were requested, but only" in result.err
     assert "threads" in [notice["code"] for notice in result.json["notices"]]
 
 

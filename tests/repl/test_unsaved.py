@@ -34,14 +34,14 @@ def test_a_state_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("LMSUPPLY_HOME", str(home))
     chat = Chat("guide")
     first = chat.ask(QUESTION)
-    assert "this chat is not saved from here on: cannot write" in first
+    assert "this chat can no longer be saved: cannot write" in first
     assert "Run lmsupply models" in first
     again = chat.ask(QUESTION)
     assert "Run lmsupply models" in again
     assert "not saved" not in again, "it is said once"
     assert "this chat cannot be saved: cannot write" in chat.ask("/save x")
     assert "There are no saved chats" in chat.ask("/sessions")
-    assert "not saved from here on" not in chat.ask("/clear")
+    assert "can no longer be saved" not in chat.ask("/clear")
     assert "a bug" not in chat.leave()
 
 
@@ -119,7 +119,7 @@ def test_a_file_that_is_no_chat_hides_no_other(tmp_path: Path, monkeypatch: pyte
         archive.load("newer")
     chat = Chat("--continue", columns=120)
     assert "Going on with good: 1 messages" in chat.text
-    assert chat.text.count("note: left out:") == 3
+    assert chat.text.count("note: skipped:") == 3
     shown = chat.ask("/sessions")
     assert "good" in shown
     chat.leave()
@@ -165,7 +165,7 @@ def test_what_has_no_end_is_read_up_to_a_limit(arguments: list[str], shell: str,
         capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "the most that is read" in done.stderr
+    assert "larger than the limit" in done.stderr
     assert len(done.stderr) < 500
 
 

@@ -87,7 +87,7 @@ NEVER: list[tuple[dict[str, bytes], str]] = [
     ({path: data for path, data in files().items() if path != "tokenizer_config.json"}, "tokenizer_config.json is missing"),
     (files() | {"tokenizer_config.json": b'{"tokenizer_class": "NoSuchTokenizer"}'}, "NoSuchTokenizer"),
     (files() | {CONFIG: b'{"a": 1}'}, "it has no model.type"),
-    (files(type="whisper"), "no chat model: its kind is whisper"),
+    (files(type="whisper"), "not a chat model: a model of type whisper"),
     (files(custom_ops_library="ops.dll"), "wants to load a library"),
     (files(decoder={"filename": "model.onnx", "pipeline": None}), "model.decoder.pipeline is not a list: null"),
 ]  # fmt: skip
@@ -115,7 +115,7 @@ def test_a_variant_that_runs_is_preferred(hub: Hub, tmp_path: Path) -> None:
     hub.repos["a/b"] = Repo(files("cpu/cpu-int4", type="phi3v") | files("cpu/cpu-int8"))
     plan = plan_pull("a/b", tmp_path)
     assert plan.resolution.chosen.folder == "cpu/cpu-int8"
-    assert "no chat model" in plan.resolution.rejected[0][1]
+    assert "not a chat model" in plan.resolution.rejected[0][1]
 
 
 @pytest.mark.parametrize(

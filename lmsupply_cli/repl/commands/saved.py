@@ -51,7 +51,7 @@ def _sessions(loop: ChatLoop, rest: str) -> None:
         return
     found = loop.archive.find(rest)
     for reason in loop.archive.unreadable():
-        loop.say(f"note: left out: {reason}")
+        loop.say(f"note: skipped: {reason}")
     if not found:
         loop.say(f"No saved chat holds {rest!r}." if rest else "There are no saved chats.")
         return
