@@ -31,7 +31,7 @@ def locked(path: Path, *, waiting: Callable[[], object] | None = None) -> Iterat
     it may give up by raising; without `waiting` Busy is raised.
 
     Network and FUSE file systems may grant a lock to everybody. A second try on a lock that is held tells; there marker
-    files are used. The lock file goes with the lock. Raises Busy, FileError.
+    files are used. A lock file that works goes with the lock. Raises Busy, FileError.
     """
     with ExitStack() as held:
         with our_io_error(path):
@@ -123,10 +123,9 @@ def _marked(path: Path) -> Callable[[], None] | None:
             return None
         other.unlink(missing_ok=True)
 
-    def release() -> None:
-        for file in (path, mine):
-            with suppress(OSError):
-                file.unlink()
+    def release() -> None:  # the lock file stays: without it the next try would look as if it had been refused
+        with suppress(OSError):
+            mine.unlink()
 
     return release
 

@@ -24,9 +24,11 @@ def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     inside, most = 0, 0
+    start = threading.Barrier(4)
 
     def work() -> None:
         nonlocal inside, most
+        start.wait()
         for _ in range(20):
             with locked(path, waiting=lambda: None):
                 inside += 1
@@ -41,7 +43,7 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
         worker.join()
     assert most == 1
     assert not is_held(path)
-    assert not list(tmp_path.iterdir()), "neither lock file nor marker stays"
+    assert not list(tmp_path.glob("*.held")), "no marker stays"
 
 
 @pytest.mark.usefixtures("locks")
