@@ -69,8 +69,9 @@ def _say_removal(removal: Removal, terminal: Terminal) -> None:
 def _say_leftovers(left: Leftovers, root: Path, terminal: Terminal) -> None:
     for repo, files in left.files.items():
         terminal.say(f"remove what an unfinished pull or removal left of {repo}: {format_bytes(freed_bytes(files))}")
-    for part in left.parts:
-        terminal.say(f"remove the part {part.name}: {format_bytes(max(0, size_of(part)))}")
+    if left.parts:
+        size = sum(max(0, size_of(part)) for part in left.parts)
+        terminal.say(f"remove parts of {len(left.parts)} files that did not arrive whole: {format_bytes(size)}")
     for path in left.temporary:
         terminal.say(f"remove {path.relative_to(root)}")
     for repo in left.busy:
