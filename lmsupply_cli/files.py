@@ -85,12 +85,24 @@ def listed(folder: Path, pattern: str = "*") -> list[Path]:
         return []
 
 
+def absolute(path: Path, *, error: type[LmsupplyError] = FileError) -> Path:
+    """`path` from the current folder, `~` expanded. Raises `error` where either is not known."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as cause:
+        raise error(f"the home folder in {path} is not known", hint="write the whole path") from cause
+    except OSError as cause:
+        raise error(
+            f"{path} cannot be found: the current folder no longer exists", hint="change to another one"
+        ) from cause
+
+
 def resolved(path: Path) -> Path:
     """`path` without links, as far as that can be found out."""
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # a loop of links
-        return path.absolute()
+    except (OSError, RuntimeError):  # a loop of links, or a current folder that is gone
+        return path
 
 
 def folder_bytes(folder: Path) -> int:
@@ -106,7 +118,8 @@ def read_bytes(
     `regular`: refuse pipes and devices. Raises `error`; FileNotFoundError is its cause where there is no such file.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        # a pipe without a writer would keep a plain open waiting for ever
+        with open(path, "rb", buffering=0, opener=_without_waiting if regular else None) as file:
             if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise error(f"{path} is not a regular file")
             data = read_limited(file, limit_bytes)
@@ -117,6 +130,10 @@ def read_bytes(
     if len(data) > limit_bytes:
         raise error(f"{path} is larger than the limit of {limit_bytes:,} bytes")
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def read_limited(file: Any, limit_bytes: int) -> bytes:

@@ -21,6 +21,7 @@ from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
+from lmsupply_cli.files import is_folder, resolved
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.runtime.completion import Completion
 from lmsupply_cli.runtime.generator import TextGenerator
@@ -102,9 +103,9 @@ def _checked(request: Request) -> tuple[Path, Path]:
             raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
     if request.out.is_dir():
         raise UsageError(f"cannot write {request.out}: it is a folder")
-    if not request.out.resolve().parent.is_dir():
+    if not is_folder(resolved(request.out).parent):
         raise UsageError(f"cannot write {request.out}: its folder does not exist")
-    if request.batch.resolve() == request.out.resolve():
+    if resolved(request.batch) == resolved(request.out):
         raise UsageError("--out would write over the prompts", hint="name another file")
     return request.batch, request.out
 

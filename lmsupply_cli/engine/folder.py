@@ -6,7 +6,7 @@ in one line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lmsupply_cli.engine.disk_view import COPY_AGAIN, DiskView
 from lmsupply_cli.engine.patterns import find_patterns
 from lmsupply_cli.engine.runnable import ON_CPU, TRUST, Obstacle, find_obstacles, provider_obstacles
 from lmsupply_cli.errors import LmsupplyError, ModelFilesError, ModelNotFound
-from lmsupply_cli.files import is_folder, read_json
+from lmsupply_cli.files import is_file, is_folder, listed, read_json
 from lmsupply_cli.genai_config import (
     CONFIG,
     GENERATION_CONFIG,
@@ -120,13 +120,19 @@ def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder,
     its config can be used."""
     if not is_folder(path):
         raise ModelNotFound(f"no such folder: {path}", hint="lmsupply models lists what there is")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ModelFilesError(
+            f"{path} is not a path in UTF-8, and the engine opens no other", hint="rename the folder"
+        ) from error
     view = DiskView(path, again)
     if view.size(CONFIG) < 0 and view.absent(CONFIG) == "is missing":
         raise ModelFilesError(
             f"{path} holds no {CONFIG}",
             hint="lmsupply runs folders in ONNX Runtime GenAI format, not GGUF, safetensors or transformers.js",
         )
-    obstacles = find_obstacles(view)
+    obstacles = (*_special_files(path), *find_obstacles(view))
     if obstacles and obstacles[0].file == CONFIG and not obstacles[0].lifted_by:
         raise obstacles[0].error()
     config: dict[str, Any] = view.read(CONFIG)
@@ -144,6 +150,13 @@ def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder,
         patterns=find_patterns(tokenizer),
     )
     return folder, obstacles
+
+
+def _special_files(folder: Path) -> Iterator[Obstacle]:
+    """Pipes, sockets and devices beside the config: who opens one may wait for ever, and the engine opens what it knows."""
+    for path in listed(folder):
+        if path.exists() and not is_file(path) and not is_folder(path):
+            yield Obstacle(f"{path} is not a regular file", hint="remove it", file=path.name)
 
 
 def check_provider(folder: ModelFolder, provider: str) -> None:

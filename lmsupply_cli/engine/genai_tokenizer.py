@@ -15,6 +15,7 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.patterns import unknown_pattern
 from lmsupply_cli.errors import EngineError, ModelFilesError
+from lmsupply_cli.files import absolute
 from lmsupply_cli.worker import Worker, WorkerFailed
 
 LIMIT_S = 10.0
@@ -99,7 +100,7 @@ class _Guard:
     """Reads text in a worker."""
 
     def __init__(self, folder: Path, pattern: str) -> None:
-        self._folder = folder.absolute()
+        self._folder = absolute(folder)
         self._pattern = pattern if len(pattern) <= 60 else f"{pattern[:59]}…"
         handler = Path(__file__).with_name("tokenizer_process.py")
         self._worker = Worker(handler, limit_s=LIMIT_S, memory_bytes=_MEMORY_BYTES, answer_bytes=_ANSWER_BYTES)

@@ -8,7 +8,7 @@ from pathlib import Path
 from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import listed, size_of
+from lmsupply_cli.files import absolute, listed, size_of
 from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 
@@ -22,7 +22,7 @@ def add_folder(
     name = alias.lower()
     if not _ALIAS.fullmatch(name):
         raise UsageError(f"not a name for a model: {alias!r}", hint="letters, digits, dots, dashes and underscores")
-    path = folder.expanduser().absolute()
+    path = absolute(folder)
     open_folder(path, trust=trust)
     files = {
         file.relative_to(path).as_posix(): FileRecord(size, "")

@@ -62,7 +62,7 @@ def find_leftovers(root: Path) -> Leftovers:
     damaged = [path for path in listed(unfinished_dir(root), "*.json") if path.stem not in {m.key for m in unfinished}]
     temporary = [*records, *damaged, *abandoned_folders(root)]
     every = [path for found in files.values() for path in found] + parts + temporary
-    below = [one for path in every for one in (listed(path, "**/*") if is_folder(path) else [path])]
+    below = [one for path in every for one in (listed(path, "**/*") if _is_real_folder(path) else [path])]
     return Leftovers(
         {repo: found for repo, found in files.items() if found},
         tuple(parts),
@@ -91,13 +91,13 @@ def free_leftovers(root: Path) -> tuple[int, tuple[str, ...]]:
         with contextlib.suppress(Busy), content_lock(root, _content(part)):
             freed += freed_bytes([part])
             remove_files(root, [part])
-    files = [path for path in found.temporary if not is_folder(path)]
+    files = [path for path in found.temporary if not _is_real_folder(path)]
     if files:
         with records_lock(root):
             freed += freed_bytes(files)
             remove_files(root, files)
     for path in found.temporary:
-        if is_folder(path):
+        if _is_real_folder(path):
             freed += freed_bytes(listed(path, "**/*"))
             with our_io_error(path, verb="remove"):
                 shutil.rmtree(inside(root, path))
@@ -149,6 +149,11 @@ def _is_ours(root: Path, home: Path) -> bool:
         and not home.is_symlink()
         and resolved(root) != resolved(paths.hugging_face_cache())
     )
+
+
+def _is_real_folder(path: Path) -> bool:
+    """A link to a folder is a file of ours: it is removed, and what it leads to is not."""
+    return is_folder(path) and not path.is_symlink()
 
 
 def _content(part: Path) -> str:

@@ -15,7 +15,7 @@ from lmsupply_cli.addresses import ref_of_page, without_user
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENCE, CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
-from lmsupply_cli.files import is_file, is_folder
+from lmsupply_cli.files import is_file, is_folder, resolved
 from lmsupply_cli.store.manifest import Manifest, read_manifests
 
 _REPO = re.compile(
@@ -59,7 +59,7 @@ class LocatedModel:
         """Of the weights, such as "int4", by the name of the variant or folder; None where it does not say."""
         if self.ref == GUIDE_REF:
             return "int4"
-        match = _PRECISION.search((self.variant or self.path.resolve().name).lower())
+        match = _PRECISION.search((self.variant or resolved(self.path).name).lower())
         return match.group(1) if match else None
 
 

@@ -17,7 +17,7 @@ from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, forgiving_entr
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
-from lmsupply_cli.files import is_folder, read_text, size_of, write_whole
+from lmsupply_cli.files import absolute, is_folder, read_text, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licences import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve
@@ -211,7 +211,8 @@ def with_sibling(error: ModelNotFound, repo: str) -> ModelNotFound:
 
 def free_bytes(root: Path) -> int:
     """Of the disk that holds `root`, which may not exist yet."""
-    there = next((folder for folder in (root.absolute(), *root.absolute().parents) if is_folder(folder)), None)
+    here = absolute(root)
+    there = next((folder for folder in (here, *here.parents) if is_folder(folder)), None)
     try:
         return shutil.disk_usage(there).free if there else 0
     except OSError:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.files import is_folder, listed, our_io_error
+from lmsupply_cli.errors import FileError
+from lmsupply_cli.files import is_folder, listed, our_io_error, read_text
 from lmsupply_cli.locks import once
 from lmsupply_cli.store.layout import inside, repo_dir, used_path
 from lmsupply_cli.store.lock import LOCAL, repo_lock
@@ -103,8 +104,8 @@ def drop_refs(root: Path, repo: str) -> None:
     home = repo_dir(root, repo)
     for ref in listed(home / "refs"):
         try:
-            commit = ref.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
+            commit = read_text(ref, limit_bytes=1000).strip()
+        except FileError:
             continue
         if not is_folder(home / "snapshots" / commit):
             with our_io_error(ref, verb="remove"):
