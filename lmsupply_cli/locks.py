@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lmsupply_cli.errors import FileError
-from lmsupply_cli.files import listed, our_io_error
+from lmsupply_cli.files import is_absent, listed, our_io_error
 
 _POLL_S = 0.1
 _FOREIGN_S = 86_400  # a marker of another machine says nothing about its process; after a day it is not believed
@@ -58,7 +58,7 @@ def once(act: Callable[[], object]) -> Callable[[], None]:
 
 def is_held(path: Path) -> bool:
     """Does anybody hold the lock file `path`? False where that cannot be found out."""
-    if not path.exists() and not listed(path.parent, f"{path.stem}.*.held"):
+    if is_absent(path) and not listed(path.parent, f"{path.stem}.*.held"):
         return False
     try:
         with locked(path):

@@ -6,7 +6,7 @@ import codecs
 from pathlib import Path
 
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import read_limited, reason_of
+from lmsupply_cli.files import expanded, read_limited, reason_of
 from lmsupply_cli.units import format_bytes
 
 LIMIT_BYTES = 16_000_000  # far beyond any context; a disk image is not even read
@@ -16,9 +16,9 @@ def read_text(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """Raises UsageError for what is no text in UTF-8, or in UTF-16 with the mark that Windows puts first, and for more
     than `limit_bytes` of it, from whatever it is: a file, a pipe, a device."""
     try:
-        with path.expanduser().open("rb", buffering=0) as file:
+        with expanded(path).open("rb", buffering=0) as file:
             data = read_limited(file, limit_bytes)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot read {path}: {reason}") from error
     return decode_text(data, str(path), limit_bytes=limit_bytes)

@@ -14,7 +14,7 @@ from lmsupply_cli.config.table import GENERATION_KEYS
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import LmsupplyError, UsageError
-from lmsupply_cli.files import parse_json, size_of
+from lmsupply_cli.files import expanded, parse_json, size_of
 
 _STREAM_BYTES = 256_000_000
 _KEYS = {"prompt", "messages", "id", "options"}
@@ -47,7 +47,7 @@ def read_lines(path: Path, *, system: str | None) -> list[Line]:
 
 def _limit(path: Path) -> int:
     """A file may be of any size; what has no size of its own, a pipe or a device, need not have an end."""
-    return max(_STREAM_BYTES, size_of(path.expanduser()))
+    return max(_STREAM_BYTES, size_of(expanded(path)))
 
 
 def _line(text: str, index: int, number: int, *, as_json: bool, system: str | None) -> Line:

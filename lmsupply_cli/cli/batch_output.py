@@ -10,7 +10,7 @@ from typing import IO, Any, Literal
 
 from lmsupply_cli.cli.batch_input import Line
 from lmsupply_cli.errors import FileError, UsageError
-from lmsupply_cli.files import is_file, our_io_error, parse_json, reason_of
+from lmsupply_cli.files import is_absent, is_file, our_io_error, parse_json, reason_of
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 
@@ -22,7 +22,7 @@ State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before
 def finished(out: Path, lines: Sequence[Line], *, guided: bool) -> dict[int, State]:
     """The lines that `out` has already, and how they went. Raises UsageError where it has others."""
     done: dict[int, State] = {}
-    if not out.exists():
+    if is_absent(out):
         return done
     for row in _answered(out):
         index, digest = row.get("index"), row.get("input")
@@ -56,7 +56,7 @@ def _answered(out: Path) -> Iterator[dict[str, Any]]:
 @contextmanager
 def owned(out: Path) -> Iterator[None]:
     """Nobody else writes `out` in the block. Raises UsageError for what is no file, or is being written; FileError."""
-    if out.exists() and not is_file(out):
+    if not is_absent(out) and not is_file(out):
         raise UsageError(
             f"cannot write {out}: it is not a regular file", hint="name a file: it is read when the batch goes on"
         )

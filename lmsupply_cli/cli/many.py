@@ -101,7 +101,7 @@ def _checked(request: Request) -> tuple[Path, Path]:
     for name, given in excluded.items():
         if given:
             raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
-    if request.out.is_dir():
+    if is_folder(request.out):
         raise UsageError(f"cannot write {request.out}: it is a folder")
     if not is_folder(resolved(request.out).parent):
         raise UsageError(f"cannot write {request.out}: its folder does not exist")

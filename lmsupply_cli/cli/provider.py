@@ -13,6 +13,7 @@ from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.events import Notice
+from lmsupply_cli.files import is_file
 from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.wheels import detect_engine_wheels
@@ -64,7 +65,7 @@ def load_provider(
 def _first_time(state: ProviderState) -> bool:
     """A fall-back is said once for each reason; where that cannot be remembered, each time."""
     mark = paths.state_dir() / "said" / f"{state.name}-{zlib.crc32(state.reason.encode()):08x}"
-    if mark.exists():
+    if is_file(mark):
         return False
     with contextlib.suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)

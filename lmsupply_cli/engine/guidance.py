@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from lmsupply_cli import files
@@ -139,7 +138,7 @@ def grammar_of(path: str) -> Guidance:
 
 def _read(name: str, what: str) -> str:
     try:
-        data = files.read_bytes(Path(name).expanduser(), limit_bytes=4 * _MOST_CHARACTERS, regular=False)
+        data = files.read_bytes(files.expanded(name), limit_bytes=4 * _MOST_CHARACTERS, regular=False)
         return data.decode("utf-8-sig")
     except FileError as error:
         raise UsageError(f"cannot read the {what}: {error.message.removeprefix('cannot read ')}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmsupply_cli.chat.files import read_text
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import is_file
+from lmsupply_cli.files import expanded, is_file
 
 _AT = re.compile(r'(?<!\S)@(?:"([^"\n]+)"|(\S+))')
 
@@ -51,13 +51,6 @@ def _existing(match: re.Match[str]) -> str | None:
     """The file that is named; a full stop or a comma after it belongs to the sentence."""
     quoted, bare = match.groups()
     for name in [quoted] if quoted else [bare, bare.rstrip(".,;:!?)")]:
-        if name and _is_file(name):
+        if name and is_file(expanded(name)):
             return name
     return None
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return is_file(Path(name).expanduser())
-    except RuntimeError:  # ~ of a user who is not there
-        return False

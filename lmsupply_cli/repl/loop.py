@@ -265,7 +265,7 @@ class ChatLoop:
     def _apply(self, options: Mapping[str, Any]) -> None:
         """Options that were set in the chat; one that this model cannot have is said and left out."""
         for key, value in options.items():
-            text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
+            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
             try:
                 set_parameter(self, key, text)
             except LmsupplyError as error:

@@ -28,7 +28,7 @@ from typing import IO, Any, get_args
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.engine.guidance import Guidance, Kind
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
-from lmsupply_cli.files import listed, our_io_error, parse_json, read_bytes, size_of
+from lmsupply_cli.files import is_absent, listed, our_io_error, parse_json, read_bytes, size_of
 from lmsupply_cli.runtime.session import SessionListener
 
 SCHEMA = 1
@@ -93,14 +93,14 @@ class Archive:
     def load(self, name: str) -> SavedChat:
         """Raises UsageError."""
         path = self._path(name)
-        if not path.exists():
+        if is_absent(path):
             raise UsageError(f"there is no chat named {name!r}", hint="/sessions lists the saved chats")
         return read_chat(path)
 
     def rename(self, old: str, new: str) -> None:
         self.load(old)
         self.refuse_open(old)
-        if self._path(new).exists():
+        if not is_absent(self._path(new)):
             raise UsageError(f"there is a chat named {new!r} already", hint="take another name")
         with our_io_error(self._path(new)):
             self._path(old).rename(self._path(new))
@@ -245,7 +245,7 @@ class Recorder(SessionListener):
         path = self._archive.path(name)
         if name == self.name:
             return
-        if path.exists():
+        if not is_absent(path):
             raise UsageError(f"there is a chat named {name!r} already", hint="take another name")
         if self._file is None:
             self.name = name
@@ -336,27 +336,31 @@ def read_chat(path: Path) -> SavedChat:
             chat = SavedChat(
                 path.name.removesuffix(_SUFFIX),
                 path,
-                str(row.get("created", "")),
-                str(row.get("model", "")),
+                _text(row, "created"),
+                _text(row, "model"),
                 changed=_changed(path),
             )
         elif kind == "message":
             text = reasoning = ""
-            chat.messages.append(_message(row))
+            if message := _message(row):
+                chat.messages.append(message)
         elif kind == "keep":
             count = row.get("count")
-            if isinstance(count, int) and count >= 0:  # else it is damaged, like a line that is no JSON
+            if (
+                isinstance(count, int) and not isinstance(count, bool) and count >= 0
+            ):  # else it is damaged, like a line that is no JSON
                 text = reasoning = ""
                 del chat.messages[count:]
         elif kind == "said":
             before = ("", "") if row.get("new") else (text, reasoning)
-            text, reasoning = before[0] + str(row.get("text", "")), before[1] + str(row.get("reasoning", ""))
+            text, reasoning = before[0] + _text(row, "text"), before[1] + _text(row, "reasoning")
         elif kind == "set":
-            chat.options[str(row.get("key"))] = row.get("value")
+            if key := _text(row, "key"):
+                chat.options[key] = row.get("value")
         elif kind == "format":
             chat.guidance = _guidance(row)
         elif kind == "model":
-            chat.model = str(row.get("ref", ""))
+            chat.model = _text(row, "ref") or chat.model
     if chat is None:
         raise LmsupplyError(f"{path} is no saved chat")
     if text or reasoning:  # it was killed in the middle of an answer
@@ -398,12 +402,21 @@ def _row(message: ChatMessage) -> dict[str, Any]:
     return row
 
 
-def _message(row: dict[str, Any]) -> ChatMessage:
+def _message(row: dict[str, Any]) -> ChatMessage | None:
+    """None for a line that is damaged: nobody said it."""
+    if not isinstance(row.get("content"), str):
+        return None
     try:
-        role = ChatRole(str(row.get("role")))
+        role = ChatRole(_text(row, "role"))
     except ValueError:
         role = ChatRole.USER
-    return ChatMessage(role, str(row.get("content", "")), str(row.get("reasoning", "")), bool(row.get("partial")))
+    return ChatMessage(role, _text(row, "content"), _text(row, "reasoning"), bool(row.get("partial")))
+
+
+def _text(row: dict[str, Any], key: str) -> str:
+    """ "" where there is none, or something else."""
+    value = row.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _changed(path: Path) -> float:

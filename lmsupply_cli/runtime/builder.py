@@ -9,6 +9,7 @@ from lmsupply_cli.chat.formatter import ChatFormatter
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.files import expanded, is_folder
 from lmsupply_cli.runtime.budget import MemoryOptions
 from lmsupply_cli.runtime.generator import TextGenerator
 from lmsupply_cli.runtime.generator_pool import GeneratorPool
@@ -37,7 +38,7 @@ class TextGeneratorBuilder:
 
     def with_model_path(self, path: Path | str) -> TextGeneratorBuilder:
         """A folder in ONNX Runtime GenAI format."""
-        self._path = Path(path).expanduser()
+        self._path = expanded(path)
         return self
 
     def with_provider(self, provider: str) -> TextGeneratorBuilder:
@@ -106,7 +107,7 @@ class TextGeneratorBuilder:
             raise UsageError("two chat formatters were given", hint="use one of them")
         if self._pool and self._pool["concurrency"] < 1:
             raise UsageError("with_concurrency needs at least 1")
-        if self._path and not self._path.is_dir():
+        if self._path and not is_folder(self._path):
             raise UsageError(f"no such folder: {self._path}")
         checked = (self._options or GenerationOptions()).replaced(**self._changes)
         generator = load(self._path or self._ref or "", options=self._options, **self._loading)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import our_io_error
+from lmsupply_cli.files import expanded, is_absent, is_folder, resolved, write_whole
 from lmsupply_cli.repl.command import Command, lacks_turn
 from lmsupply_cli.runtime.archive import SavedChat
 from lmsupply_cli.runtime.export import FORMS, export_text
@@ -79,12 +78,13 @@ def _two(names: str) -> tuple[str, str]:
 def _export(loop: ChatLoop, rest: str) -> None:
     if not rest:
         raise UsageError("/export needs a file", hint=f"its ending says the form: {', '.join(FORMS)}")
-    path = Path(rest).expanduser()
+    path = resolved(expanded(rest))  # a link stays a link
     text = export_text(loop.session.messages, path.suffix, model=loop.session.generator.info.ref)
-    if path.exists() and not loop.confirm(f"{path} exists. Write over it?"):
+    if not is_folder(path.parent):
+        raise UsageError(f"cannot write {path}: its folder does not exist, or may not be used")
+    if not is_absent(path) and not loop.confirm(f"{path} exists. Write over it?"):
         return
-    with our_io_error(path, error=UsageError):
-        path.write_text(text, encoding="utf-8")
+    write_whole(path, text, keep_mode=True, error=UsageError)
     loop.say(f"Written: {path}")
 
 
