@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 from support.cli import lmsupply
+from support.hub import Repo, local_hub
 
 from lmsupply_cli import files
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.store.leftovers import find_leftovers, free_leftovers
+from lmsupply_cli.store.manifest import mark_used
+from lmsupply_cli.store.pull import plan_pull, run_pull
+from lmsupply_cli.store.scratch import TemporaryFolder
 
 if sys.platform == "win32":
     pytest.skip("files of POSIX", allow_module_level=True)
@@ -79,3 +83,40 @@ def test_a_store_whose_path_is_no_text_says_so(tmp_path: Path) -> None:
     result = lmsupply("run", "-m", str(folder), "hi")
     assert result.code == 1
     assert "is not a path in UTF-8" in result.err
+
+
+@pytest.mark.parametrize("name", ["", "parts", "locks", "manifests", "unfinished", "used", "temporary"])
+def test_nothing_is_written_through_a_link_in_the_place_of_a_folder_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A second model of equal files is put together from copies, which pass through `parts` as well."""
+    outside, store = tmp_path / "outside", tmp_path / "store"
+    with local_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        for ref in ("a/one", "a/two"):
+            hub.repos[ref] = Repo({path.name: path.read_bytes() for path in TOY.iterdir()})
+        run_pull(plan_pull("a/one", store), store)
+        ours = store / ".lmsupply" / name
+        if ours.exists():
+            shutil.copytree(ours, outside)
+            shutil.rmtree(ours)
+        else:
+            outside.mkdir()
+        ours.symlink_to(outside)
+        before = snapshot(outside)
+        if name in ("used", "temporary"):
+            run_pull(plan_pull("a/two", store), store)
+            mark_used(store, "a")
+        else:
+            with pytest.raises(FileError, match="is a link"):
+                run_pull(plan_pull("a/two", store), store)
+        if name in ("", "temporary"):
+            with pytest.raises(FileError, match="is a link"):
+                TemporaryFolder(store)
+        assert snapshot(outside) == before
+        find_leftovers(store)
+        assert snapshot(outside) == before, "nor by looking"
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in (folder, *folder.rglob("*"))}

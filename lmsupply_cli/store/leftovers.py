@@ -17,19 +17,18 @@ from lmsupply_cli import paths
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import is_folder, listed, our_io_error, resolved, size_of
 from lmsupply_cli.hub.tree import RepoFile
-from lmsupply_cli.locks import Busy, is_held, locked
+from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.store.layout import (
     OURS,
     content_name,
     inside,
     is_repo,
-    lock_path,
     manifests_dir,
     parts_dir,
     repo_dir,
     unfinished_dir,
 )
-from lmsupply_cli.store.lock import content_lock, records_lock, repo_is_busy, repo_lock
+from lmsupply_cli.store.lock import content_is_busy, content_lock, records_lock, repo_is_busy, repo_lock
 from lmsupply_cli.store.manifest import Manifest, read_manifests, read_unfinished
 from lmsupply_cli.store.remove import drop_refs, freed_bytes, remove_files
 from lmsupply_cli.store.scratch import abandoned_folders
@@ -56,7 +55,7 @@ def find_leftovers(root: Path) -> Leftovers:
     parts = [
         part
         for part in listed(parts_dir(root))
-        if _content(part) not in in_use and not is_held(lock_path(root, f"content-{_content(part)}"))
+        if _content(part) not in in_use and not content_is_busy(root, _content(part))
     ]
     records = [*listed(manifests_dir(root), ".*.tmp"), *listed(unfinished_dir(root), ".*.tmp")]
     damaged = [path for path in listed(unfinished_dir(root), "*.json") if path.stem not in {m.key for m in unfinished}]
@@ -102,7 +101,7 @@ def free_leftovers(root: Path) -> tuple[int, tuple[str, ...]]:
             with our_io_error(path, verb="remove"):
                 shutil.rmtree(inside(root, path))
     for lock in listed(root / OURS / "locks", "*.lock"):
-        with contextlib.suppress(Busy, FileError), locked(lock):  # it goes with the lock
+        with contextlib.suppress(Busy, FileError), locked(inside(root, lock)):  # it goes with the lock
             pass
     return freed, tuple(busy)
 

@@ -9,29 +9,46 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from lmsupply_cli.errors import FileError
 from lmsupply_cli.locks import is_held, locked
-from lmsupply_cli.store.layout import lock_path, repo_dir
+from lmsupply_cli.store.layout import inside, lock_path, repo_dir
 
 LOCAL = "local"  # stands for a repo: the folders that were added
 
 
 def repo_lock(root: Path, repo: str, *, waiting: Callable[[], object] | None = None) -> AbstractContextManager[None]:
     """Held by every writer of a repo: pull, removal, repair. `waiting` as in `locked`. Raises Busy, FileError."""
-    return locked(_repo_lock(root, repo), waiting=waiting)
+    return locked(inside(root, _repo_lock(root, repo)), waiting=waiting)
 
 
 def repo_is_busy(root: Path, repo: str) -> bool:
-    return is_held(_repo_lock(root, repo))
+    return _is_busy(root, _repo_lock(root, repo))
 
 
 def content_lock(root: Path, name: str, *, waiting: Callable[[], object] | None = None) -> AbstractContextManager[None]:
     """Held by the only writer of a part. Raises Busy, FileError."""
-    return locked(lock_path(root, f"content-{name}"), waiting=waiting)
+    return locked(inside(root, _content_lock(root, name)), waiting=waiting)
+
+
+def content_is_busy(root: Path, name: str) -> bool:
+    return _is_busy(root, _content_lock(root, name))
 
 
 def records_lock(root: Path) -> AbstractContextManager[None]:
     """Held for the moment in which a record is written or removed. Raises FileError."""
-    return locked(lock_path(root, "records"), waiting=lambda: None)
+    return locked(inside(root, lock_path(root, "records")), waiting=lambda: None)
+
+
+def _is_busy(root: Path, path: Path) -> bool:
+    """Behind a link there is no lock of this store."""
+    try:
+        return is_held(inside(root, path))
+    except FileError:
+        return False
+
+
+def _content_lock(root: Path, name: str) -> Path:
+    return lock_path(root, f"content-{name}")
 
 
 def _repo_lock(root: Path, repo: str) -> Path:

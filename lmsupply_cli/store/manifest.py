@@ -19,6 +19,7 @@ from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import listed, our_io_error, read_json, write_json
 from lmsupply_cli.hub.tree import is_commit, is_digest, is_safe_path
 from lmsupply_cli.store.layout import (
+    inside,
     is_repo,
     manifests_dir,
     model_dir,
@@ -93,13 +94,13 @@ def now() -> str:
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Raises FileError."""
     with records_lock(root):
-        write_json(manifests_dir(root) / f"{manifest.key}.json", {"schema": SCHEMA, **asdict(manifest)})
+        write_json(inside(root, manifests_dir(root) / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
 
 
 def write_unfinished(root: Path, manifest: Manifest) -> None:
     """Record what is about to be written. Raises FileError."""
     with records_lock(root):
-        write_json(unfinished_dir(root) / f"{manifest.key}.json", {"schema": SCHEMA, **asdict(manifest)})
+        write_json(inside(root, unfinished_dir(root) / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
 
 
 def begin_removal(root: Path, manifest: Manifest) -> None:
@@ -107,21 +108,21 @@ def begin_removal(root: Path, manifest: Manifest) -> None:
     path, left = manifests_dir(root) / f"{manifest.key}.json", unfinished_dir(root) / f"{manifest.key}.json"
     with records_lock(root), our_io_error(left):
         left.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(left)
+        inside(root, path).replace(inside(root, left))
 
 
 def forget_unfinished(root: Path, key: str) -> None:
     """Raises FileError."""
     path = unfinished_dir(root) / f"{key}.json"
     with records_lock(root), our_io_error(path):
-        path.unlink(missing_ok=True)
+        inside(root, path).unlink(missing_ok=True)
 
 
 def remove_manifest(root: Path, manifest: Manifest) -> None:
     """Forget a folder that was added. Raises FileError."""
     path = manifests_dir(root) / f"{manifest.key}.json"
     with records_lock(root), our_io_error(path):
-        path.unlink(missing_ok=True)
+        inside(root, path).unlink(missing_ok=True)
 
 
 def read_manifests(root: Path) -> list[Manifest]:
@@ -195,7 +196,8 @@ def _check_place(manifest: Manifest, path: Path) -> None:
 def mark_used(root: Path, key: str) -> None:
     """Remember when a model was last used; a store that cannot be written is used all the same."""
     path = used_path(root, key)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, FileError):
+        inside(root, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 

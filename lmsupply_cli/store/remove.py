@@ -80,8 +80,8 @@ def carry_out(
                 if not manifest.added:
                     drop_refs(root, manifest.repo)
                     forget_unfinished(root, manifest.key)
-                with contextlib.suppress(OSError):
-                    used_path(root, manifest.key).unlink(missing_ok=True)
+                with contextlib.suppress(OSError, FileError):
+                    inside(root, used_path(root, manifest.key)).unlink(missing_ok=True)
             done.append(removal)
     return Removal(
         tuple(m for removal in done for m in removal.manifests),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmsupply_cli.files import is_folder, listed, our_io_error
 from lmsupply_cli.locks import is_held, locked
-from lmsupply_cli.store.layout import OURS
+from lmsupply_cli.store.layout import OURS, inside
 
 
 class TemporaryFolder:
@@ -18,7 +18,7 @@ class TemporaryFolder:
 
     def __init__(self, root: Path) -> None:
         """Raises FileError where the store cannot be written to."""
-        self.path = _place(root) / uuid.uuid4().hex
+        self.path = inside(root, _place(root) / uuid.uuid4().hex)
         with our_io_error(self.path), ExitStack() as held:
             for folder in abandoned_folders(root):
                 shutil.rmtree(folder, ignore_errors=True)

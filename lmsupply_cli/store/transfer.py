@@ -59,7 +59,7 @@ class Transfer:
 
     @property
     def part(self) -> Path:
-        return part_path(self.root, self.file, self.repo, self.commit)
+        return inside(self.root, part_path(self.root, self.file, self.repo, self.commit))
 
     @property
     def target(self) -> Path:
