@@ -62,12 +62,15 @@ def extract(whole: Json, used: Iterable[int]) -> tuple[Json, dict[int, int]]:
     merges = Merges(model)
     kept = _vocabulary(model, merges, rows, set(used))
     ids = {token: number for number, token in enumerate(_in_order(model, rows, kept))}
+    found_first = {
+        row["content"] for row in rows if "▁" not in row["content"]
+    }  # in the text, before anything is merged
     small = {
         "vocab": {text: ids[token] for text, token in model["vocab"].items() if text in kept},
         "merges": [
             row
             for row, (left, right) in zip(model["merges"], merges.pairs, strict=True)
-            if left in kept and right in kept and left + right in kept
+            if {left, right, left + right} <= kept and left + right not in found_first
         ],
     }
     post_processor = _renumbered(whole["post_processor"], ids)
