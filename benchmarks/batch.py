@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lmsupply_cli import ChatMessage, Guidance, TextGenerator, load
-from lmsupply_cli.runtime.batch import Asked, answer_alone, answer_batch
+from lmsupply_cli.generation.batch import Asked, answer_alone, answer_batch
 
 ROUNDS = 3
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.chat.formats import register_chat_format
     from lmsupply_cli.chat.formatter import ChatFormatter, Prompt
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+    from lmsupply_cli.chats.session import ChatSession, Reread, SessionListener
     from lmsupply_cli.engine.cancel import CancelToken
     from lmsupply_cli.engine.guidance import Guidance
     from lmsupply_cli.engine.options import GenerationOptions
@@ -58,22 +59,24 @@ if TYPE_CHECKING:
         TextDelta,
         TextWasReasoning,
         Timings,
+        TokenLogprob,
         Usage,
     )
+    from lmsupply_cli.generation.builder import TextGeneratorBuilder
+    from lmsupply_cli.generation.completion import Completion, ModelInfo
+    from lmsupply_cli.generation.generator import Generates, GeneratorLimits, TextGenerator
+    from lmsupply_cli.generation.load import load
     from lmsupply_cli.hardware.detect import detect_hardware
     from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
+    from lmsupply_cli.loading.estimating import estimate_memory
+    from lmsupply_cli.loading.options import LoadOptions
+    from lmsupply_cli.loading.plan import LoadPlan, plan_load
+    from lmsupply_cli.loading.pulling import pull
+    from lmsupply_cli.memory.budget import MemoryOptions
     from lmsupply_cli.memory.estimate import MemoryEstimate
-    from lmsupply_cli.runtime.budget import MemoryOptions
-    from lmsupply_cli.runtime.builder import TextGeneratorBuilder
-    from lmsupply_cli.runtime.completion import Completion, ModelInfo
-    from lmsupply_cli.runtime.estimating import estimate_memory
-    from lmsupply_cli.runtime.factory import Lease, ModelFactory
-    from lmsupply_cli.runtime.generator import TextGenerator
-    from lmsupply_cli.runtime.generator_pool import GeneratorPool, QueueStats
-    from lmsupply_cli.runtime.loader import load
-    from lmsupply_cli.runtime.model_pool import LoadedModel, ModelPool, PoolStats
-    from lmsupply_cli.runtime.pulling import pull
-    from lmsupply_cli.runtime.session import ChatSession, Reread, SessionListener
+    from lmsupply_cli.serving.factory import Lease, ModelFactory
+    from lmsupply_cli.serving.generator_pool import GeneratorPool, QueueStats
+    from lmsupply_cli.serving.model_pool import LoadedModel, ModelPool, PoolStats
     from lmsupply_cli.store.locate import LocatedModel
     from lmsupply_cli.store.model_store import ModelStore
     from lmsupply_cli.store.verify import FileCheck, ModelCheck
@@ -88,21 +91,23 @@ _HOME = {
     "engine.options": ("GenerationOptions",),
     "engine.stops": ("StopSequenceDetector",),
     "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenceNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
-    "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "Usage",),
+    "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "TokenLogprob", "Usage",),
     "hardware.detect": ("detect_hardware",),
     "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
     "memory.estimate": ("MemoryEstimate",),
-    "runtime.budget": ("MemoryOptions",),
-    "runtime.builder": ("TextGeneratorBuilder",),
-    "runtime.completion": ("Completion", "ModelInfo",),
-    "runtime.estimating": ("estimate_memory",),
-    "runtime.factory": ("Lease", "ModelFactory",),
-    "runtime.generator": ("TextGenerator",),
-    "runtime.generator_pool": ("GeneratorPool", "QueueStats",),
-    "runtime.loader": ("load",),
-    "runtime.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),
-    "runtime.pulling": ("pull",),
-    "runtime.session": ("ChatSession", "Reread", "SessionListener",),
+    "memory.budget": ("MemoryOptions",),
+    "generation.builder": ("TextGeneratorBuilder",),
+    "generation.completion": ("Completion", "ModelInfo",),
+    "generation.load": ("load",),
+    "loading.options": ("LoadOptions",),
+    "loading.plan": ("LoadPlan", "plan_load",),
+    "loading.estimating": ("estimate_memory",),
+    "serving.factory": ("Lease", "ModelFactory",),
+    "generation.generator": ("Generates", "GeneratorLimits", "TextGenerator",),
+    "serving.generator_pool": ("GeneratorPool", "QueueStats",),
+    "serving.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),
+    "loading.pulling": ("pull",),
+    "chats.session": ("ChatSession", "Reread", "SessionListener",),
     "store.locate": ("LocatedModel",),
     "store.model_store": ("ModelStore",),
     "store.verify": ("FileCheck", "ModelCheck",),
@@ -125,8 +130,10 @@ __all__ = [
     "FileProgress",
     "FinishReason",
     "Finished",
+    "Generates",
     "GenerationEvent",
     "GenerationOptions",
+    "GeneratorLimits",
     "GeneratorPool",
     "Gpu",
     "Guidance",
@@ -136,6 +143,8 @@ __all__ = [
     "Licence",
     "LicenceNotAccepted",
     "LmsupplyError",
+    "LoadOptions",
+    "LoadPlan",
     "LoadedModel",
     "LocatedModel",
     "Memory",
@@ -169,6 +178,7 @@ __all__ = [
     "TextGeneratorBuilder",
     "TextWasReasoning",
     "Timings",
+    "TokenLogprob",
     "UntrustedModelFiles",
     "Usage",
     "UsageError",
@@ -176,6 +186,7 @@ __all__ = [
     "detect_hardware",
     "estimate_memory",
     "load",
+    "plan_load",
     "pull",
     "register_chat_format",
 ]

@@ -26,6 +26,17 @@ class TextWasReasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of the answer as text (a part of a character as U+FFFD), and the natural logarithm of the probability
+    that the model gives it, before any rule or temperature; `top`: the likeliest tokens in its place."""
+
+    text: str
+    token: int
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PrefillProgress:
     """`done_tokens` of `total_tokens` of the prompt are in the KV cache, cached ones included."""
 
@@ -62,7 +73,7 @@ class Timings:
 
 @dataclass(slots=True)
 class SpeculativeStats:
-    """Guessed tokens: how many were proposed and accepted, in how many rounds; of the answer, `tokens_per_s`."""
+    """Draft tokens: how many were proposed and accepted, in how many rounds; of the answer, `tokens_per_s`."""
 
     proposed: int = 0
     accepted: int = 0
@@ -77,15 +88,17 @@ class SpeculativeStats:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`speculative`: what guessing came to, where it was on."""
+    """`speculative`: what speculative decoding came to, where it was on; `complete`: whether the guidance accepts the
+    answer, whatever ended it, None where there was none."""
 
     finish_reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
     speculative: SpeculativeStats | None = None
+    complete: bool | None = None
 
 
-GenerationEvent = Notice | PrefillProgress | TextDelta | ReasoningDelta | TextWasReasoning | Finished
+GenerationEvent = Notice | PrefillProgress | TokenLogprob | TextDelta | ReasoningDelta | TextWasReasoning | Finished
 
 
 @dataclass(frozen=True, slots=True)

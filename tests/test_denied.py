@@ -17,7 +17,7 @@ from lmsupply_cli.hardware.choice import ProviderState
 from lmsupply_cli.locks import is_held
 from lmsupply_cli.repl.attach import attach_files
 from lmsupply_cli.repl.commands.saved import _export
-from lmsupply_cli.runtime.archive import Archive
+from lmsupply_cli.chats.archive import Archive
 
 NOBODY = "~no-such-user/x.md"
 

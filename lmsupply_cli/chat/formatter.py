@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.reasoning import Markers
 from lmsupply_cli.chat.segments import Defuser
-from lmsupply_cli.chat.spoken import Spoken
 
 
 class ChatFormatter(Protocol):
@@ -35,7 +36,8 @@ class Prompt:
     """`text` byte for byte as the model reads it; `ids` in which only the format made control tokens.
 
     `marked`: the text with the marks that keep control strings of messages apart, `mark` their character;
-    `stop_ids`: tokens that end an answer besides those of the model's config.
+    `stop_ids`: tokens that end an answer besides those of the model's config; `continues`: the answer goes on with this
+    text, so a space at its start counts; `control`, `markers`: the format's control strings and marks of thoughts.
     """
 
     text: str
@@ -44,34 +46,84 @@ class Prompt:
     stop_ids: frozenset[int] = frozenset()
     marked: str = ""
     mark: str = ""
+    continues: bool = False
+    control: frozenset[str] = frozenset()
+    markers: Markers | None = None
 
 
-def make_prompt(
-    messages: Sequence[ChatMessage],
-    formatter: ChatFormatter,
-    *,
-    control_strings: Collection[str],
-    encode: Callable[[str], list[int]],
-    begun: str = "",
-    spoken: Spoken | None = None,
-) -> Prompt:
-    """`begun`: text that the answer starts with; `spoken`: what is in the cache, whose ids are used again."""
-    texts = "".join([begun, *(m.content + m.reasoning for m in messages)])
-    mark = spoken.mark if spoken and spoken.mark not in texts else ""
-    defuser = Defuser(control_strings, avoid=texts, mark=mark)
-    rendered = formatter.render(defuser.messages(messages)) + defuser.defuse(begun)
-    known = spoken.match(rendered, control_strings) if spoken and mark else None
-    before, at = known or ((), 0)
-    ids = (*before, *defuser.encode(rendered[at:], encode))
-    stop_ids = {
-        found[0] for text in formatter.stop_tokens if text in control_strings and len(found := encode(text)) == 1
-    }
-    return Prompt(defuser.plain(rendered), ids, formatter.stop, frozenset(stop_ids), rendered, defuser.mark)
+@dataclass(frozen=True)
+class PromptFormat:
+    """How prompts are made for a model: `control` strings steer it, `markers` mark its thoughts, `begin_ids` and their
+    text `begin` are what its tokenizer puts before a raw text."""
+
+    formatter: ChatFormatter
+    control: frozenset[str] = frozenset()
+    markers: Markers | None = None
+    begin_ids: tuple[int, ...] = ()
+    begin: str = ""
+
+    def text(self, messages: Sequence[ChatMessage]) -> str:
+        """The exact text that the model would read."""
+        defuser = Defuser(self.control, avoid=_texts(messages))
+        return defuser.plain(self.formatter.render(defuser.messages(messages)))
+
+    def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        encode: Callable[[str], list[int]],
+        *,
+        answer_prefix: str = "",
+        cached: CachedPrompt | None = None,
+    ) -> Prompt:
+        """`answer_prefix`: text that the answer starts with; `cached`: what is in the cache, whose ids are used
+        again."""
+        texts = answer_prefix + _texts(messages)
+        mark = cached.mark if cached and cached.mark not in texts else ""
+        defuser = Defuser(self.control, avoid=texts, mark=mark)
+        rendered = self.formatter.render(defuser.messages(messages)) + defuser.defuse(answer_prefix)
+        known = cached.reusable_prefix(rendered, self.control) if cached and mark else None
+        before, at = known or ((), 0)
+        return Prompt(
+            text=defuser.plain(rendered),
+            ids=(*before, *defuser.encode(rendered[at:], encode)),
+            stop=self.formatter.stop,
+            stop_ids=self._stop_ids(encode),
+            marked=rendered,
+            mark=defuser.mark,
+            continues=bool(answer_prefix),
+            control=self.control,
+            markers=self.markers,
+        )
+
+    def raw(self, text: str, encode: Callable[[str], list[int]]) -> Prompt:
+        """Text as it stands, control tokens included, after what the tokenizer puts before it."""
+        ids, begin = encode(text), list(self.begin_ids)
+        if begin and ids[: len(begin)] == begin:
+            begin = []
+        return Prompt((self.begin if begin else "") + text, (*begin, *ids), (), continues=True)
+
+    def plain_tokens(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """The ids of a text in which nothing is a control token, as of a message."""
+        defuser = Defuser(self.control, avoid=text)
+        return defuser.encode(defuser.defuse(text), encode)
+
+    def _stop_ids(self, encode: Callable[[str], list[int]]) -> frozenset[int]:
+        known = (text for text in self.formatter.stop_tokens if text in self.control)
+        return frozenset(ids[0] for text in known if len(ids := encode(text)) == 1)
 
 
-def make_raw_prompt(text: str, *, bos_id: int | None, encode: Callable[[str], list[int]]) -> Prompt:
-    """Text as it stands, control tokens included, after the token that begins a sequence."""
-    ids = encode(text)
-    if bos_id is not None and ids[:1] != [bos_id]:
-        ids = [bos_id, *ids]
-    return Prompt(text, tuple(ids), ())
+def answered(
+    prompt: Prompt, answer: Sequence[tuple[str, bool]], ids: Sequence[int], cached: CachedPrompt | None
+) -> CachedPrompt | None:
+    """What the cache stands for after `prompt` was answered with `ids`; None where control strings were not kept apart.
+    `answer`: pieces of its text, and whether each is a control token."""
+    if not prompt.marked or any(prompt.mark in text for text, _ in answer):
+        return None
+    before = cached if cached and cached.mark == prompt.mark else CachedPrompt("", (), prompt.mark)
+    defuser = Defuser(prompt.control, mark=prompt.mark)
+    text = "".join(piece if control else defuser.defuse(piece) for piece, control in answer)
+    return before.extended(prompt.marked, prompt.ids, text, ids)
+
+
+def _texts(messages: Sequence[ChatMessage]) -> str:
+    return "".join(m.content + m.reasoning for m in messages)

@@ -1,9 +1,11 @@
 """User text can never become a control token.
 
-The engine's tokenizer turns every control string it meets into the control token. So a
-private-use character, drawn at random, goes inside each control string that stands in a
-message; any template may then be rendered; afterwards the text is split at that character
-and encoded piece by piece, and no piece holds the whole string.
+A tokenizer turns every control string it meets into the control token. So a private-use character, drawn at random,
+goes inside each control string that stands in a message; any template may then be rendered; afterwards the text is
+split at that character and encoded piece by piece, and no piece holds the whole string.
+
+A thought that begins an assistant's message keeps its `<think>` and `</think>`: the model wrote them, and many
+templates look for them to leave old thoughts out.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.chat.reasoning import CLOSE, OPEN
 
 
 class Defuser:
@@ -40,7 +43,24 @@ class Defuser:
         return self.mark.join([*pieces, rest])
 
     def messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        return [replace(m, content=self.defuse(m.content), reasoning=self.defuse(m.reasoning)) for m in messages]
+        return [
+            replace(
+                m,
+                content=self._answer(m.content) if m.role is ChatRole.ASSISTANT else self.defuse(m.content),
+                reasoning=self.defuse(m.reasoning),
+            )
+            for m in messages
+        ]
+
+    def _answer(self, text: str) -> str:
+        """An assistant's message, with the marks of a leading thought as they are."""
+        thought, close, rest = text.partition(CLOSE)
+        if not close:
+            return self.defuse(text)
+        before, opening, inner = thought.partition(OPEN)
+        if not opening or before.strip():
+            return self.defuse(thought) + close + self.defuse(rest)
+        return before + opening + self.defuse(inner) + close + self.defuse(rest)
 
     def plain(self, rendered: str) -> str:
         return rendered.replace(self.mark, "")
@@ -53,7 +73,14 @@ class Defuser:
         return ids
 
 
+_ANCHORS = ("\n", "a", "0", ".", " ")
+
+
 def encode_inside(piece: str, encode: Callable[[str], list[int]]) -> list[int]:
-    """`piece` as in the middle of a text: SentencePiece vocabularies put a space before what stands alone."""
-    anchor, whole = encode("\n"), encode("\n" + piece)
-    return whole[len(anchor) :] if whole[: len(anchor)] == anchor else encode(piece)
+    """`piece` as in the middle of a text: SentencePiece vocabularies put a space before what stands alone. It is encoded
+    after a character that keeps its token whatever follows."""
+    for anchor in _ANCHORS:
+        before, whole = encode(anchor), encode(anchor + piece)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+    return encode(piece)

@@ -37,7 +37,9 @@ def finished(out: Path, lines: Sequence[Line], *, guided: bool) -> dict[int, Sta
 def state_of(row: Mapping[str, Any], *, guided: bool) -> State:
     if "error" in row:
         return "bad"
-    return "cut" if guided and row.get("finish_reason") != "stop" else "whole"
+    if not guided:
+        return "whole"
+    return "whole" if row.get("complete", row.get("finish_reason") == "stop") else "cut"
 
 
 def _answered(out: Path) -> Iterator[dict[str, Any]]:

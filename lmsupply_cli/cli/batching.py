@@ -17,13 +17,12 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import our_io_error
+from lmsupply_cli.generation.batch import BatchItem, BatchListener, BatchRunner, one_by_one
+from lmsupply_cli.generation.batch_plan import BatchPlan
+from lmsupply_cli.generation.completion import Completion
+from lmsupply_cli.generation.fitting import fit_messages
+from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.batch import Asked
-from lmsupply_cli.runtime.batch_runner import BatchRunner, one_by_one
-from lmsupply_cli.runtime.completion import Completion
-from lmsupply_cli.runtime.fitting import fit_messages
-from lmsupply_cli.runtime.generator import TextGenerator
-from lmsupply_cli.runtime.pace import Choice
 from lmsupply_cli.units import format_rate
 
 Describe = Callable[[Completion, GenerationOptions, Sequence[Notice]], Mapping[str, Any]]
@@ -57,7 +56,7 @@ class Counts:
 class _Made:
     """The prompt of a line; `notices`: what was left out of it."""
 
-    asked: Asked
+    asked: BatchItem
     notices: Sequence[Notice]
 
 
@@ -85,7 +84,7 @@ class BatchJob:
         self._prepared: dict[int, _Made | LmsupplyError] = {}
         self._status, self._began = terminal.status(), time.monotonic()
         self.counts = Counts.of(done)
-        self._runner = BatchRunner(generator, size=size, guidance=guidance, progress=self._show, notice=self._notice)
+        self._runner = BatchRunner(generator, size=size, guidance=guidance, listener=_Shown(self))
 
     def run(self) -> Counts:
         """Raises UsageError; Ctrl-C leaves what is answered."""
@@ -110,7 +109,7 @@ class BatchJob:
         asked = [made.asked for _, made in part if isinstance(made, _Made)]
         answers = self._answers(asked, choice)
         for line, made in part:
-            self._show(0)
+            self.show(0)
             if isinstance(made, _Made):
                 found, notices = next(answers), made.notices
                 row = (
@@ -129,10 +128,10 @@ class BatchJob:
             self._left.popleft()
             del self._prepared[line.index]
 
-    def _next_part(self) -> tuple[list[tuple[Line, _Made | LmsupplyError]], Choice]:
+    def _next_part(self) -> tuple[list[tuple[Line, _Made | LmsupplyError]], BatchPlan]:
         """The next lines with as many good ones as are answered next, and how."""
         part: list[tuple[Line, _Made | LmsupplyError]] = []
-        good: list[Asked] = []
+        good: list[BatchItem] = []
         for line in self._left:
             if line.index not in self._prepared:
                 self._prepared[line.index] = self._prepare(line)
@@ -142,7 +141,7 @@ class BatchJob:
                 good.append(made.asked)
                 if len(good) == self._runner.size:
                     break
-        choice = self._runner.choose(good) if good else Choice(0, together=False)
+        choice = self._runner.choose(good) if good else BatchPlan(0, together=False)
         while sum(isinstance(made, _Made) for _, made in part) > choice.count:
             part.pop()
         return part, choice
@@ -154,15 +153,15 @@ class BatchJob:
         try:
             options = generator.options.replaced(**line.options)
             if options.num_beams > 1:
-                raise UsageError("a batch has no beams", hint="leave num_beams out")
+                raise UsageError("beam search cannot be combined with batches", hint="leave num_beams out")
             generator.check_options(options, self._guidance)
             fitted = fit_messages(generator, line.messages, policy=self._policy, max_tokens=options.max_tokens)
             generator.check_prompt(fitted.prompt)
         except LmsupplyError as error:
             return error
-        return _Made(Asked(fitted.prompt, options), fitted.notices)
+        return _Made(BatchItem(fitted.prompt, options), fitted.notices)
 
-    def _answers(self, asked: Sequence[Asked], choice: Choice) -> Iterator[Completion | LmsupplyError]:
+    def _answers(self, asked: Sequence[BatchItem], choice: BatchPlan) -> Iterator[Completion | LmsupplyError]:
         if choice.together:
             try:
                 yield from self._runner.together(asked)
@@ -178,15 +177,26 @@ class BatchJob:
                     raise
                 yield error
 
-    def _show(self, written: int) -> None:
+    def show(self, written: int) -> None:
         tokens = self.counts.tokens + written
         rate = f", {format_rate(tokens, time.monotonic() - self._began)}" if tokens else ""
         answered = len(self._lines) - len(self._left)
         self._status.show(f"batch: {answered} of {len(self._lines)} answered{rate}")
 
-    def _notice(self, notice: Notice) -> None:
+    def notice(self, notice: Notice) -> None:
         self._status.clear()
         self._terminal.notice(notice)
+
+
+class _Shown(BatchListener):
+    def __init__(self, job: BatchJob) -> None:
+        self._job = job
+
+    def progress(self, written_tokens: int) -> None:
+        self._job.show(written_tokens)
+
+    def notice(self, notice: Notice) -> None:
+        self._job.notice(notice)
 
 
 def _error(error: LmsupplyError) -> Mapping[str, Any]:

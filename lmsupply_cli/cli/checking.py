@@ -23,7 +23,7 @@ def check_providers(names: Sequence[str]) -> list[ProviderCheck]:
 
 
 def _check(name: str) -> ProviderCheck:
-    from lmsupply_cli.runtime.loader import load
+    from lmsupply_cli.generation.load import load
 
     try:
         with load("guide", provider=name) as model:

@@ -12,8 +12,8 @@ from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import ModelNotInstalled
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import detect_memory
+from lmsupply_cli.loading.recommend import named_by_role, recommend_model
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.recommend import named_by_role, recommend_model
 from lmsupply_cli.store.locate import LocatedModel, best_installed, guide, locate
 from lmsupply_cli.store.manifest import mark_used
 

@@ -155,8 +155,8 @@ def _values(option: str) -> list[tuple[str, Any]]:
 
 def _saved_chats() -> list[tuple[str, str]]:
     """By the names of the files alone: quick, and the latest first."""
+    from lmsupply_cli.chats.archive import Archive
     from lmsupply_cli.paths import sessions_dir
-    from lmsupply_cli.runtime.archive import Archive
 
     return [(name, "") for name in Archive(sessions_dir()).names()]
 

@@ -8,21 +8,22 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.lookup import read_catalogue
+from lmsupply_cli.chats.archive import Archive, SavedChat
+from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.cli.choose import choose_model, store_root
-from lmsupply_cli.cli.load import load_model
+from lmsupply_cli.cli.load import load_model, plan_model, say_plan
+from lmsupply_cli.cli.one_shot import read_options
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.engine.model_options import model_options
-from lmsupply_cli.engine.options import GenerationOptions, preset_values
+from lmsupply_cli.engine.options import preset_values
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.generation.completion import ModelInfo
+from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.loading.plan import LoadPlan
 from lmsupply_cli.render.stream import choose_stream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.input import TerminalReader
 from lmsupply_cli.repl.loop import ChatLoop, World
-from lmsupply_cli.runtime.archive import Archive, SavedChat
-from lmsupply_cli.runtime.completion import ModelInfo
-from lmsupply_cli.runtime.generator import TextGenerator
-from lmsupply_cli.runtime.session import ChatSession
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import installed_models
 
@@ -44,13 +45,14 @@ class Conversation:
     accepted: bool
     preset: str | None
     debug: bool
+    dry_run: bool
     flags: dict[str, Any] = field(default_factory=dict)
 
 
 def converse(asked: Conversation) -> None:
     """Raises the errors of what it uses; `main` reports them."""
     terminal = Terminal.of_process()
-    if not (terminal.stdin_tty and terminal.stdout_tty):
+    if not asked.dry_run and not (terminal.stdin_tty and terminal.stdout_tty):
         raise UsageError("chat needs a terminal", hint='in a script or a pipe: lmsupply run "your question"')
     if asked.both:
         raise UsageError(f"two models are named: {' and '.join(asked.both)}", hint="leave one out")
@@ -66,9 +68,14 @@ def converse(asked: Conversation) -> None:
             terminal.say(f"note: skipped: {reason}")
 
     def prepare(ref: str | None) -> Callable[[], TextGenerator]:
-        return _prepare(ref, asked, settings, terminal)
+        plan = _prepare(ref, asked, settings, terminal)
+        return lambda: load_model(plan(), terminal, notices=[])
 
-    with _Closing(prepare(asked.model or (saved.model if saved else None))()) as generator:
+    named = asked.model or (saved.model if saved else None)
+    if asked.dry_run:
+        say_plan(_prepare(named, asked, settings, terminal)(), terminal)
+        return
+    with prepare(named)() as generator:
         info = generator.info
         room = f"context {generator.context_tokens:,} tokens"
         if settings.get("context") is None and generator.context_tokens < info.context_length:
@@ -106,19 +113,6 @@ def converse(asked: Conversation) -> None:
             session.generator.close()
 
 
-class _Closing:
-    """Closes the first model also where the chat never begins; a second close does nothing."""
-
-    def __init__(self, generator: TextGenerator) -> None:
-        self._generator = generator
-
-    def __enter__(self) -> TextGenerator:
-        return self._generator
-
-    def __exit__(self, *_: object) -> None:
-        self._generator.close()
-
-
 def _saved(asked: Conversation, archive: Archive) -> SavedChat | None:
     if asked.resume:
         return archive.load(asked.resume)
@@ -130,19 +124,18 @@ def _saved(asked: Conversation, archive: Archive) -> SavedChat | None:
     return found
 
 
-def _prepare(
-    ref: str | None, asked: Conversation, settings: Settings, terminal: Terminal
-) -> Callable[[], TextGenerator]:
-    """Find the model, pulled where the settings say so, and look at its files; loading comes later."""
+def _prepare(ref: str | None, asked: Conversation, settings: Settings, terminal: Terminal) -> Callable[[], LoadPlan]:
+    """Find the model, pulled where the settings say so, and look at its files; planning and loading come later."""
     choice = choose_model(ref, settings, store_root(settings), terminal, pull=asked.pull, accepted=asked.accepted)
     folder = open_model(choice.model, trust=asked.trust)
-    values = {key: value.value for key, value in settings.generation(model_options(folder)).items()}
-    options = GenerationOptions(**(values | {"num_beams": 1}))
+    options = read_options(settings, folder)[1].replaced(num_beams=1, logprobs=False, top_logprobs=0)
     for notice in choice.notices:
         terminal.notice(notice)
-    return lambda: load_model(
-        choice.model, folder, settings, options, terminal, notices=[], reserve_tokens=_RESERVE_TOKENS
-    )
+
+    def plan() -> LoadPlan:
+        return plan_model(choice.model, folder, settings, options=options, reserve_tokens=_RESERVE_TOKENS)
+
+    return plan
 
 
 def _model_names(settings: Settings) -> Iterable[str]:

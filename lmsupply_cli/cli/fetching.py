@@ -14,11 +14,11 @@ from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError
 from lmsupply_cli.events import Notice, ProgressListener
 from lmsupply_cli.hardware.host import detect_memory
+from lmsupply_cli.loading.recommend import named_by_role
 from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
 from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.recommend import named_by_role
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
 from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull

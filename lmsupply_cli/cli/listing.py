@@ -14,7 +14,7 @@ from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.hardware.host import detect_memory
-from lmsupply_cli.runtime.recommend import expected_variant, roughly_fits
+from lmsupply_cli.loading.recommend import expected_variant, roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 from lmsupply_cli.store.manifest import last_used_s

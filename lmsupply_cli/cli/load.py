@@ -1,6 +1,8 @@
-"""Load the chosen model by the settings, with a line on the terminal while it takes."""
+"""Plan and load the chosen model by the settings, with a line on the terminal while it takes."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from lmsupply_cli.cli.choose import store_root
 from lmsupply_cli.cli.provider import load_provider
@@ -10,57 +12,74 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import folder_bytes
+from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.generation.load import load_plan
+from lmsupply_cli.loading.options import LoadOptions
+from lmsupply_cli.loading.plan import LoadPlan, plan_folder
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.budget import MemoryOptions
-from lmsupply_cli.runtime.generator import TextGenerator
-from lmsupply_cli.runtime.loader import find_draft, load_folder
 from lmsupply_cli.store.locate import LocatedModel
 
 _SHOW_BYTES = 50_000_000  # a smaller model is there before the line could be read
 
 
-def load_model(
+def load_options(settings: Settings, *, trust: bool = False) -> LoadOptions:
+    """What the settings say of loading."""
+    return LoadOptions(
+        provider=settings.get("provider"),
+        threads=settings.get("threads"),
+        context=settings.get("context"),
+        cache_dir=store_root(settings),
+        memory_limit=settings.get("memory_limit"),
+        trust_model_files=trust,
+        chat_format=settings.get("chat_format") or "",
+        enable_thinking=settings.get("think") != "off",
+        reasoning_effort=settings.get("reasoning_effort"),
+        speculative=settings.get("speculative"),
+        draft_tokens=settings.get("draft_tokens"),
+    )
+
+
+def plan_model(
     model: LocatedModel,
     folder: ModelFolder,
     settings: Settings,
-    options: GenerationOptions,
-    terminal: Terminal,
     *,
-    notices: list[Notice],
-    reserve_tokens: int = 0,
+    options: GenerationOptions,
     guidance: Guidance | None = None,
-) -> TextGenerator:
-    """What is said of the provider is added to `notices`; `guidance`: what every answer will follow."""
+    reserve_tokens: int = 0,
+) -> LoadPlan:
+    """`options`, `guidance`: what answers follow. The notices of the plan say what was decided on the way."""
     provider, said = load_provider(settings, model, folder)
-    for notice in said:
-        terminal.notice(notice)
-    notices += said
-    root = store_root(settings)
-    draft = find_draft(settings.get("speculative"), root)
+    wanted = replace(
+        load_options(settings, trust=folder.trusted),
+        provider=provider,
+        options=options,
+        guidance=guidance,
+        reserve_tokens=reserve_tokens,
+    )
+    plan = plan_folder(model, folder, wanted)
+    return replace(plan, notices=(*said, *plan.notices))
+
+
+def load_model(plan: LoadPlan, terminal: Terminal, *, notices: list[Notice]) -> TextGenerator:
+    """What there is to say is said, and added to `notices`."""
     status = terminal.status()
-    if folder_bytes(folder.path) > _SHOW_BYTES:
-        status.show(f"loading {model.ref} …")
+    if folder_bytes(plan.folder.path) > _SHOW_BYTES:
+        status.show(f"loading {plan.model.ref} …")
     try:
-        generator = load_folder(
-            model,
-            folder,
-            options=options,
-            provider=provider,
-            threads=settings.get("threads"),
-            context=settings.get("context"),
-            reserve_tokens=reserve_tokens,
-            limits=MemoryOptions(settings.get("memory_limit")) if settings.get("memory_limit") else None,
-            chat_format=settings.get("chat_format") or "",
-            thinks=settings.get("think") != "off",
-            reasoning_effort=settings.get("reasoning_effort"),
-            draft=draft,
-            draft_tokens=settings.get("draft_tokens"),
-            guidance=guidance,
-            root=root,
-        )
+        generator = load_plan(plan)
     finally:
         status.clear()
     for notice in generator.notices:
         terminal.notice(notice)
     notices += generator.notices
     return generator
+
+
+def say_plan(plan: LoadPlan, terminal: Terminal) -> None:
+    """On stdout, what loading comes to."""
+    for notice in plan.notices:
+        terminal.notice(notice)
+    rows = plan.rows()
+    width = max(len(name) for name, _ in rows)
+    terminal.exact("".join(f"{name:<{width}}  {text}\n" for name, text in rows))

@@ -16,14 +16,14 @@ from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider,
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
 from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
-from lmsupply_cli.render.sheet import Row
-from lmsupply_cli.runtime.recommend import (
+from lmsupply_cli.loading.recommend import (
     Recommendation,
     expected_variant,
     largest_context,
     recommend_model,
     roughly_fits,
 )
+from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.store.pull import free_bytes
 from lmsupply_cli.units import format_bytes
 

@@ -12,20 +12,19 @@ from lmsupply_cli.cli.batch_output import finished, owned
 from lmsupply_cli.cli.batching import BatchJob, Counts
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
-from lmsupply_cli.cli.load import load_model
+from lmsupply_cli.cli.load import load_model, plan_model, say_plan
+from lmsupply_cli.cli.one_shot import read_options
 from lmsupply_cli.cli.request import Request
 from lmsupply_cli.cli.run_object import run_object
 from lmsupply_cli.config.layers import Settings, Value, read_settings
-from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.model_options import model_options
+from lmsupply_cli.engine.guidance import Guidance, check_guidance
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import is_folder, resolved
+from lmsupply_cli.generation.completion import Completion
+from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.completion import Completion
-from lmsupply_cli.runtime.generator import TextGenerator
-from lmsupply_cli.runtime.guidance import check_guidance
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.units import format_rate
 
@@ -50,16 +49,19 @@ def _answer_into(out: Path, source: Path, request: Request, guidance: Guidance |
     named = request.model or (request.words[0] if request.words else None)
     choice = choose_model(named, settings, store_root(settings), terminal, pull=request.pull, accepted=request.accepted)
     folder = open_model(choice.model, trust=request.trust)
-    values = settings.generation(model_options(folder))
-    options = GenerationOptions(**{key: value.value for key, value in values.items()})
+    values, options = read_options(settings, folder, guidance)
     if options.num_beams > 1:
-        raise UsageError("a batch has no beams", hint="leave --num-beams out")
+        raise UsageError("beam search cannot be combined with batches", hint="leave `num_beams` out")
     notices = list(choice.notices)
     if settings.get("speculative") != "off":
-        notices.append(Notice("speculative", "prompts that are answered at once are not guessed ahead"))
+        notices.append(Notice("speculative", "a batch has no draft tokens"))
     for notice in notices:
         terminal.notice(notice)
-    with load_model(choice.model, folder, settings, options, terminal, notices=notices) as generator:
+    plan = plan_model(choice.model, folder, settings, options=options, guidance=guidance)
+    if request.dry_run:
+        say_plan(plan, terminal)
+        return OK
+    with load_model(plan, terminal, notices=notices) as generator:
         counts = BatchJob(
             lines,
             out,
@@ -113,8 +115,8 @@ def _checked(request: Request) -> tuple[Path, Path]:
 def _describe(generator: TextGenerator, values: Mapping[str, Value], notices: list[Notice], settings: Settings) -> Any:
     def describe(answer: Completion, options: GenerationOptions, said: Sequence[Notice]) -> dict[str, Any]:
         own = {
-            key: Value(value, values[key].source if value == values[key].value else "flag")
-            for key, value in options.as_dict().items()
+            key: Value(value, values[key].source) if value == values[key].value else Value(value, "flag")
+            for key, value in options.as_dict(guided=answer.complete is not None).items()
         }
         return run_object(answer, generator.info, own, [*notices, *said], thoughts=settings.get("think") == "on")
 

@@ -12,16 +12,16 @@ from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.guided import read_guidance
 from lmsupply_cli.cli.inputs import read_asked
-from lmsupply_cli.cli.load import load_model
+from lmsupply_cli.cli.load import load_model, load_options, plan_model, say_plan
 from lmsupply_cli.cli.request import Request
-from lmsupply_cli.cli.run_object import model_object, options_object, run_object
+from lmsupply_cli.cli.run_object import logprob_object, model_object, options_object, run_object
 from lmsupply_cli.cli.stats import stats_lines
-from lmsupply_cli.config.layers import Settings, Value, read_settings
+from lmsupply_cli.config.layers import Settings, Source, Value, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import ModelFolder
-from lmsupply_cli.engine.guidance import allows_empty
+from lmsupply_cli.engine.guidance import Guidance, check_guidance
 from lmsupply_cli.engine.model_options import model_options
-from lmsupply_cli.engine.options import GenerationOptions, preset_values
+from lmsupply_cli.engine.options import GenerationOptions, make_options, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import (
     Finished,
@@ -31,16 +31,14 @@ from lmsupply_cli.events import (
     ReasoningDelta,
     TextDelta,
     TextWasReasoning,
+    TokenLogprob,
 )
+from lmsupply_cli.generation.completion import AnswerBuffer, ModelInfo
+from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
+from lmsupply_cli.generation.fitting import fit_messages, fit_raw
 from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.runtime.budget import MemoryOptions
-from lmsupply_cli.runtime.completion import Completion, ModelInfo
-from lmsupply_cli.runtime.dry_prompt import dry_prompt
-from lmsupply_cli.runtime.fitting import fit_messages, fit_raw
-from lmsupply_cli.runtime.guidance import check_guidance
-from lmsupply_cli.runtime.said import Said
 from lmsupply_cli.store.judging import open_model
 
 
@@ -73,8 +71,9 @@ def answer(request: Request) -> int:
         check_guidance(guidance)
     choice = choose_model(asked.model, settings, root, terminal, pull=request.pull, accepted=request.accepted)
     folder = open_model(choice.model, trust=request.trust, weights=not request.show_prompt)
-    values = settings.generation(model_options(folder))
-    options = GenerationOptions(**{key: value.value for key, value in values.items()})
+    values, options = read_options(settings, folder, guidance)
+    if options.logprobs and request.form == "text":
+        raise UsageError("`logprobs` go into JSON", hint="add --json or --stream-json")
     if request.show_prompt:
         return _show_prompt(request, folder, messages, settings, options, terminal)
     notices = [*choice.notices]
@@ -82,7 +81,11 @@ def answer(request: Request) -> int:
         notices.append(Notice("beams", "beam search prints only at the end, and samples nothing"))
     for notice in notices:
         terminal.notice(notice)
-    with load_model(choice.model, folder, settings, options, terminal, notices=notices, guidance=guidance) as generator:
+    plan = plan_model(choice.model, folder, settings, options=options, guidance=guidance)
+    if request.dry_run:
+        say_plan(plan, terminal)
+        return OK
+    with load_model(plan, terminal, notices=notices) as generator:
         policy: Policy = settings.get("on_overflow") or "error"
         if request.raw:
             fitted = fit_raw(generator, asked.prompt, policy=policy, max_tokens=options.max_tokens)
@@ -93,8 +96,7 @@ def answer(request: Request) -> int:
         notices += fitted.notices
         output = _Output(request, settings, terminal, generator.info, values, notices)
         finished = output.take(generator.stream_prompt(fitted.prompt, options))
-    empty = guidance is not None and not finished.usage.completion_tokens and not allows_empty(guidance)
-    if guidance and (empty or finished.finish_reason != "stop"):
+    if finished.complete is False:
         terminal.say("error: the answer ended before it was complete, so it need not parse")
         return ERROR
     return OK
@@ -109,24 +111,27 @@ def _show_prompt(
     terminal: Terminal,
 ) -> int:
     """On stdout what a run would send, on stderr what it would say about it."""
-    limit = settings.get("memory_limit")
-    text, notices = dry_prompt(
-        folder,
-        messages,
-        raw=request.raw,
-        chat_format=settings.get("chat_format") or "",
-        thinks=settings.get("think") != "off",
-        reasoning_effort=settings.get("reasoning_effort"),
-        policy=settings.get("on_overflow") or "error",
-        max_tokens=options.max_tokens,
-        context=settings.get("context"),
-        provider=settings.get("provider"),
-        limit_bytes=MemoryOptions(limit).limit_bytes if limit else None,
-    )
+    policy: Policy = settings.get("on_overflow") or "error"
+    dry = DryRequest(messages, raw=request.raw, policy=policy, max_tokens=options.max_tokens)
+    text, notices = dry_prompt(folder, dry, load_options(settings))
     for notice in notices:
         terminal.notice(notice)
     terminal.exact(text)
     return OK
+
+
+def read_options(
+    settings: Settings, folder: ModelFolder, guidance: Guidance | None = None
+) -> tuple[dict[str, Value], GenerationOptions]:
+    """The generation options with their sources, and as they are used."""
+    own = model_options(folder)
+    values = settings.generation(own)
+    options = make_options({key: value.value for key, value in values.items()}, own)
+    if options.repetition_penalty is None:
+        penalty = options.penalty(guided=guidance is not None)
+        source: Source = "model" if penalty == own.get("repetition_penalty") else "default"
+        values["repetition_penalty"] = Value(penalty, source)
+    return values, options
 
 
 class _Output:
@@ -143,7 +148,7 @@ class _Output:
     ) -> None:
         self._request, self._terminal = request, terminal
         self._info, self._options, self._notices = info, options, notices
-        self._said = Said()
+        self._said = AnswerBuffer()
         self._think = settings.get("think")
         self._theme = "none" if request.plain else settings.get("theme")
 
@@ -162,7 +167,8 @@ class _Output:
             self._terminal.json(self._object(finished))
         elif self._request.form == "stream-json":
             whole = self._object(finished)
-            del whole["text"], whole["reasoning"], whole["notices"]
+            for key in ("text", "reasoning", "notices", "logprobs"):
+                whole.pop(key, None)
             self._terminal.json_event("finished", **whole)
         if self._request.stats:
             for line in stats_lines(finished, self._info):
@@ -193,7 +199,7 @@ class _Output:
                 self._terminal.json_event("notice", code=notice.code, text=notice.text)
         finished: Finished | None = None
         for event in events:
-            self._said.take(event)
+            self._said.add(event)
             if isinstance(event, Notice):
                 self._notices.append(event)
                 self._terminal.notice(event)
@@ -202,6 +208,9 @@ class _Output:
             elif isinstance(event, PrefillProgress):
                 if emit:
                     self._terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
+            elif isinstance(event, TokenLogprob):
+                if emit:
+                    self._terminal.json_event("logprob", **logprob_object(event))
             elif isinstance(event, TextDelta):
                 if emit:
                     self._terminal.json_event("delta", text=event.text)
@@ -217,8 +226,6 @@ class _Output:
         return finished
 
     def _object(self, finished: Finished) -> dict[str, Any]:
-        said = self._said
-        answer = Completion(
-            said.text, finished.finish_reason, finished.usage, finished.timings, said.reasoning, finished.speculative
+        return run_object(
+            self._said.completion(finished), self._info, self._options, self._notices, thoughts=self._think == "on"
         )
-        return run_object(answer, self._info, self._options, self._notices, thoughts=self._think == "on")

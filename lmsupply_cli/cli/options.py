@@ -10,7 +10,7 @@ import typer
 
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
 
-_TYPES = {"int": int, "float": float, "text": str, "bool": bool, "list": list[str]}
+_TYPES = {"int": int, "float": float, "text": str, "bool": bool, "list": list[str], "bias": list[str]}
 _MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
 _PANEL = "Generation"
 
@@ -26,6 +26,7 @@ Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it i
 TrustModelFiles = Annotated[
     bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print how the model would be loaded, and stop.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Show answers as they are written, markdown not rendered.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]
 Preset = Annotated[
@@ -69,7 +70,11 @@ def _annotation(setting: Setting) -> Any:
         text += f" One of {', '.join(setting.choices)}."
     if setting.default not in (None, (), True, False):
         text += f" Default: the model's own, else {setting.default}." if setting.key in GENERATION_KEYS else ""
-    metavar = None if setting.kind == "bool" else {"int": "N", "float": "X", "list": "TEXT"}.get(setting.kind, "TEXT")
+    metavar = (
+        None
+        if setting.kind == "bool"
+        else {"int": "N", "float": "X", "list": "TEXT", "bias": "ID=N"}.get(setting.kind, "TEXT")
+    )
     option = typer.Option(
         flag, *_MORE_NAMES.get(setting.key, []), help=text, metavar=metavar, show_default=False, rich_help_panel=_PANEL
     )

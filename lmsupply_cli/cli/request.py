@@ -35,3 +35,4 @@ class Request:
     batch: Path | None = None
     out: Path | None = None
     batch_size: int | None = None
+    dry_run: bool = False

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmsupply_cli.config.layers import Value
-from lmsupply_cli.events import Notice, SpeculativeStats
-from lmsupply_cli.runtime.completion import Completion, ModelInfo
+from lmsupply_cli.events import Notice, SpeculativeStats, TokenLogprob
+from lmsupply_cli.generation.completion import Completion, ModelInfo
 
 
 def run_object(
@@ -30,10 +30,17 @@ def run_object(
             "prefill_s": round(timings.prefill_s, 4),
             "decode_s": round(timings.decode_s, 4),
         },
+        **({} if answer.complete is None else {"complete": answer.complete}),
+        **({"logprobs": [logprob_object(one) for one in answer.logprobs]} if answer.logprobs else {}),
         "options": options_object(options),
         **({"speculative": _speculative(answer.speculative)} if answer.speculative else {}),
         "notices": [{"code": n.code, "text": n.text} for n in notices],
     }
+
+
+def logprob_object(scores: TokenLogprob) -> dict[str, Any]:
+    top = [{"text": one.text, "token": one.token, "logprob": round(one.logprob, 6)} for one in scores.top]
+    return {"text": scores.text, "token": scores.token, "logprob": round(scores.logprob, 6), "top": top}
 
 
 def model_object(info: ModelInfo) -> dict[str, Any]:
@@ -48,7 +55,13 @@ def model_object(info: ModelInfo) -> dict[str, Any]:
 
 
 def options_object(options: Mapping[str, Value]) -> dict[str, Any]:
-    return {key: {"value": value.value, "source": value.source} for key, value in options.items()}
+    return {key: {"value": _plain(value.value), "source": value.source} for key, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Pairs of a logit bias as an object."""
+    pairs = isinstance(value, tuple) and value and isinstance(value[0], tuple)
+    return {str(token): number for token, number in value} if pairs else value
 
 
 def _speculative(stats: SpeculativeStats) -> dict[str, float]:

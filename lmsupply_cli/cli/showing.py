@@ -22,11 +22,11 @@ from lmsupply_cli.hub.licences import tier_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENCE_FILE
+from lmsupply_cli.loading.formats import read_format
+from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.sheet import Row
-from lmsupply_cli.runtime.prompting import read_format
-from lmsupply_cli.runtime.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.store.judging import judge_variant, look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.store.pull import fetch_pinned, named_repo, resolve_here
@@ -179,7 +179,7 @@ def _from_disk(model: LocatedModel) -> Description:
     decoder, entry = folder.decoder, model.entry
     shape = _shape(decoder)
     try:
-        prompt = read_format(folder).formatter.name
+        prompt = read_format(folder).format.formatter.name
     except LmsupplyError as error:
         prompt = f"broken: {error.message}"
     resolution, memory = _installed_variant(model), read_shape(folder)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lmsupply_cli.events import Finished
+from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.hardware.host import memory_used_bytes
-from lmsupply_cli.runtime.completion import ModelInfo
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
 
 
@@ -29,4 +29,6 @@ def _speculation(finished: Finished) -> list[tuple[str, str]]:
     stats = finished.speculative
     if stats is None:
         return []
-    return [("guessed", f"{stats.accepted} of {stats.proposed} tokens right ({stats.rate:.0%}), {stats.rounds} rounds")]
+    return [
+        ("drafted", f"{stats.accepted} of {stats.proposed} tokens accepted ({stats.rate:.0%}), {stats.rounds} rounds")
+    ]

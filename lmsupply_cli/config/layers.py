@@ -44,11 +44,11 @@ class Settings:
         return Value(SETTINGS[key].default, "default")
 
     def generation(self, model: Mapping[str, Any]) -> dict[str, Value]:
-        """Every generation option with its source; at temperature 0 the penalty is 1.0 unless the user set one."""
+        """Every generation option with its source. The repetition penalty is the user's, or None with the source
+        "default": then it follows from the others."""
         values = {key: self.value(key, model) for key in GENERATION_KEYS}
-        penalty = values["repetition_penalty"]
-        if values["temperature"].value == 0 and penalty.source in ("model", "default"):
-            values["repetition_penalty"] = Value(1.0, "default")
+        if values["repetition_penalty"].source == "model":
+            values["repetition_penalty"] = Value(None, "model")
         return values
 
 

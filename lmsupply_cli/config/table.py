@@ -13,12 +13,13 @@ from typing import Any, Literal
 from lmsupply_cli.paths import check_folder
 from lmsupply_cli.units import parse_memory
 
-Kind = Literal["text", "int", "float", "bool", "list"]
+Kind = Literal["text", "int", "float", "bool", "list", "bias"]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`low`/`high` bound numbers, both included; `check` raises UsageError for a text that means nothing."""
+    """`low`/`high` bound numbers, both included; `check` raises UsageError for a text that means nothing; `json_only`:
+    it shows in JSON and events alone."""
 
     key: str
     kind: Kind
@@ -28,6 +29,7 @@ class Setting:
     high: float | None = None
     choices: tuple[str, ...] = ()
     check: Callable[[str], object] | None = None
+    json_only: bool = False
 
     @property
     def env(self) -> str:
@@ -94,13 +96,25 @@ GENERATION: tuple[Setting, ...] = (
     Setting("top_p", "float", 0.9, "keep the likeliest tokens up to this share; 1 keeps all", low=0, high=1),
     Setting("top_k", "int", 50, "keep this many of the likeliest tokens; 0 keeps all", low=0, high=2**31 - 1),
     Setting("min_p", "float", 0.0, "drop tokens below this share of the likeliest one", low=0, high=1),
-    Setting("repetition_penalty", "float", 1.1, "above 1 makes tokens already seen less likely", low=0.01, high=100),
+    Setting(
+        "repetition_penalty",
+        "float",
+        None,
+        "above 1 makes tokens already seen less likely; default: the model's own, else 1.1, and 1 where greedy or guided",
+        low=0.01,
+        high=100,
+    ),
+    Setting("presence_penalty", "float", 0.0, "subtract this from tokens that the answer has", low=-2, high=2),
+    Setting("frequency_penalty", "float", 0.0, "subtract this each time that the answer has a token", low=-2, high=2),
+    Setting("logit_bias", "bias", (), "add to the score of a token: ID=NUMBER, from -100 to 100; repeatable"),
     Setting("min_length", "int", 0, "least tokens of the answer", low=0, high=2**31 - 1),
     Setting("no_repeat_ngram_size", "int", 0, "never repeat a run of this many tokens; 0 is off", low=0, high=1024),
     Setting("do_sample", "bool", True, "sample; off takes the likeliest token each time"),
     Setting("num_beams", "int", 1, "beams of a beam search; more than 1 prints only at the end", low=1, high=64),
     Setting("seed", "int", None, "same seed, prompt and options give the same text", low=0, high=2**63 - 1),
     Setting("stop", "list", (), "end the answer before this text; repeatable"),
+    Setting("logprobs", "bool", False, "give the log probability of each token", json_only=True),
+    Setting("top_logprobs", "int", 0, "and of this many likeliest tokens in its place", low=0, high=20, json_only=True),
     Setting("past_present_share_buffer", "bool", None, "one buffer for the KV cache; default: as the model says"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from lmsupply_cli.config.table import SETTINGS, Setting
@@ -42,7 +43,7 @@ def parse_text(key: str, text: str, *, place: str) -> Any:
     typed: Any = value
     if setting.kind == "bool" and value.lower() in _TRUE | _FALSE:
         typed = value.lower() in _TRUE
-    elif setting.kind == "list":
+    elif setting.kind in ("list", "bias"):
         typed = [part.strip() for part in text.split(",") if part.strip()]
     elif setting.kind in ("int", "float"):
         try:
@@ -65,8 +66,34 @@ def _typed(setting: Setting, value: Any) -> Any:
             if isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value):
                 return tuple(value)
             return None
+        case "bias":
+            return _bias(value)
         case _:
             return value if isinstance(value, str) and value else None
+
+
+_MOST_BIAS = 100
+
+
+def _bias(value: Any) -> tuple[tuple[int, float], ...] | None:
+    """Pairs of token id and number by id, from a mapping, pairs, or texts such as "13=-100"."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if not isinstance(value, (list, tuple)):
+        return None
+    found: dict[int, float] = {}
+    for one in value:
+        pair = one.partition("=")[::2] if isinstance(one, str) else one
+        try:
+            token, number = pair
+            token = int(token) if isinstance(token, (int, str)) and not isinstance(token, bool) else -1
+            number = float(number)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if token < 0 or not abs(number) <= _MOST_BIAS:
+            return None
+        found[token] = number
+    return tuple(sorted(found.items()))
 
 
 def _finite(value: float) -> float | None:
@@ -92,6 +119,7 @@ def _expected(setting: Setting) -> str:
         "int": "a whole number",
         "float": "a number",
         "list": "a list of texts that are not empty",
+        "bias": "token ids with numbers from -100 to 100, such as 13=-100",
     }
     words = noun.get(setting.kind, "a text that is not empty")
     if setting.high is not None and setting.low is not None and setting.high < 2**31 - 1:

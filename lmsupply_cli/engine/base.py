@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lmsupply_cli.engine.guidance import Guidance
+    from lmsupply_cli.engine.detokenizer import Detokenizer
+    from lmsupply_cli.engine.guidance import Guidance, Matcher
     from lmsupply_cli.engine.options import GenerationOptions
 
     Logits = npt.NDArray[np.float32]
@@ -74,27 +75,6 @@ class Decoder(Protocol):
         """Give the cache back; a second call does nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guessing:
-    """At most `draft_tokens` at once, and the options that a decoder which chooses by itself needs."""
-
-    draft_tokens: int
-    options: GenerationOptions
-
-
-@runtime_checkable
-class GuidedDecoder(Decoder, Protocol):
-    """A Decoder whose next tokens follow a guidance, from the end of what was appended last."""
-
-    chooses: bool  # by itself: `step` then takes no scores
-
-    def step(self, scores: Logits | None) -> int:
-        """Take the best of `scores` that the guidance allows. It is appended, unless it ends the answer."""
-
-    def guessed(self) -> tuple[int, int, int]:
-        """Tokens that were proposed and accepted, and rounds, since the decoder was made."""
-
-
 @runtime_checkable
 class BatchDecoder(Protocol):
     """Several sequences that grow together."""
@@ -104,10 +84,6 @@ class BatchDecoder(Protocol):
 
     def choose(self, tokens: Sequence[int | None]) -> None:
         """The next token of each row; None for one that has ended."""
-
-    def step(self, scores: Sequence[Logits | None]) -> list[int | None]:
-        """Only where a guidance was given: as `choose`, by scores of each row (None for one that has ended) of which it
-        takes the best that the guidance allows. What it took; None where the row ends."""
 
     def close(self) -> None:
         """Give the cache back; a second call does nothing."""
@@ -120,28 +96,25 @@ class TextModel(Protocol):
     shape: ModelShape
     hidden_ids: frozenset[int]  # control tokens that `decode` leaves out
 
+    tokenizer_note: str  # what a user should know of the tokenizer, "" for nothing
+
     def encode(self, text: str) -> list[int]:
-        """Token ids; strings of control tokens in `text` become control tokens. Raises UsageError."""
+        """Token ids; strings of added tokens in `text` become those tokens. Raises UsageError."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; an incomplete character becomes U+FFFD or is missing."""
 
-    def control_strings(self) -> frozenset[str]:
-        """Every string that `encode` would turn into a control token."""
+    def new_detokenizer(self, *, continues: bool = False) -> Detokenizer:
+        """For ids that arrive one by one; `continues`: the text goes on with another, so a space at its start counts."""
+
+    def token_text(self, token: int) -> str:
+        """One token as text, control tokens too; a part of a character becomes U+FFFD."""
+
+    def new_matcher(self, guidance: Guidance) -> Matcher:
+        """For one answer that follows `guidance`. Raises UsageError."""
 
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
         """An empty sequence that holds up to `capacity_tokens`; the cache is allocated for all of them."""
-
-    def new_guided_decoder(
-        self,
-        guidance: Guidance,
-        *,
-        capacity_tokens: int,
-        guessing: Guessing | None = None,
-        share_buffer: bool | None = None,
-    ) -> GuidedDecoder:
-        """As `new_decoder`; with `guessing` it chooses by itself and guesses ahead. Raises UsageError for a guidance
-        that the engine does not take."""
 
     def new_batch(
         self,
@@ -149,16 +122,12 @@ class TextModel(Protocol):
         *,
         capacity_tokens: int,
         share_buffer: bool | None = None,
-        guidance: Guidance | None = None,
     ) -> BatchDecoder:
         """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included.
-        Raises UsageError for a guidance that the engine does not take; see `why_no_batches`."""
+        See `why_no_batches`."""
 
-    def check_guidance(self, guidance: Guidance) -> None:
-        """Raises EngineError for one that this vocabulary cannot follow, as far as that is seen beforehand."""
-
-    def why_no_batches(self, guidance: Guidance | None = None) -> str:
-        """Why `new_batch` cannot be used with this guidance, "" where it can."""
+    def why_no_batches(self) -> str:
+        """Why `new_batch` cannot be used, "" where it can."""
 
     def why_no_guesses(self) -> str:
         """Why several tokens cannot be read and scored at once, "" where they can."""
@@ -179,7 +148,7 @@ def check_append(ids: Sequence[int], *, held_tokens: int, capacity_tokens: int, 
     if held_tokens + len(ids) > capacity_tokens:
         raise DoesNotFit(
             f"{held_tokens + len(ids):,} tokens do not fit a context of {capacity_tokens:,}",
-            hint="use a larger --context, or fewer tokens",
+            hint="use a larger context, or fewer tokens",
         )
 
 

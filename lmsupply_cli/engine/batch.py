@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import BatchDecoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.detokenizer import Detokenizer
-from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.generate import AnswerText, Task, token_logprob
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.engine.stops import StopSequenceDetector
-from lmsupply_cli.events import FinishReason
+from lmsupply_cli.events import FinishReason, TokenLogprob
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
@@ -25,53 +22,45 @@ if TYPE_CHECKING:
 
 @dataclass
 class Row:
-    """One prompt; `text`, `completion_tokens` and `finish_reason` are filled while the batch runs."""
+    """One prompt; the rest is filled while the batch runs."""
 
-    ids: Sequence[int]
-    options: GenerationOptions
-    stop: Sequence[str] = ()
-    stop_ids: frozenset[int] = frozenset()
+    task: Task
     text: str = ""
     completion_tokens: int = 0
-    finish_reason: FinishReason | None = field(default=None)
+    finish_reason: FinishReason | None = None
+    complete: bool | None = None  # as in Finished
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class _Writer:
     """Makes the text of a row from the scores of its next token."""
 
     def __init__(self, model: TextModel, row: Row, room: int) -> None:
-        self._row = row
-        self._ends = model.shape.eos_ids | row.stop_ids
-        self._limit = min(row.options.max_tokens, room)
-        self._sampler = Sampler(row.options, vocabulary=model.shape.vocabulary, eos_ids=self._ends)
-        self._sampler.observe(row.ids)
-        self._matcher = StopSequenceDetector([*row.options.stop, *row.stop])
-        self._detokenizer = Detokenizer(model.decode, model.hidden_ids)
+        self._model, self._row = model, row
+        task = row.task
+        self._ends = model.shape.eos_ids | task.stop_ids
+        self._limit = min(task.options.max_tokens, room)
+        self._sampler = Sampler(
+            task.options, vocabulary=model.shape.vocabulary, eos_ids=self._ends, matcher=task.matcher
+        )
+        self._sampler.read(task.ids)
+        self._text = AnswerText(model, task)
 
     def choose(self, scores: Logits) -> int | None:
         """The token to go on with; None where the row has ended."""
-        if self._row.finish_reason:
-            return None
-        return self.take(self._sampler.choose(scores, completed=self._row.completion_tokens))
-
-    def wishes(self, scores: Logits) -> Logits | None:
-        """What a guidance chooses by; None where the row has ended."""
-        if self._row.finish_reason:
-            return None
-        return self._sampler.noisy(scores, completed=self._row.completion_tokens)
-
-    def take(self, token: int | None) -> int | None:
-        """`token` (None for the end) is the next one of a row that has not ended. The token to go on with, if any."""
         row = self._row
         if row.finish_reason:
             return None
-        if token is None or token in self._ends:
+        token = self._sampler.choose(scores)
+        if token in self._ends:
             self.finish("stop")
             return None
         row.completion_tokens += 1
-        self._sampler.observe((token,))
-        row.text += self._matcher.push(self._detokenizer.push(token))
-        if self._matcher.matched is not None:
+        self._sampler.accept(token)
+        if self._sampler.logprobs:
+            row.logprobs.append(token_logprob(self._model, self._sampler))
+        row.text += self._text.push(token)
+        if self._text.stopped:
             self.finish("stop")
             return None
         if row.completion_tokens >= self._limit:
@@ -80,34 +69,25 @@ class _Writer:
         return token
 
     def finish(self, reason: FinishReason) -> None:
-        rest = self._matcher.push(self._detokenizer.flush())
-        if self._matcher.matched is None:
-            rest += self._matcher.flush()
-        self._row.text += rest
-        self._row.finish_reason = "stop" if self._matcher.matched is not None else reason
+        self._row.text += self._text.flush()
+        self._row.finish_reason = "stop" if self._text.stopped else reason
+        self._row.complete = self._text.complete
 
 
 def stream_batch(
-    model: TextModel,
-    rows: Sequence[Row],
-    *,
-    capacity_tokens: int,
-    guidance: Guidance | None = None,
-    cancel: CancelToken | None = None,
+    model: TextModel, rows: Sequence[Row], *, capacity_tokens: int, cancel: CancelToken | None = None
 ) -> Iterator[int]:
-    """Fill `rows`; after each step the number of tokens that were written so far. `capacity_tokens`: of one row.
-    `guidance`: what every row follows."""
+    """Fill `rows`; after each step the number of tokens that were written so far. `capacity_tokens`: of one row."""
     cancel = cancel or CancelToken()
-    shares = (row.options.past_present_share_buffer for row in rows)  # there is one buffer for all
+    shares = (row.task.options.past_present_share_buffer for row in rows)  # there is one buffer for all
     decoder: BatchDecoder = model.new_batch(
-        [row.ids for row in rows],
+        [row.task.ids for row in rows],
         capacity_tokens=capacity_tokens,
         share_buffer=next((share for share in shares if share is not None), None),
-        guidance=guidance,
     )
-    room = capacity_tokens - max(len(row.ids) for row in rows)  # padding takes room as well
-    writers = [_Writer(model, row, room) for row in rows]
     try:
+        room = capacity_tokens - max(len(row.task.ids) for row in rows)  # padding takes room as well
+        writers = [_Writer(model, row, room) for row in rows]
         while True:
             scores = decoder.logits()
             if cancel.cancelled:
@@ -115,17 +95,10 @@ def stream_batch(
                     if row.finish_reason is None:
                         writer.finish("cancelled")
                 return
-            if guidance:
-                for writer, token in zip(
-                    writers, decoder.step(list(map(_Writer.wishes, writers, scores))), strict=True
-                ):
-                    writer.take(token)
-            else:
-                tokens = list(map(_Writer.choose, writers, scores))
+            tokens = list(map(_Writer.choose, writers, scores))
             yield sum(row.completion_tokens for row in rows)
             if all(row.finish_reason for row in rows):
                 return
-            if not guidance:
-                decoder.choose(tokens)
+            decoder.choose(tokens)
     finally:
         decoder.close()

@@ -9,7 +9,7 @@ from typing import Any
 from lmsupply_cli.engine.weights import external_files
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.files import JSON_BYTES, parse_json, read_bytes, reason_of, size_of
-from lmsupply_cli.genai_config import CONFIG
+from lmsupply_cli.genai_config import CONFIG, TOKENIZER, tokenizer_head
 
 COPY_AGAIN = "copy the folder again from where it came"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -18,7 +18,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class DiskView:
-    """A FolderView of a folder on the disk."""
+    """A FolderView of a folder on the disk. Of a tokenizer.json it may read the head alone."""
 
     def __init__(self, path: Path, again: str = COPY_AGAIN) -> None:
         self.path, self.again = path, again
@@ -49,7 +49,8 @@ class DiskView:
                     f"{path} begins with a byte order mark, which the engine does not take",
                     hint="save it as UTF-8 without one",
                 )
-            value = parse_json(data, damaged, error=ModelFilesError)
+            head = tokenizer_head(data) if name == TOKENIZER else data
+            value = parse_json(head, damaged, error=ModelFilesError)
             self._read[name] = [] if value is None else value  # None stands for what is not known; neither is an object
         return self._read[name]
 

@@ -8,15 +8,17 @@ anywhere. What it says is a function of the tokens so far.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lmsupply_cli.engine.base import Decoder, Guessing, GuidedDecoder, ModelShape, check_append, check_text
+from lmsupply_cli.engine.base import Decoder, ModelShape, check_append, check_text
+from lmsupply_cli.engine.detokenizer import Detokenizer, WindowDetokenizer
+from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
-    from lmsupply_cli.engine.guidance import Guidance
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 EOS = 256 + CONTROL.index("<|im_end|>")
@@ -52,6 +54,7 @@ class FakeModel:
     ) -> None:
         self.shape = ModelShape(None, "fake", context_length, VOCABULARY, frozenset(eos_ids), bos_id=256)
         self.hidden_ids = frozenset(range(256, 256 + len(CONTROL)))
+        self.tokenizer_note = ""
         self.script = script
         self.closed = False
 
@@ -71,39 +74,37 @@ class FakeModel:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(i for i in ids if i < 256).decode("utf-8", errors="replace")
 
-    def control_strings(self) -> frozenset[str]:
-        return frozenset(CONTROL)
+    def new_detokenizer(self, *, continues: bool = False) -> Detokenizer:
+        return WindowDetokenizer(self.decode, self.hidden_ids)
+
+    def token_bytes(self, token: int) -> bytes | None:
+        return bytes([token]) if token < 256 else None
+
+    def token_text(self, token: int) -> str:
+        if token in self.hidden_ids:
+            return CONTROL[token - 256]
+        return self.decode([token])
+
+    def new_matcher(self, guidance: Guidance) -> Matcher:
+        return Matcher(guidance, self._vocabulary)
+
+    @cached_property
+    def _vocabulary(self) -> GuidanceVocabulary:
+        names = {256 + at: text for at, text in enumerate(CONTROL)}
+        return GuidanceVocabulary(VOCABULARY, self, names)
 
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
         if self.closed:
             raise EngineError("the model is closed", hint="load it again")
         return FakeDecoder(self, capacity_tokens)
 
-    def new_guided_decoder(
-        self,
-        guidance: Guidance,
-        *,
-        capacity_tokens: int,
-        guessing: Guessing | None = None,
-        share_buffer: bool | None = None,
-    ) -> GuidedDecoder:
-        raise EngineError("the scripted model has no guidance", hint="load a real one")
-
     def new_batch(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        capacity_tokens: int,
-        share_buffer: bool | None = None,
-        guidance: Guidance | None = None,
+        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
     ) -> FakeBatch:
         return FakeBatch(self, prompts)
 
-    def check_guidance(self, guidance: Guidance) -> None:
-        raise EngineError("the scripted model has no guidance", hint="load a real one")
-
-    def why_no_batches(self, guidance: Guidance | None = None) -> str:
-        return "the scripted model has no guidance" if guidance else ""
+    def why_no_batches(self) -> str:
+        return ""
 
     def why_no_guesses(self) -> str:
         return ""
@@ -191,9 +192,6 @@ class FakeBatch:
     def choose(self, tokens: Sequence[int | None]) -> None:
         for row, token in zip(self._rows, tokens, strict=True):
             row.append(EOS if token is None else token)
-
-    def step(self, scores: Sequence[Logits | None]) -> list[int | None]:
-        raise EngineError("the scripted model has no guidance", hint="load a real one")
 
     def close(self) -> None:
         self._rows = []

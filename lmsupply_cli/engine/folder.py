@@ -44,9 +44,11 @@ class ModelFolder:
     trusted: bool = False
     again: str = COPY_AGAIN
     patterns: tuple[str, ...] = ()  # regular expressions by which its tokenizer cuts and changes text
+    decoding: Any = None  # the `decoder` of its tokenizer.json
+    begin_ids: tuple[int, ...] = ()  # what its tokenizer puts before a text
 
     @property
-    def control_strings(self) -> frozenset[str]:
+    def added_strings(self) -> frozenset[str]:
         """Every text that the tokenizer turns into one token, whatever stands around it."""
         return frozenset(row["content"] for row in self.added_tokens)
 
@@ -145,9 +147,11 @@ def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder,
         path,
         config,
         added_tokens=added,
-        more_eos_ids=_more_eos_ids(texts, config, added),
+        more_eos_ids=_more_eos_ids(path, texts, config, added),
         again=again,
         patterns=find_patterns(tokenizer),
+        decoding=tokenizer.get("decoder"),
+        begin_ids=_begin_ids(tokenizer, texts.get(TOKENIZER_CONFIG, {}), config),
     )
     return folder, obstacles
 
@@ -177,14 +181,60 @@ def _added_tokens(tokenizer: dict[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 def _more_eos_ids(
-    texts: Mapping[str, Any], config: dict[str, Any], added: tuple[dict[str, Any], ...]
+    path: Path, texts: Mapping[str, Any], config: dict[str, Any], added: tuple[dict[str, Any], ...]
 ) -> frozenset[int]:
     """The end tokens that generation_config.json and tokenizer_config.json name and the config does not."""
     found = set(token_ids(texts.get(GENERATION_CONFIG, {}).get("eos_token_id")))
-    named = texts.get(TOKENIZER_CONFIG, {}).get("eos_token")
-    text = named.get("content") if isinstance(named, dict) else named
-    vocabulary = texts.get(TOKENIZER, {}).get("model", {}).get("vocab")
-    ids = vocabulary if isinstance(vocabulary, dict) else {}
-    found |= {row["id"] for row in added if row["content"] == text} or set(token_ids(ids.get(text)))
-    known, size = token_ids(config["model"].get("eos_token_id")), config["model"]["vocab_size"]
-    return frozenset(token for token in found if 0 <= token < size and token not in known)
+    text = _content(texts.get(TOKENIZER_CONFIG, {}).get("eos_token"))
+    named = {row["id"] for row in added if row["content"] == text}
+    if text and not named and TOKENIZER in texts:
+        named = set(token_ids(_words(path).get(text)))
+    size = config["model"]["vocab_size"]
+    known = token_ids(config["model"].get("eos_token_id"))
+    return frozenset(token for token in found | named if 0 <= token < size and token not in known)
+
+
+def _words(path: Path) -> dict[str, Any]:
+    """The vocabulary, where it is a table of ids."""
+    try:
+        words = read_json(path / TOKENIZER)["model"]["vocab"]
+    except (LmsupplyError, KeyError, TypeError):
+        return {}
+    return words if isinstance(words, dict) else {}
+
+
+def _begin_ids(tokenizer: Mapping[str, Any], settings: Mapping[str, Any], config: dict[str, Any]) -> tuple[int, ...]:
+    """What the tokenizer itself puts before a text: `add_bos_token` says so, else the post-processor. That a config
+    names a begin token does not mean that it is written."""
+    size, adds = config["model"]["vocab_size"], settings.get("add_bos_token")
+    if adds is False:
+        return ()
+    found = _template_begin(tokenizer.get("post_processor"))
+    if adds is True and not found:
+        text = _content(settings.get("bos_token"))
+        rows = tokenizer.get("added_tokens") or []
+        found = next(
+            ([row["id"]] for row in rows if row.get("content") == text and "id" in row),
+            token_ids(config["model"].get("bos_token_id"))[:1],
+        )
+    return tuple(token for token in found if 0 <= token < size)
+
+
+def _template_begin(processor: Any) -> list[int]:
+    """The ids in front of the text in a TemplateProcessing, also inside a Sequence."""
+    level = [processor]
+    while level:
+        one = level.pop()
+        match one:
+            case {"type": "Sequence", "processors": [*parts]}:
+                level += parts
+            case {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": str(name)}}, *_]}:
+                row = (one.get("special_tokens") or {}).get(name)
+                return token_ids(row.get("ids")) if isinstance(row, dict) else []
+    return []
+
+
+def _content(value: Any) -> str:
+    """A special token is written as a text, or as an object with its content."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else ""

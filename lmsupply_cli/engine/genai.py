@@ -11,26 +11,23 @@ import os
 import re
 import weakref
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lmsupply_cli.engine.base import Decoder, Guessing, ModelShape
+from lmsupply_cli.engine.base import Decoder, ModelShape
+from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, check_provider
-from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, GuidedGenaiDecoder, as_array
+from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
-from lmsupply_cli.engine.genai_restart import RestartingDecoder, RestartingGuidedDecoder
-from lmsupply_cli.engine.genai_tokenizer import GenaiTokenizer
+from lmsupply_cli.engine.genai_restart import RestartingDecoder
+from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
+from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
 
-if TYPE_CHECKING:
-    from lmsupply_cli.engine.base import Guessing
-    from lmsupply_cli.engine.guidance import Guidance
-
 TESTED = "0.18"
-NGRAM = 3  # tokens that must agree before the engine guesses what follows
-MOST_GUESSED = 16  # tokens at once; the engine takes no more
 # What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
 _PLAIN = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "min_length": 0, "repetition_penalty": 1.0,
           "no_repeat_ngram_size": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # fmt: skip
@@ -58,27 +55,32 @@ def import_engine() -> Any:
     return engine
 
 
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """`shares_cores` with another model, which takes turns with it; `keep_full_window`: needed to rewind rejected draft
+    tokens, a layer with a sliding window keeps the whole context (the engine rewinds none that has dropped something);
+    `switch_tokens` as in ModelShape."""
+
+    provider: str = "auto"
+    threads: int = 1
+    shares_cores: bool = False
+    keep_full_window: bool = False
+    switch_tokens: int = 0
+
+
 class GenaiModel:
     """A TextModel of the engine. Close it, or use it in `with`."""
 
     def __init__(
-        self,
-        folder: ModelFolder,
-        *,
-        provider: str = "auto",
-        threads: int = 1,
-        visible: Collection[str] = (),
-        takes_turns: bool = False,
-        takes_back: bool = False,
-        switch_tokens: int = 0,
+        self, folder: ModelFolder, options: EngineOptions | None = None, *, visible: Collection[str] = ()
     ) -> None:
-        """`visible`: control strings that are shown, where others are not; `takes_turns`: with another model, on the
-        same cores; `takes_back`: wrong guesses, so a layer with a sliding window keeps the whole context (the engine
-        rewinds none that has dropped something); `switch_tokens` as in ModelShape. Raises ModelFilesError,
-        ProviderUnavailable, EngineUnavailable."""
+        """`visible`: control strings that are shown, where others are not. Raises ModelFilesError, ProviderUnavailable,
+        EngineUnavailable."""
+        options = options or EngineOptions()
+        provider, threads = options.provider, options.threads
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
-        self._control = folder.control_strings
+        self._folder = folder
         self._guessed_for = "draft" in folder.model  # by another model that its config names
         self._contents = {row["id"]: row["content"] for row in folder.added_tokens}
         model = folder.model
@@ -86,12 +88,15 @@ class GenaiModel:
         try:
             config = self._engine.Config(str(folder.path))
             name = self._choose_provider(config, folder, provider)
-            config.overlay(_overlay(folder, threads, takes_turns=takes_turns, takes_back=takes_back))
+            config.overlay(_overlay(folder, options))
             self._model: Any = self._engine.Model(config)
-            self._tokenizer = GenaiTokenizer(folder, lambda: self._engine.Tokenizer(self._model), visible=visible)
+            self._tokenizer = load_tokenizer(
+                folder, visible=visible, engines=lambda: self._engine.Tokenizer(self._model)
+            )
         except (RuntimeError, MemoryError, ValueError) as error:
             raise load_error(error, folder.path, provider=provider, again=folder.again) from error
         self.hidden_ids = self._tokenizer.hidden_ids
+        self.tokenizer_note = self._tokenizer.note
         self._window = _window(folder.decoder)
         self._restarts = name in RESTARTING
         self.shape = ModelShape(
@@ -103,13 +108,9 @@ class GenaiModel:
             bos_id=folder.bos_id,
             provider=name,
             threads=threads,
-            switch_tokens=switch_tokens,
+            switch_tokens=options.switch_tokens,
             pad_id=next((i for i in (folder.pad_id, *sorted(folder.eos_ids)) if i is not None), 0),
         )
-        # stands for the end of a guided row of a batch, so it may be no end token
-        special = sorted(row["id"] for row in folder.added_tokens if row.get("special"))
-        usable = (i for i in special if i < self.shape.vocabulary and i not in self.shape.eos_ids)
-        self._row_end = next(usable, None)
 
     def _choose_provider(self, config: Any, folder: ModelFolder, provider: str) -> str:
         """Apply `provider` to the engine's config; `auto` keeps what the folder declares."""
@@ -151,7 +152,7 @@ class GenaiModel:
         size = self.shape.vocabulary
         beyond = next((token for token in ids if not 0 <= token < size), None)
         if beyond is not None:
-            named = self._contents.get(beyond) or (self._tokenizer.decode_plain([beyond]) if beyond > 0 else "")
+            named = self._contents.get(beyond) or self._tokenizer.decode([beyond])
             raise ModelFilesError(
                 f"the tokenizer encodes {named!r} as token {beyond}, but the model's vocabulary has {size:,}",
                 hint=f"tokenizer.json and genai_config.json of {self.shape.folder} do not belong together",
@@ -160,8 +161,20 @@ class GenaiModel:
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids)
 
-    def control_strings(self) -> frozenset[str]:
-        return self._control
+    def new_detokenizer(self, *, continues: bool = False) -> Detokenizer:
+        return self._tokenizer.new_detokenizer(continues=continues)
+
+    def token_text(self, token: int) -> str:
+        data = self._tokenizer.token_bytes(token)
+        return self._contents.get(token, "") if data is None else data.decode(errors="replace")
+
+    def new_matcher(self, guidance: Guidance) -> Matcher:
+        return Matcher(guidance, self._guidance_vocabulary)
+
+    @cached_property
+    def _guidance_vocabulary(self) -> GuidanceVocabulary:
+        names = {row["id"]: row["content"] for row in self._folder.added_tokens if row.get("special")}
+        return GuidanceVocabulary(self.shape.vocabulary, self._tokenizer, names)
 
     def new_decoder(self, *, capacity_tokens: int, share_buffer: bool | None = None) -> Decoder:
         search = _shared(share_buffer)
@@ -179,60 +192,20 @@ class GenaiModel:
         self._decoders.add(decoder)
         return decoder
 
-    def new_guided_decoder(
-        self,
-        guidance: Guidance,
-        *,
-        capacity_tokens: int,
-        guessing: Guessing | None = None,
-        share_buffer: bool | None = None,
-    ) -> GuidedGenaiDecoder:
-        self.check_guidance(guidance)
-        search = _shared(share_buffer) | (_own_search(guessing.options, self.shape.vocabulary) if guessing else {})
-        made = RestartingGuidedDecoder if self._restarts else GuidedGenaiDecoder
-        decoder = made(self, capacity_tokens=capacity_tokens, search=search, guidance=guidance, guessing=guessing)
-        self._decoders.add(decoder)
-        return decoder
-
-    def check_guidance(self, guidance: Guidance) -> None:
-        """Raises EngineError for characters that this vocabulary can only write byte by byte."""
-        for character in sorted({c for c in guidance.literals if ord(c) > 127}):
-            if any("\ufffd" in self._tokenizer.decode_plain([token]) for token in self.encode(character)):
-                raise EngineError(  # the engine would stop in the middle, with a warning of its own
-                    f"this model cannot follow the guidance: its vocabulary has no whole token for {character!r}",
-                    hint="keep enum, const, pattern and property names to ASCII, or use another model",
-                )
-
     def new_batch(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        capacity_tokens: int,
-        share_buffer: bool | None = None,
-        guidance: Guidance | None = None,
+        self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
     ) -> GenaiBatch:
-        if why := self.why_no_batches(guidance):
-            raise EngineError(f"this can only be answered one after the other: {why}", hint="--batch-size 1")
-        if guidance:
-            self.check_guidance(guidance)
-        batch = GenaiBatch(
-            self,
-            prompts,
-            capacity_tokens=capacity_tokens,
-            search=_shared(share_buffer),
-            guidance=self._batched(guidance),
-            end=self._row_end if guidance else None,
-        )
+        if why := self.why_no_batches():
+            raise EngineError(f"these prompts cannot be batched: {why}", hint="use a batch size of 1")
+        batch = GenaiBatch(self, prompts, capacity_tokens=capacity_tokens, search=_shared(share_buffer))
         self._decoders.add(batch)
         return batch
 
-    def why_no_batches(self, guidance: Guidance | None = None) -> str:
+    def why_no_batches(self) -> str:
         if self._restarts:
             return f"batches were not tried with {self.shape.provider}"
         if self._guessed_for:
-            return "the engine takes no batches where another model guesses"
-        if guidance and self._batched(guidance) is None:
-            return "the grammar names control tokens, or the model has none to spare"
+            return "the engine takes no batches where a folder names a draft model of its own"
         if self._window or not self._takes_padding:
             return "the engine takes only prompts of one length for this model"
         return "" if self._scores_all else _LAST_ONLY  # which is padding in a shorter prompt
@@ -265,29 +238,17 @@ class GenaiModel:
         except RuntimeError as error:
             raise run_error(error) from error
 
-    def _batched(self, guidance: Guidance | None) -> Guidance | None:
-        return guidance.followed_by(self._row_end) if guidance and self._row_end is not None else None
-
-    def new_generator(
-        self, *, capacity_tokens: int, guidance: Guidance | None = None, draft_tokens: int = 0, **search: Any
-    ) -> Any:
+    def new_generator(self, *, capacity_tokens: int, **search: Any) -> Any:
         """The engine's generator; its cache is allocated and cleared for the whole capacity."""
         model = self._open()
         if self._window and (search.get("num_beams", 1) > 1 or search.get("past_present_share_buffer") is False):
             raise UsageError(
                 "this model has a sliding window, with which the engine makes no beams and always shares its cache buffer",
-                hint="leave out --num-beams and --no-past-present-share-buffer",
+                hint="leave out num_beams and past_present_share_buffer",
             )
         try:
             params = self._engine.GeneratorParams(model)
             params.set_search_options(max_length=max(capacity_tokens, self._window), **_PLAIN | search)
-            if guidance:
-                params.set_guidance(guidance.kind, guidance.text)
-            if draft_tokens:
-                # not its min_adaptive_k, with which it guesses more than max_draft_tokens at once
-                by_text = {} if self._guessed_for else {"ngram_size": NGRAM}
-                most = min(draft_tokens, MOST_GUESSED)
-                params.set_speculative_options(max_draft_tokens=most, cooldown=True, **by_text)
             return self._engine.Generator(model, params)
         except (RuntimeError, MemoryError) as error:
             raise run_error(error) from error
@@ -297,16 +258,16 @@ class GenaiModel:
 
         The engine's early_stopping ends at the first beams that finish, though likelier ones still run."""
         if self._guessed_for:
-            raise UsageError("beam search excludes that another model guesses", hint="leave out --num-beams")
+            raise UsageError("beam search cannot be combined with a draft model", hint="leave out num_beams")
         capacity = min(len(ids) + options.max_tokens, self.shape.context_length)
         if 0 < len(ids) <= (switch := self.shape.switch_tokens) < capacity:
             raise UsageError(
                 f"beams cannot pass {switch:,} tokens, beyond which this model reads in another way",
-                hint=f"use --max-tokens {switch - len(ids)}, or leave out --num-beams",
+                hint=f"use max_tokens={switch - len(ids)}, or leave out num_beams",
             )
         search: dict[str, Any] = {
             "num_beams": options.num_beams, "do_sample": False, "early_stopping": False,
-            "repetition_penalty": options.repetition_penalty, "no_repeat_ngram_size": options.no_repeat_ngram_size,
+            "repetition_penalty": options.penalty(), "no_repeat_ngram_size": options.no_repeat_ngram_size,
         }  # fmt: skip
         if options.min_length:
             search["min_length"] = len(ids) + options.min_length
@@ -345,29 +306,17 @@ def _shared(share_buffer: bool | None) -> dict[str, Any]:
     return {} if share_buffer is None else {"past_present_share_buffer": share_buffer}
 
 
-def _own_search(options: GenerationOptions, vocabulary: int) -> dict[str, Any]:
-    """The engine's names for what its sampler knows of ours."""
-    search: dict[str, Any] = {
-        "do_sample": not options.greedy,
-        "temperature": options.temperature or 1.0,
-        "top_k": options.top_k or vocabulary,
-        "top_p": options.top_p,
-        "repetition_penalty": options.repetition_penalty,
-    }
-    return search if options.seed is None else search | {"random_seed": options.seed & 0x7FFFFFFF}
-
-
-def _overlay(folder: ModelFolder, threads: int, *, takes_turns: bool, takes_back: bool) -> str:
-    """What is ours in the engine's config; see GenaiModel."""
+def _overlay(folder: ModelFolder, options: EngineOptions) -> str:
+    """What is ours in the engine's config."""
     # its errors come as exceptions too
-    session: dict[str, Any] = {"intra_op_num_threads": threads, "log_severity_level": 4}
+    session: dict[str, Any] = {"intra_op_num_threads": options.threads, "log_severity_level": 4}
     parts = [part for part in ("decoder", "draft") if part in folder.model]
-    if takes_turns or "draft" in parts:  # threads that wait busily would keep the other model from the cores
+    if options.shares_cores or "draft" in parts:  # threads that wait busily would keep the other model from the cores
         session["session.intra_op.allow_spinning"] = "0"
     model: dict[str, Any] = {part: {"session_options": session} for part in parts}
     if folder.more_eos_ids:
         model["eos_token_id"] = sorted(folder.more_eos_ids)  # a list adds to those of the config
-    for part in parts if takes_back else ():
+    for part in parts if options.keep_full_window else ():
         if window := _window(folder.model[part]):
             slack = max(0, folder.model["context_length"] - window)
             model[part]["sliding_window"] = folder.model[part]["sliding_window"] | {"cache_slack": slack}

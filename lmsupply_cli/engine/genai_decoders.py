@@ -1,46 +1,32 @@
-"""Decoders over generators of the engine: a plain one, one that a guidance guides, and a batch."""
+"""Decoders over generators of the engine: of one sequence, and of a batch. The engine is fed and read, it never samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.base import check_append
 from lmsupply_cli.engine.genai_errors import run_error
-from lmsupply_cli.engine.genai_warnings import without_warnings
 from lmsupply_cli.errors import EngineError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lmsupply_cli.engine.base import Guessing, Logits
+    from lmsupply_cli.engine.base import Logits
     from lmsupply_cli.engine.genai import GenaiModel
-    from lmsupply_cli.engine.guidance import Guidance
 
 _NEVER = -1e30  # a score that no sampler takes
 
 
 class GenaiDecoder:
-    """A Decoder over one engine generator. The engine is fed and read, it never samples."""
+    """A Decoder over one engine generator."""
 
-    def __init__(
-        self,
-        model: GenaiModel,
-        *,
-        capacity_tokens: int,
-        search: dict[str, Any],
-        guidance: Guidance | None = None,
-        guessing: Guessing | None = None,
-    ) -> None:
+    def __init__(self, model: GenaiModel, *, capacity_tokens: int, search: dict[str, Any]) -> None:
         self.capacity_tokens = capacity_tokens
         self.switch_tokens = model.shape.switch_tokens
         self._model = model
         self._search = search
-        self._guidance = guidance
-        self._draft_tokens = guessing.draft_tokens if guessing else 0
-        self.chooses = guessing is not None
         self._generator: Any = self._new_generator()
         self._fresh = False
         self._rows: list[Logits] = []  # scores of the parts of the last append, where it had several
@@ -97,7 +83,9 @@ class GenaiDecoder:
         except RuntimeError as error:
             raise run_error(error) from error
         if len(rows) < count:
-            raise EngineError("this model gives the scores of the last token only", hint="--speculative off")
+            raise EngineError(
+                "this model gives the scores of the last token only", hint="turn speculative decoding off"
+            )
         return rows[len(rows) - count :, : self._model.shape.vocabulary]
 
     def rewind(self, count: int) -> None:
@@ -129,12 +117,7 @@ class GenaiDecoder:
         self._generator = None
 
     def _new_generator(self) -> Any:
-        return self._model.new_generator(
-            capacity_tokens=self.capacity_tokens,
-            guidance=self._guidance,
-            draft_tokens=self._draft_tokens,
-            **self._search,
-        )
+        return self._model.new_generator(capacity_tokens=self.capacity_tokens, **self._search)
 
     def _open(self) -> Any:
         if self._generator is None:
@@ -142,73 +125,22 @@ class GenaiDecoder:
         return self._generator
 
 
-class GuidedGenaiDecoder(GenaiDecoder):
-    """The engine chooses, among what its guidance allows, by scores that are ours.
-
-    Guessing ahead is the engine's own here, since only it knows what the guidance allows next; so is the sampling then.
-    """
-
-    _stepped = False  # since the last append
-
-    def append(self, ids: Sequence[int]) -> None:
-        """After an answer the guidance begins anew: the engine does that on a rewind, so the last token is read again."""
-        if self._stepped and (tokens := self.tokens):
-            self.rewind(len(tokens) - 1)
-            ids = (tokens[-1], *ids)
-        super().append(ids)
-        self._stepped = False
-
-    def logits(self) -> Logits:
-        with without_warnings():  # what is allowed next is found out here
-            return super().logits()
-
-    def guessed(self) -> tuple[int, int, int]:
-        stats = self._open().get_speculative_stats() if self.chooses else {}
-        return stats.get("draft_tokens_proposed", 0), stats.get("draft_tokens_accepted", 0), stats.get("rounds", 0)
-
-    def step(self, scores: Logits | None) -> int:
-        import numpy as np
-
-        generator = self._open()
-        try:
-            if scores is not None:
-                whole = np.full_like(generator.get_logits(), np.float32(-np.inf))  # its vocabulary may be larger
-                whole.reshape(-1)[: len(scores)] = scores
-                generator.set_logits(whole)
-            self._stepped = True
-            with without_warnings():
-                generator.generate_next_token()
-            return int(generator.get_next_tokens()[0])
-        except RuntimeError as error:
-            raise run_error(error) from error
-
-
 class GenaiBatch:
     """A BatchDecoder over one engine generator, which takes a batch in one piece. Shorter prompts are padded on the
     right (on the left the scores come out wrong by a little, found with 0.18); a row that has ended goes on with
-    padding that nobody reads. With a guidance `end` is the token that ends a row and follows it."""
+    padding that nobody reads."""
 
     def __init__(
-        self,
-        model: GenaiModel,
-        prompts: Sequence[Sequence[int]],
-        *,
-        capacity_tokens: int,
-        search: dict[str, Any],
-        guidance: Guidance | None = None,
-        end: int | None = None,
+        self, model: GenaiModel, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, search: dict[str, Any]
     ) -> None:
         import numpy as np
 
         self._pad, self._vocabulary = model.shape.pad_id or 0, model.shape.vocabulary
-        self._end, self._eos = end, sorted(model.shape.eos_ids)
         longest = max(map(len, prompts))
         padded = np.full((len(prompts), longest), self._pad, dtype=np.int32)
         for row, ids in enumerate(prompts):
             padded[row, : len(ids)] = ids
-        self._generator: Any = model.new_generator(
-            capacity_tokens=capacity_tokens, guidance=guidance, batch_size=len(prompts), **search
-        )
+        self._generator: Any = model.new_generator(capacity_tokens=capacity_tokens, batch_size=len(prompts), **search)
         try:
             self._generator.append_tokens(padded)
         except (RuntimeError, MemoryError) as error:
@@ -216,52 +148,22 @@ class GenaiBatch:
 
     def logits(self) -> Logits:
         try:
-            with self._quietly():
-                scores: Logits = self._open().get_logits()
+            scores: Logits = self._open().get_logits()
         except RuntimeError as error:
             raise run_error(error) from error
         return scores.reshape(len(scores), -1)[:, : self._vocabulary]
 
     def choose(self, tokens: Sequence[int | None]) -> None:
-        forced, rows = self._nothing(len(tokens))
-        for row, token in enumerate(tokens):
-            rows[row, self._pad if token is None else token] = 0.0
-        self._take_best(forced)
-
-    def step(self, scores: Sequence[Logits | None]) -> list[int | None]:
-        if self._end is None:
-            raise RuntimeError("this batch follows no guidance")
-        whole, rows = self._nothing(len(scores))
-        for row, wanted in enumerate(scores):
-            if wanted is None:  # where the guidance is not at its end it chooses, and nobody reads it
-                rows[row, self._end] = 0.0
-            else:
-                rows[row, : self._vocabulary] = wanted
-                rows[row, self._end] = wanted[self._eos].max()
-                rows[row, self._eos] = _NEVER
-        chosen = self._take_best(whole)
-        return [
-            None if wanted is None or token == self._end else token
-            for wanted, token in zip(scores, chosen, strict=True)
-        ]
-
-    def _quietly(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._end is None else without_warnings()
-
-    def _nothing(self, count: int) -> tuple[Logits, Logits]:
-        """Scores of nothing in the engine's shape, and a view of them with a row for each prompt."""
         import numpy as np
 
-        whole = np.full_like(self._open().get_logits(), _NEVER)
-        return whole, whole.reshape(count, -1)
-
-    def _take_best(self, scores: Logits) -> list[int]:
         generator = self._open()
         try:
-            generator.set_logits(scores)
-            with self._quietly():
-                generator.generate_next_token()
-            return [int(token) for token in generator.get_next_tokens()]
+            forced = np.full_like(generator.get_logits(), _NEVER)
+            rows = forced.reshape(len(tokens), -1)
+            for row, token in enumerate(tokens):
+                rows[row, self._pad if token is None else token] = 0.0
+            generator.set_logits(forced)
+            generator.generate_next_token()
         except RuntimeError as error:
             raise run_error(error) from error
 

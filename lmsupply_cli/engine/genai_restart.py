@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.engine.base import check_append
-from lmsupply_cli.engine.genai_decoders import GuidedGenaiDecoder, as_array
 from lmsupply_cli.engine.genai_errors import run_error
 from lmsupply_cli.errors import EngineError
 
@@ -67,7 +66,9 @@ class RestartingDecoder:
     def wide_logits(self, count: int) -> Logits:
         if count == 1:
             return self.logits().reshape(1, -1)
-        raise EngineError("this provider cannot read several guessed tokens at once", hint="--speculative off")
+        raise EngineError(
+            "this provider cannot read several draft tokens at once", hint="turn speculative decoding off"
+        )
 
     def _feed(self, tokens: list[int]) -> None:
         import numpy as np
@@ -109,53 +110,3 @@ class RestartingDecoder:
         if self._tokens is None:
             raise EngineError("the decoder is closed", hint="make a new one")
         return self._tokens
-
-
-class RestartingGuidedDecoder(GuidedGenaiDecoder):
-    """The engine's own step goes on within an answer. What is appended waits until scores are wanted, and is then read
-    in one piece, by a new generator where the last one held something."""
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        self._waiting: list[int] = []
-        super().__init__(*arguments, **more)
-
-    @property
-    def tokens(self) -> Sequence[int]:
-        return [*super().tokens, *self._waiting]
-
-    def append(self, ids: Sequence[int]) -> None:
-        vocabulary, held = self._model.shape.vocabulary, len(self.tokens)
-        check_append(ids, held_tokens=held, capacity_tokens=self.capacity_tokens, vocabulary=vocabulary)
-        self._waiting += ids
-        self._fresh = True
-
-    def logits(self) -> Logits:
-        self._feed()
-        return super().logits()
-
-    def step(self, scores: Logits | None) -> int:
-        self._feed()
-        return super().step(scores)
-
-    def rewind(self, count: int) -> None:
-        tokens = self.tokens
-        if not 0 <= count <= len(tokens):
-            raise ValueError(f"cannot rewind {len(tokens)} tokens to {count}")
-        held = len(tokens) - len(self._waiting)
-        if count < held:
-            self._begin_anew()
-            held = 0
-        self._waiting = list(tokens[held:count])
-        self._fresh = False
-
-    def _feed(self) -> None:
-        if not self._waiting:
-            return
-        tokens = self.tokens
-        if len(tokens) > len(self._waiting):
-            self._begin_anew()
-        try:
-            self._open().append_tokens(as_array(tokens))
-        except RuntimeError as error:
-            raise run_error(error) from error
-        self._waiting = []

@@ -1,42 +1,37 @@
-"""The engine's tokenizer: text to ids and back, also without its model.
+"""The engine's own tokenizer, for a tokenizer.json that the `tokenizers` library does not take.
 
-Where the tokenizer.json has a regular expression that the engine may not read in time, or at all, the text is read in
-a worker, which can be ended.
+Its tokens may differ from those that the model was trained on, which a note says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.engine.base import check_text
+from lmsupply_cli.engine.detokenizer import Detokenizer, WindowDetokenizer
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_errors import load_error, run_error
+from lmsupply_cli.engine.pattern_guard import PatternGuard
 from lmsupply_cli.engine.patterns import unknown_pattern
-from lmsupply_cli.errors import EngineError, ModelFilesError
-from lmsupply_cli.files import absolute
-from lmsupply_cli.worker import Worker, WorkerFailed
-
-LIMIT_S = 10.0
-_CHARACTERS_PER_S = 100_000  # `std::regex` reads ten times as many
-_MEMORY_BYTES, _ANSWER_BYTES = 4 << 30, 1 << 30
+from lmsupply_cli.engine.tokenizer import CannotLoad, ModelTokenizer, Tokenizer, hidden_ids
+from lmsupply_cli.errors import EngineError
 
 
 class GenaiTokenizer:
-    """Close it, or leave that to who made it."""
+    """A Tokenizer by the engine."""
 
-    def __init__(self, folder: ModelFolder, make: Callable[[], Any], *, visible: Collection[str] = ()) -> None:
+    def __init__(
+        self, folder: ModelFolder, make: Callable[[], Any], *, visible: Collection[str] = (), note: str = ""
+    ) -> None:
         """`make` gives the engine's tokenizer; `visible`: control strings that are shown, where others are not. Raises
         ModelFilesError for one that does not load in time, and what `make` raises."""
-        # control tokens are not shown
-        self._added = {
-            row["id"]: "" if row.get("special") and row["content"] not in visible else row["content"]
-            for row in folder.added_tokens
-        }
-        self.hidden_ids = frozenset(token for token, text in self._added.items() if not text)
+        self.note = note
+        self.hidden_ids = hidden_ids(folder, visible)
+        self._special = frozenset(row["id"] for row in folder.added_tokens if row.get("special"))
+        self._added = {row["id"]: "" if row["id"] in self.hidden_ids else row["content"] for row in folder.added_tokens}
         pattern = unknown_pattern(folder.patterns)
-        self._guard = _Guard(folder.path, pattern) if pattern else None
+        self._guard = PatternGuard(folder.path, pattern, library="engine") if pattern else None
         self._tokenizer: Any = make()
 
     def encode(self, text: str) -> list[int]:
@@ -47,7 +42,7 @@ class GenaiTokenizer:
         if self._guard:
             return self._guard.encode(text)
         try:
-            return [int(i) for i in tokenizer.encode(text)]
+            return [i for i in map(int, tokenizer.encode(text)) if i >= 0]  # -1: a byte without a token
         except (RuntimeError, UnicodeError) as error:
             raise run_error(error) from error
 
@@ -58,12 +53,17 @@ class GenaiTokenizer:
             if (text := self._added.get(token)) is None:
                 plain.append(token)
                 continue
-            out += self.decode_plain(plain) + text
+            out += self._decode_plain(plain) + text
             plain = []
-        return out + self.decode_plain(plain)
+        return out + self._decode_plain(plain)
 
-    def decode_plain(self, ids: list[int]) -> str:
-        """Without regard to added tokens."""
+    def new_detokenizer(self, *, continues: bool = False) -> Detokenizer:
+        return WindowDetokenizer(self.decode, self.hidden_ids)
+
+    def token_bytes(self, token: int) -> bytes | None:
+        return None if token in self._special else self.decode([token]).encode()
+
+    def _decode_plain(self, ids: list[int]) -> str:
         if not ids:
             return ""
         import numpy as np
@@ -74,7 +74,6 @@ class GenaiTokenizer:
             raise run_error(error) from error
 
     def close(self) -> None:
-        """Free it; a second call does nothing."""
         self._tokenizer = None
         if self._guard:
             self._guard.close()
@@ -85,45 +84,22 @@ class GenaiTokenizer:
         return self._tokenizer
 
 
-def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> GenaiTokenizer:
-    """A folder's tokenizer without its model. Raises ModelFilesError, EngineUnavailable."""
-    from lmsupply_cli.engine.genai import import_engine
-
-    engine = import_engine()
+def load_tokenizer(
+    folder: ModelFolder, *, visible: Collection[str] = (), engines: Callable[[], Any] | None = None
+) -> Tokenizer:
+    """A folder's tokenizer; `engines`: how to make the engine's, by default without its model. Raises ModelFilesError,
+    EngineUnavailable."""
     try:
-        return GenaiTokenizer(folder, lambda: engine.Tokenizer(str(folder.path)), visible=visible)
+        return ModelTokenizer(folder, visible=visible)
+    except CannotLoad as cannot:
+        note = f"the engine's tokenizer is used, whose tokens may differ from the model's: {cannot}"
+    try:
+        return GenaiTokenizer(folder, engines or (lambda: _engines(folder)), visible=visible, note=note)
     except (RuntimeError, MemoryError, ValueError) as error:
         raise load_error(error, folder.path) from error
 
 
-class _Guard:
-    """Reads text in a worker."""
+def _engines(folder: ModelFolder) -> Any:
+    from lmsupply_cli.engine.genai import import_engine
 
-    def __init__(self, folder: Path, pattern: str) -> None:
-        self._folder = absolute(folder)
-        self._pattern = pattern if len(pattern) <= 60 else f"{pattern[:59]}…"
-        handler = Path(__file__).with_name("tokenizer_process.py")
-        self._worker = Worker(handler, limit_s=LIMIT_S, memory_bytes=_MEMORY_BYTES, answer_bytes=_ANSWER_BYTES)
-        self._ask("")
-
-    def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._ask(text)["ids"]
-        return ids
-
-    def close(self) -> None:
-        self._worker.close()
-
-    def _ask(self, text: str) -> dict[str, Any]:
-        """An empty text only loads the tokenizer."""
-        limit_s = self._worker.limit_s + len(text) / _CHARACTERS_PER_S
-        try:
-            answer: dict[str, Any] = self._worker.ask({"folder": str(self._folder), "text": text}, limit_s=limit_s)
-        except WorkerFailed as failure:
-            what = "on this text" if text else "when it is loaded"
-            raise ModelFilesError(
-                f"{self._folder / 'tokenizer.json'}: the engine fails at its pattern {self._pattern!r} {what}: {failure}",
-                hint="use another model" if not text else "use a shorter or other text, or another model",
-            ) from failure
-        if "error" in answer:
-            raise load_error(RuntimeError(answer["error"]), self._folder)
-        return answer
+    return import_engine().Tokenizer(str(folder.path))

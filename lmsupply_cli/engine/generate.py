@@ -1,7 +1,7 @@
 """The three floors of generation, each an iterator over the one below: ids → events → a string.
 
-Every one may be abandoned half-way: the decoder's tokens are what the engine holds, so the
-next call finds the true prefix.
+Every one may be abandoned half-way: the decoder's tokens are what the engine holds, so the next call finds the true
+prefix.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder, GuidedDecoder, TextModel
+from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
+from lmsupply_cli.engine.guidance import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.engine.prompt_cache import plan_reuse
+from lmsupply_cli.engine.prompt_cache import plan_chunks, plan_reuse
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.errors import DoesNotFit
@@ -26,6 +27,7 @@ from lmsupply_cli.events import (
     SpeculativeStats,
     TextDelta,
     Timings,
+    TokenLogprob,
     Usage,
 )
 
@@ -41,6 +43,22 @@ class Run:
     @property
     def completion_tokens(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prompt, and how it is answered.
+
+    `stop` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `matcher`: what the
+    answer must follow; `continues`: the answer goes on with the text of the prompt, so a space at its start counts.
+    """
+
+    ids: Sequence[int]
+    options: GenerationOptions
+    stop: tuple[str, ...] = ()
+    stop_ids: frozenset[int] = frozenset()
+    matcher: Matcher | None = None
+    continues: bool = False
 
 
 @dataclass
@@ -66,10 +84,12 @@ def prefill(
     if done < len(decoder.tokens):
         decoder.rewind(done)
     yield PrefillProgress(done, len(ids))
-    while done < len(ids) and not cancel.cancelled:
-        piece = ids[done : max(done + chunk, switch + 1 if beyond else 0)]
-        decoder.append(piece)
-        done += len(piece)
+    first = switch + 1 - done if beyond else 0
+    for size in plan_chunks(len(ids) - done, chunk=chunk, first=first):
+        if cancel.cancelled:
+            return
+        decoder.append(ids[done : done + size])
+        done += size
         yield PrefillProgress(done, len(ids))
 
 
@@ -77,134 +97,144 @@ def stream_tokens(
     decoder: Decoder, sampler: Sampler, *, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
 ) -> Iterator[int]:
     """Ids of the answer, without its end token. The decoder must have been prefilled."""
-
-    def choose() -> int:
-        return sampler.choose(decoder.logits(), completed=run.completion_tokens)
-
-    for token in _stream(choose, sampler, max_tokens, eos_ids, run, cancel):
-        yield token
-        if run.completion_tokens < max_tokens:
-            decoder.append((token,))
-
-
-def stream_guided(
-    decoder: GuidedDecoder, sampler: Sampler, *, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
-) -> Iterator[int]:
-    """As `stream_tokens`, where the decoder follows a guidance, and appends what it chooses."""
-
-    def choose() -> int:
-        scores = None if decoder.chooses else sampler.noisy(decoder.logits(), completed=run.completion_tokens)
-        return decoder.step(scores)
-
-    yield from _stream(choose, sampler, max_tokens, eos_ids, run, cancel)
-
-
-def _stream(
-    choose: Callable[[], int], sampler: Sampler, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
-) -> Iterator[int]:
     ends = frozenset(eos_ids)
     while True:
         if cancel.cancelled:
             run.finish_reason = "cancelled"
             return
-        token = choose()
+        token = sampler.choose(decoder.logits())
         if token in ends:
             return
         run.ids.append(token)
-        sampler.observe((token,))
+        sampler.accept(token)
         yield token
         if run.completion_tokens >= max_tokens:
             run.finish_reason = "length"
             return
+        decoder.append((token,))
+
+
+class AnswerText:
+    """Makes the text of one answer from its ids: no half characters, nothing from a stop sequence on."""
+
+    def __init__(self, model: TextModel, task: Task) -> None:
+        self._task = task
+        self._stops = StopSequenceDetector([*task.options.stop, *task.stop])
+        self._detokenizer: Detokenizer = model.new_detokenizer(continues=task.continues or task.matcher is not None)
+        self._text = ""
+
+    def push(self, token: int) -> str:
+        """What can be shown now."""
+        return self._kept(self._stops.push(self._detokenizer.push(token)))
+
+    def flush(self) -> str:
+        """What was held back, at the end."""
+        rest = self._stops.push(self._detokenizer.flush())
+        return self._kept(rest if self.stopped else rest + self._stops.flush())
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop sequence came."""
+        return self._stops.matched is not None
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether the guidance accepts the answer as it is, whatever ended it; None without a guidance."""
+        matcher = self._task.matcher
+        if matcher is None:
+            return None
+        return matcher.accepts(self._text) if self.stopped else matcher.complete
+
+    def _kept(self, text: str) -> str:
+        if self._task.matcher:
+            self._text += text
+        return text
 
 
 def stream_events(
     model: TextModel,
     decoder: Decoder,
-    ids: Sequence[int],
-    options: GenerationOptions,
+    task: Task,
     *,
-    stops: Iterable[str] = (),
-    stop_ids: Iterable[int] = (),
     cancel: CancelToken | None = None,
     run: Run | None = None,
-    guided: bool = False,
     drafting: Drafting | None = None,
 ) -> Iterator[GenerationEvent]:
-    """Prefill `ids`, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
+    """Prefill the prompt, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
 
-    `stops` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `run` is filled;
-    `guided`: the decoder is a GuidedDecoder; `drafting`: another token floor, such as one that guesses ahead.
+    `run` is filled; `drafting`: another token floor, such as one for speculative decoding.
     """
     cancel, run = cancel or CancelToken(), run if run is not None else Run()
-    eos = model.shape.eos_ids | frozenset(stop_ids)
+    ids, options = task.ids, task.options
+    eos = model.shape.eos_ids | task.stop_ids
     room = decoder.capacity_tokens - len(ids)
     if room < 1:
         raise overflow(len(ids), decoder.capacity_tokens)
     if options.num_beams > 1:
-        yield from _beams(model, ids, options, stops, run)
+        yield from _beams(model, task, run)
         return
     began = time.monotonic()
     yield from prefill(decoder, ids, run=run, cancel=cancel)
     prefilled = time.monotonic()
     first = prefilled
-    matcher, detokenizer = StopSequenceDetector([*options.stop, *stops]), Detokenizer(model.decode, model.hidden_ids)
+    text = AnswerText(model, task)
     if cancel.cancelled:
         run.finish_reason = "cancelled"
     else:
-        sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=eos)
-        sampler.observe(ids)
+        sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=eos, matcher=task.matcher)
+        sampler.read(ids)
         limit = min(options.max_tokens, room)
-        floor: Callable[..., Iterator[int]] = stream_guided if guided else stream_tokens
-        if drafting:
-            floor = drafting.floor
+        floor = drafting.floor if drafting else stream_tokens
         for token in floor(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
             if run.completion_tokens == 1:
                 first = time.monotonic()
-            if text := matcher.push(detokenizer.push(token)):
-                yield TextDelta(text)
-            if matcher.matched is not None:
-                run.finish_reason = "stop"
+            if sampler.logprobs:
+                yield token_logprob(model, sampler)
+            if shown := text.push(token):
+                yield TextDelta(shown)
+            if text.stopped:
                 break
-    rest = matcher.push(detokenizer.flush())
-    if matcher.matched is None:
-        rest += matcher.flush()
-    else:
-        run.finish_reason = "stop"
-    if rest:
+    if rest := text.flush():
         yield TextDelta(rest)
+    if text.stopped:
+        run.finish_reason = "stop"
     ended = time.monotonic()
     timings = Timings(ttft_s=first - began, prefill_s=prefilled - began, decode_s=ended - prefilled)
     stats = drafting.stats if drafting else None
     if stats:
         stats.tokens_per_s = run.completion_tokens / timings.decode_s if timings.decode_s > 0 else 0.0
-    yield Finished(run.finish_reason, Usage(len(ids), run.cached_tokens, run.completion_tokens), timings, stats)
+    usage = Usage(len(ids), run.cached_tokens, run.completion_tokens)
+    yield Finished(run.finish_reason, usage, timings, stats, complete=text.complete)
 
 
-def _beams(
-    model: TextModel, ids: Sequence[int], options: GenerationOptions, stops: Iterable[str], run: Run
-) -> Iterator[GenerationEvent]:
+def token_logprob(model: TextModel, sampler: Sampler) -> TokenLogprob:
+    """What the sampler noted of its last choice, with the texts of the tokens."""
+    scores = sampler.logprobs
+    assert scores is not None
+    top = tuple(TokenLogprob(model.token_text(token), token, logprob) for token, logprob in scores.top)
+    return TokenLogprob(model.token_text(scores.token), scores.token, scores.logprob, top)
+
+
+def _beams(model: TextModel, task: Task, run: Run) -> Iterator[GenerationEvent]:
     """Beam search has nothing to show until it is done, and leaves no cache behind."""
     began = time.monotonic()
-    found = model.beam_search(ids, options)
-    matcher = StopSequenceDetector([*options.stop, *stops])
-    text = matcher.push(model.decode(found))
-    if matcher.matched is None:
-        text += matcher.flush()
-        run.finish_reason = "length" if len(found) >= options.max_tokens else "stop"
-    if text:
-        yield TextDelta(text)
+    found = model.beam_search(task.ids, task.options)
+    text = AnswerText(model, task)
+    shown = ""
+    for token in found:
+        shown += text.push(token)
+        if text.stopped:
+            break
+    shown += text.flush()
+    run.finish_reason = "stop" if text.stopped or len(found) < task.options.max_tokens else "length"
+    if shown:
+        yield TextDelta(shown)
     seconds = time.monotonic() - began
-    yield Finished(run.finish_reason, Usage(len(ids), 0, len(found)), Timings(ttft_s=seconds, decode_s=seconds))
-
-
-def join_text(events: Iterable[GenerationEvent]) -> str:
-    """The answer as one string."""
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
+    yield Finished(run.finish_reason, Usage(len(task.ids), 0, len(found)), Timings(ttft_s=seconds, decode_s=seconds))
 
 
 def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
     return DoesNotFit(
         f"the prompt has {prompt_tokens:,} tokens, the context holds {context_tokens:,} and an answer needs room too",
-        hint="use a shorter prompt, a larger --context or a model with a longer one; nothing is ever cut silently",
+        hint="use a shorter prompt, a larger context or a model with a longer one; nothing is ever cut silently",
     )

@@ -1,44 +1,74 @@
-"""Answers that follow a JSON schema, a regular expression or a Lark grammar, by the engine's own llguidance.
+"""Answers that follow a JSON schema, a regular expression or a Lark grammar, by llguidance. Its only importer.
 
-A schema is checked here as far as it can be without a model: which keywords llguidance knows was found out with
-onnxruntime-genai 0.18. Two things are added to it. White space is fixed, since weak models write it without
-end. And an object that names its properties has no others, for the same reason.
+A guidance becomes a mask over the logits: `Matcher` says which tokens may come next. It is checked before a model is
+loaded, against the 256 bytes. Two things are added to a schema. White space is fixed, since weak models write it
+without end. And an object that names its properties has no others, for the same reason.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lmsupply_cli import files
 from lmsupply_cli.engine.finite import has_instance
-from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.engine.regexes import with_ascii_classes
+from lmsupply_cli.errors import EngineError, FileError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Allowed = npt.NDArray[np.bool_]
 
 Kind = Literal["json_schema", "regex", "lark_grammar"]
 
-_UNKNOWN_KEYWORDS = frozenset(
+_KEYWORDS = frozenset(
     {
-        "not", "if", "then", "else", "contains", "minContains", "maxContains", "propertyNames", "dependentRequired",
-        "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef",
+        "type", "enum", "const", "anyOf", "allOf", "oneOf", "$ref", "$defs", "definitions", "minLength", "maxLength",
+        "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "properties",
+        "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties", "items",
+        "additionalItems", "prefixItems", "minItems", "maxItems", "x-guidance",
     }
 )  # fmt: skip
+_ANNOTATIONS = frozenset(
+    {
+        "title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "$schema",
+        "$id", "id", "$anchor", "$comment", "$vocabulary", "contentMediaType", "contentEncoding", "contentSchema",
+        "discriminator", "externalDocs", "xml", "format_description",
+    }
+)  # fmt: skip
+_ASKS_NOTHING: Mapping[str, Callable[[Any], bool]] = {  # keywords that are unsupported, unless their value says nothing
+    "uniqueItems": lambda v: v is False,
+    "nullable": lambda v: v is False,
+    "unevaluatedProperties": lambda v: v is True,
+    "unevaluatedItems": lambda v: v is True,
+    "propertyNames": lambda v: v in (True, {}),
+    "dependentRequired": lambda v: v == {},
+    "dependentSchemas": lambda v: v == {},
+    "dependencies": lambda v: v == {},
+    "not": lambda v: v is False,
+}
+_EXACT = 2**53  # llguidance holds numbers as float64
+_NUMBERS = ("const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _FORMATS = ("date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "unknown")
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _SCHEMAS = ("additionalProperties", "additionalItems", "items")  # one schema, or for items a list
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
-_LARK_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|//.*|#.*|(?P<start>\bstart\b)|(?P<control><)')
-_BODY = "answer_of_this_row"
+_LARK_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|/(?P<pattern>(?:\\.|[^/\\\n])+)/|//.*|#.*')
 _MOST_CHARACTERS = 1_000_000
 _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """What an answer must follow. `text` is as the engine takes it."""
+    """What an answer must follow. `text` is as llguidance takes it."""
 
     kind: Kind
     text: str
@@ -68,29 +98,13 @@ class Guidance:
         return self.kind.replace("_", " ")
 
     @property
-    def ends_itself(self) -> bool:
-        """Whether a complete answer can only end: that of a JSON object or array, not that of a number."""
-        return self.kind == "json_schema" and json.loads(self.text).get("type") in ("object", "array")
+    def compiled(self) -> str:
+        """The grammar that llguidance reads."""
+        from llguidance import LLMatcher
 
-    @property
-    def literals(self) -> str:
-        """The text that may have to be said word for word: names, enum, const and patterns of a schema."""
-        return _literals(json.loads(self.text)) if self.kind == "json_schema" else self.text
-
-    def followed_by(self, control: int) -> Guidance | None:
-        """The same, and then a control token again and again: the engine ends no row of a batch before the others, and
-        fails where a guidance has nothing more to say. None where it cannot be written so."""
         if self.kind == "json_schema":
-            body = f"{_BODY}: %json {self.text}"
-        elif self.kind == "regex":
-            pattern = re.sub(r"\\.|/|\n", lambda found: {"/": "\\/", "\n": "\\n"}.get(found[0], found[0]), self.text)
-            body = f"{_BODY}: /{pattern}/"
-        else:
-            found = list(_LARK_WORDS.finditer(self.text))
-            if any(one["control"] for one in found):  # it may name the same token
-                return None
-            body = _LARK_WORDS.sub(lambda one: _BODY if one["start"] else one[0], self.text)
-        return Guidance("lark_grammar", f"start: {_BODY} <[{control}]>+\n{body}\n")
+            return LLMatcher.grammar_from_json_schema(self.text)
+        return LLMatcher.grammar_from_regex(self.text) if self.kind == "regex" else self.text
 
     @classmethod
     def json(cls) -> Guidance:
@@ -103,7 +117,7 @@ class Guidance:
         if not pattern:
             raise UsageError("the regular expression is empty")
         _check_size(pattern, "regular expression")
-        return cls("regex", pattern)
+        return cls("regex", with_ascii_classes(pattern))
 
     @classmethod
     def grammar(cls, text: str) -> Guidance:
@@ -111,17 +125,135 @@ class Guidance:
         _check_size(text, "grammar")
         if "start" not in text:
             raise UsageError("the grammar has no rule named start", hint='such as: start: "yes" | "no"')
-        return cls("lark_grammar", text)
+        return cls("lark_grammar", _LARK_WORDS.sub(_ascii_pattern, text))
 
 
-def allows_empty(guidance: Guidance) -> bool:
-    """Whether an empty answer is known to be a complete one."""
-    if guidance.kind != "regex":
-        return False
+def _ascii_pattern(word: re.Match[str]) -> str:
+    return f"/{with_ascii_classes(word['pattern'])}/" if word["pattern"] else word[0]
+
+
+class Tokens(Protocol):
+    """The tokens of a model as a guidance needs them."""
+
+    def encode(self, text: str) -> list[int]:
+        """Text to ids."""
+
+    def token_bytes(self, token: int) -> bytes | None:
+        """What a token stands for; None for a control token and for an id without one."""
+
+
+class GuidanceVocabulary:
+    """The tokens of a model as llguidance sees them: made once, a second or less for 128,000 of them."""
+
+    def __init__(self, size: int, tokens: Tokens, names: Mapping[int, str]) -> None:
+        """`size`: of the logits; `names`: of control tokens, which only a Lark grammar can ask for. What has no bytes is
+        never allowed."""
+        from llguidance import LLTokenizer
+
+        self.size = size
+        given: Any = _Given(size, tokens, names)
+        self.compiled = LLTokenizer(given, n_vocab=size + 1, eos_token=[size])
+
+
+class _Given:
+    """What LLTokenizer asks of a tokenizer. The end of an answer is a token of its own beyond the vocabulary: a model
+    may have several, and all are allowed where it is."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id: int | None = None
+
+    def __init__(self, size: int, tokens: Tokens, names: Mapping[int, str]) -> None:
+        self._encode, self._names = tokens.encode, names
+        self.eos_token_id = size
+        self.tokens = [tokens.token_bytes(token) or b"" for token in range(size)]
+        for token, name in names.items():
+            if token < size:
+                self.tokens[token] = b"\xff" + name.encode()
+        self.tokens.append(b"\xff<end of the answer>")
+        self.special_token_ids = sorted({token for token in names if token < size} | {size})
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        """Where the guidance leaves one text, its usual tokens are taken; none of them steers the model."""
+        text = text.decode(errors="replace") if isinstance(text, bytes) else text
+        ids = self._encode(text)
+        if any(token in self._names for token in ids):
+            ids = [token for char in text for token in self._encode(char)]
+        return ids
+
+
+class _Bytes:
+    """A vocabulary of the 256 bytes."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def token_bytes(self, token: int) -> bytes | None:
+        return bytes([token])
+
+
+class Matcher:
+    """One answer that follows a guidance, token by token."""
+
+    def __init__(self, guidance: Guidance, vocabulary: GuidanceVocabulary) -> None:
+        """Raises UsageError for a guidance that llguidance does not take."""
+        import numpy as np
+        from llguidance import LLMatcher
+
+        self._np = np
+        self._guidance, self._vocabulary = guidance, vocabulary
+        self._matcher = LLMatcher(vocabulary.compiled, guidance.compiled, log_level=0)
+        self._mask = np.zeros((1, (vocabulary.size + 1 + 31) // 32), dtype=np.int32)
+        if error := self._matcher.get_error():
+            raise UsageError(f"the {guidance.name} cannot be followed: {_first_line(error)}")
+
+    def allowed(self, ends: Collection[int] = ()) -> Allowed:
+        """Which tokens may come next; `ends` are those that end the answer, allowed where it is complete. Raises
+        EngineError where none may."""
+        np, mask = self._np, self._mask
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        size = self._vocabulary.size
+        bits: Allowed = np.unpackbits(mask.view(np.uint8)[0], count=size + 1, bitorder="little").view(np.bool_)
+        allowed = bits[:size]
+        allowed[list(ends)] = bits[size]
+        error = _first_line(self._matcher.get_error())
+        if error or not (allowed.any() or bits[size]):
+            why = error or "no token of this model can come next"
+            raise EngineError(f"the answer cannot follow the {self._guidance.name} any further: {why}")
+        return allowed
+
+    def accept(self, token: int) -> None:
+        """`token`, which was allowed and is no end, comes next."""
+        self._matcher.consume_token(token)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer may end here."""
+        return bool(self._matcher.is_accepting())
+
+    def accepts(self, text: str) -> bool:
+        """Whether `text` would be a complete answer."""
+        whole = Matcher(self._guidance, _byte_vocabulary())._matcher
+        return whole.consume_tokens(list(text.encode())) and whole.is_accepting() if text else whole.is_accepting()
+
+
+@lru_cache(maxsize=1)
+def _byte_vocabulary() -> GuidanceVocabulary:
+    return GuidanceVocabulary(256, _Bytes(), {})
+
+
+def check_guidance(guidance: Guidance) -> None:
+    """Raises UsageError for what llguidance does not take, and for what no answer can follow."""
     try:
-        return re.fullmatch(guidance.text, "") is not None
-    except re.error:  # Rust's syntax has more than Python's
-        return False
+        Matcher(guidance, _byte_vocabulary()).allowed()
+    except EngineError as error:
+        raise UsageError(
+            f"the {guidance.name} cannot be satisfied: no answer can begin", hint="does it lead back to itself?"
+        ) from error
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= 300 else f"{line[:299]}…"
 
 
 def schema_of(text: str) -> Guidance:
@@ -176,14 +308,8 @@ def _check(schema: Any, where: str) -> None:
     place = where or "the schema"
     if not isinstance(schema, Mapping):
         raise UsageError(f"{place}: {json.dumps(schema)[:40]} is no schema that an answer can follow")
-    for keyword in schema:
-        if keyword in _UNKNOWN_KEYWORDS:
-            raise UsageError(
-                f"{place} uses the keyword {keyword!r}, which is not supported",
-                hint="leave it out, and check it afterwards",
-            )
-    if schema.get("uniqueItems"):
-        raise UsageError(f"{place} uses the keyword 'uniqueItems', which is not supported", hint="leave it out")
+    for keyword, value in schema.items():
+        _check_keyword(keyword, value, place)
     types = schema.get("type", [])
     for name in types if isinstance(types, list) else [types]:
         if name not in _TYPES:
@@ -208,25 +334,46 @@ def _check(schema: Any, where: str) -> None:
             _check(value, at)
 
 
-def _literals(schema: Any) -> str:
-    if not isinstance(schema, Mapping):
-        return ""
-    found = [str(schema.get("pattern", "")), json.dumps([schema.get("const"), schema.get("enum")], ensure_ascii=False)]
-    for keyword, value in schema.items():
-        if keyword in _MAPS and isinstance(value, Mapping):
-            found += [*(value if keyword == "properties" else ()), *map(_literals, value.values())]
-        elif keyword in _LISTS or keyword in _SCHEMAS:
-            found += [_literals(one) for one in (value if isinstance(value, list) else [value])]
-    return "".join(found)
+def _check_keyword(keyword: str, value: Any, place: str) -> None:
+    if keyword in _ASKS_NOTHING and _ASKS_NOTHING[keyword](value):
+        return
+    if keyword not in _KEYWORDS | _ANNOTATIONS and not keyword.startswith("x-"):
+        near = get_close_matches(keyword, _KEYWORDS, n=1)
+        raise UsageError(
+            f"{place} uses the keyword {keyword!r}, which is not supported",
+            hint=f"did you mean {near[0]!r}?" if near else "leave it out, and check it afterwards",
+        )
+    if keyword in _NUMBERS and (number := next(_inexact(value), None)) is not None:
+        raise UsageError(
+            f"{place}: {keyword} holds {number}, and whole numbers beyond 2^53 are not exact",
+            hint="write it as a string with a pattern",
+        )
+
+
+def _inexact(value: Any) -> Iterator[int]:
+    """The whole numbers in `value` that a float64 does not hold."""
+    if isinstance(value, int) and abs(value) > _EXACT:
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _inexact(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _inexact(one)
 
 
 def _closed(schema: dict[str, Any], *, part: bool = False) -> dict[str, Any]:
     """A copy in which objects that name their properties have no others. `part`: of an allOf, which others complete."""
     out: dict[str, Any] = {}
     for keyword, value in schema.items():
-        if keyword in _MAPS and isinstance(value, Mapping):
+        if keyword in _ASKS_NOTHING:
+            continue
+        if keyword == "pattern" and isinstance(value, str):
+            out[keyword] = with_ascii_classes(value)
+        elif keyword in _MAPS and isinstance(value, Mapping):
+            ascii_name = with_ascii_classes if keyword == "patternProperties" else str
             out[keyword] = {
-                name: _closed(dict(one)) if isinstance(one, Mapping) else one for name, one in value.items()
+                ascii_name(name): _closed(dict(one)) if isinstance(one, Mapping) else one for name, one in value.items()
             }
         elif keyword in _LISTS and isinstance(value, list):
             whole = "properties" in schema or keyword == "allOf"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, TypedDict
 
-from lmsupply_cli.config.table import GENERATION, GENERATION_KEYS, SETTINGS
+from lmsupply_cli.config.table import GENERATION, GENERATION_KEYS
 from lmsupply_cli.config.values import check_value
 from lmsupply_cli.errors import UsageError
 
@@ -24,8 +25,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class GenerationOptions:
     """Limits, defaults and meaning are those of `config.table.GENERATION`.
 
-    `max_tokens` and `min_length` count tokens of the completion. At temperature 0, or with
-    `do_sample` off, the likeliest token is taken each time. Raises UsageError for a bad value.
+    `max_tokens` and `min_length` count tokens of the completion. At temperature 0, or with `do_sample` off, the
+    likeliest token is taken each time. `repetition_penalty` None: `model_penalty`, which is the model's own or 1.1,
+    where answers are sampled and free, else 1.0. `logit_bias`: a mapping of token ids to numbers, kept as pairs.
+    Raises UsageError for a bad value.
     """
 
     max_tokens: int = _DEFAULT["max_tokens"]
@@ -33,25 +36,51 @@ class GenerationOptions:
     top_p: float = _DEFAULT["top_p"]
     top_k: int = _DEFAULT["top_k"]
     min_p: float = _DEFAULT["min_p"]
-    repetition_penalty: float = _DEFAULT["repetition_penalty"]
+    repetition_penalty: float | None = _DEFAULT["repetition_penalty"]
+    presence_penalty: float = _DEFAULT["presence_penalty"]
+    frequency_penalty: float = _DEFAULT["frequency_penalty"]
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = _DEFAULT["logit_bias"]
     min_length: int = _DEFAULT["min_length"]
     no_repeat_ngram_size: int = _DEFAULT["no_repeat_ngram_size"]
     do_sample: bool = _DEFAULT["do_sample"]
     num_beams: int = _DEFAULT["num_beams"]
     seed: int | None = _DEFAULT["seed"]
-    stop: tuple[str, ...] = _DEFAULT["stop"]
+    stop: str | tuple[str, ...] = _DEFAULT["stop"]
+    logprobs: bool = _DEFAULT["logprobs"]
+    top_logprobs: int = _DEFAULT["top_logprobs"]
     past_present_share_buffer: bool | None = _DEFAULT["past_present_share_buffer"]
+    model_penalty: float = 1.1
 
     def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
         for key in GENERATION_KEYS:
             object.__setattr__(self, key, check_value(key, getattr(self, key)))
         if self.min_length > self.max_tokens:
-            raise UsageError(f"--min-length {self.min_length} is more than --max-tokens {self.max_tokens}")
+            raise UsageError(f"min_length {self.min_length} is more than max_tokens {self.max_tokens}")
+        if self.top_logprobs and not self.logprobs:
+            raise UsageError("top_logprobs needs logprobs", hint="set both")
+        if self.num_beams > 1 and (unsupported := self._beside_beams()):
+            raise UsageError(f"beam search cannot be combined with {unsupported}", hint="leave one of the two out")
 
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is taken, always."""
         return not self.do_sample or self.temperature < _LEAST_TEMPERATURE
+
+    def penalty(self, *, guided: bool = False) -> float:
+        """The repetition penalty in effect."""
+        if self.repetition_penalty is not None:
+            return self.repetition_penalty
+        return 1.0 if guided or self.greedy or self.num_beams > 1 else self.model_penalty
+
+    def _beside_beams(self) -> str:
+        """An option that scores single tokens, "" where none is used."""
+        used = {
+            "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
+            "logit_bias": self.logit_bias, "logprobs": self.logprobs,
+        }  # fmt: skip
+        return next((name for name, value in used.items() if value), "")
 
     @classmethod
     def preset(cls, name: str) -> GenerationOptions:
@@ -61,13 +90,46 @@ class GenerationOptions:
     def replaced(self, **changes: Any) -> GenerationOptions:
         """A copy with `changes`. Raises UsageError for an option that does not exist."""
         for key in changes:
-            if key not in SETTINGS or key not in GENERATION_KEYS:
-                raise UsageError(f"unknown generation option {key!r}", hint="options: " + ", ".join(GENERATION_KEYS))
+            if key not in GENERATION_KEYS:
+                near = get_close_matches(key, GENERATION_KEYS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "options: " + ", ".join(GENERATION_KEYS)
+                raise UsageError(f"unknown generation option {key!r}", hint=hint)
         return replace(self, **changes)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Every option by its name."""
-        return asdict(self)
+    def as_dict(self, *, guided: bool = False) -> dict[str, Any]:
+        """Every option by its name; the repetition penalty in effect."""
+        whole = {key: getattr(self, key) for key in GENERATION_KEYS}
+        return whole | {"repetition_penalty": self.penalty(guided=guided)}
+
+
+class GenerationKeywords(TypedDict, total=False):
+    """The options of one call, for type checkers."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float | None
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...]
+    min_length: int
+    no_repeat_ngram_size: int
+    do_sample: bool
+    num_beams: int
+    seed: int | None
+    stop: str | Sequence[str]
+    logprobs: bool
+    top_logprobs: int
+    past_present_share_buffer: bool | None
+
+
+def make_options(values: Mapping[str, Any], model: Mapping[str, Any]) -> GenerationOptions:
+    """Options of `values` by key; `model`: what the model's own files say, of which the repetition penalty only holds
+    where nothing else decides."""
+    own = {"model_penalty": model["repetition_penalty"]} if "repetition_penalty" in model else {}
+    return GenerationOptions(**values, **own)
 
 
 def preset_values(name: str) -> dict[str, Any]:

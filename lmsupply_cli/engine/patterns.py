@@ -1,8 +1,8 @@
-"""The regular expressions of a tokenizer.json, and which of them the engine reads in time.
+"""The regular expressions of a tokenizer.json, and which of them are known to end in time.
 
-The engine (0.18) has code of its own for the expressions of the common families. For every other one it uses
-`std::regex`, which takes exponential time for some, and whose stack ends with the process after some ten thousand
-characters: such text goes through a worker first (see engine/genai_tokenizer.py).
+Both tokenizers use libraries that backtrack, which take exponential time for some expressions; the engine's
+(`std::regex`, 0.18) ends with the process after some ten thousand characters, except for the expressions of the common
+families. So text meets any other expression in a worker first (see engine/pattern_guard.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CONTRACTIONS = ("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'s|'t|'re|'ve|'m|'ll|'d")
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _BEFORE = r"[^\r\n\p{L}\p{N}]?"
 _WORDS = (f"{_BEFORE}{_UPPER}*{_LOWER}+", f"{_BEFORE}{_UPPER}+{_LOWER}*")
-_KNOWN = (  # alternatives for which the engine has code, the longer of two that begin alike first
+_KNOWN = (  # alternatives that take linear time, the longer of two that begin alike first
     *(f"{word}{_CONTRACTIONS[0]}?" for word in _WORDS),
     *_WORDS,
     *_CONTRACTIONS,

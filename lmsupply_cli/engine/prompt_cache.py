@@ -1,9 +1,16 @@
-"""What of a decoder's tokens serves the next prompt: a pure plan."""
+"""What of a decoder's tokens serves the next prompt, and in which pieces the rest is read: pure plans.
+
+On a CPU one row and many rows go through different kernels, which round differently in int4 and int8. So a prompt is
+read in pieces of several tokens always, whether it is fresh, cached or cached in part: then the scores are the same to
+the last bit, and so is the answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+LEAST = 4  # tokens of a piece, where the prompt has as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +22,23 @@ class Reuse:
 
 
 def plan_reuse(cached: Sequence[int], wanted: Sequence[int]) -> Reuse:
-    """The longest common prefix, less one token where needed: the engine gives logits only after an append."""
+    """The longest common prefix, less so many tokens that at least `LEAST` are read again."""
     common = 0
     for have, want in zip(cached, wanted, strict=False):
         if have != want:
             break
         common += 1
-    common = min(common, len(wanted) - 1)
+    common = max(0, min(common, len(wanted) - LEAST))
     return Reuse(common, tuple(wanted[common:]))
+
+
+def plan_chunks(count: int, *, chunk: int, first: int = 0) -> Iterator[int]:
+    """Sizes of the pieces of `count` tokens: `chunk` each, the first of at least `first`, the last of at least `LEAST`
+    where there are as many."""
+    while count > 0:
+        size = min(count, max(chunk, first))
+        if 0 < count - size < LEAST:
+            size = size - LEAST if size - LEAST >= max(first, 1) else count
+        yield size
+        count -= size
+        first = 0

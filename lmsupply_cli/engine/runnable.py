@@ -40,14 +40,6 @@ _OTHER_TYPES: Mapping[str, str] = {
     "phi3v": _VISION, "qwen2_5_vl": _VISION, "qwen3_5": _VISION, "qwen3_5_moe": _VISION, "qwen3_vl": _VISION,
     "videochat_flash_qwen": _VISION, "gemma4": _BOTH, "gemma4_unified": _BOTH, "phi4mm": _BOTH,
 }  # fmt: skip
-# The engine knows a tokenizer by these names, with and without "Fast" at the end, and takes no name at all.
-_TOKENIZERS = frozenset((
-    "", "BaichuanTokenizer", "CLIPTokenizer", "ChatGLMTokenizer", "CodeGenTokenizer", "CodeLlamaTokenizer",
-    "DebertaV2Tokenizer", "GPT2Tokenizer", "GPTNeoXTokenizer", "GemmaTokenizer", "InternLM2Tokenizer", "LlamaTokenizer",
-    "MarianTokenizer", "MistralCommonBackend", "Phi3Tokenizer", "PreTrainedTokenizer", "PythonBackend",
-    "Qwen2Tokenizer", "SentencePieceBackend", "T5Tokenizer", "TokenizersBackend", "WhisperTokenizer",
-    "XLMRobertaTokenizer",
-))  # fmt: skip
 _SESSION = frozenset((
     "enable_cpu_mem_arena", "enable_mem_pattern", "graph_optimization_level", "inter_op_num_threads",
     "intra_op_num_threads", "log_id", "log_severity_level", "log_verbosity_level", "provider_options",
@@ -155,8 +147,6 @@ def find_obstacles(view: FolderView) -> tuple[Obstacle, ...]:
     for name in (TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG):
         if problem := _json_obstacle(view, name, needed=name != GENERATION_CONFIG):
             found.append(problem)
-        elif name == TOKENIZER_CONFIG:
-            found += _tokenizer_class(view)
     return tuple(found)
 
 
@@ -250,17 +240,6 @@ def _json_obstacle(view: FolderView, name: str, *, needed: bool) -> Obstacle | N
             hint = "keep one template: as a text, or in a file of its own, chat_template.jinja"
         return Obstacle(f"{view.shown(name)}: {problem}", hint=hint, file=name)
     return None
-
-
-def _tokenizer_class(view: FolderView) -> Iterator[Obstacle]:
-    value = view.read(TOKENIZER_CONFIG) or {}
-    name = value.get("tokenizer_class", "")
-    if name.removesuffix("Fast") not in _TOKENIZERS:
-        yield Obstacle(
-            f"{view.shown(TOKENIZER_CONFIG)}: the engine does not know the tokenizer_class {shown(name)}",
-            hint="where tokenizer.json holds the whole tokenizer, PreTrainedTokenizerFast may do as its class",
-            file=TOKENIZER_CONFIG,
-        )
 
 
 def _untrusted(config: Mapping[str, Any]) -> Iterator[Obstacle]:

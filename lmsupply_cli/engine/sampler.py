@@ -1,21 +1,19 @@
-"""Choose the next token from the logits: one sampler for run, chat and Python.
+"""Choose the next token from the logits: one sampler for free and guided answers, batches and speculative decoding.
 
-Ours, not the engine's: the engine freezes its options when a generator is made, has no min_p,
-and would need a new generator and a new prefill for a new temperature. The order is that of
-Hugging Face transformers: repetition penalty (never on end tokens), no-repeat n-grams, minimum length, temperature,
-top-k, top-p, min-p, then a draw.
-
-Measured on the shape of Llama-3.2-1B (vocabulary 128,256) in int4 on two cores, the two in turn, medians of five, in
-tokens a second of the engine's: greedy 0.99, with our default options 1.00, without top-k 0.97 on random weights, whose
-flat scores are the worst case (benchmarks/sampler.py).
+Ours, not the engine's: the engine freezes its options when a generator is made, has no min_p, and would need a new
+generator and a new prefill for a new temperature. The logits processors come first, then temperature, top-k, top-p and
+min-p, then one draw. Ties go to the lower id. `benchmarks/sampler.py` reports what a token costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lmsupply_cli.engine.guidance import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.processors import make_processors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,61 +23,63 @@ if TYPE_CHECKING:
     Ids = npt.NDArray[np.intp]
     Weights = npt.NDArray[np.float64]
 
-# A graph may mark what is out of the question by the least float: that becomes -inf here, which is no fault.
-_LAST = -1e6  # below every logit
-_TINY = 1e-30  # the logarithm of 0 is none
 _BLOCK = 64  # scores whose best is looked at first
 _HEAD = 256  # candidates looked at first; enough for top-p unless the model is unsure
 _BINS, _BINS_PER_UNIT = 2048, 64  # of scores below the best one
 
 
-class Sampler:
-    """Feed every token of the sequence with `observe`, then `choose`. Ours is deterministic for a seed."""
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """The natural logarithm of the probability that the model gives to a token, before any rule or temperature, and the
+    likeliest tokens with theirs."""
 
-    def __init__(self, options: GenerationOptions, *, vocabulary: int, eos_ids: Iterable[int]) -> None:
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Sampler:
+    """`read` the prompt, then `choose` and `accept` in turn. Deterministic for a seed."""
+
+    def __init__(
+        self, options: GenerationOptions, *, vocabulary: int, eos_ids: Iterable[int], matcher: Matcher | None = None
+    ) -> None:
+        """`eos_ids`: the tokens that end the answer; `matcher`: what the answer must follow."""
         import numpy as np
 
         self._np = np
         self._options = options
-        self._eos = [i for i in eos_ids if i < vocabulary]
+        ends = sorted(token for token in set(eos_ids) if token < vocabulary)
+        self._processors = make_processors(options, vocabulary=vocabulary, ends=ends, matcher=matcher)
         self._random = np.random.default_rng(options.seed)
-        self._seen = np.zeros(vocabulary, dtype=bool)
-        self._tokens: list[int] = []
-        self._following: dict[tuple[int, ...], set[int]] = {}
+        self.logprobs: TokenScores | None = None  # of the last choice, where the options ask for them
 
-    def observe(self, tokens: Sequence[int]) -> None:
-        """Tell the penalties what stands in the sequence."""
-        size = self._options.no_repeat_ngram_size
-        for token in tokens:
-            self._seen[token] = token not in self._eos  # an answer may end as every turn before it did
-            self._tokens.append(token)
-            if size and len(self._tokens) >= size:
-                *start, last = self._tokens[-size:]
-                self._following.setdefault(tuple(start), set()).add(last)
+    def read(self, ids: Sequence[int]) -> None:
+        """What stands in front of the answer."""
+        for processor in self._processors:
+            processor.read(ids)
 
-    def choose(self, logits: Floats, *, completed: int) -> int:
-        """The next token, after `completed` tokens of the answer. `logits`: float32 (vocabulary,)."""
-        scores = self._penalized(logits, completed)
+    def accept(self, token: int) -> None:
+        """`token`, which ends nothing, is the next of the answer."""
+        for processor in self._processors:
+            processor.accept(token)
+
+    def choose(self, logits: Floats) -> int:
+        """The next token. `logits`: float32 of shape (vocabulary,), left as they are."""
+        token = self._choose(logits)
+        if self._options.logprobs:
+            self.logprobs = score_token(logits, token, self._options.top_logprobs)
+        return token
+
+    def _choose(self, logits: Floats) -> int:
+        scores = logits
+        if self._processors:
+            scores = logits.copy()
+            for processor in self._processors:
+                processor.apply(scores)
         if self._options.greedy:
             return int(scores.argmax())
         return self._draw(self._tempered(scores))
-
-    def noisy(self, logits: Floats, *, completed: int) -> Floats:
-        """Scores whose best is a draw, also among any part of the tokens: for a guidance that forbids the others.
-
-        Gumbel noise on log-probabilities makes the best one a sample of the softmax (Gumbel-max). What the options
-        leave out comes after all that they keep, still in a random order: the guidance may allow nothing else. Of
-        several end tokens a guidance allows one: each has the score of the best.
-        """
-        np, options = self._np, self._options
-        scores = self._penalized(logits, completed)
-        scores = np.nan_to_num(scores, nan=_LAST, neginf=_LAST, posinf=-_LAST)
-        np.clip(scores, _LAST, -_LAST, out=scores)
-        if not options.greedy:
-            scores = self._with_noise(self._tempered(scores))
-        if self._eos:
-            scores[self._eos] = scores[self._eos].max()
-        return scores
 
     def _tempered(self, scores: Floats) -> Floats:
         np = self._np
@@ -87,41 +87,13 @@ class Sampler:
             divided: Floats = scores / np.float32(self._options.temperature)
         return divided
 
-    def _with_noise(self, scores: Floats) -> Floats:
-        np = self._np
-        kept, _ = self._candidates(scores)
-        out: Floats = self._random.standard_exponential(len(scores), dtype=np.float32)
-        out += np.float32(_TINY)
-        np.log(out, out=out)  # in place: new arrays of a large vocabulary take longer than the arithmetic
-        np.subtract(scores, out, out=out)
-        best = out[kept]
-        out += np.float32(_LAST)
-        out[kept] = best
-        return out
-
-    def _penalized(self, logits: Floats, completed: int) -> Floats:
-        np, options = self._np, self._options
-        scores = logits
-        if options.repetition_penalty != 1.0:
-            seen = logits[self._seen]
-            scores = logits.copy()
-            penalty = np.float32(options.repetition_penalty)
-            with np.errstate(over="ignore"):
-                scores[self._seen] = np.where(seen > 0, seen / penalty, seen * penalty)
-        size = options.no_repeat_ngram_size
-        banned = self._following.get(tuple(self._tokens[len(self._tokens) - size + 1 :]), set()) if size else set()
-        forbidden = [*banned, *(self._eos if completed < options.min_length else [])]
-        if forbidden and len(forbidden) < len(scores):
-            scores = scores.copy() if scores is logits else scores
-            scores[forbidden] = -np.inf
-        return scores
-
     def _draw(self, scores: Floats) -> int:
         np = self._np
         candidates, weights = self._candidates(scores)
         edges = np.cumsum(weights)
         at = int(np.searchsorted(edges, self._random.random() * edges[-1], side="right"))
-        return int(candidates[min(at, len(candidates) - 1)])
+        last = int(np.searchsorted(edges, edges[-1]))  # what follows it has no weight
+        return int(candidates[min(at, last)])
 
     def _candidates(self, scores: Floats) -> tuple[Ids, Weights]:
         """The ids that top-k, top-p and min-p keep, and their weights."""
@@ -170,6 +142,7 @@ class Sampler:
             return np.argpartition(scores, len(scores) - count)[len(scores) - count :]  # type: ignore[no-any-return]
         bests = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
         floor = np.partition(bests, blocks - count)[blocks - count]
+        floor = max(floor, np.finfo(np.float32).min)  # what a mask forbids is not among them
         return np.flatnonzero(scores >= floor)  # type: ignore[no-any-return]
 
     def _best(self, scores: Floats, count: int, highest: np.floating[Any]) -> tuple[Ids, Weights]:
@@ -178,6 +151,19 @@ class Sampler:
         ids = self._leading(scores, count)
         ids = ids[np.argsort(-scores[ids], kind="stable")[:count]]
         return ids, np.exp((scores[ids] - highest).astype(np.float64))
+
+
+def score_token(logits: Floats, token: int, top: int = 0) -> TokenScores:
+    """The log-softmax of `logits`, float32 of shape (vocabulary,), at `token` and at the `top` likeliest."""
+    import numpy as np
+
+    highest = float(logits.max())
+    with np.errstate(invalid="ignore"):
+        whole = highest + float(np.log(np.exp(logits - np.float32(highest)).sum(dtype=np.float64)))
+    best = np.argpartition(logits, len(logits) - top)[len(logits) - top :] if top else np.array([], dtype=np.intp)
+    best = best[np.argsort(-logits[best], kind="stable")]
+    rows = tuple((int(one), float(logits[one]) - whole) for one in best)
+    return TokenScores(token, float(logits[token]) - whole, rows)
 
 
 def _within(ids: Ids, weights: Weights, wanted: float) -> tuple[Ids, Weights]:

@@ -1,14 +1,11 @@
-"""Speculative decoding: guess the next tokens, read them in one go, keep those that would have been chosen.
+"""Speculative decoding: propose draft tokens, read them in one forward pass, keep those that would have been chosen.
 
-The sampler chooses at every place as it does without guesses, with the same draws; a guess only counts where the
-choice falls on it. So the answer is the one that plain decoding gives, token by token, also when it is sampled, as
-far as the engine's scores do not depend on how many tokens are read at once.
+The sampler chooses at every place as it does without draft tokens, with the same draws, and follows the same guidance;
+a draft token only counts where the choice falls on it. So the answer is the one that plain decoding gives, token by
+token, also when it is sampled, as far as the engine's scores do not depend on how many tokens are read at once. On a
+CPU they do in int4 and int8, by rounding: there the answer is as likely, and need not be the same.
 
-The engine has speculation too. It hides the scores of the tokens that it reads ahead, so it would need the engine's
-own sampler (no min_p, options frozen), and reads a token again after each round; see `benchmarks/speculative.py`.
-Guided answers use it all the same, since only the engine knows what is allowed next; for a draft model see `pair`.
-
-Guesses come from the text itself (prompt lookup: what followed the last time that the same few tokens stood there)
+Draft tokens come from the text itself (prompt lookup: what followed the last time that the same few tokens stood there)
 or from a smaller model of the same vocabulary.
 """
 
@@ -131,7 +128,7 @@ def stream_speculative(
                 if cancel.cancelled:
                     run.finish_reason = "cancelled"
                     return
-                token = sampler.choose(rows[at], completed=run.completion_tokens)
+                token = sampler.choose(rows[at])
                 if token in ends:
                     return
                 right = at < len(guesses) and token == guesses[at]
@@ -139,7 +136,7 @@ def stream_speculative(
                 stats.accepted += right
                 run.ids.append(token)
                 tokens.append(token)
-                sampler.observe((token,))
+                sampler.accept(token)
                 yield token
                 if run.completion_tokens >= max_tokens:
                     run.finish_reason = "length"

@@ -6,6 +6,7 @@ weights   the products are packed anew when they are loaded: 1.36 bytes for each
 cache     2 · layers · kv_heads · head_size · 4 bytes a token (2 on GPU builds), for the whole context.
 work      one chunk of the prefill: its logits, and activations of about 24 numbers for each of hidden_size. With
           longrope a long context begins with one large chunk.
+tokenizer its tables, by the size of tokenizer.json; with a guidance, those of llguidance by the vocabulary.
 process   Python, the engine and its libraries.
 
 `benchmarks/memory.py` prints estimate and measurement side by side.
@@ -20,12 +21,15 @@ from lmsupply_cli.memory.shape import MemoryShape
 
 PACKED = 1.36
 PROCESS_BYTES = 63_000_000
+TOKENIZER = 8.0  # bytes for each of tokenizer.json
+GUIDANCE, GUIDANCE_BYTES = 60, 8_000_000  # for each token, and once
 _ACTIVATIONS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes. `loading_bytes` is only there while the model loads, `logits_bytes` while a prompt is read."""
+    """Bytes. `loading_bytes` is only there while the model loads, `logits_bytes` while a prompt is read;
+    `tokenizer_bytes` include the tables of a guidance where one is used."""
 
     process_bytes: int
     weights_bytes: int
@@ -33,16 +37,17 @@ class MemoryEstimate:
     cache_bytes: int
     work_bytes: int
     logits_bytes: int
+    tokenizer_bytes: int = 0
 
     @property
     def steady_bytes(self) -> int:
         """While answers are generated."""
-        return self.process_bytes + self.weights_bytes + self.cache_bytes + self.work_bytes
+        return self.process_bytes + self.tokenizer_bytes + self.weights_bytes + self.cache_bytes + self.work_bytes
 
     @property
     def peak_bytes(self) -> int:
         """At the most, while the model loads or reads a prompt."""
-        loading = self.process_bytes + self.weights_bytes + self.loading_bytes
+        loading = self.process_bytes + self.tokenizer_bytes + self.weights_bytes + self.loading_bytes
         return max(loading, self.steady_bytes + self.logits_bytes)
 
 
@@ -64,4 +69,6 @@ def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: in
         cache_bytes=shape.cache_bytes(context_tokens),
         work_bytes=chunk_tokens * shape.hidden_size * 4 * _ACTIVATIONS,
         logits_bytes=chunk_tokens * shape.vocabulary * 4,
+        tokenizer_bytes=int(TOKENIZER * shape.tokenizer_bytes)
+        + (GUIDANCE_BYTES + GUIDANCE * shape.vocabulary if shape.guided else 0),
     )

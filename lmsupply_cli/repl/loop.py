@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmsupply_cli.chat.messages import ChatMessage
-from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.chats.archive import Archive, Recorder, SavedChat
+from lmsupply_cli.chats.session import ChatSession, SessionListener
+from lmsupply_cli.engine.guidance import Guidance, check_guidance
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, GenerationEvent
+from lmsupply_cli.generation.completion import ModelInfo
+from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.sheet import say_sheet
 from lmsupply_cli.render.stream import TextStream, ThoughtStream
@@ -19,12 +23,6 @@ from lmsupply_cli.repl.command import find_command
 from lmsupply_cli.repl.commands import NAMES
 from lmsupply_cli.repl.input import LineReader
 from lmsupply_cli.repl.parameters import set_parameter
-from lmsupply_cli.runtime.archive import Archive, Recorder, SavedChat
-from lmsupply_cli.runtime.completion import ModelInfo
-from lmsupply_cli.runtime.generator import TextGenerator
-from lmsupply_cli.runtime.guidance import check_guidance
-from lmsupply_cli.runtime.prompting import set_thinking
-from lmsupply_cli.runtime.session import ChatSession, SessionListener
 from lmsupply_cli.units import format_rate, format_seconds
 
 _FULL = 0.5  # of the context is used: from here on the prompt says how much
@@ -45,7 +43,7 @@ class World:
 class ChatLoop:
     def __init__(
         self,
-        session: ChatSession,
+        session: ChatSession[TextGenerator],
         reader: LineReader,
         terminal: Terminal,
         world: World,
@@ -157,8 +155,7 @@ class ChatLoop:
 
     def set_think(self, mode: str) -> str:
         """What could not be done, "" where all could."""
-        generator = self.session.generator
-        generator.formatter, refused = set_thinking(generator.formatter, generator.markers, thinks=mode != "off")
+        self.session.prompter, refused = self.session.prompter.with_thinking(mode != "off")
         self.think = mode
         return refused
 
@@ -175,10 +172,10 @@ class ChatLoop:
         load, back = self._world.prepare(ref), self._world.prepare(self.session.generator.info.ref)
         self.session.generator.close()
         try:
-            self.session.generator = load()
+            self.session.use(load())
         except BaseException:
             self.say("The model before is loaded again …")
-            self.session.generator = back()
+            self.session.use(back())
             raise
         info = self.session.generator.info
         self._apply(self._options)
@@ -191,10 +188,9 @@ class ChatLoop:
         self._record(lambda recorder: recorder.set_option(key, list(value) if isinstance(value, tuple) else value))
 
     def set_format(self, guidance: Guidance | None) -> None:
-        """What answers follow from the next one on. Raises UsageError, EngineError for what cannot be followed."""
+        """What answers follow from the next one on. Raises UsageError for what cannot be followed."""
         if guidance:
             check_guidance(guidance)
-            self.session.generator.model.check_guidance(guidance)
         self.session.guidance = guidance
         self._record(lambda recorder: recorder.set_format(guidance))
 

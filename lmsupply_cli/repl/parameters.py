@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.repl.loop import ChatLoop
 
 ALIASES = {"num_predict": "max_tokens", "num_ctx": "context", "repeat_penalty": "repetition_penalty"}
-_EXCLUDED = {"num_beams"}  # a beam search leaves no cache to go on with
+_EXCLUDED = {"num_beams", *(key for key in GENERATION_KEYS if SETTINGS[key].json_only)}  # of no use in a chat
 PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in _EXCLUDED), "context", *ALIASES)
 
 
@@ -36,19 +36,20 @@ def set_parameter(loop: ChatLoop, name: str, text: str) -> str:
     if key == "context":
         generator.resize_context(value)
     else:
-        generator.options = generator.options.replaced(**{key: value})
+        loop.session.options = loop.session.options.replaced(**{key: value})
     loop.keep_option(key, value)
-    shown = ", ".join(value) if isinstance(value, tuple) else value
+    shown = _text(value) if isinstance(value, tuple) else value
     return f"{key} is {shown} from the next answer on."
 
 
 def parameter_rows(loop: ChatLoop) -> list[tuple[str, str]]:
     generator = loop.session.generator
-    values = generator.options.as_dict() | {"context": generator.context_tokens}
+    values = loop.session.options.as_dict() | {"context": generator.context_tokens}
     return [(key, f"{_text(values[key]):<8} {SETTINGS[key].help}") for key in PARAMETERS if key not in ALIASES]
 
 
 def _text(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(repr, value)) or "none"
+        texts = (f"{one[0]}={one[1]:g}" if isinstance(one, tuple) else repr(one) for one in value)
+        return ",".join(texts) or "none"
     return "none" if value is None else str(value)

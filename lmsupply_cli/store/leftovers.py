@@ -31,7 +31,6 @@ from lmsupply_cli.store.layout import (
 from lmsupply_cli.store.lock import content_is_busy, content_lock, records_lock, repo_is_busy, repo_lock
 from lmsupply_cli.store.manifest import Manifest, read_manifests, read_unfinished
 from lmsupply_cli.store.remove import drop_refs, freed_bytes, remove_files
-from lmsupply_cli.store.scratch import abandoned_folders
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def find_leftovers(root: Path) -> Leftovers:
     ]
     records = [*listed(manifests_dir(root), ".*.tmp"), *listed(unfinished_dir(root), ".*.tmp")]
     damaged = [path for path in listed(unfinished_dir(root), "*.json") if path.stem not in {m.key for m in unfinished}]
-    temporary = [*records, *damaged, *abandoned_folders(root)]
+    temporary = [*records, *damaged]
     every = [path for found in files.values() for path in found] + parts + temporary
     below = [one for path in every for one in (listed(path, "**/*") if _is_real_folder(path) else [path])]
     return Leftovers(

@@ -59,7 +59,7 @@ def test_switching_thinking_keeps_the_effort() -> None:
     from lmsupply_cli.chat.formats.template import Template
     from lmsupply_cli.chat.messages import ChatMessage
     from lmsupply_cli.chat.reasoning import Markers
-    from lmsupply_cli.runtime.prompting import set_thinking
+    from lmsupply_cli.loading.formats import set_thinking
 
     markers = Markers("think", frozenset())
     template = Template("{{ enable_thinking }} {{ reasoning_effort }}", {})

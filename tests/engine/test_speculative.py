@@ -23,7 +23,7 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.engine.speculative import NgramDrafter, Width, stream_speculative
 from lmsupply_cli.events import SpeculativeStats
-from lmsupply_cli.runtime.speculation import check_pair, parse_speculative
+from lmsupply_cli.generation.speculation import check_pair, parse_speculative
 
 MODELS = Path(__file__).parent.parent / "models"
 

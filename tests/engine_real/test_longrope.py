@@ -27,9 +27,9 @@ from lmsupply_cli.engine.genai import GenaiModel
 from lmsupply_cli.engine.generate import Run, prefill
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.shape import read_shape
-from lmsupply_cli.runtime.batch import Asked
+from lmsupply_cli.generation.batch import Asked
 from lmsupply_cli.runtime.batch_runner import BatchRunner
-from lmsupply_cli.runtime.budget import MemoryBudget
+from lmsupply_cli.memory.budget import MemoryBudget
 
 MODELS = Path(__file__).parent.parent / "models"
 MODEL = MODELS / "longrope-fp32"

@@ -26,7 +26,7 @@ from lmsupply_cli import (
 )
 from lmsupply_cli.engine.folder import ModelFolder, open_folder
 from lmsupply_cli.engine.pair import compose_pair
-from lmsupply_cli.runtime.speculation import DraftUse, plan_draft
+from lmsupply_cli.generation.speculation import DraftUse, plan_draft
 from lmsupply_cli.store.scratch import TemporaryFolder
 
 MODELS = Path(__file__).parent.parent / "models"

@@ -23,8 +23,8 @@ from lmsupply_cli.memory.fit import MARGIN, fit_context
 from lmsupply_cli.memory.graph import read_graph
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.memory.watch import MemoryWatch
-from lmsupply_cli.runtime.budget import MemoryBudget, device_bytes
-from lmsupply_cli.runtime.recommend import named_by_role
+from lmsupply_cli.memory.budget import MemoryBudget, device_bytes
+from lmsupply_cli.loading.recommend import named_by_role
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -99,7 +99,7 @@ def test_a_folder_that_declares_a_gpu_is_fitted_against_it(tmp_path: Path, monke
     config["model"]["decoder"]["session_options"]["provider_options"] = [{"cuda": {}}]
     (folder / "genai_config.json").write_text(json.dumps(config))
     asked: list[str] = []
-    monkeypatch.setattr("lmsupply_cli.runtime.budget.device_bytes", lambda name, _: asked.append(name) or 1_000_000)
+    monkeypatch.setattr("lmsupply_cli.memory.budget.device_bytes", lambda name, _: asked.append(name) or 1_000_000)
     with pytest.raises(DoesNotFit, match=r"900 kB can be used"):
         load(folder)
     assert asked == ["cuda"]

@@ -21,7 +21,7 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.input import private_history
-from lmsupply_cli.runtime.archive import Archive, Recorder, read_chat
+from lmsupply_cli.chats.archive import Archive, Recorder, read_chat
 
 QUESTION = "How do I list my models?"
 ANSWER = "Run `lmsupply models`"

@@ -9,7 +9,7 @@ import pytest
 from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import closest, forgiving_entry, read_catalogue
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
-from lmsupply_cli.runtime.recommend import expected_variant
+from lmsupply_cli.loading.recommend import expected_variant
 from lmsupply_cli.store.layout import manifests_dir
 from lmsupply_cli.store.locate import RepoRef, best_installed, installed_models, is_ref, locate, parse_repo
 from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests, read_records, write_manifest

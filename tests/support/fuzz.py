@@ -152,12 +152,12 @@ def serve() -> None:
     import psutil
 
     import lmsupply_cli.cli.app as app
-    import lmsupply_cli.runtime.loader
+    import lmsupply_cli.loading.plan
 
     assert jinja2.sandbox
     assert numpy
     assert psutil
-    assert lmsupply_cli.runtime.loader
+    assert lmsupply_cli.loading.plan
     for name in app.COMMANDS:
         app.load_command(name)
     for line in sys.stdin:

@@ -10,17 +10,18 @@ from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
     Debug,
+    DryRun,
     Plain,
     Preset,
     Pull,
     TrustModelFiles,
     takes_settings,
 )
-from lmsupply_cli.config.table import GENERATION_KEYS
+from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 
 
 @takes_settings(
-    *(key for key in GENERATION_KEYS if key != "num_beams"),
+    *(key for key in GENERATION_KEYS if key != "num_beams" and not SETTINGS[key].json_only),
     *ANSWERING,
     "history",
 )
@@ -40,6 +41,7 @@ def chat(
     pull: Pull = False,
     accept_license: AcceptLicense = False,
     preset: Preset = None,
+    dry_run: DryRun = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
@@ -65,6 +67,7 @@ def chat(
             accepted=accept_license,
             preset=preset,
             debug=debug,
+            dry_run=dry_run,
             flags=flags,
         )
     )

@@ -11,6 +11,7 @@ from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
     Debug,
+    DryRun,
     Json,
     Plain,
     Preset,
@@ -88,6 +89,7 @@ def run(
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print times, rates and memory on stderr.")] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.")] = False,
+    dry_run: DryRun = False,
     no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")] = False,
     trust_model_files: TrustModelFiles = False,
     pull: Pull = False,
@@ -134,6 +136,7 @@ def run(
             batch=batch,
             out=out,
             batch_size=batch_size,
+            dry_run=dry_run,
         )
     )
     if code:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from lmsupply_cli.chats.archive import SavedChat
+from lmsupply_cli.chats.export import FORMS, export_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import expanded, is_absent, is_folder, resolved, write_whole
 from lmsupply_cli.repl.command import Command, lacks_turn
-from lmsupply_cli.runtime.archive import SavedChat
-from lmsupply_cli.runtime.export import FORMS, export_text
 from lmsupply_cli.units import format_age
 
 if TYPE_CHECKING:

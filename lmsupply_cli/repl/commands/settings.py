@@ -74,7 +74,9 @@ def _think(loop: ChatLoop, rest: str) -> None:
         raise UsageError(f"/think takes on, off or hide, not {rest!r}")
     if not rest:
         loop.say(
-            f"Thinking is {loop.think}." if loop.session.generator.markers else "This model does not mark its thoughts."
+            f"Thinking is {loop.think}."
+            if loop.session.prompter.format.markers
+            else "This model does not mark its thoughts."
         )
         return
     said = loop.set_think(rest)

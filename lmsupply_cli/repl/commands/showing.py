@@ -27,7 +27,7 @@ def _show(loop: ChatLoop, rest: str) -> None:
     elif rest == "system":
         loop.say(loop.session.system or "There is no system prompt.")
     elif rest == "template":
-        formatter = generator.formatter
+        formatter = loop.session.prompter.format.formatter
         loop.say(formatter.source if isinstance(formatter, Template) else f"The built-in format {formatter.name}.")
     elif rest == "prompt":
         loop.say(loop.session.prompt_text() or "There is no message yet.")
@@ -48,7 +48,7 @@ def _info(loop: ChatLoop) -> list[tuple[str, str]]:
             "context",
             f"{generator.context_tokens:,} of {info.context_length:,} tokens, {generator.cached_tokens:,} in the cache",
         ),
-        ("format", generator.formatter.name),
+        ("format", loop.session.prompter.format.formatter.name),
         ("files", str(info.path)),
         ("chat", loop.chat_name() or "not kept"),
     ]

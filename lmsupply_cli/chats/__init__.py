@@ -1,0 +1,1 @@
+"""Chats: a session with a model, and those that are saved."""

@@ -1,0 +1,210 @@
+"""ChatSession: messages, and a model that answers the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar, Unpack
+
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.chat.overflow import Policy
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.events import Finished, GenerationEvent
+from lmsupply_cli.generation.completion import AnswerBuffer
+from lmsupply_cli.generation.fitting import fit_messages
+from lmsupply_cli.generation.generator import Generates, check_type
+from lmsupply_cli.generation.prompter import Prompter
+
+G = TypeVar("G", bound=Generates)
+
+
+class SessionListener:
+    """Subclass what you want to keep; the base does nothing."""
+
+    def messages(self, messages: Sequence[ChatMessage]) -> None:
+        """The history changed: these are its messages now."""
+
+    def said(self, text: str, reasoning: str) -> None:
+        """The answer so far; called while it grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """What the next prompt costs: tokens of the history, and those of them that are in the cache."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class ChatSession(Generic[G]):
+    """`messages` is the whole chat; the prompt cache follows what the model is given of it."""
+
+    def __init__(
+        self,
+        generator: G,
+        *,
+        system: str | None = None,
+        policy: Policy = "error",
+        options: GenerationOptions | None = None,
+        listener: SessionListener | None = None,
+    ) -> None:
+        """`policy`: what to do when the conversation outgrows the context: "error", "drop-oldest" (turns), or
+        "truncate-start" or "truncate-end" (of the last message); `options`: of this session, by default the
+        generator's."""
+        self.generator = generator
+        self.options = options or generator.options
+        self.prompter: Prompter = generator.prompter
+        self.policy = policy
+        self.listener = listener or SessionListener()
+        self.messages: list[ChatMessage] = [ChatMessage.system(system)] if system else []
+        self.guidance: Guidance | None = None  # what answers must follow
+        self.dropped = 0  # of the oldest messages after the system prompt, how many the model is no longer given
+
+    def use(self, generator: G) -> None:
+        """Continue with another model, and its options and format."""
+        self.generator = generator
+        self.options = generator.options
+        self.prompter = generator.prompter
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return self.generator.context_tokens
+
+    @property
+    def system(self) -> str:
+        """The system prompt, "" for none; may be set."""
+        first = self.messages[:1]
+        return first[0].content if first and first[0].role is ChatRole.SYSTEM else ""
+
+    @system.setter
+    def system(self, text: str) -> None:
+        rest = self.messages[1:] if self.system else self.messages
+        self._change([ChatMessage.system(text), *rest] if text else list(rest))
+
+    @property
+    def asked(self) -> str:
+        """The last message of the user, "" where there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
+
+    @property
+    def answered(self) -> bool:
+        """Is the last message an answer?"""
+        return bool(self.messages) and self.messages[-1].role is ChatRole.ASSISTANT
+
+    def send(
+        self, text: str, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
+    ) -> Generator[GenerationEvent]:
+        """Answer `text`. What was said when the iterator ends or is given up stays in the history;
+        a message that got no answer at all is taken back. A `Notice` says what the policy left out.
+        Raises DoesNotFit."""
+        check_type(text, str, "text", "a string")
+        before = list(self.messages)
+        asked = [*before, ChatMessage.user(text)]
+        return self._answer(asked, before, None, cancel, self.options.replaced(**options))
+
+    def regenerate(
+        self, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
+    ) -> Generator[GenerationEvent]:
+        """Answer the last message again; the answer so far stays where nothing new is said. Raises UsageError."""
+        before = list(self.messages)
+        asked = before[:-1] if before and before[-1].role is ChatRole.ASSISTANT else before
+        if not asked or asked[-1].role is not ChatRole.USER:
+            raise UsageError("there is no answer to make again")
+        return self._answer(asked, before, None, cancel, self.options.replaced(**options))
+
+    def resume(
+        self, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
+    ) -> Generator[GenerationEvent]:
+        """Go on with the last answer where it ended. Raises UsageError where there is none."""
+        before = list(self.messages)
+        if not before or before[-1].role is not ChatRole.ASSISTANT:
+            raise UsageError("there is no answer to go on with")
+        return self._answer(before[:-1], before, before[-1], cancel, self.options.replaced(**options))
+
+    def undo(self) -> ChatMessage:
+        """Take back the last message of the user and what followed; the message. Raises UsageError."""
+        at = next((i for i in reversed(range(len(self.messages))) if self.messages[i].role is ChatRole.USER), None)
+        if at is None:
+            raise UsageError("there is no turn to take back")
+        asked = self.messages[at]
+        self._change(self.messages[:at])
+        return asked
+
+    def restore(self, messages: Sequence[ChatMessage]) -> None:
+        """Go on from other messages, such as those of a saved chat."""
+        self._change(list(messages))
+
+    def clear(self) -> None:
+        """Forget everything but the system prompt."""
+        self._change([m for m in self.messages if m.role is ChatRole.SYSTEM])
+
+    def prompt_text(self) -> str:
+        """The exact text of the chat so far as the model is given it, "" where there is no message."""
+        if not self.messages:
+            return ""
+        given = self._given(self.messages)
+        prefix = self._prefix(given.pop()) if given[-1].role is ChatRole.ASSISTANT else ""
+        return self.prompter.chat(given, answer_prefix=prefix).text
+
+    def reread(self) -> Reread:
+        """What the messages so far cost when the next one comes."""
+        if not any(m.role is not ChatRole.SYSTEM for m in self.messages):
+            return Reread(0, 0)
+        ids = self.prompter.chat([*self._given(self.messages), ChatMessage.user("x")]).ids
+        return Reread(len(ids), self.generator.common_tokens(ids))
+
+    def _change(self, messages: list[ChatMessage]) -> None:
+        self.messages = messages
+        if sum(m.role is not ChatRole.SYSTEM for m in messages) <= self.dropped:
+            self.dropped = 0
+        self.listener.messages(messages)
+
+    def _given(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        """Without those that were dropped."""
+        start = 1 if messages[0].role is ChatRole.SYSTEM else 0
+        return [*messages[:start], *messages[start + self.dropped :]]
+
+    def _answer(
+        self,
+        asked: list[ChatMessage],
+        before: list[ChatMessage],
+        begun: ChatMessage | None,
+        cancel: CancelToken | None,
+        options: GenerationOptions,
+    ) -> Generator[GenerationEvent]:
+        prefix = self._prefix(begun) if begun else ""
+        given = self._given(asked)
+        fitted = fit_messages(self, given, policy=self.policy, max_tokens=options.max_tokens, answer_prefix=prefix)
+        yield from fitted.notices
+        went = len(given) - len(fitted.messages)
+        first = len(fitted.messages) - (fitted.messages[0].role is ChatRole.SYSTEM)
+        kept = [*asked[: len(asked) - first], *fitted.messages[len(fitted.messages) - first :]]
+        self.dropped += went
+        self._change([*kept, begun] if begun else kept)
+        events = self.generator.stream_prompt(fitted.prompt, options, guidance=self.guidance, cancel=cancel)
+        said, ended = AnswerBuffer(), False
+        if begun:
+            said.text, said.reasoning = begun.content, begun.reasoning
+        try:
+            for event in events:
+                said.add(event)
+                self.listener.said(said.text, said.reasoning)
+                ended = isinstance(event, Finished) and event.finish_reason == "stop"
+                yield event
+        finally:
+            if said:
+                answer = ChatMessage.assistant(said.text, reasoning=said.reasoning, partial=not ended)
+                self._change([*kept, answer])
+            else:
+                self._change(before)
+
+    def _prefix(self, begun: ChatMessage) -> str:
+        """The text of an answer as the model wrote it, thoughts included."""
+        markers = self.prompter.format.markers
+        if not begun.reasoning or (markers and markers.style == "channels"):
+            return begun.content
+        return f"<think>\n{begun.reasoning}" + (f"\n</think>\n\n{begun.content}" if begun.content else "")

@@ -1,0 +1,105 @@
+"""A whole answer, and the model that gave it, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.events import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    ReasoningDelta,
+    SpeculativeStats,
+    TextDelta,
+    TextWasReasoning,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """`context_length` in tokens, as the model was made; `parameters` in billions where known."""
+
+    ref: str
+    path: Path | None
+    licence: Licence
+    provider: str
+    threads: int
+    context_length: int
+    repo: str = ""
+    commit: str = ""
+    variant: str = ""
+    precision: str | None = None
+    parameters: float | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer; `str()` of it is its text.
+
+    `reasoning`: what the model thought before it; `complete`: whether the guidance accepts the answer, None without
+    one; `logprobs`: of each token, where they were asked for.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    reasoning: str = ""
+    speculative: SpeculativeStats | None = None
+    complete: bool | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class AnswerBuffer:
+    """Accumulates the text and the reasoning of one streamed answer."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.reasoning = ""
+        self.logprobs: list[TokenLogprob] = []
+
+    def add(self, event: GenerationEvent) -> None:
+        if isinstance(event, TextDelta):
+            self.text += event.text
+        elif isinstance(event, ReasoningDelta):
+            self.reasoning += event.text
+        elif isinstance(event, TextWasReasoning):
+            self.reasoning += self.text.strip()
+            self.text = ""
+        elif isinstance(event, TokenLogprob):
+            self.logprobs.append(event)
+
+    def completion(self, end: Finished) -> Completion:
+        """The answer that ended so."""
+        return Completion(
+            self.text,
+            end.finish_reason,
+            end.usage,
+            end.timings,
+            self.reasoning,
+            end.speculative,
+            end.complete,
+            tuple(self.logprobs),
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning)
+
+
+def complete(events: Iterator[GenerationEvent]) -> Completion:
+    """The events of an answer as one value."""
+    buffer, last = AnswerBuffer(), None
+    for last in events:
+        buffer.add(last)
+    assert isinstance(last, Finished)
+    return buffer.completion(last)

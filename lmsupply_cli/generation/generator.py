@@ -1,0 +1,436 @@
+"""TextGenerator: a loaded model that answers prompts and chats."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, Unpack
+
+from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
+from lmsupply_cli.chat.messages import ChatMessage, as_messages
+from lmsupply_cli.chat.reasoning import Piece, make_splitter
+from lmsupply_cli.engine.base import TextModel
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.generate import Run, Task, overflow, stream_events
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
+from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
+from lmsupply_cli.events import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    Notice,
+    ReasoningDelta,
+    TextDelta,
+    TextWasReasoning,
+)
+from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
+from lmsupply_cli.generation.prompt_cache import PromptCache
+from lmsupply_cli.generation.prompter import Prompter
+from lmsupply_cli.generation.speculation import Speculation
+from lmsupply_cli.hardware.host import give_back_memory
+from lmsupply_cli.memory.budget import MemoryBudget, memory_notice
+from lmsupply_cli.memory.shape import MemoryShape
+
+if TYPE_CHECKING:
+    from lmsupply_cli.memory.watch import MemoryWatch
+
+Messages = Iterable[ChatMessage | Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class GeneratorLimits:
+    """`context_tokens`: at most the model's own, by default that; `fitting_tokens`: the largest context that fits the
+    memory; `reserve_tokens`: cache to allocate from the start, for chats; `budget`: a limit that is checked before and
+    while text is generated; `memory_shape`: what the model's memory depends on, where that is known."""
+
+    context_tokens: int | None = None
+    fitting_tokens: int | None = None
+    reserve_tokens: int = 0
+    budget: MemoryBudget | None = None
+    memory_shape: MemoryShape | None = None
+
+
+class Generates(Protocol):
+    """What a TextGenerator and a GeneratorPool have in common, and a ChatSession needs."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is, and how it is run."""
+
+    @property
+    def options(self) -> GenerationOptions:
+        """What holds where a call says nothing."""
+
+    @property
+    def prompter(self) -> Prompter:
+        """How prompts are made."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+
+    def common_tokens(self, ids: Sequence[int]) -> int:
+        """How many of `ids`, from the first, are in the prompt cache."""
+
+    def stream_prompt(
+        self,
+        prompt: Prompt,
+        options: GenerationOptions | None = None,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[GenerationEvent]:
+        """Events for a prompt that is made already."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class TextGenerator:
+    """Generates with one model, one answer at a time. Use it in `with`, or close it.
+
+    The prompt cache is kept between calls: a prompt that begins like the last one is read only from where it differs.
+    Options given to a call override `options`. A call from a second thread while an answer is generated raises
+    EngineError; a GeneratorPool is for several threads.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        format: PromptFormat | ChatFormatter,
+        info: ModelInfo,
+        *,
+        options: GenerationOptions | None = None,
+        guidance: Guidance | None = None,
+        limits: GeneratorLimits | None = None,
+        speculation: Speculation | None = None,
+    ) -> None:
+        """`format`: how prompts are made; `options`, `guidance`: defaults of calls that give none."""
+        limits = limits or GeneratorLimits()
+        self.model, self.info = model, info
+        self.options = options or GenerationOptions()
+        self.guidance, self.speculation = guidance, speculation
+        self.budget, self.memory_shape = limits.budget, limits.memory_shape
+        self.context_tokens = limits.context_tokens or info.context_length
+        self.fitting_tokens = min(limits.fitting_tokens or info.context_length, info.context_length)
+        self.load_s = 0.0
+        self.notices: tuple[Notice, ...] = ()
+        self.cache = self._new_cache(limits.reserve_tokens)
+        own = format if isinstance(format, PromptFormat) else PromptFormat(format)
+        self.prompter = Prompter(own, model, lambda: self.cache.cached)
+        self._turns = _Turns()
+        self._is_owner = True
+
+    def sibling(self) -> TextGenerator:
+        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded."""
+        limits = GeneratorLimits(self.context_tokens, self.fitting_tokens, 0, self.budget, self.memory_shape)
+        speculation = self.speculation.sibling() if self.speculation else None
+        other = TextGenerator(
+            self.model,
+            self.prompter.format,
+            self.info,
+            options=self.options,
+            guidance=self.guidance,
+            limits=limits,
+            speculation=speculation,
+        )
+        other.load_s, other.notices, other._is_owner = self.load_s, self.notices, False
+        return other
+
+    def warm_up(self) -> None:
+        """Run one token, so that lazy initialization does not slow the first answer."""
+        decoder = self.cache.decoder_for(
+            min(2, self.context_tokens),
+            most=self.context_tokens,
+            share_buffer=self.options.past_present_share_buffer,
+        )
+        if not decoder.tokens:
+            decoder.append([next(iter(self.prompter.format.begin_ids), 0)])
+            decoder.logits()
+            decoder.rewind(0)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Completion:
+        """The answer to one prompt; `raw` sends the text as it stands, without the chat format; `guidance`: what the
+        answer must follow."""
+        return complete(self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options))
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[GenerationEvent]:
+        """Like `generate`, as events: progress of the prefill, pieces of text, and `Finished`."""
+        check_type(prompt, str, "prompt", "a string")
+        made = self.prompter.raw(prompt) if raw else self.prompter.chat([ChatMessage.user(prompt)])
+        return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
+
+    def stream_text(
+        self,
+        prompt: str | Messages,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[str]:
+        """The answer to a prompt or a chat as pieces of text."""
+        if isinstance(prompt, str):
+            events = self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options)
+        else:
+            events = self.stream_chat(prompt, guidance=guidance, cancel=cancel, **options)
+        return (event.text for event in events if isinstance(event, TextDelta))
+
+    def generate_chat(
+        self,
+        messages: Messages,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Completion:
+        """The assistant's next message."""
+        return complete(self.stream_chat(messages, guidance=guidance, cancel=cancel, **options))
+
+    def stream_chat(
+        self,
+        messages: Messages,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[GenerationEvent]:
+        """Like `generate_chat`, as events."""
+        made = self.prompter.chat(as_messages(messages))
+        return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
+        *,
+        batch_size: int | None = None,
+        guidance: Guidance | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> list[Completion]:
+        """The answers to several prompts or chats, in order, `batch_size` at once: faster than one after the other.
+        By default 8 or what fits the memory, and one after the other where that is faster, since long beginnings that
+        prompts share are then read once. `guidance`: what each answer must follow. Raises DoesNotFit, UsageError."""
+        from lmsupply_cli.generation.batch import answer_all
+
+        chosen = self.options.replaced(**options)
+        return answer_all(self, prompts, batch_size=batch_size, guidance=guidance, options=chosen)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a message with this text has, its format not counted."""
+        check_type(text, str, "text", "a string")
+        return self.prompter.count_tokens(text)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens in the prompt cache now."""
+        return len(self.cache.tokens)
+
+    def common_tokens(self, ids: Sequence[int]) -> int:
+        """How many of `ids`, from the first, are in the prompt cache."""
+        return self.cache.common_tokens(ids)
+
+    def resize_context(self, tokens: int) -> None:
+        """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""
+        if not 0 < tokens <= self.info.context_length:
+            raise UsageError(f"a context of {tokens} is not between 1 and the model's {self.info.context_length}")
+        if tokens > self.fitting_tokens:
+            raise DoesNotFit(
+                f"a context of {tokens:,} tokens does not fit the memory", hint=f"{self.fitting_tokens} fits"
+            )
+        self.context_tokens = tokens
+
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Raises LmsupplyError for one without tokens, DoesNotFit for one that leaves no room for an answer."""
+        if not prompt.ids:
+            raise LmsupplyError("the prompt has no tokens", hint="write something to answer")
+        if len(prompt.ids) >= self.context_tokens:
+            raise overflow(len(prompt.ids), self.context_tokens)
+
+    def check_options(self, options: GenerationOptions, guidance: Guidance | None) -> None:
+        """Raises UsageError for options that do not go with the guidance or the model."""
+        if guidance and options.num_beams > 1:
+            raise UsageError(
+                "beam search cannot be combined with a schema, regex or grammar", hint="leave num_beams out"
+            )
+        size = self.model.shape.vocabulary
+        if beyond := [token for token in dict(options.logit_bias) if token >= size]:
+            raise UsageError(f"logit_bias names token {beyond[0]}, but the vocabulary has {size:,}")
+
+    def stream_prompt(
+        self,
+        prompt: Prompt,
+        options: GenerationOptions | None = None,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[GenerationEvent]:
+        """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
+        exclude each other."""
+        options, guidance = options or self.options, guidance or self.guidance
+        check_type(guidance, Guidance | None, "guidance", "a Guidance, such as Guidance.json_schema(…)")
+        self.check_options(options, guidance)
+        self.check_prompt(prompt)
+        task = Task(
+            prompt.ids,
+            options,
+            prompt.stop,
+            prompt.stop_ids,
+            self.model.new_matcher(guidance) if guidance else None,
+            prompt.continues,
+        )
+        return self._turns.guarded(self._events(prompt, task, cancel))
+
+    def clear_cache(self) -> None:
+        """Free the KV cache, and abandon an answer that is being generated."""
+        self._turns.abandon()
+        self.cache.clear()
+
+    def close(self) -> None:
+        """Free cache and weights; a second call does nothing."""
+        self._turns.abandon()
+        self.cache.clear()
+        if self._is_owner:
+            self.model.close()
+        if self.speculation:
+            self.speculation.close(owner=self._is_owner)
+        if self._is_owner:
+            give_back_memory()
+
+    def __enter__(self) -> TextGenerator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _new_cache(self, reserve_tokens: int) -> PromptCache:
+        check = self.budget.check_cache if self.budget else lambda _: None
+        return PromptCache(self.model, reserve_tokens=reserve_tokens, check=check)
+
+    def _events(self, prompt: Prompt, task: Task, cancel: CancelToken | None) -> Iterator[GenerationEvent]:
+        options = task.options
+        decoder = self.cache.decoder_for(
+            min(len(prompt.ids) + options.max_tokens, self.context_tokens),
+            most=self.context_tokens,
+            share_buffer=options.past_present_share_buffer,
+        )
+        ending, run, drafting = CancelToken(cancel), Run(), None
+        if self.speculation:
+            drafting, note = self.speculation.for_answer(decoder, options, self.model)
+            if note:
+                yield Notice("speculative", note)
+        splits = prompt.marked and task.matcher is None
+        splitter = make_splitter(prompt.markers, prompt.text) if splits else None
+        events = stream_events(self.model, decoder, task, cancel=ending, run=run, drafting=drafting)
+        watch = _Watched(self.budget.watch(), ending) if self.budget else None
+        try:
+            for event in events:
+                if isinstance(event, Finished):
+                    if splitter:
+                        yield from map(_as_event, splitter.flush())
+                    reason: FinishReason = "memory" if watch and watch.critical else event.finish_reason
+                    yield replace(event, finish_reason=reason, timings=replace(event.timings, load_s=self.load_s))
+                    return
+                if splitter and isinstance(event, TextDelta):
+                    yield from map(_as_event, splitter.push(event.text))
+                else:
+                    yield event
+                if watch and (notice := watch.look()):
+                    yield notice
+        finally:
+            self.cache.remember(prompt, run.ids)
+
+
+class _Watched:
+    """Ends an answer when the memory runs short."""
+
+    def __init__(self, watch: MemoryWatch, ending: CancelToken) -> None:
+        self._watch, self._ending = watch, ending
+        self.critical = False
+
+    def look(self) -> Notice | None:
+        state = self._watch.look()
+        if state == "critical":
+            self.critical = True
+            self._ending.cancel()
+        return memory_notice(self._watch, state) if state else None
+
+
+class _Turns:
+    """One answer at a time. In the same thread a new answer abandons the one before it, whose iterator then raises;
+    from another thread it is refused, so that nobody gets half an answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._active: Iterator[GenerationEvent] | None = None
+        self._thread = 0
+
+    def guarded(self, events: Iterator[GenerationEvent]) -> Iterator[GenerationEvent]:
+        """`events`, each made under the lock; the turn begins with the first."""
+        try:
+            self._begin(events)
+            while True:
+                with self._lock:
+                    if self._active is not events:
+                        raise LmsupplyError("this answer was abandoned: another one was begun on the same model")
+                    event = next(events, None)
+                if event is None:
+                    return
+                yield event
+        finally:
+            with self._lock:
+                if self._active is events:
+                    self.abandon()
+
+    def abandon(self) -> None:
+        """The iterator in use gives nothing more."""
+        with self._lock:
+            active, self._active = self._active, None
+            if active is not None:
+                active.close()  # type: ignore[attr-defined]
+
+    def _begin(self, events: Iterator[GenerationEvent]) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise _busy()
+        try:
+            if self._active is not None and self._thread != threading.get_ident():
+                raise _busy()
+            self.abandon()
+            self._active, self._thread = events, threading.get_ident()
+        finally:
+            self._lock.release()
+
+
+def _busy() -> EngineError:
+    return EngineError(
+        "this model is generating an answer in another thread", hint="use a GeneratorPool for several threads"
+    )
+
+
+def check_type(value: object, wanted: object, name: str, noun: str) -> None:
+    """Raises UsageError that names the argument."""
+    if not isinstance(value, wanted):  # type: ignore[arg-type]
+        raise UsageError(f"{name} must be {noun}, not {type(value).__name__}")
+
+
+def _as_event(piece: Piece) -> GenerationEvent:
+    if piece.kind == "retract":
+        return TextWasReasoning()
+    return TextDelta(piece.text) if piece.kind == "text" else ReasoningDelta(piece.text)

@@ -1,0 +1,54 @@
+"""Makes prompts of a model: its format and its tokenizer, and nothing that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from lmsupply_cli.chat.cached_prompt import CachedPrompt
+from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.loading.formats import with_thinking
+
+
+class Codec(Protocol):
+    """A tokenizer, or a model with one."""
+
+    def encode(self, text: str) -> list[int]:
+        """Text to ids."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text."""
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """`format`: control strings, marks of thoughts, and the formatter; `codec`: the tokenizer; `cached`: what the cache
+    stands for now, whose ids are used again."""
+
+    format: PromptFormat
+    codec: Codec
+    cached: Callable[[], CachedPrompt | None] = lambda: None
+
+    def chat(self, messages: Iterable[ChatMessage], *, answer_prefix: str = "") -> Prompt:
+        """`answer_prefix`: text that the answer starts with."""
+        return self.format.chat(list(messages), self.codec.encode, answer_prefix=answer_prefix, cached=self.cached())
+
+    def raw(self, text: str) -> Prompt:
+        """The text as it stands, after the token that the model's tokenizer begins with, if any. Raises UsageError for
+        a NUL or half a character."""
+        return self.format.raw(text, self.codec.encode)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a message with this text has, its format not counted."""
+        return len(self.format.plain_tokens(text, self.codec.encode))
+
+    def with_formatter(self, formatter: ChatFormatter) -> Prompter:
+        """The same with another format of prompts."""
+        return replace(self, format=replace(self.format, formatter=formatter))
+
+    def with_thinking(self, enable: bool, *, effort: str | None = None) -> tuple[Prompter, str]:
+        """With thinking on or off, and what could not be done ("" where all could)."""
+        formatter, refused = with_thinking(self.format.formatter, self.format.markers, enable=enable, effort=effort)
+        return self.with_formatter(formatter), refused

@@ -1,0 +1,1 @@
+"""What loading a model will take, decided before it is done, and the loaded model."""

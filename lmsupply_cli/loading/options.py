@@ -1,0 +1,89 @@
+"""How a model is loaded: one frozen value for the library, the command line, the builder and the pools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypedDict
+
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.memory.budget import MemoryOptions
+
+DRAFT = "draft:"
+NGRAM = "ngram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """`context` in tokens, at most the model's own, and by default what fits the memory; `memory_limit` in bytes, as
+    "8GB" or with thresholds; `chat_format` a family's or "template", by default what the model brings;
+    `enable_thinking` and `reasoning_effort` for models whose chat format asks for them; `speculative` "off", "ngram" or
+    "draft:MODEL", with at most `draft_tokens` draft tokens in a round; `options` and `guidance`: defaults of calls that
+    give none, without `options` the model's own sampling values, then lmsupply's; `trust_model_files`: the folders of the
+    model and of its draft model may load libraries and name files anywhere; `reserve_tokens`: KV cache to allocate from
+    the start. Raises UsageError.
+    """
+
+    provider: str = "auto"
+    threads: int | None = None
+    context: int | None = None
+    cache_dir: Path | str | None = None
+    options: GenerationOptions | None = None
+    guidance: Guidance | None = None
+    memory_limit: int | str | MemoryOptions | None = None
+    trust_model_files: bool = False
+    chat_format: str = ""
+    enable_thinking: bool = True
+    reasoning_effort: str | None = None
+    speculative: str = "off"
+    draft_tokens: int = 4
+    reserve_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.speculative not in ("off", NGRAM) and not self.draft_ref:
+            raise UsageError(f"unknown speculative {self.speculative!r}", hint="off, ngram or draft:MODEL")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> LoadOptions:
+        """From keyword arguments. Raises UsageError for one that does not exist."""
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "options: " + ", ".join(known)
+                raise UsageError(f"unknown load option {name!r}", hint=hint)
+        return cls(**values)
+
+    @property
+    def draft_ref(self) -> str:
+        """The draft model, "" for none."""
+        return self.speculative.removeprefix(DRAFT) if self.speculative.startswith(DRAFT) else ""
+
+    @property
+    def limits(self) -> MemoryOptions | None:
+        """`memory_limit` with its thresholds."""
+        limit = self.memory_limit
+        return limit if isinstance(limit, MemoryOptions) or limit is None else MemoryOptions(limit)
+
+
+class LoadKeywords(TypedDict, total=False):
+    """The options of `load`, for type checkers."""
+
+    provider: str
+    threads: int | None
+    context: int | None
+    cache_dir: Path | str | None
+    options: GenerationOptions | None
+    guidance: Guidance | None
+    memory_limit: int | str | MemoryOptions | None
+    trust_model_files: bool
+    chat_format: str
+    enable_thinking: bool
+    reasoning_effort: str | None
+    speculative: str
+    draft_tokens: int
+    reserve_tokens: int

@@ -1,0 +1,254 @@
+"""What loading a model comes to, decided before its weights are read: a plan that can be printed, and its execution."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli import paths
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.base import TextModel
+from lmsupply_cli.engine.folder import ModelFolder, check_provider
+from lmsupply_cli.engine.model_options import model_options
+from lmsupply_cli.engine.options import GenerationOptions, make_options
+from lmsupply_cli.errors import DoesNotFit, UsageError
+from lmsupply_cli.events import Notice
+from lmsupply_cli.hardware.host import detect_cpu, detect_memory, grant_threads
+from lmsupply_cli.loading.formats import FolderFormat, prepare_format, read_format
+from lmsupply_cli.loading.options import LoadOptions
+from lmsupply_cli.loading.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
+from lmsupply_cli.memory.budget import planning_bytes
+from lmsupply_cli.memory.estimate import estimate_memory
+from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
+from lmsupply_cli.memory.shape import MemoryShape, read_shape
+from lmsupply_cli.store.judging import open_model
+from lmsupply_cli.store.locate import LocatedModel, locate
+from lmsupply_cli.units import format_bytes
+
+_MOST_DRAFT_CONTEXT = 8192  # tokens that are planned for a draft model
+
+
+@dataclass(frozen=True)
+class DraftPlan:
+    """The draft model of speculative decoding."""
+
+    ref: str
+    folder: ModelFolder
+    shape: MemoryShape | None
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """`options`: those that were asked for; `generation`: the defaults of calls; `runs_on`: the execution provider;
+    `shape`, `fit`: what the memory depends on and the context that fits it, None where the folder does not tell;
+    `fitting_tokens`: the largest context that fits; `notices`: what the user should know."""
+
+    model: LocatedModel
+    folder: ModelFolder
+    options: LoadOptions
+    generation: GenerationOptions
+    format: FolderFormat
+    runs_on: str
+    threads: int
+    draft: DraftPlan | None = None
+    shape: MemoryShape | None = None
+    fit: ContextFit | None = None
+    fitting_tokens: int | None = None
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the model was made for."""
+        length: int = self.folder.model["context_length"]
+        return length
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that it is loaded for."""
+        return self.fit.context_tokens if self.fit else self.options.context or self.context_length
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What the plan says, a name and a text each."""
+        context = f"{self.context_tokens:,} of {self.context_length:,} tokens"
+        if self.fit and self.fit.limited:
+            context += ": what fits the memory"
+        rows = [
+            ("model", self.model.ref),
+            ("folder", str(self.folder.path)),
+            ("provider", self.runs_on + (f", {self.threads} threads" if self.runs_on == "cpu" else "")),
+            ("chat format", self.format.format.formatter.name),
+            ("context", context),
+        ]
+        if self.fit:
+            needed, usable = self.fit.estimate, int(self.fit.budget_bytes * MARGIN)
+            rows.append(
+                ("memory", f"{format_bytes(needed.peak_bytes)} at the most, {format_bytes(usable)} can be used")
+            )
+            rows.append(
+                (
+                    "of which",
+                    f"weights {format_bytes(needed.weights_bytes)}, KV cache {format_bytes(needed.cache_bytes)}, "
+                    f"tokenizer {format_bytes(needed.tokenizer_bytes)}",
+                )
+            )
+        if self.options.speculative != "off":
+            source = f"draft model {self.draft.ref}" if self.draft else "text"
+            rows.append(("draft tokens", f"at most {self.options.draft_tokens}, from the {source}"))
+        return rows
+
+
+@dataclass
+class LoadedWeights:
+    """`draft`: the draft model, None for none; `load_s`: seconds that it took."""
+
+    model: TextModel
+    draft: TextModel | None
+    load_s: float
+
+
+def plan_load(ref: str | Path | LocatedModel, options: LoadOptions | None = None) -> LoadPlan:
+    """How an installed model would be loaded: an alias, `owner/repo[@revision][:variant]` or a folder. Nothing is
+    downloaded, and no weights are read.
+
+    Raises ModelNotFound, DoesNotFit, ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable,
+    UsageError.
+    """
+    options = options or LoadOptions()
+    model = _located(ref, options)
+    folder = open_model(model, trust=options.trust_model_files)
+    return plan_folder(model, folder, options)
+
+
+def plan_folder(model: LocatedModel, folder: ModelFolder, options: LoadOptions) -> LoadPlan:
+    """As `plan_load`, for a folder that is open."""
+    from lmsupply_cli.engine.genai import import_engine
+
+    check_provider(folder, options.provider)
+    check_context(folder, options.context)
+    preparing = prepare_format(folder, wanted=options.chat_format)
+    shape = read_shape(folder, provider=options.provider)
+    import_engine()  # while that process starts
+    chosen = read_format(
+        folder,
+        wanted=options.chat_format,
+        enable_thinking=options.enable_thinking,
+        effort=options.reasoning_effort,
+    )
+    del preparing
+    rewinds = options.speculative != "off"
+    shape = shape.without_window() if shape and rewinds else shape
+    threads, note = grant_threads(options.threads, detect_cpu())
+    runs_on = folder.provider if options.provider == "auto" else options.provider
+    plan = LoadPlan(
+        model,
+        folder,
+        options,
+        options.options or default_options(folder),
+        chosen,
+        runs_on,
+        threads,
+        draft=_plan_draft(folder, options),
+        shape=shape if shape is None or options.guidance is None else replace(shape, guided=True),
+        notices=(*chosen.notices, *([Notice("threads", note)] if note else [])),
+    )
+    return _fitted(plan)
+
+
+def load_weights(plan: LoadPlan) -> LoadedWeights:
+    """Carry out the plan. Raises ModelFilesError, ProviderUnavailable, EngineUnavailable."""
+    from lmsupply_cli.engine.genai import EngineOptions, GenaiModel
+
+    options, began = plan.options, time.monotonic()
+    engine = EngineOptions(
+        provider=options.provider,
+        threads=plan.threads,
+        shares_cores=plan.draft is not None,
+        keep_full_window=options.speculative != "off",
+    )
+    own = replace(engine, switch_tokens=plan.shape.switch_tokens if plan.shape else 0)
+    model = GenaiModel(plan.folder, own, visible=plan.format.visible)
+    draft = None
+    if plan.draft:
+        small = plan.draft.shape
+        try:
+            draft = GenaiModel(plan.draft.folder, replace(engine, switch_tokens=small.switch_tokens if small else 0))
+        except BaseException:
+            model.close()
+            raise
+    return LoadedWeights(model, draft, time.monotonic() - began)
+
+
+def default_options(folder: ModelFolder) -> GenerationOptions:
+    """Without any settings: the model's own values, then ours."""
+    own = model_options(folder)
+    return make_options({key: value.value for key, value in Settings().generation(own).items()}, own)
+
+
+def check_context(folder: ModelFolder, context: int | None) -> None:
+    """Raises UsageError for a context that is larger than the model's."""
+    own = folder.model["context_length"]
+    if context is not None and context > own:
+        raise UsageError(
+            f"a context of {context} is more than the {own} tokens that this model was made for",
+            hint=f"use a context of {own} or less",
+        )
+
+
+def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
+    """An installed model by its name, `role:…` included. Raises ModelNotFound, ModelNotInstalled."""
+    name = named_by_role(ref, lambda: detect_memory().available_bytes)
+    return locate(name, paths.store_root(cache_dir))
+
+
+def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedModel:
+    if isinstance(ref, LocatedModel):
+        return ref
+    if isinstance(ref, Path):
+        return LocatedModel(str(ref), ref, UNKNOWN_LICENCE)
+    return find_model(ref, options.cache_dir)
+
+
+def _plan_draft(target: ModelFolder, options: LoadOptions) -> DraftPlan | None:
+    if not options.draft_ref:
+        return None
+    located = locate(options.draft_ref, paths.store_root(options.cache_dir))
+    folder = open_model(located, trust=options.trust_model_files)
+    if _vocabulary(target) != _vocabulary(folder):
+        raise UsageError(
+            f"{folder.path.name} cannot be a draft model for {target.path.name}: their vocabularies differ",
+            hint="use a smaller model of the same family, or ngram",
+        )
+    return DraftPlan(located.ref, folder, read_shape(folder))
+
+
+def _vocabulary(folder: ModelFolder) -> Any:
+    model: Mapping[str, Any] = folder.read_json("tokenizer.json").get("model", {})
+    return model.get("vocab"), {(row["id"], row["content"]) for row in folder.added_tokens}
+
+
+def _fitted(plan: LoadPlan) -> LoadPlan:
+    """With the context that fits the memory. Where the model does not fit, the error names a smaller one that does."""
+    limits, shape = plan.options.limits, plan.shape
+    budget = planning_bytes(limits.limit_bytes if limits else None, plan.runs_on)
+    if shape is None or budget is None:
+        return plan
+    if plan.draft and plan.draft.shape:
+        small = plan.draft.shape
+        most = min(plan.options.context or plan.context_length, small.context_length, _MOST_DRAFT_CONTEXT)
+        needed = estimate_memory(small.without_window(), most)
+        budget -= needed.peak_bytes - needed.process_bytes
+    try:
+        fit = fit_context(shape, budget, wanted_tokens=plan.options.context)
+    except DoesNotFit as error:
+        usable = int(budget * MARGIN)
+        entry = recommend_model(usable).entry
+        expected = expected_variant(entry)
+        fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= usable
+        smaller = plan.model.entry is None or entry.parameters < plan.model.entry.parameters
+        hint = f"{error.hint}; {entry.ref} would fit" if fits and smaller else error.hint
+        raise DoesNotFit(error.message, hint=hint) from error
+    return replace(plan, fit=fit, fitting_tokens=fit_context(shape, budget).context_tokens)

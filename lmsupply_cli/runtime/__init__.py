@@ -1,1 +1,0 @@
-"""A loaded model that generates, and a chat with it."""

@@ -1,0 +1,269 @@
+"""Many callers, one model: at most so many requests at once, the others wait in the order in which they came.
+
+The engine holds Python's lock while it computes, so two requests at once share one speed: this is fairness, not
+speed. For many prompts that are there together, `TextGenerator.generate_batch` is faster.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+from lmsupply_cli.chat.formatter import Prompt
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
+from lmsupply_cli.errors import EngineError, QueueFull, QueueTimeout, UsageError
+from lmsupply_cli.events import Finished, GenerationEvent, TextDelta
+from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
+from lmsupply_cli.generation.generator import Messages, TextGenerator
+from lmsupply_cli.generation.prompter import Prompter
+
+_LOOK_S = 0.02  # between two looks at a cancel token while waiting
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """Requests that run, that wait, and that were answered, refused or gave up so far."""
+
+    running: int
+    waiting: int
+    answered: int
+    refused: int
+    gave_up: int
+
+
+class GeneratorPool:
+    """Answers as a TextGenerator does, for any number of threads. Use it in `with`, or close it.
+
+    Each of the `concurrency` requests that run at once has a prompt cache of its own.
+    """
+
+    def __init__(
+        self,
+        generator: TextGenerator,
+        *,
+        concurrency: int = 1,
+        queue_limit: int = 64,
+        timeout_s: float | None = None,
+        grace_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`queue_limit`: how many may wait, more raise QueueFull; `timeout_s`: how long one waits before QueueTimeout;
+        `grace_s`: how long `close` waits for who runs. The pool closes `generator`. Raises UsageError."""
+        if concurrency < 1 or queue_limit < 0:
+            raise UsageError("a pool needs a concurrency of at least 1 and a queue limit of at least 0")
+        self._slots = [generator, *(generator.sibling() for _ in range(concurrency - 1))]
+        self._free = list(self._slots)
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
+        self._limit, self._timeout_s, self._clock = queue_limit, timeout_s, clock
+        self._closed, self._grace_s = False, grace_s
+        self._answered = self._refused = self._gave_up = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is, and how it is run."""
+        return self._slots[0].info
+
+    @property
+    def options(self) -> GenerationOptions:
+        """What holds where a call says nothing."""
+        return self._slots[0].options
+
+    @property
+    def prompter(self) -> Prompter:
+        """How prompts are made. Which cache answers is not known, so none is asked."""
+        return replace(self._slots[0].prompter, cached=lambda: None)
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return self._slots[0].context_tokens
+
+    def common_tokens(self, ids: Sequence[int]) -> int:
+        """How many of `ids`, from the first, are in the cache that has the most of them."""
+        with self._changed:
+            return max((slot.common_tokens(ids) for slot in self._free), default=0)
+
+    @property
+    def stats(self) -> QueueStats:
+        """How things stand now."""
+        with self._changed:
+            return QueueStats(
+                len(self._slots) - len(self._free), len(self._queue), self._answered, self._refused, self._gave_up
+            )
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Completion:
+        """As `TextGenerator.generate`, when its turn comes. Raises QueueFull, QueueTimeout."""
+        return complete(self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options))
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[GenerationEvent]:
+        """As `TextGenerator.stream`. The turn is waited for at the first event, and held to the last."""
+        yield from self._run(
+            lambda slot: slot.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options), cancel
+        )
+
+    def generate_chat(
+        self,
+        messages: Messages,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Completion:
+        """As `TextGenerator.generate_chat`, when its turn comes. Raises QueueFull, QueueTimeout."""
+        return complete(self.stream_chat(messages, guidance=guidance, cancel=cancel, **options))
+
+    def stream_chat(
+        self,
+        messages: Messages,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[GenerationEvent]:
+        """As `TextGenerator.stream_chat`. The turn is waited for at the first event, and held to the last."""
+        yield from self._run(
+            lambda slot: slot.stream_chat(messages, guidance=guidance, cancel=cancel, **options), cancel
+        )
+
+    def stream_text(
+        self,
+        prompt: str | Messages,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[str]:
+        """As `TextGenerator.stream_text`. The turn is waited for at the first piece, and held to the last."""
+        events = (
+            self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options)
+            if isinstance(prompt, str)
+            else self.stream_chat(prompt, guidance=guidance, cancel=cancel, **options)
+        )
+        yield from (event.text for event in events if isinstance(event, TextDelta))
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
+        *,
+        batch_size: int | None = None,
+        guidance: Guidance | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> list[Completion]:
+        """As `TextGenerator.generate_batch`, when its turn comes. Raises QueueFull, QueueTimeout."""
+        with self._turn(None) as slot:
+            assert slot is not None
+            return slot.generate_batch(prompts, batch_size=batch_size, guidance=guidance, **options)
+
+    def stream_prompt(
+        self,
+        prompt: Prompt,
+        options: GenerationOptions | None = None,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[GenerationEvent]:
+        """As `TextGenerator.stream_prompt`. The turn is waited for at the first event, and held to the last."""
+        yield from self._run(lambda slot: slot.stream_prompt(prompt, options, guidance=guidance, cancel=cancel), cancel)
+
+    def count_tokens(self, text: str) -> int:
+        """See `TextGenerator.count_tokens`."""
+        return self._slots[0].count_tokens(text)
+
+    def warm_up(self) -> None:
+        """See `TextGenerator.warm_up`; every slot is warmed."""
+        for slot in self._slots:
+            slot.warm_up()
+
+    def close(self) -> None:
+        """Refuse who waits, give who runs a few seconds to end, free the model; a second call does nothing."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            # a stream that was given up half-way, and is still held, never ends
+            self._changed.wait_for(lambda: len(self._free) == len(self._slots), timeout=self._grace_s)
+        for slot in reversed(self._slots):
+            slot.close()
+
+    def __enter__(self) -> GeneratorPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(
+        self, start: Callable[[TextGenerator], Iterator[GenerationEvent]], cancel: CancelToken | None
+    ) -> Iterator[GenerationEvent]:
+        with self._turn(cancel) as slot:
+            if slot is None:
+                yield Finished("cancelled")
+            else:
+                yield from start(slot)
+
+    @contextmanager
+    def _turn(self, cancel: CancelToken | None) -> Iterator[TextGenerator | None]:
+        """A slot, when it is free and nobody came before; None where it was cancelled meanwhile."""
+        slot = self._wait(cancel)
+        try:
+            yield slot
+        finally:
+            if slot is not None:
+                with self._changed:
+                    self._free.append(slot)
+                    self._answered += 1
+                    self._changed.notify_all()
+
+    def _wait(self, cancel: CancelToken | None) -> TextGenerator | None:
+        ticket = object()
+        with self._changed:
+            if self._closed:
+                raise EngineError("the pool is closed", hint="make a new one")
+            if (not self._free or self._queue) and len(self._queue) >= self._limit:
+                self._refused += 1
+                raise QueueFull(
+                    f"{len(self._queue)} requests wait already", hint="try again later, or raise the queue limit"
+                )
+            self._queue.append(ticket)
+            ends = None if self._timeout_s is None else self._clock() + self._timeout_s
+            try:
+                while not (self._free and self._queue[0] is ticket):
+                    if cancel and cancel.cancelled:
+                        self._gave_up += 1
+                        return None
+                    if self._closed:
+                        raise EngineError("the pool was closed while this request waited", hint="make a new one")
+                    if ends is not None and self._clock() >= ends:
+                        self._gave_up += 1
+                        raise QueueTimeout(
+                            f"no turn came within {self._timeout_s:g} s", hint="try again later, or wait longer"
+                        )
+                    self._changed.wait(_LOOK_S if cancel or ends is not None else None)
+                return self._free.pop()
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import pytest
+
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.chat.formats.families import ChatML
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.reasoning import find_markers
+from lmsupply_cli.engine.fake import FakeModel, replies
+from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
+from lmsupply_cli.events import Finished, ReasoningDelta, TextDelta
+from lmsupply_cli.generation.completion import ModelInfo
+from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.loading.recommend import recommend_model
+from lmsupply_cli.chats.session import ChatSession
+
+GREEDY = GenerationOptions(temperature=0, repetition_penalty=1.0)
+
+
+def generator(*answers: str | bytes, context: int = 400, **more: int) -> TextGenerator:
+    model = FakeModel(replies(*answers), context_length=context)
+    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, context)
+    return TextGenerator(model, ChatML(), info, options=GREEDY, **more)
+
+
+def test_generate_and_stream_say_the_same() -> None:
+    with generator("Hello, 日本 🏳️!") as model:
+        whole = model.generate("x")
+        assert (str(whole), whole.finish_reason) == ("Hello, 日本 🏳️!", "stop")
+        events = list(model.stream("x"))
+        assert "".join(e.text for e in events if isinstance(e, TextDelta)) == whole.text
+        assert isinstance(events[-1], Finished)
+        assert events[-1].usage.cached_tokens == events[-1].usage.prompt_tokens - 1
+
+
+def test_a_broken_answer_loses_nothing() -> None:
+    with generator(b"ok \xf0\x9f then more \xc3") as model:
+        assert model.generate("x").text == "ok \ufffd then more \ufffd"
+
+
+def test_options_of_a_call() -> None:
+    with generator("one two three") as model:
+        assert model.generate("x", max_tokens=3).text == "one"
+        assert model.generate("x", stop=["two"]).text == "one "
+        with pytest.raises(UsageError, match="unknown generation option"):
+            model.generate("x", max_token=3)
+
+
+def test_a_prompt_beyond_the_context_is_never_cut() -> None:
+    with generator("x", context=60) as model, pytest.raises(DoesNotFit, match="tokens, the context holds 60") as caught:
+        model.generate("y" * 100)
+    assert caught.value.exit_code == 4
+
+
+def test_the_cache_grows_by_doubling_and_is_used_again() -> None:
+    with generator("a", "b", "c", context=400) as model:
+        model.generate("x", max_tokens=4)
+        first = model._decoder
+        assert first is not None
+        model.generate("x" * 60, max_tokens=4)
+        grown = model._decoder
+        assert grown is not None
+        assert grown is not first
+        assert grown.capacity_tokens >= 2 * first.capacity_tokens
+        model.generate("x" * 61, max_tokens=4)
+        assert model._decoder is grown
+
+
+def test_another_answer_ends_the_first_one() -> None:
+    with generator("abcdef") as model:
+        first = model.stream("x")
+        next(first)
+        assert model.generate("x").text == "abcdef"
+        with pytest.raises(LmsupplyError, match="given up"):
+            list(first)
+
+
+def test_closed_is_closed() -> None:
+    model = generator("x")
+    model.close()
+    model.close()
+    with pytest.raises(EngineError, match="closed"):
+        model.generate("x")
+
+
+def test_a_session_keeps_what_was_said() -> None:
+    with generator("first", "second", "third") as model:
+        session = ChatSession(model, system="Be brief.")
+        assert "".join(e.text for e in session.send("a") if isinstance(e, TextDelta)) == "first"
+        assert [m.content for m in session.messages] == ["Be brief.", "a", "first"]
+        events = session.send("b")
+        for event in events:
+            if isinstance(event, TextDelta):
+                break
+        events.close()  # type: ignore[attr-defined]
+        assert [m.content for m in session.messages][-2:] == ["b", "s"]
+        assert "".join(e.text for e in session.send("c") if isinstance(e, TextDelta)) == "third"
+        session.clear()
+        assert [m.content for m in session.messages] == ["Be brief."]
+
+
+def test_a_message_without_any_answer_is_taken_back() -> None:
+    with generator("x", context=80) as model:
+        session = ChatSession(model)
+        with pytest.raises(DoesNotFit):
+            list(session.send("y" * 100))
+        assert session.messages == []
+
+
+def test_a_second_turn_reads_only_what_is_new() -> None:
+    with generator("first", "second", reserve_tokens=400) as model:
+        session = ChatSession(model)
+        list(session.send("a"))
+        *_, last = session.send("b")
+        assert isinstance(last, Finished)
+        new = "<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n"
+        last_token = 1  # chosen, but never fed to the model
+        read = last.usage.prompt_tokens - last.usage.cached_tokens
+        assert read <= len(model.model.encode(new)) + last_token
+
+
+@pytest.mark.parametrize(("free", "ref"), [(8e9, "phi-3.5"), (4e9, "qwen3-1.7b"), (1e9, "qwen3-0.6b")])
+def test_the_recommendation_follows_the_memory(free: float, ref: str) -> None:
+    recommended = recommend_model(int(free))
+    assert recommended.entry.ref == ref
+    assert "GB" in recommended.reason
+
+
+def test_thoughts_are_told_apart_and_not_given_back() -> None:
+    answers = ["<think>\nA greeting.\n</think>\n\nHi there", "<think>more</think>ok"]
+    with generator(*answers) as model:
+        model.markers = find_markers([], "<think>")
+        found = model.generate("hello")
+        assert (found.text, found.reasoning) == ("Hi there", "A greeting.")
+        session = ChatSession(model)
+        events = list(session.send("hello"))
+        assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == "A greeting."
+        assert session.messages[-1] == ChatMessage.assistant("Hi there", reasoning="A greeting.")
+        list(session.send("more"))
+        assert "greeting" not in session.prompt_text()
+        assert "<think>\nmore\n</think>\n\nok" in session.prompt_text(), "the answer that goes on keeps its thought"
+
+
+def test_an_answer_goes_on_inside_its_thought() -> None:
+    with generator("<think>\nA long thought.\n</think>\n\nHi") as model:
+        model.markers = find_markers([], "<think>")
+        session = ChatSession(model)
+        list(session.send("hello", max_tokens=15))
+        assert session.messages[-1] == ChatMessage.assistant("", reasoning="A long", partial=True)
+        list(session.resume())
+        assert session.messages[-1].reasoning.startswith("A long")
+
+
+def test_text_that_turns_out_a_thought() -> None:
+    with generator("no beginning</think>Hi") as model:
+        model.markers = find_markers([], "<think>")
+        found = model.generate("hello")
+        assert (found.text, found.reasoning) == ("Hi", "no beginning")
+
+
+def test_the_familys_end_token_ends_an_answer_that_the_config_would_not_end() -> None:
+    model = FakeModel(replies("yes"), context_length=400, eos_ids=())
+    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, 400)
+    generator = TextGenerator(model, ChatML(), info, options=GREEDY)
+    found = generator.generate("x", max_tokens=50)
+    assert (found.text, found.finish_reason) == ("yes", "stop")
+    assert generator.generate("x", max_tokens=50, stop=("e",)).text == "y", "and the user's stops hold as well"
