@@ -14,6 +14,7 @@ from lmsupply_cli.chat.segments import Defuser
 from lmsupply_cli.chat.spoken import Spoken
 from lmsupply_cli.engine.base import Decoder, Guessing, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.classify import check_continuations, check_room, score_continuations
 from lmsupply_cli.engine.generate import Run, overflow, stream_events
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
@@ -27,10 +28,12 @@ from lmsupply_cli.events import (
     ReasoningDelta,
     TextDelta,
     TextWasReasoning,
+    Usage,
 )
 from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.runtime.budget import MemoryBudget, memory_notice
+from lmsupply_cli.runtime.classification import Classification, check_choices, continuation_ids, make_classification
 from lmsupply_cli.runtime.completion import Completion, ModelInfo, complete
 from lmsupply_cli.runtime.speculation import Speculation
 
@@ -172,6 +175,38 @@ class TextGenerator:
         """Like `generate_chat`, as events."""
         made = self.chat_prompt(as_messages(messages))
         return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
+
+    def classify(
+        self,
+        prompt: str | Sequence[ChatMessage | Mapping[str, str]],
+        choices: Sequence[str],
+        *,
+        raw: bool = False,
+    ) -> Classification:
+        """How likely each of `choices` (at least two) is as the beginning of the answer to a prompt or a chat; nothing is
+        generated. The probabilities are the model's own: neither sampling options nor a guidance play a part, and a
+        longer choice is less likely by its length. A choice that begins another one is at least as likely, so choose
+        texts that differ from the start. `raw` takes the prompt as it stands, without the chat format. A reasoning
+        model thinks before it answers: load it with `thinks=False`. Raises UsageError, DoesNotFit before any work."""
+        if not isinstance(prompt, str):
+            if raw:
+                raise UsageError("raw takes a text, not a chat", hint="leave raw out, or give the text as it stands")
+            return self.classify_prompt(self.chat_prompt(as_messages(prompt)), choices)
+        made = self.raw_prompt(prompt) if raw else self.chat_prompt([ChatMessage.user(prompt)])
+        return self.classify_prompt(made, choices)
+
+    def classify_prompt(self, prompt: Prompt, choices: Sequence[str]) -> Classification:
+        """As `classify`, for a prompt that is made already."""
+        texts = check_choices(choices)
+        self.check_prompt(prompt)
+        continuations = [continuation_ids(self.model, prompt, text) for text in texts]
+        check_continuations(continuations)
+        check_room(len(prompt.ids), continuations, self.context_tokens)
+        self._turn += 1  # an answer that was begun is given up
+        decoder = self._decoder_for(len(prompt.ids) + max(map(len, continuations)), self.options, None)
+        run = Run()
+        logprobs = score_continuations(decoder, prompt.ids, continuations, run=run)
+        return make_classification(texts, continuations, logprobs, Usage(len(prompt.ids), run.cached_tokens))
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the text is, as a text of its own: without the chat format and a beginning."""
