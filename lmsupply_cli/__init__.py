@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.memory.estimate import MemoryEstimate
     from lmsupply_cli.runtime.budget import MemoryOptions
     from lmsupply_cli.runtime.builder import TextGeneratorBuilder
+    from lmsupply_cli.runtime.classification import ChoiceScore, Classification
     from lmsupply_cli.runtime.completion import Completion, ModelInfo
     from lmsupply_cli.runtime.estimating import estimate_memory
     from lmsupply_cli.runtime.factory import Lease, ModelFactory
@@ -94,6 +95,7 @@ _HOME = {
     "memory.estimate": ("MemoryEstimate",),
     "runtime.budget": ("MemoryOptions",),
     "runtime.builder": ("TextGeneratorBuilder",),
+    "runtime.classification": ("ChoiceScore", "Classification",),
     "runtime.completion": ("Completion", "ModelInfo",),
     "runtime.estimating": ("estimate_memory",),
     "runtime.factory": ("Lease", "ModelFactory",),
@@ -116,6 +118,8 @@ __all__ = [
     "ChatMessage",
     "ChatRole",
     "ChatSession",
+    "ChoiceScore",
+    "Classification",
     "Completion",
     "Cpu",
     "DoesNotFit",

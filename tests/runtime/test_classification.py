@@ -102,7 +102,7 @@ def test_neither_options_nor_a_guidance_play_a_part(model: TextGenerator) -> Non
 
 
 def test_in_the_middle_of_a_chat_the_cache_still_serves_it(model: TextGenerator) -> None:
-    model.forget()
+    model.classify("word " * 100, CHOICES)  # the cache has room for what follows
     talk = [ChatMessage.user(QUESTION)]
     talk.append(ChatMessage.assistant(str(model.generate_chat(talk, temperature=0))))
     talk.append(ChatMessage.user("x"))
