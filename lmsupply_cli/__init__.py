@@ -62,7 +62,7 @@ if TYPE_CHECKING:
         TokenLogprob,
         Usage,
     )
-    from lmsupply_cli.generation.builder import TextGeneratorBuilder
+    from lmsupply_cli.generation.classification import ChoiceScore, Classification
     from lmsupply_cli.generation.completion import Completion, ModelInfo
     from lmsupply_cli.generation.generator import Generates, GeneratorLimits, TextGenerator
     from lmsupply_cli.generation.load import load
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.loading.pulling import pull
     from lmsupply_cli.memory.budget import MemoryOptions
     from lmsupply_cli.memory.estimate import MemoryEstimate
+    from lmsupply_cli.serving.builder import TextGeneratorBuilder
     from lmsupply_cli.serving.factory import Lease, ModelFactory
     from lmsupply_cli.serving.generator_pool import GeneratorPool, QueueStats
     from lmsupply_cli.serving.model_pool import LoadedModel, ModelPool, PoolStats
@@ -96,7 +97,8 @@ _HOME = {
     "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
     "memory.estimate": ("MemoryEstimate",),
     "memory.budget": ("MemoryOptions",),
-    "generation.builder": ("TextGeneratorBuilder",),
+    "serving.builder": ("TextGeneratorBuilder",),
+    "generation.classification": ("ChoiceScore", "Classification",),
     "generation.completion": ("Completion", "ModelInfo",),
     "generation.load": ("load",),
     "loading.options": ("LoadOptions",),
@@ -121,6 +123,8 @@ __all__ = [
     "ChatMessage",
     "ChatRole",
     "ChatSession",
+    "ChoiceScore",
+    "Classification",
     "Completion",
     "Cpu",
     "DoesNotFit",

@@ -35,6 +35,8 @@ class LmsupplyError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")
 
     @property
     def code(self) -> str:

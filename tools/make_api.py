@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 GROUPS = {
     "Load and generate": (
         "load", "TextGenerator", "TextGeneratorBuilder", "ChatSession", "Completion", "ModelInfo", "GenerationOptions",
-        "Guidance", "CancelToken", "SessionListener", "Reread", "Prompt",
+        "Guidance", "Classification", "ChoiceScore", "CancelToken", "SessionListener", "Reread", "Prompt",
     ),
     "Messages and formats": ("ChatMessage", "ChatRole", "ChatFormatter", "register_chat_format", "StopSequenceDetector"),
     "Events": (

@@ -24,6 +24,7 @@ from lmsupply_cli.render.output import give_back, take_over
 # name → its line in --help; the command itself is lmsupply_cli/cli/commands/<name>.py
 COMMANDS = {
     "run": "Answer one prompt and print it.",
+    "classify": "Choose the likeliest of given answers, with exact probabilities.",
     "chat": "Talk with a model.",
     "pull": "Download a model.",
     "models": "List models: what exists, what is installed, under which licence.",
@@ -186,9 +187,11 @@ def _prepare_process() -> None:
 
 def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
     """On stderr, and with `as_json` on stdout too. It never raises: what cannot be told is not told."""
+    from lmsupply_cli.render.flags import as_flags
     from lmsupply_cli.render.sanitize import json_text, one_line
     from lmsupply_cli.render.terminal import wrapped
 
+    message, hint = as_flags(message), as_flags(hint)
     for text in (f"error: {message}", f"hint: {hint}" if hint else ""):
         if text:
             sys.stderr.write(wrapped(one_line(text), sys.stderr) + "\n")

@@ -10,13 +10,23 @@ from typing import IO, Any, Literal
 
 from lmsupply_cli.cli.batch_input import Line
 from lmsupply_cli.errors import FileError, UsageError
-from lmsupply_cli.files import is_absent, is_file, our_io_error, parse_json, reason_of
+from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 
 _BEGINNING = b'{"schema": 1, "index": '
 GOES_ON = "free some space, and run it again: it goes on where it was"
 State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
+
+
+def check_places(source: Path, out: Path) -> None:
+    """Raises UsageError where `out` cannot be a file beside `source`."""
+    if is_folder(out):
+        raise UsageError(f"cannot write {out}: it is a folder")
+    if not is_folder(resolved(out).parent):
+        raise UsageError(f"cannot write {out}: its folder does not exist")
+    if resolved(source) == resolved(out):
+        raise UsageError("--out would write over the prompts", hint="name another file")
 
 
 def finished(out: Path, lines: Sequence[Line], *, guided: bool) -> dict[int, State]:

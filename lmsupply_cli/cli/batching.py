@@ -22,6 +22,7 @@ from lmsupply_cli.generation.batch_plan import BatchPlan
 from lmsupply_cli.generation.completion import Completion
 from lmsupply_cli.generation.fitting import fit_messages
 from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import format_rate
 
@@ -153,7 +154,7 @@ class BatchJob:
         try:
             options = generator.options.replaced(**line.options)
             if options.num_beams > 1:
-                raise UsageError("beam search cannot be combined with batches", hint="leave num_beams out")
+                raise UsageError("beam search cannot be combined with batches", hint="leave `num_beams` out")
             generator.check_options(options, self._guidance)
             fitted = fit_messages(generator, line.messages, policy=self._policy, max_tokens=options.max_tokens)
             generator.check_prompt(fitted.prompt)
@@ -200,7 +201,7 @@ class _Shown(BatchListener):
 
 
 def _error(error: LmsupplyError) -> Mapping[str, Any]:
-    return {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+    return {"error": {"code": error.code, "message": as_flags(error.message), "hint": as_flags(error.hint)}}
 
 
 def _reports(row: Mapping[str, Any], state: State) -> list[str]:

@@ -79,7 +79,7 @@ Register-ArgumentCompleter -Native -CommandName lmsupply -ScriptBlock {
 """,
 }
 SHELLS = tuple(_SCRIPTS)
-_ONE_MODEL, _MODELS, _INSTALLED = {"run", "chat", "show"}, {"pull"}, {"rm", "verify"}
+_ONE_MODEL, _MODELS, _INSTALLED = {"run", "classify", "chat", "show"}, {"pull"}, {"rm", "verify"}
 
 
 def script(shell: str) -> str:

@@ -22,7 +22,14 @@ class Asked:
 
 
 def read_asked(
-    words: Sequence[str], *, model: str | None, files: Sequence[Path], terminal: Terminal, no_stdin: bool, root: Path
+    words: Sequence[str],
+    *,
+    model: str | None,
+    files: Sequence[Path],
+    terminal: Terminal,
+    no_stdin: bool,
+    root: Path,
+    command: str = "run",
 ) -> Asked:
     """Split the positional arguments into model and prompt, and join what belongs to the prompt.
 
@@ -38,7 +45,7 @@ def read_asked(
     parts = [" ".join(rest), *texts, piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
     if not prompt:
-        raise UsageError("there is no prompt", hint='give one: lmsupply run "your question", or pipe it in')
+        raise UsageError("there is no prompt", hint=f'give one: lmsupply {command} "your question", or pipe it in')
     return Asked(model, prompt)
 
 

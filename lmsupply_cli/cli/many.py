@@ -8,7 +8,7 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.cli.batch_input import read_lines
-from lmsupply_cli.cli.batch_output import finished, owned
+from lmsupply_cli.cli.batch_output import check_places, finished, owned
 from lmsupply_cli.cli.batching import BatchJob, Counts
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
@@ -21,7 +21,6 @@ from lmsupply_cli.engine.guidance import Guidance, check_guidance
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.files import is_folder, resolved
 from lmsupply_cli.generation.completion import Completion
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.render.terminal import Terminal
@@ -103,12 +102,7 @@ def _checked(request: Request) -> tuple[Path, Path]:
     for name, given in excluded.items():
         if given:
             raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
-    if is_folder(request.out):
-        raise UsageError(f"cannot write {request.out}: it is a folder")
-    if not is_folder(resolved(request.out).parent):
-        raise UsageError(f"cannot write {request.out}: its folder does not exist")
-    if resolved(request.batch) == resolved(request.out):
-        raise UsageError("--out would write over the prompts", hint="name another file")
+    check_places(request.batch, request.out)
     return request.batch, request.out
 
 

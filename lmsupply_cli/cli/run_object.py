@@ -8,6 +8,7 @@ from typing import Any
 from lmsupply_cli.config.layers import Value
 from lmsupply_cli.events import Notice, SpeculativeStats, TokenLogprob
 from lmsupply_cli.generation.completion import Completion, ModelInfo
+from lmsupply_cli.render.flags import as_flags
 
 
 def run_object(
@@ -34,7 +35,7 @@ def run_object(
         **({"logprobs": [logprob_object(one) for one in answer.logprobs]} if answer.logprobs else {}),
         "options": options_object(options),
         **({"speculative": _speculative(answer.speculative)} if answer.speculative else {}),
-        "notices": [{"code": n.code, "text": n.text} for n in notices],
+        "notices": [{"code": n.code, "text": as_flags(n.text)} for n in notices],
     }
 
 

@@ -15,7 +15,7 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 def check_value(key: str, value: Any, *, place: str = "") -> Any:
     """`value` in the setting's own type, or UsageError. `place` is put before the message."""
     setting = SETTINGS[key]
-    label = f"{place}: {key}" if place else setting.flag
+    label = f"{place}: {key}" if place else f"`{key}`"
     error = SettingsError if place else UsageError
     if value is None and setting.default is None:
         return None

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from lmsupply_cli.engine.detokenizer import Detokenizer
     from lmsupply_cli.engine.guidance import Guidance, Matcher
-    from lmsupply_cli.engine.options import GenerationOptions
 
     Logits = npt.NDArray[np.float32]
 
@@ -132,9 +131,6 @@ class TextModel(Protocol):
     def why_no_guesses(self) -> str:
         """Why several tokens cannot be read and scored at once, "" where they can."""
 
-    def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
-        """The best completion of `ids` by beam search, without its end token."""
-
     def close(self) -> None:
         """Free the weights; a second call does nothing."""
 
@@ -148,7 +144,7 @@ def check_append(ids: Sequence[int], *, held_tokens: int, capacity_tokens: int, 
     if held_tokens + len(ids) > capacity_tokens:
         raise DoesNotFit(
             f"{held_tokens + len(ids):,} tokens do not fit a context of {capacity_tokens:,}",
-            hint="use a larger context, or fewer tokens",
+            hint="use a larger `context`, or fewer tokens",
         )
 
 

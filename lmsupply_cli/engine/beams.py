@@ -20,9 +20,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder
+from lmsupply_cli.engine.base import Decoder
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import Run, prefill
+from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.prompt_cache import plan_reuse
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     # Of the tokens so far, the prompt among them, and the log-probabilities of the next one; the result counts. As in
     # transformers they come before the scores of the beams are added, so a token is ruled out by -inf.
     Processor = Callable[[Sequence[int], Scores], Scores]
-
-# Tokens of one append: products of one row alone are rounded in another way, of which activations in int8 make much.
-LEAST_ROWS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,6 @@ def beam_search(
     eos_ids: Collection[int],
     length_penalty: float = 1.0,
     processors: Iterable[Processor] = (),
-    least_rows: int = LEAST_ROWS,
     cancel: CancelToken | None = None,
 ) -> list[Beam]:
     """The finished answers to `ids` (at least one), the best one first; cancelled, they may be fewer, or the running
@@ -67,7 +63,7 @@ def beam_search(
     looked_at = max(2, 1 + len(eos_ids)) * num_beams
     running, finished = [Beam((), 0.0)], list[Beam]()
     for length in range(1, max_tokens + 1):
-        rows = _continued(decoder, ids, running, processors, least_rows, cancel)
+        rows = _continued(decoder, ids, running, processors, cancel)
         if rows is None:
             break
         going, divisor = list[Beam](), float(length) ** length_penalty
@@ -92,7 +88,6 @@ def _continued(
     ids: Sequence[int],
     running: Sequence[Beam],
     processors: Sequence[Processor],
-    least_rows: int,
     cancel: CancelToken,
 ) -> list[Scores] | None:
     """What each of the beams is worth with each token after it; None when cancelled."""
@@ -102,7 +97,7 @@ def _continued(
         held = decoder.tokens  # the next one is the one that shares most of them: so no branch is read twice
         beam = max(left, key=lambda beam: plan_reuse(held, left[beam]).rewind_to)
         tokens = left.pop(beam)
-        _read(decoder, tokens, least_rows, cancel)
+        _read(decoder, tokens, cancel)
         if cancel.cancelled:
             return None
         scores = _log_softmax(decoder.logits())
@@ -112,15 +107,9 @@ def _continued(
     return [rows[beam] for beam in running]
 
 
-def _read(decoder: Decoder, tokens: Sequence[int], least_rows: int, cancel: CancelToken) -> None:
-    """Make `tokens` those of the decoder, at least `least_rows` of them in every append if there are as many."""
-    held = decoder.tokens
-    kept = max(0, min(plan_reuse(held, tokens).rewind_to, len(tokens) - least_rows))
-    if kept < len(held):
-        decoder.rewind(kept)
-    count = len(tokens) - kept
-    chunk = next(size for size in range(PREFILL_CHUNK, 0, -1) if not 0 < count % size < least_rows)
-    for _ in prefill(decoder, tokens, run=Run(), cancel=cancel, chunk=chunk):
+def _read(decoder: Decoder, tokens: Sequence[int], cancel: CancelToken) -> None:
+    """Make `tokens` those of the decoder."""
+    for _ in prefill(decoder, tokens, run=Run(), cancel=cancel):
         pass
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from lmsupply_cli.engine.base import Decoder, ModelShape, check_append, check_text
 from lmsupply_cli.engine.detokenizer import Detokenizer, WindowDetokenizer
 from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
-from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError
 
 if TYPE_CHECKING:
@@ -108,12 +107,6 @@ class FakeModel:
 
     def why_no_guesses(self) -> str:
         return ""
-
-    def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
-        found: list[int] = []
-        while len(found) < options.max_tokens and (token := self.script([*ids, *found])) not in self.shape.eos_ids:
-            found.append(token)
-        return found
 
     def close(self) -> None:
         self.closed = True

@@ -24,7 +24,6 @@ from lmsupply_cli.engine.genai_restart import RestartingDecoder
 from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
 from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.interrupts import interrupts_deferred
-from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
 
 TESTED = "0.18"
@@ -121,8 +120,8 @@ class GenaiModel:
         available = {"cuda": self._engine.is_cuda_available, "dml": self._engine.is_dml_available}
         if provider in available and not available[provider]():
             raise ProviderUnavailable(
-                f"--provider {provider}: the installed engine has no {provider}",
-                hint="lmsupply hw shows the installed engine and its providers; --provider cpu works everywhere",
+                f"`provider={provider}`: the installed engine has no {provider}",
+                hint="lmsupply hw shows the installed engine and its providers; `provider=cpu` works everywhere",
             )
         if provider == "webgpu":
             self._register_webgpu()
@@ -136,12 +135,12 @@ class GenaiModel:
             import onnxruntime_ep_webgpu as plugin
         except ImportError as error:
             raise ProviderUnavailable(
-                "--provider webgpu: the plug-in is not installed", hint="pip install onnxruntime-ep-webgpu"
+                "`provider=webgpu`: the plug-in is not installed", hint="pip install onnxruntime-ep-webgpu"
             ) from error
         try:
             self._engine.register_execution_provider_library("webgpu", plugin.get_library_path())
         except RuntimeError as error:
-            raise ProviderUnavailable(f"--provider webgpu: {error}", hint="--provider cpu works everywhere") from error
+            raise ProviderUnavailable(f"`provider=webgpu`: {error}", hint="`provider=cpu` works everywhere") from error
 
     def encode(self, text: str) -> list[int]:
         ids = self._tokenizer.encode(text)
@@ -196,7 +195,7 @@ class GenaiModel:
         self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
     ) -> GenaiBatch:
         if why := self.why_no_batches():
-            raise EngineError(f"these prompts cannot be batched: {why}", hint="use a batch size of 1")
+            raise EngineError(f"these prompts cannot be batched: {why}", hint="use `batch_size=1`")
         batch = GenaiBatch(self, prompts, capacity_tokens=capacity_tokens, search=_shared(share_buffer))
         self._decoders.add(batch)
         return batch
@@ -241,10 +240,10 @@ class GenaiModel:
     def new_generator(self, *, capacity_tokens: int, **search: Any) -> Any:
         """The engine's generator; its cache is allocated and cleared for the whole capacity."""
         model = self._open()
-        if self._window and (search.get("num_beams", 1) > 1 or search.get("past_present_share_buffer") is False):
+        if self._window and search.get("past_present_share_buffer") is False:
             raise UsageError(
-                "this model has a sliding window, with which the engine makes no beams and always shares its cache buffer",
-                hint="leave out num_beams and past_present_share_buffer",
+                "this model has a sliding window, with which the engine always shares its cache buffer",
+                hint="leave out `past_present_share_buffer`",
             )
         try:
             params = self._engine.GeneratorParams(model)
@@ -252,37 +251,6 @@ class GenaiModel:
             return self._engine.Generator(model, params)
         except (RuntimeError, MemoryError) as error:
             raise run_error(error) from error
-
-    def beam_search(self, ids: Sequence[int], options: GenerationOptions) -> list[int]:
-        """Seeds and sampling options play no part: the likeliest beam is a fixed function of the prompt.
-
-        The engine's early_stopping ends at the first beams that finish, though likelier ones still run."""
-        if self._guessed_for:
-            raise UsageError("beam search cannot be combined with a draft model", hint="leave out num_beams")
-        capacity = min(len(ids) + options.max_tokens, self.shape.context_length)
-        if 0 < len(ids) <= (switch := self.shape.switch_tokens) < capacity:
-            raise UsageError(
-                f"beams cannot pass {switch:,} tokens, beyond which this model reads in another way",
-                hint=f"use max_tokens={switch - len(ids)}, or leave out num_beams",
-            )
-        search: dict[str, Any] = {
-            "num_beams": options.num_beams, "do_sample": False, "early_stopping": False,
-            "repetition_penalty": options.penalty(), "no_repeat_ngram_size": options.no_repeat_ngram_size,
-        }  # fmt: skip
-        if options.min_length:
-            search["min_length"] = len(ids) + options.min_length
-        if options.past_present_share_buffer is not None:
-            search["past_present_share_buffer"] = options.past_present_share_buffer
-        generator = self.new_generator(capacity_tokens=capacity, **search)
-        try:
-            generator.append_tokens(as_array(ids))
-            while not generator.is_done():
-                generator.generate_next_token()
-            found = [int(i) for i in generator.get_sequence(0)][len(ids) :]
-        except RuntimeError as error:
-            raise run_error(error) from error
-        end = next((at for at, token in enumerate(found) if token in self.shape.eos_ids), len(found))
-        return found[:end][: options.max_tokens]
 
     def close(self) -> None:
         for decoder in list(self._decoders):

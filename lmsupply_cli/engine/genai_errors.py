@@ -23,13 +23,13 @@ def load_error(
         return EngineError(f"not enough memory to load {folder}", hint="use a smaller model, or close other programs")
     if provider == "webgpu" and any(words in lower for words in _PROVIDER):
         return ProviderUnavailable(
-            f"--provider webgpu: the plug-in is installed, but finds no device here ({text})",
-            hint="it needs a GPU and its driver; --provider cpu works everywhere",
+            f"`provider=webgpu`: the plug-in is installed, but finds no device here ({text})",
+            hint="it needs a GPU and its driver; `provider=cpu` works everywhere",
         )
     if provider == "auto" and any(words in lower for words in _PROVIDER):
         return ProviderUnavailable(
             f"this folder wants a provider that the installed engine does not have: {text}",
-            hint="lmsupply hw shows the providers; --provider cpu runs most folders on the CPU",
+            hint="lmsupply hw shows the providers; `provider=cpu` runs most folders on the CPU",
         )
     if "unknown value" in lower:
         said = text.partition("JSON Error:")[2].strip() or text
@@ -44,8 +44,8 @@ def load_error(
         )
     if provider not in ("auto", "cpu"):
         return ProviderUnavailable(
-            f"--provider {provider} does not work here: {text}",
-            hint="lmsupply hw shows what it needs; --provider cpu works everywhere",
+            f"`provider={provider}` does not work here: {text}",
+            hint="lmsupply hw shows what it needs; `provider=cpu` works everywhere",
         )
     return ModelFilesError(f"cannot load {folder}: {text}", hint=again)
 
@@ -54,7 +54,7 @@ def run_error(error: Exception) -> LmsupplyError:
     """What went wrong while text was generated."""
     text = _line(error)
     if any(words in text.lower() for words in _MEMORY):
-        return EngineError("the engine ran out of memory", hint="use a smaller --context or --max-tokens")
+        return EngineError("the engine ran out of memory", hint="use a smaller `context` or `max_tokens`")
     if text.startswith(_GRAMMAR):
         return UsageError(
             f"the guidance cannot be used: {_reason(error)}", hint="simplify the schema, pattern or grammar"
@@ -64,7 +64,7 @@ def run_error(error: Exception) -> LmsupplyError:
             "this model cannot follow the guidance: for a character in it the vocabulary has no whole token",
             hint="keep enum, const, pattern and property names to ASCII, or use another model",
         )
-    return EngineError(f"the engine failed: {text}", hint="--debug shows more")
+    return EngineError(f"the engine failed: {text}", hint="the cause of this error tells more")
 
 
 def _reason(error: Exception) -> str:

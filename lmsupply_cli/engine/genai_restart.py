@@ -66,9 +66,7 @@ class RestartingDecoder:
     def wide_logits(self, count: int) -> Logits:
         if count == 1:
             return self.logits().reshape(1, -1)
-        raise EngineError(
-            "this provider cannot read several draft tokens at once", hint="turn speculative decoding off"
-        )
+        raise EngineError("this provider cannot read several draft tokens at once", hint="`speculative=off`")
 
     def _feed(self, tokens: list[int]) -> None:
         import numpy as np

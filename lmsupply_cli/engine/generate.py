@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder, TextModel
+from lmsupply_cli.engine.base import Decoder, TextModel
+from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.guidance import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.engine.prompt_cache import plan_chunks, plan_reuse
+from lmsupply_cli.engine.prefill import Run, prefill
+from lmsupply_cli.engine.processors import make_processors
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import (
     Finished,
-    FinishReason,
     GenerationEvent,
-    PrefillProgress,
     SpeculativeStats,
     TextDelta,
     Timings,
@@ -31,18 +32,8 @@ from lmsupply_cli.events import (
     Usage,
 )
 
-
-@dataclass
-class Run:
-    """What happened so far; filled while the iterators run. `ids` are those of the answer."""
-
-    cached_tokens: int = 0
-    finish_reason: FinishReason = "stop"
-    ids: list[int] = field(default_factory=list)
-
-    @property
-    def completion_tokens(self) -> int:
-        return len(self.ids)
+if TYPE_CHECKING:
+    from lmsupply_cli.engine.beams import Scores
 
 
 @dataclass(frozen=True)
@@ -67,30 +58,6 @@ class Drafting:
 
     floor: Callable[..., Iterator[int]]
     stats: SpeculativeStats
-
-
-def prefill(
-    decoder: Decoder, ids: Sequence[int], *, run: Run, cancel: CancelToken, chunk: int = PREFILL_CHUNK
-) -> Iterator[PrefillProgress]:
-    """Make `ids` (at least one) the decoder's tokens, reusing what it has; progress after each chunk.
-
-    Ends early when cancelled; the decoder then holds a true prefix of `ids`.
-    """
-    done, switch = plan_reuse(decoder.tokens, ids).rewind_to, decoder.switch_tokens
-    beyond = 0 < switch < len(ids)
-    if switch and (len(decoder.tokens) > switch) != beyond:
-        done = 0  # what is there was read in the other way
-    run.cached_tokens = done
-    if done < len(decoder.tokens):
-        decoder.rewind(done)
-    yield PrefillProgress(done, len(ids))
-    first = switch + 1 - done if beyond else 0
-    for size in plan_chunks(len(ids) - done, chunk=chunk, first=first):
-        if cancel.cancelled:
-            return
-        decoder.append(ids[done : done + size])
-        done += size
-        yield PrefillProgress(done, len(ids))
 
 
 def stream_tokens(
@@ -171,7 +138,7 @@ def stream_events(
     if room < 1:
         raise overflow(len(ids), decoder.capacity_tokens)
     if options.num_beams > 1:
-        yield from _beams(model, task, run)
+        yield from _beams(model, decoder, task, run, cancel)
         return
     began = time.monotonic()
     yield from prefill(decoder, ids, run=run, cancel=cancel)
@@ -215,26 +182,48 @@ def token_logprob(model: TextModel, sampler: Sampler) -> TokenLogprob:
     return TokenLogprob(model.token_text(scores.token), scores.token, scores.logprob, top)
 
 
-def _beams(model: TextModel, task: Task, run: Run) -> Iterator[GenerationEvent]:
-    """Beam search has nothing to show until it is done, and leaves no cache behind."""
+def _beams(model: TextModel, decoder: Decoder, task: Task, run: Run, cancel: CancelToken) -> Iterator[GenerationEvent]:
+    """Beam search has nothing to show until it is done."""
     began = time.monotonic()
-    found = model.beam_search(task.ids, task.options)
+    options, ends = task.options, sorted(model.shape.eos_ids | task.stop_ids)
+    limit = min(options.max_tokens, decoder.capacity_tokens - len(task.ids))
+
+    def penalize(tokens: Sequence[int], scores: Scores) -> Scores:
+        for processor in make_processors(options, vocabulary=model.shape.vocabulary, ends=ends):
+            processor.read(tokens[: len(task.ids)])
+            for token in tokens[len(task.ids) :]:
+                processor.accept(token)
+            processor.apply(scores)
+        return scores
+
+    best, *_ = beam_search(
+        decoder,
+        task.ids,
+        num_beams=options.num_beams,
+        max_tokens=limit,
+        eos_ids=ends,
+        processors=[penalize],
+        cancel=cancel,
+    )
     text = AnswerText(model, task)
     shown = ""
-    for token in found:
+    for token in best.tokens:
         shown += text.push(token)
         if text.stopped:
             break
     shown += text.flush()
-    run.finish_reason = "stop" if text.stopped or len(found) < task.options.max_tokens else "length"
+    if cancel.cancelled:
+        run.finish_reason = "cancelled"
+    elif not text.stopped and len(best.tokens) >= limit:
+        run.finish_reason = "length"
     if shown:
         yield TextDelta(shown)
-    seconds = time.monotonic() - began
-    yield Finished(run.finish_reason, Usage(len(task.ids), 0, len(found)), Timings(ttft_s=seconds, decode_s=seconds))
+    seconds, usage = time.monotonic() - began, Usage(len(task.ids), 0, len(best.tokens))
+    yield Finished(run.finish_reason, usage, Timings(ttft_s=seconds, decode_s=seconds))
 
 
 def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
     return DoesNotFit(
         f"the prompt has {prompt_tokens:,} tokens, the context holds {context_tokens:,} and an answer needs room too",
-        hint="use a shorter prompt, a larger context or a model with a longer one; nothing is ever cut silently",
+        hint="use a shorter prompt, a larger `context` or a model with a longer one; nothing is ever cut silently",
     )

@@ -57,11 +57,11 @@ class GenerationOptions:
         for key in GENERATION_KEYS:
             object.__setattr__(self, key, check_value(key, getattr(self, key)))
         if self.min_length > self.max_tokens:
-            raise UsageError(f"min_length {self.min_length} is more than max_tokens {self.max_tokens}")
+            raise UsageError(f"`min_length={self.min_length}` is more than `max_tokens={self.max_tokens}`")
         if self.top_logprobs and not self.logprobs:
-            raise UsageError("top_logprobs needs logprobs", hint="set both")
+            raise UsageError("`top_logprobs` needs `logprobs`", hint="set both")
         if self.num_beams > 1 and (unsupported := self._beside_beams()):
-            raise UsageError(f"beam search cannot be combined with {unsupported}", hint="leave one of the two out")
+            raise UsageError(f"beam search cannot be combined with `{unsupported}`", hint="leave one of the two out")
 
     @property
     def greedy(self) -> bool:

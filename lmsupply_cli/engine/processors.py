@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Floats = npt.NDArray[np.float32]
+    Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 class LogitsProcessor(Protocol):
@@ -30,7 +30,7 @@ class LogitsProcessor(Protocol):
         """The next token of the answer."""
 
     def apply(self, scores: Floats) -> None:
-        """Change `scores`, float32 of shape (vocabulary,)."""
+        """Change `scores`, of shape (vocabulary,)."""
 
 
 def make_processors(

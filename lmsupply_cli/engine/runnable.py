@@ -24,7 +24,7 @@ from lmsupply_cli.genai_config import (
     shown,
 )
 
-TRUST, ON_CPU = "--trust-model-files", "--provider cpu"
+TRUST, ON_CPU = "`trust_model_files`", "`provider=cpu`"
 PROVIDERS = ("cpu", "cuda", "dml", "webgpu")
 CHAT_TYPES = frozenset((
     "chatglm", "decoder", "decoder-pipeline", "ernie4_5", "gemma", "gemma2", "gemma3_text", "gemma3_vl_text",

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from lmsupply_cli.engine.base import Decoder
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import Run, prefill
+from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.errors import EngineError
 from lmsupply_cli.events import SpeculativeStats

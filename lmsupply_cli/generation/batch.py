@@ -126,7 +126,7 @@ def _answer_rows(
         generator.budget.check(
             batch_bytes(generator.memory_shape, len(asked), longest, capacity),
             f"{len(asked)} prompts at once",
-            hint="use a smaller batch size or fewer max_tokens, or raise the memory limit",
+            hint="use a smaller `batch_size` or fewer `max_tokens`, or raise `memory_limit`",
         )
     watch, ending, critical = generator.budget.watch() if generator.budget else None, CancelToken(cancel), False
     rows = [Row(_task(generator, one, guidance)) for one in asked]
@@ -198,7 +198,7 @@ def check_batch(generator: TextGenerator, free_bytes: int | None, rows: int) -> 
     needed = batch_bytes(shape, rows, tokens // 2, tokens)
     if needed > free_bytes * MARGIN:
         raise DoesNotFit(
-            f"a batch size of {rows} needs {format_bytes(needed)} for {tokens:,} tokens each, "
+            f"`batch_size={rows}` needs {format_bytes(needed)} for {tokens:,} tokens each, "
             f"{format_bytes(free_bytes * MARGIN)} can be used",
             hint="use a smaller one, or leave it out: then it follows the memory",
         )
@@ -287,7 +287,7 @@ def answer_all(
 ) -> list[Completion]:
     """See `TextGenerator.generate_batch`."""
     if options.num_beams > 1:
-        raise UsageError("beam search cannot be combined with batches", hint="leave num_beams out")
+        raise UsageError("beam search cannot be combined with batches", hint="leave `num_beams` out")
     guidance = guidance or generator.guidance
     generator.check_options(options, guidance)
     runner = BatchRunner(generator, size=batch_size, guidance=guidance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Unpack
 
@@ -12,9 +13,11 @@ from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.chat.reasoning import Piece, make_splitter
 from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import Run, Task, overflow, stream_events
+from lmsupply_cli.engine.classify import check_continuations, check_room, score_continuations
+from lmsupply_cli.engine.generate import Task, overflow, stream_events
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
+from lmsupply_cli.engine.prefill import Run
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import (
     Finished,
@@ -24,7 +27,9 @@ from lmsupply_cli.events import (
     ReasoningDelta,
     TextDelta,
     TextWasReasoning,
+    Usage,
 )
+from lmsupply_cli.generation.classification import Classification, check_choices, continuation_ids, make_classification
 from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
 from lmsupply_cli.generation.prompt_cache import PromptCache
 from lmsupply_cli.generation.prompter import Prompter
@@ -233,6 +238,38 @@ class TextGenerator:
         chosen = self.options.replaced(**options)
         return answer_all(self, prompts, batch_size=batch_size, guidance=guidance, options=chosen)
 
+    def classify(self, prompt: str | Messages, choices: Sequence[str], *, raw: bool = False) -> Classification:
+        """How likely each of `choices` (at least two) is as the beginning of the answer to a prompt or a chat; nothing is
+        generated. The probabilities are the model's own: neither sampling options nor a guidance play a part, and a
+        longer choice is less likely by its length. A choice that begins another one is at least as likely, so choose
+        texts that differ from the start. `raw` takes the prompt as it stands, without the chat format. A reasoning
+        model thinks before it answers: load it with `enable_thinking=False`. Raises UsageError, DoesNotFit before any
+        work."""
+        if isinstance(prompt, str):
+            made = self.prompter.raw(prompt) if raw else self.prompter.chat([ChatMessage.user(prompt)])
+        elif raw:
+            raise UsageError("raw takes a text, not a chat", hint="leave raw out, or give the text as it stands")
+        else:
+            made = self.prompter.chat(as_messages(prompt))
+        return self.classify_prompt(made, choices)
+
+    def classify_prompt(self, prompt: Prompt, choices: Sequence[str]) -> Classification:
+        """As `classify`, for a prompt that is made already."""
+        texts = check_choices(choices)
+        self.check_prompt(prompt)
+        continuations = [continuation_ids(self.model, prompt, text) for text in texts]
+        check_continuations(continuations)
+        check_room(len(prompt.ids), continuations, self.context_tokens)
+        with self._turns.alone():
+            run = Run()
+            decoder = self.cache.decoder_for(
+                len(prompt.ids) + max(map(len, continuations)),
+                most=self.context_tokens,
+                share_buffer=self.options.past_present_share_buffer,
+            )
+            logprobs = score_continuations(decoder, prompt.ids, continuations, run=run)
+        return make_classification(texts, continuations, logprobs, Usage(len(prompt.ids), run.cached_tokens))
+
     def count_tokens(self, text: str) -> int:
         """How many tokens a message with this text has, its format not counted."""
         check_type(text, str, "text", "a string")
@@ -268,11 +305,11 @@ class TextGenerator:
         """Raises UsageError for options that do not go with the guidance or the model."""
         if guidance and options.num_beams > 1:
             raise UsageError(
-                "beam search cannot be combined with a schema, regex or grammar", hint="leave num_beams out"
+                "beam search cannot be combined with a schema, regex or grammar", hint="leave `num_beams` out"
             )
         size = self.model.shape.vocabulary
         if beyond := [token for token in dict(options.logit_bias) if token >= size]:
-            raise UsageError(f"logit_bias names token {beyond[0]}, but the vocabulary has {size:,}")
+            raise UsageError(f"`logit_bias` names token {beyond[0]}, but the vocabulary has {size:,}")
 
     def stream_prompt(
         self,
@@ -399,12 +436,20 @@ class _Turns:
                 if self._active is events:
                     self.abandon()
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work that is no answer, but uses the cache."""
+        self._begin(iter(()))
+        with self._lock:
+            self._active = None
+            yield
+
     def abandon(self) -> None:
         """The iterator in use gives nothing more."""
         with self._lock:
             active, self._active = self._active, None
             if active is not None:
-                active.close()  # type: ignore[attr-defined]
+                getattr(active, "close", lambda: None)()
 
     def _begin(self, events: Iterator[GenerationEvent]) -> None:
         if not self._lock.acquire(blocking=False):

@@ -45,7 +45,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         if self.speculative not in ("off", NGRAM) and not self.draft_ref:
-            raise UsageError(f"unknown speculative {self.speculative!r}", hint="off, ngram or draft:MODEL")
+            raise UsageError(f"unknown value {self.speculative!r} of `speculative`", hint="off, ngram or draft:MODEL")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> LoadOptions:

@@ -193,8 +193,8 @@ def check_context(folder: ModelFolder, context: int | None) -> None:
     own = folder.model["context_length"]
     if context is not None and context > own:
         raise UsageError(
-            f"a context of {context} is more than the {own} tokens that this model was made for",
-            hint=f"use a context of {own} or less",
+            f"`context={context}` is more than the {own} tokens that this model was made for",
+            hint=f"use `context={own}` or less",
         )
 
 
@@ -220,7 +220,7 @@ def _plan_draft(target: ModelFolder, options: LoadOptions) -> DraftPlan | None:
     if _vocabulary(target) != _vocabulary(folder):
         raise UsageError(
             f"{folder.path.name} cannot be a draft model for {target.path.name}: their vocabularies differ",
-            hint="use a smaller model of the same family, or ngram",
+            hint="use a smaller model of the same family, or `speculative=ngram`",
         )
     return DraftPlan(located.ref, folder, read_shape(folder))
 

@@ -89,7 +89,7 @@ class MemoryBudget:
         self.check(
             self.shape.cache_bytes(tokens) + _long_piece_bytes(self.shape, tokens) if self.shape else 0,
             f"a context of {tokens:,} tokens",
-            hint="raise --memory-limit, or use a smaller --context or --max-tokens",
+            hint="raise `memory_limit`, or use a smaller `context` or `max_tokens`",
         )
 
     def check(self, more_bytes: int, what: str, *, hint: str) -> None:

@@ -31,7 +31,7 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
     if least.peak_bytes > usable:
         raise DoesNotFit(
             f"this model needs {format_bytes(least.peak_bytes)} with the smallest context, {format_bytes(usable)} can be used",
-            hint="close other programs, raise --memory-limit, or use a smaller model: lmsupply models --fits",
+            hint="close other programs, raise `memory_limit`, or use a smaller model: lmsupply models --fits",
         )
     largest = _largest(shape, usable)
     if wanted_tokens is None:
@@ -41,8 +41,8 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
     needed = estimate_memory(shape, wanted_tokens)
     if needed.peak_bytes > usable:
         raise DoesNotFit(
-            f"--context {wanted_tokens} needs {format_bytes(needed.peak_bytes)}, {format_bytes(usable)} can be used",
-            hint=f"--context {largest} fits",
+            f"`context={wanted_tokens}` needs {format_bytes(needed.peak_bytes)}, {format_bytes(usable)} can be used",
+            hint=f"`context={largest}` fits",
         )
     return ContextFit(wanted_tokens, needed, budget_bytes, limited=False)
 

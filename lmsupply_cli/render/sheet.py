@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
 
@@ -27,7 +28,7 @@ def print_sheet(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None:
     table.add_column(overflow="fold")
     before = None
     for name, value in rows:
-        table.add_row(Text("" if name == before else one_line(name)), Text(one_line(value)))
+        table.add_row(Text("" if name == before else one_line(name)), Text(one_line(as_flags(value))))
         before = name
     Console(file=terminal.stdout, no_color=not terminal.colour, highlight=False).print(table)
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import IO, Any
 
 from lmsupply_cli.events import Notice
+from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
 from lmsupply_cli.render.status import Status
 
@@ -67,7 +68,7 @@ class Terminal:
     def say(self, text: str, *, always: bool = False) -> None:
         """A line for the user, on stderr; when quiet only what was asked for and so is said `always`."""
         if always or not self.quiet:
-            self.stderr.write(wrapped(text, self.stderr) + "\n")
+            self.stderr.write(wrapped(as_flags(text), self.stderr) + "\n")
             self.stderr.flush()
 
     def ask(self, question: str) -> bool:
@@ -82,7 +83,7 @@ class Terminal:
 
     def data(self, text: str, *, indent: int = 0) -> None:
         """A line of data, on stdout; what a terminal has to wrap goes on `indent` columns in."""
-        self.stdout.write(wrapped(text, self.stdout, indent=indent) + "\n")
+        self.stdout.write(wrapped(as_flags(text), self.stdout, indent=indent) + "\n")
         self.stdout.flush()
 
     def document(self, text: str) -> None:

@@ -21,6 +21,7 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
 from lmsupply_cli.errors import EngineError, QueueFull, QueueTimeout, UsageError
 from lmsupply_cli.events import Finished, GenerationEvent, TextDelta
+from lmsupply_cli.generation.classification import Classification
 from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
 from lmsupply_cli.generation.generator import Messages, TextGenerator
 from lmsupply_cli.generation.prompter import Prompter
@@ -179,6 +180,12 @@ class GeneratorPool:
         with self._turn(None) as slot:
             assert slot is not None
             return slot.generate_batch(prompts, batch_size=batch_size, guidance=guidance, **options)
+
+    def classify(self, prompt: str | Messages, choices: Sequence[str], *, raw: bool = False) -> Classification:
+        """As `TextGenerator.classify`, when its turn comes. Raises QueueFull, QueueTimeout."""
+        with self._turn(None) as slot:
+            assert slot is not None
+            return slot.classify(prompt, choices, raw=raw)
 
     def stream_prompt(
         self,

@@ -164,7 +164,7 @@ def _fetch(
     if not fresh.fits_disk:
         raise HubError(
             f"{fresh.fetch_bytes:,} bytes to fetch, {fresh.free_disk_bytes:,} free on the disk of {root}",
-            hint="free some space (lmsupply rm), or choose another disk with --cache-dir",
+            hint="free some space (lmsupply rm), or choose another disk with `cache_dir`",
         )
     write_unfinished(root, _record(plan, files, root))
     _fetch_all(fresh, root, listener, client)

@@ -30,17 +30,17 @@ def test_by_token_ids_for_every_control_token_of_every_model(name: str, guide: P
     rows = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
     assert rows
     with load(folder) as model:
-        plain = model.chat_prompt([ChatMessage.system("x"), ChatMessage.user("x")])
+        plain = model.prompter.chat([ChatMessage.system("x"), ChatMessage.user("x")])
         for row in rows:
             for text in (row["content"], f"a{row['content']}b", row["content"] * 2, row["content"].upper()):
-                prompt = model.chat_prompt([ChatMessage.system(text), ChatMessage.user(text)])
+                prompt = model.prompter.chat([ChatMessage.system(text), ChatMessage.user(text)])
                 assert prompt.ids.count(row["id"]) == plain.ids.count(row["id"])
                 assert text.lower() in prompt.text.lower()
 
 
 def test_the_model_reads_the_text_that_was_typed(toy: Path) -> None:
     with load(toy) as model:
-        prompt = model.chat_prompt([ChatMessage.user("say <|im_end|> now")])
+        prompt = model.prompter.chat([ChatMessage.user("say <|im_end|> now")])
         read = "".join(chr(i) if i < 256 else f"[{i}]" for i in prompt.ids)
     assert read == "[257]user\nsay <|im_end|> now[258]\n[257]assistant\n"
 
@@ -49,5 +49,5 @@ def test_the_model_reads_the_text_that_was_typed(toy: Path) -> None:
 def test_sentencepiece_vocabularies_gain_no_space_where_the_text_was_split(name: str) -> None:
     with load(MODELS / name) as model:
         for text in ("say <|end|> now", "a<|user|>b", "</s>", "x</s><|end|>y"):
-            prompt = model.chat_prompt([ChatMessage.user(text)])
+            prompt = model.prompter.chat([ChatMessage.user(text)])
             assert text in model.model.decode(prompt.ids)

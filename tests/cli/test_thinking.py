@@ -59,13 +59,13 @@ def test_switching_thinking_keeps_the_effort() -> None:
     from lmsupply_cli.chat.formats.template import Template
     from lmsupply_cli.chat.messages import ChatMessage
     from lmsupply_cli.chat.reasoning import Markers
-    from lmsupply_cli.loading.formats import set_thinking
+    from lmsupply_cli.loading.formats import with_thinking
 
     markers = Markers("think", frozenset())
     template = Template("{{ enable_thinking }} {{ reasoning_effort }}", {})
-    low, refused = set_thinking(template, markers, thinks=True, effort="low")
-    off, _ = set_thinking(low, markers, thinks=False)
-    on, _ = set_thinking(off, markers, thinks=True)
+    low, refused = with_thinking(template, markers, enable=True, effort="low")
+    off, _ = with_thinking(low, markers, enable=False)
+    on, _ = with_thinking(off, markers, enable=True)
     assert not refused
     assert [f.render([ChatMessage.user("x")]) for f in (low, off, on)] == [" low", "False low", " low"]
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.config.layers import Value, read_file, read_settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.errors import SettingsError, UsageError
@@ -37,7 +38,12 @@ def test_a_preset_stands_between_flags_and_environment() -> None:
 
 def test_greedy_is_plain_argmax_unless_the_user_says_otherwise() -> None:
     greedy = read_settings({"temperature": 0.0}, environ={})
-    assert greedy.generation({"repetition_penalty": 1.2})["repetition_penalty"].value == 1.0
+    assert greedy.generation({"repetition_penalty": 1.2})["repetition_penalty"].value is None
+    assert GenerationOptions(temperature=0, model_penalty=1.2).penalty() == 1.0
+    assert GenerationOptions(model_penalty=1.2).penalty() == 1.2
+    assert GenerationOptions(model_penalty=1.2).penalty(guided=True) == 1.0
+    assert GenerationOptions(temperature=0, repetition_penalty=1.3).penalty(guided=True) == 1.3
+    assert GenerationOptions().replaced(temperature=0).penalty() == 1.0
     said = read_settings({"temperature": 0.0, "repetition_penalty": 1.3}, environ={})
     assert said.generation({})["repetition_penalty"].value == 1.3
 

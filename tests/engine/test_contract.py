@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lmsupply_cli.engine import genai
 from lmsupply_cli.engine.base import Decoder, TextModel
+from lmsupply_cli.engine.batch import Row, stream_batch
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.generate import Run, prefill, stream_events, stream_tokens
+from lmsupply_cli.engine.generate import stream_events, stream_tokens
+from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.errors import DoesNotFit, EngineError, UsageError
@@ -127,7 +130,8 @@ def test_text_encodes_and_decodes(model: TextModel) -> None:
     assert model.encode(text) == list(text.encode())
     assert model.decode(model.encode(text)) == text
     assert model.encode("a<|im_end|>b") == [97, 258, 98]
-    assert model.control_strings() == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+    assert {model.token_text(token) for token in model.hidden_ids} == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+    assert [model.token_text(token) for token in (97, 0xE6)] == ["a", "\ufffd"]
     assert model.decode([97, 258, 98]) == "ab"
     assert model.encode("") == []
 
@@ -146,11 +150,11 @@ def test_prefill_goes_in_chunks_and_reuses_the_prefix(model: TextModel) -> None:
     assert list(decoder.tokens) == ids
     changed = [*ids[:30], 99, 98]
     progress = list(prefill(decoder, changed, run=run, cancel=CancelToken(), chunk=16))
-    assert run.cached_tokens == 30
-    assert [p.done_tokens for p in progress] == [30, 32]
+    assert run.cached_tokens == 28
+    assert [p.done_tokens for p in progress] == [28, 32]
     assert list(decoder.tokens) == changed
-    list(prefill(decoder, changed, run=run, cancel=CancelToken()))  # the same again: one token is read anew
-    assert run.cached_tokens == 31
+    list(prefill(decoder, changed, run=run, cancel=CancelToken()))  # the same again: its end is read anew
+    assert run.cached_tokens == 28
     assert next_token(decoder) == 99
 
 
@@ -178,33 +182,33 @@ def test_tokens_stop_at_the_end_token_which_is_not_kept(model: TextModel) -> Non
 
 def test_an_abandoned_answer_leaves_the_cache_true(model: TextModel) -> None:
     decoder = model.new_decoder(capacity_tokens=64)
-    events = stream_events(model, decoder, [10, 11], GREEDY)
+    events = stream_events(model, decoder, Task([10, 11], GREEDY))
     for event in events:
         if isinstance(event, TextDelta):
             break
     events.close()  # type: ignore[attr-defined]
     tokens = list(decoder.tokens)
     assert tokens == list(range(10, 10 + len(tokens)))
-    done = list(stream_events(model, decoder, [10, 11, 40], GREEDY.replaced(max_tokens=3)))
+    done = list(stream_events(model, decoder, Task([10, 11, 40], GREEDY.replaced(max_tokens=3))))
     assert [e.text for e in done if isinstance(e, TextDelta)] == [")", "*", "+"]
     assert list(decoder.tokens) == [10, 11, 40, 41, 42]
 
 
 def test_events_end_with_an_honest_account(model: TextModel) -> None:
     decoder = model.new_decoder(capacity_tokens=64)
-    *_, last = stream_events(model, decoder, [64, 65], GREEDY.replaced(max_tokens=5))
+    *_, last = stream_events(model, decoder, Task([60, 61, 62, 63, 64, 65], GREEDY.replaced(max_tokens=5)))
     assert isinstance(last, Finished)
     assert last.finish_reason == "length"
-    assert (last.usage.prompt_tokens, last.usage.cached_tokens, last.usage.completion_tokens) == (2, 0, 5)
+    assert (last.usage.prompt_tokens, last.usage.cached_tokens, last.usage.completion_tokens) == (6, 0, 5)
     assert 0 < last.timings.prefill_s <= last.timings.ttft_s
-    *_, last = stream_events(model, decoder, [64, 65, 66], GREEDY.replaced(max_tokens=1))
+    *_, last = stream_events(model, decoder, Task([60, 61, 62, 63, 64, 65, 66], GREEDY.replaced(max_tokens=1)))
     assert isinstance(last, Finished)
-    assert last.usage.cached_tokens == 2
+    assert last.usage.cached_tokens == 3
 
 
 def test_a_full_context_ends_the_answer_with_length(model: TextModel) -> None:
     decoder = model.new_decoder(capacity_tokens=8)
-    events = list(stream_events(model, decoder, [64, 65, 66, 67, 68], GREEDY))
+    events = list(stream_events(model, decoder, Task([64, 65, 66, 67, 68], GREEDY)))
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "EFG"
     assert isinstance(events[-1], Finished)
     assert events[-1].finish_reason == "length"
@@ -213,13 +217,14 @@ def test_a_full_context_ends_the_answer_with_length(model: TextModel) -> None:
 def test_a_prompt_that_fills_the_context_does_not_fit(model: TextModel) -> None:
     decoder = model.new_decoder(capacity_tokens=4)
     with pytest.raises(DoesNotFit, match="4 tokens, the context holds 4"):
-        list(stream_events(model, decoder, [64, 65, 66, 67], GREEDY))
+        list(stream_events(model, decoder, Task([64, 65, 66, 67], GREEDY)))
     assert list(decoder.tokens) == []
 
 
 def test_stop_sequences_end_the_answer_and_are_not_shown(model: TextModel) -> None:
     decoder = model.new_decoder(capacity_tokens=64)
-    events = list(stream_events(model, decoder, [64], GREEDY.replaced(stop=("EF", "zz")), stops=["D"]))
+    task = Task([64], GREEDY.replaced(stop=("EF", "zz")), stop=("D",))
+    events = list(stream_events(model, decoder, task))
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "ABC"
     assert isinstance(events[-1], Finished)
     assert events[-1].finish_reason == "stop"
@@ -227,7 +232,7 @@ def test_stop_sequences_end_the_answer_and_are_not_shown(model: TextModel) -> No
 
 def test_cancelling_during_the_answer_ends_it(model: TextModel) -> None:
     decoder, cancel, seen = model.new_decoder(capacity_tokens=64), CancelToken(), []
-    for event in stream_events(model, decoder, [64], GREEDY, cancel=cancel):
+    for event in stream_events(model, decoder, Task([64], GREEDY), cancel=cancel):
         seen.append(event)
         if isinstance(event, TextDelta) and event.text == "C":
             cancel.cancel()
@@ -242,7 +247,58 @@ def test_beam_search_finds_the_only_way(model: TextModel) -> None:
     assert model.beam_search([64, 65], options) == [66, 67, 68, 69]
     assert model.beam_search([254, 255], options.replaced(max_tokens=20)) == [256, 257]
     decoder = model.new_decoder(capacity_tokens=64)
-    events = list(stream_events(model, decoder, [64, 65], options))
+    events = list(stream_events(model, decoder, Task([64, 65], options)))
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "BCDE"
     assert isinstance(events[-1], Finished)
     assert events[-1].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "reason", "complete"),
+    [
+        ({"max_tokens": 1}, "A", "length", False),
+        ({"max_tokens": 3}, "ABC", "length", True),
+        ({"stop": "B"}, "A", "stop", False),
+        ({"stop": "D"}, "ABC", "stop", True),
+        ({"stop": "BC"}, "A", "stop", False),  # what is shown counts, not what was read
+    ],
+)
+def test_an_answer_that_was_cut_is_complete_only_if_the_guidance_accepts_it(
+    model: TextModel, options: dict[str, Any], text: str, reason: str, complete: bool
+) -> None:
+    decoder, matcher = model.new_decoder(capacity_tokens=64), model.new_matcher(Guidance.regex("[A-Z]{2,}"))
+    events = list(stream_events(model, decoder, Task([64], GREEDY.replaced(**options), matcher=matcher)))
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == text
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].finish_reason, events[-1].complete) == (reason, complete)
+
+
+def test_without_a_guidance_nothing_is_said_of_completeness(model: TextModel) -> None:
+    *_, last = stream_events(model, model.new_decoder(capacity_tokens=16), Task([64], GREEDY.replaced(max_tokens=2)))
+    assert isinstance(last, Finished)
+    assert last.complete is None
+
+
+def test_a_row_of_a_batch_is_complete_only_if_the_guidance_accepts_it(model: TextModel) -> None:
+    if model.why_no_batches():
+        pytest.skip(model.why_no_batches())
+    guidance = Guidance.regex("[A-Z]{2,}")
+    cuts: list[dict[str, Any]] = [{"max_tokens": 1}, {"max_tokens": 3}, {"stop": "B"}, {"stop": "D"}]
+    rows = [Row(Task([64], GREEDY.replaced(**cut), matcher=model.new_matcher(guidance))) for cut in cuts]
+    for _ in stream_batch(model, rows, capacity_tokens=32):
+        pass
+    assert [(row.text, row.complete) for row in rows] == [("A", False), ("ABC", True), ("A", False), ("ABC", True)]
+
+
+def test_the_end_of_an_answer_may_come_where_the_guidance_is_done_and_nowhere_else(model: TextModel) -> None:
+    """The model wants to end after 257."""
+    decoder = model.new_decoder(capacity_tokens=64)
+    *events, last = stream_events(model, decoder, Task([257], GREEDY, matcher=model.new_matcher(Guidance.regex("a?"))))
+    assert [e for e in events if isinstance(e, TextDelta)] == []
+    assert isinstance(last, Finished)
+    assert (last.finish_reason, last.complete, last.usage.completion_tokens) == ("stop", True, 0)
+    decoder = model.new_decoder(capacity_tokens=64)
+    *events, last = stream_events(model, decoder, Task([257], GREEDY, matcher=model.new_matcher(Guidance.regex("a{3}"))))
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "aaa"
+    assert isinstance(last, Finished)
+    assert (last.finish_reason, last.complete) == ("stop", True)

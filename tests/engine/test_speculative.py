@@ -18,7 +18,8 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import VOCABULARY, FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.generate import Run, prefill, stream_tokens
+from lmsupply_cli.engine.generate import stream_tokens
+from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.engine.speculative import NgramDrafter, Width, stream_speculative

@@ -24,7 +24,7 @@ from lmsupply_cli import (
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.generate import Run, prefill
+from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.generation.batch import Asked

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.chats.archive import Archive, Recorder, read_chat
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import LmsupplyError, UsageError
-from lmsupply_cli.chats.archive import Archive, Recorder, read_chat
 
 HELLO = [ChatMessage.user("hello"), ChatMessage.assistant("hi", reasoning="a greeting")]
 MESSAGE = st.builds(

@@ -24,22 +24,30 @@ from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.cli.batching import BatchJob
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel, replies
-from lmsupply_cli.engine.genai_decoders import GenaiBatch, GuidedGenaiDecoder
+from lmsupply_cli.engine.genai_decoders import GenaiBatch
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.generation.batch import (
+    BatchItem,
+    BatchListener,
+    answer_batch,
+    batch_bytes,
+    check_batch,
+    largest_batch,
+)
+from lmsupply_cli.generation.batch_plan import BatchPlan
+from lmsupply_cli.generation.completion import ModelInfo, complete
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.generation.batch import Asked, answer_batch, batch_bytes
-from lmsupply_cli.runtime.batch_runner import check_batch, largest_batch
-from lmsupply_cli.generation.completion import ModelInfo, complete
-from lmsupply_cli.generation.batch_plan import Choice
 
 MODELS = Path(__file__).parent.parent / "models"
 QUESTIONS = ["hello", "How do I download a model?", "thanks", "How do I list my models, please? I would like to know."]
 SHAPE = MemoryShape(16, 8, 64, 2048, 128256, 131072, 4, 800_000_000)
 
 
-def asked(model: TextGenerator, *texts: str, **options: float) -> list[Asked]:
-    return [Asked(model.chat_prompt([ChatMessage.user(text)]), model.options.replaced(**options)) for text in texts]
+def asked(model: TextGenerator, *texts: str, **options: float) -> list[BatchItem]:
+    return [
+        BatchItem(model.prompter.chat([ChatMessage.user(text)]), model.options.replaced(**options)) for text in texts
+    ]
 
 
 @pytest.mark.parametrize("name", ["guide", "llama-fp32", "phi3"])
@@ -116,7 +124,7 @@ def test_one_that_the_engine_fails_on_does_not_take_the_others_along(
             [], tmp_path / "out.jsonl", model, Terminal.of_process(quiet=True), size=4,
             guidance=Guidance.regex("(yes|no)"), policy="error", describe=lambda *_: {}, done={},
         )  # fmt: skip
-        found = list(job._answers(many, Choice(len(many), together=True)))
+        found = list(job._answers(many, BatchPlan(len(many), together=True)))
         assert [isinstance(one, EngineError) for one in found] == [
             len(one.prompt.ids) <= len(many[2].prompt.ids) for one in many
         ]
@@ -144,15 +152,19 @@ def fake(*answers: str, context: int = 400) -> TextGenerator:
 def test_rows_that_end_early_wait() -> None:
     model = fake("a", "a much longer answer")
     talk = [ChatMessage.user("x"), ChatMessage.assistant("a"), ChatMessage.user("y")]
-    many = [*asked(model, "x"), Asked(model.chat_prompt(talk), model.options)]
+    many = [*asked(model, "x"), BatchItem(model.prompter.chat(talk), model.options)]
     assert [f.text for f in answer_batch(model, many)] == ["a", "a much longer answer"]
 
 
 def test_it_can_be_cancelled() -> None:
     model, cancel = fake("a long answer"), CancelToken()
-    found = answer_batch(
-        model, asked(model, "x", "y"), cancel=cancel, progress=lambda n: cancel.cancel() if n >= 6 else None
-    )
+
+    class Cancels(BatchListener):
+        def progress(self, written_tokens: int) -> None:
+            if written_tokens >= 6:
+                cancel.cancel()
+
+    found = answer_batch(model, asked(model, "x", "y"), cancel=cancel, listener=Cancels())
     assert {f.finish_reason for f in found} == {"cancelled"}
     assert {f.text for f in found} == {"a l"}
 
@@ -179,7 +191,7 @@ def test_an_explicit_size_never_shrinks() -> None:
     model = fake("a")
     model.memory_shape = SHAPE
     check_batch(model, 10_000_000_000, 4)
-    with pytest.raises(DoesNotFit, match="--batch-size 32 needs"):
+    with pytest.raises(DoesNotFit, match="`batch_size=32` needs"):
         check_batch(model, 1_000_000_000, 32)
     with pytest.raises(UsageError, match="between 1 and 32"):
         check_batch(model, 1_000_000_000, 33)
@@ -203,7 +215,12 @@ def test_the_memory_limit_holds_for_a_batch_before_and_while_it_runs(guide: Path
             answer_batch(model, many)
     with load(guide, memory_limit=MemoryOptions("8GB", warning=1e-7, critical=1e-6)) as model:
         heard: list[Notice] = []
-        found = answer_batch(model, asked(model, *QUESTIONS, temperature=0), notice=heard.append)
+
+        class Hears(BatchListener):
+            def notice(self, notice: Notice) -> None:
+                heard.append(notice)
+
+        found = answer_batch(model, asked(model, *QUESTIONS, temperature=0), listener=Hears())
         assert "memory" in {f.finish_reason for f in found}
         assert {n.code for n in heard} == {"memory_critical"}
 

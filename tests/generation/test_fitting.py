@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from runtime.test_generator import generator
+from generation.test_generator import generator
 
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import Notice, TextDelta
 from lmsupply_cli.generation.fitting import answer_room, fit_messages, fit_raw
-from lmsupply_cli.chats.session import ChatSession
 
 TALK = [
     ChatMessage.system("S" * 10),

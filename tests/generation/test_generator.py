@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
+from lmsupply_cli.chat.formatter import PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.reasoning import find_markers
+from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.prompt_cache import LEAST
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, ReasoningDelta, TextDelta
 from lmsupply_cli.generation.completion import ModelInfo
-from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
 from lmsupply_cli.loading.recommend import recommend_model
-from lmsupply_cli.chats.session import ChatSession
 
 GREEDY = GenerationOptions(temperature=0, repetition_penalty=1.0)
 
@@ -21,7 +25,12 @@ GREEDY = GenerationOptions(temperature=0, repetition_penalty=1.0)
 def generator(*answers: str | bytes, context: int = 400, **more: int) -> TextGenerator:
     model = FakeModel(replies(*answers), context_length=context)
     info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, context)
-    return TextGenerator(model, ChatML(), info, options=GREEDY, **more)
+    return TextGenerator(model, ChatML(), info, options=GREEDY, limits=GeneratorLimits(**more))
+
+
+def marks_thoughts(model: TextGenerator) -> None:
+    own = replace(model.prompter.format, markers=find_markers([], "<think>"))
+    model.prompter = replace(model.prompter, format=own)
 
 
 def test_generate_and_stream_say_the_same() -> None:
@@ -31,7 +40,7 @@ def test_generate_and_stream_say_the_same() -> None:
         events = list(model.stream("x"))
         assert "".join(e.text for e in events if isinstance(e, TextDelta)) == whole.text
         assert isinstance(events[-1], Finished)
-        assert events[-1].usage.cached_tokens == events[-1].usage.prompt_tokens - 1
+        assert events[-1].usage.cached_tokens == events[-1].usage.prompt_tokens - LEAST
 
 
 def test_a_broken_answer_loses_nothing() -> None:
@@ -56,15 +65,15 @@ def test_a_prompt_beyond_the_context_is_never_cut() -> None:
 def test_the_cache_grows_by_doubling_and_is_used_again() -> None:
     with generator("a", "b", "c", context=400) as model:
         model.generate("x", max_tokens=4)
-        first = model._decoder
+        first = model.cache._decoder
         assert first is not None
         model.generate("x" * 60, max_tokens=4)
-        grown = model._decoder
+        grown = model.cache._decoder
         assert grown is not None
         assert grown is not first
         assert grown.capacity_tokens >= 2 * first.capacity_tokens
         model.generate("x" * 61, max_tokens=4)
-        assert model._decoder is grown
+        assert model.cache._decoder is grown
 
 
 def test_another_answer_ends_the_first_one() -> None:
@@ -72,7 +81,7 @@ def test_another_answer_ends_the_first_one() -> None:
         first = model.stream("x")
         next(first)
         assert model.generate("x").text == "abcdef"
-        with pytest.raises(LmsupplyError, match="given up"):
+        with pytest.raises(LmsupplyError, match="abandoned"):
             list(first)
 
 
@@ -130,7 +139,7 @@ def test_the_recommendation_follows_the_memory(free: float, ref: str) -> None:
 def test_thoughts_are_told_apart_and_not_given_back() -> None:
     answers = ["<think>\nA greeting.\n</think>\n\nHi there", "<think>more</think>ok"]
     with generator(*answers) as model:
-        model.markers = find_markers([], "<think>")
+        marks_thoughts(model)
         found = model.generate("hello")
         assert (found.text, found.reasoning) == ("Hi there", "A greeting.")
         session = ChatSession(model)
@@ -144,7 +153,7 @@ def test_thoughts_are_told_apart_and_not_given_back() -> None:
 
 def test_an_answer_goes_on_inside_its_thought() -> None:
     with generator("<think>\nA long thought.\n</think>\n\nHi") as model:
-        model.markers = find_markers([], "<think>")
+        marks_thoughts(model)
         session = ChatSession(model)
         list(session.send("hello", max_tokens=15))
         assert session.messages[-1] == ChatMessage.assistant("", reasoning="A long", partial=True)
@@ -154,7 +163,7 @@ def test_an_answer_goes_on_inside_its_thought() -> None:
 
 def test_text_that_turns_out_a_thought() -> None:
     with generator("no beginning</think>Hi") as model:
-        model.markers = find_markers([], "<think>")
+        marks_thoughts(model)
         found = model.generate("hello")
         assert (found.text, found.reasoning) == ("Hi", "no beginning")
 
@@ -162,7 +171,8 @@ def test_text_that_turns_out_a_thought() -> None:
 def test_the_familys_end_token_ends_an_answer_that_the_config_would_not_end() -> None:
     model = FakeModel(replies("yes"), context_length=400, eos_ids=())
     info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, 400)
-    generator = TextGenerator(model, ChatML(), info, options=GREEDY)
+    control = frozenset({"<|im_end|>"})
+    generator = TextGenerator(model, PromptFormat(ChatML(), control), info, options=GREEDY)
     found = generator.generate("x", max_tokens=50)
     assert (found.text, found.finish_reason) == ("yes", "stop")
     assert generator.generate("x", max_tokens=50, stop=("e",)).text == "y", "and the user's stops hold as well"

@@ -61,11 +61,11 @@ def test_every_method_of_the_builder_does_what_it_says() -> None:
     with model:
         assert (model.info.provider, model.info.threads, model.context_tokens) == ("cpu", 1, 300)
         assert (model.options.max_tokens, model.options.top_k) == (7, 20), "the rest is the model's own"
-        assert "HELLO" in model.chat_prompt([ChatMessage.user("hello")]).text
+        assert "HELLO" in model.prompter.chat([ChatMessage.user("hello")]).text
         assert model.speculation is not None
         assert model.speculation.draft_tokens == 2
-        assert model._budget is not None
-        assert model._budget.limit_bytes == 8_000_000_000
+        assert model.budget is not None
+        assert model.budget.limit_bytes == 8_000_000_000
 
 
 def test_whole_options_and_a_pool(tmp_path: Path) -> None:
@@ -76,8 +76,7 @@ def test_whole_options_and_a_pool(tmp_path: Path) -> None:
         .with_default_options(options, max_tokens=5)
         .with_chat_formatter("chatml")
         .with_cache_dir(tmp_path)
-        .with_concurrency(2, queue_limit=3, timeout_s=9)
-        .build()
+        .build_pool(2, queue_limit=3, timeout_s=9)
     )
     assert isinstance(built, GeneratorPool)
     with built as pool:
@@ -96,12 +95,10 @@ def test_whole_options_and_a_pool(tmp_path: Path) -> None:
             "two chat formatters",
         ),
         (TextGeneratorBuilder().with_model("guide").with_chat_formatter("nonsense"), "unknown chat format"),
-        (TextGeneratorBuilder().with_model("guide").with_concurrency(0), "at least 1"),
         (TextGeneratorBuilder().with_model("guide").with_default_options(nonsense=1), "unknown generation option"),
-        (TextGeneratorBuilder().with_model("guide").with_default_options(temperature=-1), "--temperature"),
+        (TextGeneratorBuilder().with_model("guide").with_default_options(temperature=-1), "`temperature`"),
         (TextGeneratorBuilder().with_model("guide").with_context(99999), "is more than the 1024 tokens"),
         (TextGeneratorBuilder().with_model("guide").with_memory_limit("much"), "not a size"),
-        (TextGeneratorBuilder().with_model("guide").with_speculation("nonsense"), "is not known"),
     ],
 )
 def test_wrong_combinations_are_errors_when_it_is_built(builder: TextGeneratorBuilder, said: str) -> None:
@@ -109,11 +106,18 @@ def test_wrong_combinations_are_errors_when_it_is_built(builder: TextGeneratorBu
         builder.build()
 
 
+def test_a_choice_that_means_nothing_is_an_error_at_once() -> None:
+    with pytest.raises(UsageError, match="unknown value 'nonsense' of `speculative`"):
+        TextGeneratorBuilder().with_speculation("nonsense")
+    with pytest.raises(UsageError, match="concurrency of at least 1"):
+        TextGeneratorBuilder().with_model("guide").build_pool(0)
+
+
 def test_a_format_of_ones_own_is_registered_by_name() -> None:
     register_chat_format("shouting", Shouting)
     with load("guide", chat_format="shouting") as model:
-        assert model.formatter.name == "shouting"
-        assert "HELLO" in model.chat_prompt([ChatMessage.user("hello")]).text
+        assert model.prompter.format.formatter.name == "shouting"
+        assert "HELLO" in model.prompter.chat([ChatMessage.user("hello")]).text
     with pytest.raises(UsageError, match="the name of a chat format already"):
         register_chat_format("chatml", Shouting)
 
@@ -123,7 +127,7 @@ def test_a_batch_from_python() -> None:
         found = model.generate_batch(["hello", [{"role": "user", "content": "thanks"}]], temperature=0)
         assert [f.text[:9] for f in found] == ["Hello! I ", "You are w"]
         assert [f.text for f in model.generate_batch(["hello"] * 3, batch_size=2, temperature=0)] == [found[0].text] * 3
-        with pytest.raises(UsageError, match="no beams"):
+        with pytest.raises(UsageError, match="beam search"):
             model.generate_batch(["x"], num_beams=2)
 
 
@@ -180,8 +184,8 @@ def test_the_machine_and_stops() -> None:
 
 def test_the_model_info_tells_all() -> None:
     with load("guide") as model:
-        info = model.model_info
-        assert (info.id, info.precision, info.provider, info.context_length) == ("guide", "int4", "cpu", 1024)
+        info = model.info
+        assert (info.ref, info.precision, info.provider, info.context_length) == ("guide", "int4", "cpu", 1024)
         assert info.licence.id == "MIT"
         assert info.parameters == 0.0025
         assert info.size_bytes > 1_000_000

@@ -15,8 +15,8 @@ from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.generation.completion import ModelInfo
-from lmsupply_cli.serving.factory import ModelFactory
 from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.serving.factory import ModelFactory
 from lmsupply_cli.serving.generator_pool import GeneratorPool
 from lmsupply_cli.serving.model_pool import ModelPool
 
@@ -165,7 +165,7 @@ def test_two_at_once_on_the_real_engine() -> None:
         found = [str(worker.done()) for worker in workers]
         assert [text[:5] for text in found] == ["Hello", "You a", "Run `"] * 2
         assert pool.count_tokens("hello") >= 1
-        assert pool.model_info.id == "guide"
+        assert pool.info.ref == "guide"
 
 
 # several models

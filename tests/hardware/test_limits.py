@@ -194,7 +194,7 @@ def test_a_system_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatch
 
 
 def test_where_the_memory_is_not_known_only_the_users_limit_is_planned_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmsupply_cli.runtime import budget
+    from lmsupply_cli.memory import budget
 
     monkeypatch.setattr(budget, "detect_memory", lambda: Memory(0, 0, 0, None))
     assert budget.planning_bytes(None) is None

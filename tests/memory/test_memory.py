@@ -191,7 +191,7 @@ def test_the_watch_warns_once_and_ends() -> None:
 def test_an_answer_ends_with_what_it_has(guide: Path) -> None:
     grown = iter([*[100] * 4, *[850] * 3, *[960] * 1000])
     with load(guide) as model:
-        model._budget = MemoryBudget(1000, None, lambda: next(grown), every=1)
+        model.budget = MemoryBudget(1000, None, lambda: next(grown), every=1)
         events = list(model.stream("How do I download a model?"))
         last = events[-1]
         assert isinstance(last, Finished)
@@ -199,7 +199,7 @@ def test_an_answer_ends_with_what_it_has(guide: Path) -> None:
         codes = [e.code for e in events if isinstance(e, Notice)]
         assert codes[0] == "memory_warning"
         assert "memory_critical" in codes
-        model._budget = None
+        model.budget = None
         assert model.generate("hello", temperature=0).text.startswith("Hello!"), "the model lives on"
 
 
@@ -238,6 +238,6 @@ def test_the_process_stays_under_its_limit() -> None:
 def test_show_prints_the_terms() -> None:
     found = lmsupply("show", "guide", "--json").json["memory"]
     assert found["steady_bytes"] == sum(
-        found[k] for k in ("process_bytes", "weights_bytes", "cache_bytes", "work_bytes")
+        found[k] for k in ("process_bytes", "tokenizer_bytes", "weights_bytes", "cache_bytes", "work_bytes")
     )
     assert "cache" in lmsupply("show", "guide").out

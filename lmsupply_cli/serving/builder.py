@@ -16,6 +16,7 @@ from lmsupply_cli.generation.load import load_plan
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import plan_load
 from lmsupply_cli.memory.budget import MemoryOptions
+from lmsupply_cli.serving.generator_pool import GeneratorPool
 
 
 class TextGeneratorBuilder:
@@ -90,6 +91,12 @@ class TextGeneratorBuilder:
     def with_trusted_files(self) -> TextGeneratorBuilder:
         """Let the folder load libraries and name files anywhere."""
         return self._set(trust_model_files=True)
+
+    def build_pool(self, concurrency: int, *, queue_limit: int = 64, timeout_s: float | None = None) -> GeneratorPool:
+        """As `build`, for several threads: so many answers at once. Raises UsageError."""
+        if concurrency < 1:
+            raise UsageError("a pool needs a concurrency of at least 1")
+        return GeneratorPool(self.build(), concurrency=concurrency, queue_limit=queue_limit, timeout_s=timeout_s)
 
     def build(self) -> TextGenerator:
         """Load it. Raises UsageError for choices that exclude each other, and what `load` raises."""
