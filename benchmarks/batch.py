@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from lmsupply_cli import ChatMessage, Guidance, TextGenerator, load
-from lmsupply_cli.generation.batch import Asked, answer_alone, answer_batch
+from lmsupply_cli.generation.batch import BatchItem, answer_alone, answer_batch
 
 ROUNDS = 3
 
 
-def ours(model: TextGenerator, asked: list[Asked], guidance: Guidance | None) -> dict[str, float]:
+def ours(model: TextGenerator, asked: list[BatchItem], guidance: Guidance | None) -> dict[str, float]:
     """Tokens a second."""
     began = time.monotonic()
     alone = [answer_alone(model, one, guidance) for one in asked]
@@ -36,7 +36,7 @@ def ours(model: TextGenerator, asked: list[Asked], guidance: Guidance | None) ->
     }
 
 
-def engines_own(model: Any, asked: list[Asked], tokens: int) -> float:
+def engines_own(model: Any, asked: list[BatchItem], tokens: int) -> float:
     """Tokens a second of greedy decoding where the engine chooses, without stops and text."""
     length = min(len(one.prompt.ids) for one in asked)
     generator = model.new_generator(
@@ -59,14 +59,14 @@ def main() -> None:
     engine: list[float] = []
     with load(folder) as model:
         prompts = [
-            model.chat_prompt([ChatMessage.user(f"Question {n}: what is the use of a thing?")]) for n in range(count)
+            model.prompter.chat([ChatMessage.user(f"Question {n}: what is the use of a thing?")]) for n in range(count)
         ]
         options = model.options.replaced(max_tokens=tokens, min_length=tokens)
         free = model.options.replaced(max_tokens=tokens)
         for _ in range(ROUNDS):
-            plain.append(ours(model, [Asked(prompt, options) for prompt in prompts], None))
-            guided.append(ours(model, [Asked(prompt, free) for prompt in prompts], guidance))
-            engine.append(engines_own(model.model, [Asked(prompt, options) for prompt in prompts], tokens))
+            plain.append(ours(model, [BatchItem(prompt, options) for prompt in prompts], None))
+            guided.append(ours(model, [BatchItem(prompt, free) for prompt in prompts], guidance))
+            engine.append(engines_own(model.model, [BatchItem(prompt, options) for prompt in prompts], tokens))
         instructions = ChatMessage.system("You say what a thing is good for, in one line. " * 16)
         chats = [[instructions, ChatMessage.user(f"Thing {n}")] for n in range(count)]
         seconds = []

@@ -18,7 +18,7 @@ import numpy as np
 
 from lmsupply_cli import load
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import Run, prefill
+from lmsupply_cli.engine.prefill import Run, prefill
 
 ROUNDS = 3
 NEW_TOKENS = 24  # of a short question and the marks around it

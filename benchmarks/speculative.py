@@ -1,32 +1,27 @@
-"""What guessing ahead gains: tokens a second without and with it, on text that repeats and on text that does not.
+"""What speculative decoding gains: tokens a second without and with it, on text that repeats and on text that does not.
 
     python benchmarks/speculative.py MODEL_FOLDER [TOKENS [DRAFT_FOLDER]]
 
 The engine computes as always; which token comes next is given, so that random weights can stand for a real model:
 a list of JSON objects, an answer quoted back from the prompt, and this project's README as free text. A list that a
-schema guides is really written by the weights. Plain and guessing run in turn; medians of three. Beside them the
-engine's own prompt lookup, on the text that the weights write. With a draft model: what it gains in a free and in a
-guided answer, both really written.
+schema guides is really written by the weights. Plain and speculative decoding run in turn; medians of three. With a
+draft model: what it gains in a free and in a guided answer, both really written.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import onnxruntime_genai as engine
-
 from lmsupply_cli import Guidance, load
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import Run, prefill, stream_tokens
+from lmsupply_cli.engine.generate import stream_tokens
+from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.speculative import NgramDrafter, stream_speculative
 from lmsupply_cli.events import SpeculativeStats
-from lmsupply_cli.hardware.host import usable_threads
 
 ROUNDS = 3
 JSON_LIST = "".join(f'{{"id": {n}, "name": "item {n}", "price": {n}.50, "in_stock": true}},\n' for n in range(10, 60))
@@ -37,14 +32,16 @@ QUOTED = README[2000:3200]
 class Given:
     """Chooses the tokens of a script, whatever the scores are."""
 
+    logprobs = None
+
     def __init__(self, script: Sequence[int]) -> None:
-        self.script = script
+        self.script, self.at = script, 0
 
-    def choose(self, logits: object, *, completed: int) -> int:
-        return self.script[completed]
+    def choose(self, logits: object) -> int:
+        return self.script[self.at]
 
-    def observe(self, tokens: Sequence[int]) -> None:
-        pass
+    def accept(self, token: int) -> None:
+        self.at += 1
 
 
 def main() -> None:
@@ -65,25 +62,24 @@ def main() -> None:
                 for width in rates:
                     stats = SpeculativeStats()
                     rates[width].append(rate(model.model, prompt, script[:count], width, stats))
-            plain, guessing = (statistics.median(found) for found in rates.values())
+            plain, drafted = (statistics.median(found) for found in rates.values())
             print(
-                f"{name:<12} plain {plain:6.1f} tokens/s, guessing {guessing:6.1f}: {guessing / plain:.2f} times, "
-                f"{stats.accepted} of {stats.proposed} guesses right"
+                f"{name:<12} plain {plain:6.1f} tokens/s, speculative {drafted:6.1f}: {drafted / plain:.2f} times, "
+                f"{stats.accepted} of {stats.proposed} draft tokens accepted"
             )
     guided(folder, "ngram")
-    own(folder, count)
     if len(sys.argv) > 3:
-        drafted(folder, sys.argv[3], count)
+        with_draft(folder, sys.argv[3], count)
         guided(folder, f"draft:{sys.argv[3]}")
 
 
-def drafted(folder: Path, draft: str, count: int) -> None:
-    """A free answer by greedy decoding, alone and with guesses by a smaller model."""
+def with_draft(folder: Path, draft: str, count: int) -> None:
+    """A free answer by greedy decoding, alone and with a draft model."""
     compare("by a draft", folder, f"draft:{draft}", None, count)
 
 
 def guided(folder: Path, speculative: str) -> None:
-    """A list that a schema asks for, really written by the weights: the engine guesses, since it knows the grammar."""
+    """A list that a schema asks for, really written by the weights."""
     item = {
         "type": "object",
         "properties": {
@@ -108,11 +104,11 @@ def compare(name: str, folder: Path, speculative: str, guidance: Guidance | None
             found.append(answer.usage.completion_tokens / answer.timings.decode_s)
             texts.add(answer.text)
             stats = answer.speculative or stats
-    plain, guessing = (statistics.median(found) for found in rates.values())
+    plain, drafted = (statistics.median(found) for found in rates.values())
     assert stats is not None
     print(
-        f"{name:<12} plain {plain:6.1f} tokens/s, guessing {guessing:6.1f}: {guessing / plain:.2f} times, "
-        f"{stats.accepted} of {stats.proposed} guesses right, {'the same answer' if len(texts) == 1 else f'{len(texts)} different answers'}"
+        f"{name:<12} plain {plain:6.1f} tokens/s, speculative {drafted:6.1f}: {drafted / plain:.2f} times, "
+        f"{stats.accepted} of {stats.proposed} draft tokens accepted, {'the same answer' if len(texts) == 1 else f'{len(texts)} different answers'}"
     )
 
 
@@ -131,37 +127,6 @@ def rate(model, prompt, script, width, stats) -> float:  # type: ignore[no-untyp
     assert made == list(script)
     decoder.close()
     return len(made) / seconds
-
-
-def own(folder: Path, count: int) -> None:
-    """The engine's own lookup, on what the weights write greedily after a JSON list."""
-    config = engine.Config(str(folder))
-    session = {"intra_op_num_threads": usable_threads()}
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
-    model = engine.Model(config)
-    ids = np.asarray(engine.Tokenizer(model).encode(JSON_LIST[:600]), dtype=np.int32)
-    rates: dict[int, list[float]] = {0: [], 4: []}
-    said, stats = [], {}
-    for _ in range(ROUNDS):
-        for width in rates:
-            params = engine.GeneratorParams(model)
-            params.set_search_options(max_length=len(ids) + count + 8, do_sample=False)
-            if width:
-                params.set_speculative_options(ngram_size=3, max_draft_tokens=width)
-            generator = engine.Generator(model, params)
-            for start in range(0, len(ids), 64):
-                generator.append_tokens(ids[start : start + 64])
-            began = time.monotonic()
-            while generator.token_count() < len(ids) + count and not generator.is_done():
-                generator.generate_next_token()
-            rates[width].append((generator.token_count() - len(ids)) / (time.monotonic() - began))
-            said.append(generator.get_sequence(0)[len(ids) : len(ids) + count].tolist())
-            stats = generator.get_speculative_stats() if width else stats
-    plain, guessing = (statistics.median(found) for found in rates.values())
-    print(
-        f"engine's own plain {plain:6.1f} tokens/s, guessing {guessing:6.1f}: {guessing / plain:.2f} times, "
-        f"{stats['draft_tokens_accepted']} of {stats['draft_tokens_proposed']} guesses right"
-    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from lmsupply_cli._version import __version__
 if TYPE_CHECKING:
     from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
     from lmsupply_cli.chat.formats import register_chat_format
-    from lmsupply_cli.chat.formatter import ChatFormatter, Prompt
+    from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
     from lmsupply_cli.chats.session import ChatSession, Reread, SessionListener
     from lmsupply_cli.engine.cancel import CancelToken
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.generation.completion import Completion, ModelInfo
     from lmsupply_cli.generation.generator import Generates, GeneratorLimits, TextGenerator
     from lmsupply_cli.generation.load import load
+    from lmsupply_cli.generation.prompter import Prompter
     from lmsupply_cli.hardware.detect import detect_hardware
     from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
     from lmsupply_cli.loading.estimating import estimate_memory
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
 _HOME = {
     "catalogue.entry": ("CatalogueEntry", "Licence",),
     "chat.formats": ("register_chat_format",),
-    "chat.formatter": ("ChatFormatter", "Prompt",),
+    "chat.formatter": ("ChatFormatter", "Prompt", "PromptFormat",),
     "chat.messages": ("ChatMessage", "ChatRole",),
     "engine.cancel": ("CancelToken",),
     "engine.guidance": ("Guidance",),
@@ -101,6 +102,7 @@ _HOME = {
     "generation.classification": ("ChoiceScore", "Classification",),
     "generation.completion": ("Completion", "ModelInfo",),
     "generation.load": ("load",),
+    "generation.prompter": ("Prompter",),
     "loading.options": ("LoadOptions",),
     "loading.plan": ("LoadPlan", "plan_load",),
     "loading.estimating": ("estimate_memory",),
@@ -167,6 +169,8 @@ __all__ = [
     "PrefillProgress",
     "ProgressListener",
     "Prompt",
+    "PromptFormat",
+    "Prompter",
     "ProviderUnavailable",
     "QueueFull",
     "QueueStats",

@@ -228,7 +228,7 @@ def token_ids(value: Any) -> list[int]:
     return [i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int)]
 
 
-_BEFORE_MODEL = {"added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"}
+_BEFORE_MODEL = {"truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"}
 
 
 def tokenizer_head(data: bytes) -> bytes:
@@ -242,7 +242,7 @@ def tokenizer_head(data: bytes) -> bytes:
             key, at = decode(text, _after(text, at))
             at = _after(text, at, ":")
             if key == "model":
-                whole = seen >= _BEFORE_MODEL and text.startswith("{", at) and text.rstrip().endswith("}")
+                whole = seen >= _BEFORE_MODEL and text.startswith("{", at) and _END.search(text)
                 return f'{text[:start]}"model": {{}}}}'.encode("utf-8", "surrogatepass") if whole else data
             seen.add(key)
             _, at = decode(text, at)
@@ -259,4 +259,5 @@ def _after(text: str, at: int, mark: str = "") -> int:
     return _SPACE.match(text, at + len(mark)).end()  # type: ignore[union-attr]
 
 
+_END = re.compile(r"\}\s*\}\s*\Z")
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -11,13 +11,13 @@ from support.cli import lmsupply
 
 from lmsupply_cli import TextGeneratorBuilder
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chats.archive import Archive
 from lmsupply_cli.cli.provider import _first_time
 from lmsupply_cli.errors import LmsupplyError, UsageError
 from lmsupply_cli.hardware.choice import ProviderState
 from lmsupply_cli.locks import is_held
 from lmsupply_cli.repl.attach import attach_files
 from lmsupply_cli.repl.commands.saved import _export
-from lmsupply_cli.chats.archive import Archive
 
 NOBODY = "~no-such-user/x.md"
 

@@ -17,7 +17,6 @@ from lmsupply_cli.errors import FileError
 from lmsupply_cli.store.leftovers import find_leftovers, free_leftovers
 from lmsupply_cli.store.manifest import mark_used
 from lmsupply_cli.store.pull import plan_pull, run_pull
-from lmsupply_cli.store.scratch import TemporaryFolder
 
 if sys.platform == "win32":
     pytest.skip("files of POSIX", allow_module_level=True)
@@ -46,7 +45,7 @@ def test_odd_files_in_the_store_stop_nothing_and_links_are_not_followed(tmp_path
     outside.mkdir()
     (outside / "mine").write_text("keep")
     store = tmp_path / "store"
-    for name in ("manifests", "unfinished", "parts", "locks", "used", "temporary"):
+    for name in ("manifests", "unfinished", "parts", "locks", "used"):
         folder = store / ".lmsupply" / name
         folder.mkdir(parents=True)
         (folder / "link.json").symlink_to(outside)
@@ -85,7 +84,7 @@ def test_a_store_whose_path_is_no_text_says_so(tmp_path: Path) -> None:
     assert "is not a path in UTF-8" in result.err
 
 
-@pytest.mark.parametrize("name", ["", "parts", "locks", "manifests", "unfinished", "used", "temporary"])
+@pytest.mark.parametrize("name", ["", "parts", "locks", "manifests", "unfinished", "used"])
 def test_nothing_is_written_through_a_link_in_the_place_of_a_folder_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -104,15 +103,12 @@ def test_nothing_is_written_through_a_link_in_the_place_of_a_folder_of_ours(
             outside.mkdir()
         ours.symlink_to(outside)
         before = snapshot(outside)
-        if name in ("used", "temporary"):
+        if name == "used":
             run_pull(plan_pull("a/two", store), store)
             mark_used(store, "a")
         else:
             with pytest.raises(FileError, match="is a link"):
                 run_pull(plan_pull("a/two", store), store)
-        if name in ("", "temporary"):
-            with pytest.raises(FileError, match="is a link"):
-                TemporaryFolder(store)
         assert snapshot(outside) == before
         find_leftovers(store)
         assert snapshot(outside) == before, "nor by looking"

@@ -15,12 +15,12 @@ import lmsupply_cli
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 GROUPS = {
     "Load and generate": (
-        "load", "TextGenerator", "TextGeneratorBuilder", "ChatSession", "Completion", "ModelInfo", "GenerationOptions",
-        "Guidance", "Classification", "ChoiceScore", "CancelToken", "SessionListener", "Reread", "Prompt",
+        "load", "TextGenerator", "GeneratorLimits", "Generates", "TextGeneratorBuilder", "LoadOptions", "LoadPlan", "plan_load", "ChatSession", "Completion", "ModelInfo", "GenerationOptions",
+        "Guidance", "Classification", "ChoiceScore", "CancelToken", "SessionListener", "Reread", "Prompt", "Prompter",
     ),
-    "Messages and formats": ("ChatMessage", "ChatRole", "ChatFormatter", "register_chat_format", "StopSequenceDetector"),
+    "Messages and formats": ("ChatMessage", "ChatRole", "ChatFormatter", "PromptFormat", "register_chat_format", "StopSequenceDetector"),
     "Events": (
-        "PrefillProgress", "TextDelta", "ReasoningDelta", "TextWasReasoning", "Notice", "Finished", "Usage", "Timings",
+        "PrefillProgress", "TextDelta", "ReasoningDelta", "TextWasReasoning", "TokenLogprob", "Notice", "Finished", "Usage", "Timings",
         "SpeculativeStats", "GenerationEvent", "FinishReason",
     ),
     "Models on this machine": (

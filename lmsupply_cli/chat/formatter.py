@@ -100,7 +100,7 @@ class PromptFormat:
         ids, begin = encode(text), list(self.begin_ids)
         if begin and ids[: len(begin)] == begin:
             begin = []
-        return Prompt((self.begin if begin else "") + text, (*begin, *ids), (), continues=True)
+        return Prompt((self.begin if begin else "") + text, (*begin, *ids), (), continues=True, control=self.control)
 
     def plain_tokens(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
         """The ids of a text in which nothing is a control token, as of a message."""

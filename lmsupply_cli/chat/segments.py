@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.reasoning import CLOSE, OPEN
+from lmsupply_cli.encoding import encode_inside
 
 
 class Defuser:
@@ -71,16 +72,3 @@ class Defuser:
         for piece in filter(None, others):
             ids += encode_inside(piece, encode)
         return ids
-
-
-_ANCHORS = ("\n", "a", "0", ".", " ")
-
-
-def encode_inside(piece: str, encode: Callable[[str], list[int]]) -> list[int]:
-    """`piece` as in the middle of a text: SentencePiece vocabularies put a space before what stands alone. It is encoded
-    after a character that keeps its token whatever follows."""
-    for anchor in _ANCHORS:
-        before, whole = encode(anchor), encode(anchor + piece)
-        if whole[: len(before)] == before:
-            return whole[len(before) :]
-    return encode(piece)

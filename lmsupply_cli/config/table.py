@@ -59,8 +59,10 @@ GENERAL: tuple[Setting, ...] = (
     Setting("allowed_tiers", "list", (), "only models of these licence tiers may be used"),
     Setting("cache_dir", "text", None, "root of the model store", check=check_folder),
     Setting("offline", "bool", False, "never use the network"),
-    Setting("speculative", "text", "off", "guess tokens ahead: off, ngram (from the text) or draft:MODEL"),
-    Setting("draft_tokens", "int", 4, "most tokens to guess at once (in guided answers at most 16)", low=1, high=64),
+    Setting(
+        "speculative", "text", "off", "speculative decoding: off, ngram (draft tokens from the text) or draft:MODEL"
+    ),
+    Setting("draft_tokens", "int", 4, "most draft tokens in a round", low=1, high=64),
     Setting(
         "on_overflow",
         "text",

@@ -25,6 +25,7 @@ from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
 from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
+from lmsupply_cli.hardware.host import give_back_memory
 
 TESTED = "0.18"
 # What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
@@ -85,13 +86,13 @@ class GenaiModel:
         model = folder.model
         check_provider(folder, provider)
         try:
+            # before the weights: what it takes while it loads is free again then
+            self._tokenizer = load_tokenizer(folder, visible=visible)
+            give_back_memory()
             config = self._engine.Config(str(folder.path))
             name = self._choose_provider(config, folder, provider)
             config.overlay(_overlay(folder, options))
             self._model: Any = self._engine.Model(config)
-            self._tokenizer = load_tokenizer(
-                folder, visible=visible, engines=lambda: self._engine.Tokenizer(self._model)
-            )
         except (RuntimeError, MemoryError, ValueError) as error:
             raise load_error(error, folder.path, provider=provider, again=folder.again) from error
         self.hidden_ids = self._tokenizer.hidden_ids
@@ -182,9 +183,7 @@ class GenaiModel:
             decoder = RestartingDecoder(
                 lambda: self.new_generator(capacity_tokens=capacity_tokens, **search),
                 capacity_tokens=capacity_tokens,
-                vocabulary=self.shape.vocabulary,
-                eos=self.shape.eos_ids,
-                switch_tokens=self.shape.switch_tokens,
+                shape=self.shape,
             )
         else:
             decoder = GenaiDecoder(self, capacity_tokens=capacity_tokens, search=search)

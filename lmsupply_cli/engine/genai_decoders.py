@@ -53,7 +53,7 @@ class GenaiDecoder:
             generator = self._begin_anew()
         self._rows = []
         try:
-            parts = _parts(ids, self._model.shape.pad_id)
+            parts = split_padding(ids, self._model.shape.pad_id)
             for part in parts:
                 generator.append_tokens(as_array(part))
                 if len(parts) > 1:
@@ -174,7 +174,7 @@ class GenaiBatch:
         return self._generator
 
 
-def _parts(ids: Sequence[int], pad: int | None) -> list[Sequence[int]]:
+def split_padding(ids: Sequence[int], pad: int | None) -> list[Sequence[int]]:
     """The engine takes padding tokens at the end of an append of several for padding, and leaves them out of the
     attention (found with 0.18): they go in one by one."""
     end = len(ids)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmsupply_cli.engine.base import check_append
+from lmsupply_cli.engine.base import ModelShape, check_append
+from lmsupply_cli.engine.genai_decoders import split_padding
 from lmsupply_cli.engine.genai_errors import run_error
 from lmsupply_cli.errors import EngineError
 
@@ -21,21 +22,21 @@ _FORCED, _NEVER = 0.0, -1e30
 
 
 class RestartingDecoder:
-    """`new_generator` makes an empty one of the engine; the ids of `eos` end it and are never forced."""
+    """`new_generator` makes an empty one of the engine; end tokens end it and are never forced."""
 
     def __init__(
         self,
         new_generator: Callable[[], Any],
         *,
         capacity_tokens: int,
-        vocabulary: int,
-        eos: frozenset[int],
-        switch_tokens: int = 0,
+        shape: ModelShape,
     ) -> None:
         self.capacity_tokens = capacity_tokens
-        self.switch_tokens = switch_tokens
+        self.switch_tokens = shape.switch_tokens
         self.restarts = 0
-        self._new_generator, self._vocabulary, self._eos = new_generator, vocabulary, eos
+        self._new_generator = new_generator
+        self._pad = None if shape.pad_id in shape.eos_ids else shape.pad_id  # an end token cannot be forced
+        self._vocabulary, self._eos = shape.vocabulary, shape.eos_ids
         self._generator: Any = new_generator()
         self._tokens: list[int] | None = []
         self._read = 0  # of the tokens, how many the generator holds
@@ -76,15 +77,24 @@ class RestartingDecoder:
             return
         crosses = self._read <= self.switch_tokens < len(tokens)
         if self._read and len(new) == 1 and new[0] not in self._eos and not crosses:
-            forced = np.full_like(self._generator.get_logits(), _NEVER)
-            forced[..., new[0]] = _FORCED
-            self._generator.set_logits(forced)
-            self._generator.generate_next_token()
+            self._force(new[0])
         else:
             if self._read:
                 self._restart()
-            self._generator.append_tokens(np.asarray(tokens, dtype=np.int32))
+            whole, *pads = split_padding(tokens, self._pad)
+            self._generator.append_tokens(np.asarray(whole, dtype=np.int32))
+            for pad in pads:
+                self._force(pad[0])
         self._read = len(tokens)
+
+    def _force(self, token: int) -> None:
+        """Let the engine's own step choose `token`."""
+        import numpy as np
+
+        forced = np.full_like(self._generator.get_logits(), _NEVER)
+        forced[..., token] = _FORCED
+        self._generator.set_logits(forced)
+        self._generator.generate_next_token()
 
     def rewind(self, count: int) -> None:
         tokens = self._open()

@@ -84,17 +84,14 @@ class GenaiTokenizer:
         return self._tokenizer
 
 
-def load_tokenizer(
-    folder: ModelFolder, *, visible: Collection[str] = (), engines: Callable[[], Any] | None = None
-) -> Tokenizer:
-    """A folder's tokenizer; `engines`: how to make the engine's, by default without its model. Raises ModelFilesError,
-    EngineUnavailable."""
+def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> Tokenizer:
+    """A folder's tokenizer. Raises ModelFilesError, EngineUnavailable."""
     try:
         return ModelTokenizer(folder, visible=visible)
     except CannotLoad as cannot:
         note = f"the engine's tokenizer is used, whose tokens may differ from the model's: {cannot}"
     try:
-        return GenaiTokenizer(folder, engines or (lambda: _engines(folder)), visible=visible, note=note)
+        return GenaiTokenizer(folder, lambda: _engines(folder), visible=visible, note=note)
     except (RuntimeError, MemoryError, ValueError) as error:
         raise load_error(error, folder.path) from error
 

@@ -16,9 +16,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lmsupply_cli import files
+from lmsupply_cli.encoding import encode_inside
 from lmsupply_cli.engine.finite import has_instance
 from lmsupply_cli.engine.regexes import with_ascii_classes
 from lmsupply_cli.errors import EngineError, FileError, UsageError
+from lmsupply_cli.hardware.host import give_back_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +64,7 @@ _SCHEMAS = ("additionalProperties", "additionalItems", "items")  # one schema, o
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LARK_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|/(?P<pattern>(?:\\.|[^/\\\n])+)/|//.*|#.*')
+_REGEX_ERROR = re.compile(r"regex parse error: .*error: (.*?)(?: \d+ \| .*)?$")
 _MOST_CHARACTERS = 1_000_000
 _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
@@ -153,6 +156,8 @@ class GuidanceVocabulary:
         self.size = size
         given: Any = _Given(size, tokens, names)
         self.compiled = LLTokenizer(given, n_vocab=size + 1, eos_token=[size])
+        given.tokens = []  # it has its own copy
+        give_back_memory()
 
 
 class _Given:
@@ -175,9 +180,9 @@ class _Given:
     def __call__(self, text: str | bytes) -> list[int]:
         """Where the guidance leaves one text, its usual tokens are taken; none of them steers the model."""
         text = text.decode(errors="replace") if isinstance(text, bytes) else text
-        ids = self._encode(text)
+        ids = encode_inside(text, self._encode)
         if any(token in self._names for token in ids):
-            ids = [token for char in text for token in self._encode(char)]
+            ids = [token for char in text for token in encode_inside(char, self._encode)]
         return ids
 
 
@@ -204,7 +209,7 @@ class Matcher:
         self._matcher = LLMatcher(vocabulary.compiled, guidance.compiled, log_level=0)
         self._mask = np.zeros((1, (vocabulary.size + 1 + 31) // 32), dtype=np.int32)
         if error := self._matcher.get_error():
-            raise UsageError(f"the {guidance.name} cannot be followed: {_first_line(error)}")
+            raise UsageError(f"the {guidance.name} cannot be followed: {_in_one_line(error)}")
 
     def allowed(self, ends: Collection[int] = ()) -> Allowed:
         """Which tokens may come next; `ends` are those that end the answer, allowed where it is complete. Raises
@@ -215,7 +220,7 @@ class Matcher:
         bits: Allowed = np.unpackbits(mask.view(np.uint8)[0], count=size + 1, bitorder="little").view(np.bool_)
         allowed = bits[:size]
         allowed[list(ends)] = bits[size]
-        error = _first_line(self._matcher.get_error())
+        error = _in_one_line(self._matcher.get_error())
         if error or not (allowed.any() or bits[size]):
             why = error or "no token of this model can come next"
             raise EngineError(f"the answer cannot follow the {self._guidance.name} any further: {why}")
@@ -242,7 +247,10 @@ def _byte_vocabulary() -> GuidanceVocabulary:
 
 
 def check_guidance(guidance: Guidance) -> None:
-    """Raises UsageError for what llguidance does not take, and for what no answer can follow."""
+    """Raises UsageError for what llguidance does not take, and for what no answer can follow. Whether a model has the
+    control tokens that a grammar names is found out with the model."""
+    if guidance.kind == "lark_grammar" and "<" in _LARK_WORDS.sub("", guidance.text):
+        return
     try:
         Matcher(guidance, _byte_vocabulary()).allowed()
     except EngineError as error:
@@ -251,9 +259,12 @@ def check_guidance(guidance: Guidance) -> None:
         ) from error
 
 
-def _first_line(text: str) -> str:
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= 300 else f"{line[:299]}…"
+def _in_one_line(text: str) -> str:
+    """What llguidance says, without the state of its parser."""
+    line = " ".join(text.partition("<state>")[0].split())
+    if found := _REGEX_ERROR.search(line):
+        return found[1]
+    return line if len(line) <= 400 else f"{line[:399]}…"
 
 
 def schema_of(text: str) -> Guidance:

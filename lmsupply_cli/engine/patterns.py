@@ -19,6 +19,8 @@ _KNOWN = (  # alternatives that take linear time, the longer of two that begin a
     *(f"{word}{_CONTRACTIONS[0]}?" for word in _WORDS),
     *_WORDS,
     *_CONTRACTIONS,
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+""",
+    "[一-龥぀-ゟ゠-ヿ]+",
     r"[^\r\n\p{L}\p{N}]?\p{L}+",
     r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+",
     r"[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+",
@@ -50,7 +52,7 @@ def unknown_pattern(patterns: tuple[str, ...]) -> str:
 
 def _is_known(pattern: str) -> bool:
     """Whether it is made of known alternatives only."""
-    rest = f"{pattern}|"
+    rest = pattern.replace("\r", r"\r").replace("\n", r"\n") + "|"
     while rest:
         part = next((part for part in _KNOWN if rest.startswith(f"{part}|")), None)
         if part is None:

@@ -193,7 +193,7 @@ def _graph(view: FolderView, name: str) -> Iterator[Obstacle]:
     for data, least in named.items():
         location = PurePosixPath(data.replace("\\", "/"))
         path = (PurePosixPath(name).parent / location).as_posix()
-        dangling = view.size(path) < 0 and ".." not in location.parts
+        dangling = view.size(path) < 0 and ".." not in location.parts and not _ABSOLUTE.match(data)
         if view.leaves(name, data) and not dangling:
             yield Obstacle(
                 f"{view.shown(name)} names weights outside its folder: {shown(data)}",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+_NO_BYTE = re.compile(r"[\x00-\x20\x7f-\xa0\xad]")  # characters below U+0100 that ByteLevel writes another way
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -39,10 +40,12 @@ class DecodingRules:
     def bytes_of(self, token: str) -> bytes:
         """UTF-8, or a part of a character."""
         if self.byte_level:
-            table = _byte_level_table()
-            if all(char in table for char in token):
-                return bytes(table[char] for char in token)
-            return token.encode()
+            if _NO_BYTE.search(token):
+                return token.encode()
+            try:
+                return token.translate(_byte_level_table()).encode("latin-1")
+            except UnicodeEncodeError:  # a character that stands for no byte: then the token stands for itself
+                return token.encode()
         if self.byte_fallback and (found := _BYTE_TOKEN.fullmatch(token)):
             return bytes([int(found[1], 16)])
         for old, new in self.replaced:
@@ -85,9 +88,8 @@ def read_decoding_rules(decoder: Any) -> DecodingRules | None:
 
 
 @cache
-def _byte_level_table() -> dict[str, int]:
-    """Character → byte: printable bytes stand for themselves, the others are shifted to U+0100 and beyond (GPT-2)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(byte): byte for byte in printable}
-    others = (byte for byte in range(256) if byte not in set(printable))
-    return table | {chr(256 + at): byte for at, byte in enumerate(others)}
+def _byte_level_table() -> dict[int, int]:
+    """Character → byte, of those that differ: printable bytes stand for themselves, the others are shifted to U+0100 and
+    beyond (GPT-2)."""
+    others = (byte for byte in range(256) if _NO_BYTE.match(chr(byte)))
+    return {256 + at: byte for at, byte in enumerate(others)}

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from lmsupply_cli.chat.formatter import Prompt
-from lmsupply_cli.chat.segments import Defuser, encode_inside
+from lmsupply_cli.chat.segments import Defuser
+from lmsupply_cli.encoding import encode_inside
 from lmsupply_cli.engine.base import TextModel, check_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Usage

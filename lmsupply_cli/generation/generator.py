@@ -342,7 +342,7 @@ class TextGenerator:
 
     def close(self) -> None:
         """Free cache and weights; a second call does nothing."""
-        self._turns.abandon()
+        self._turns.close()
         self.cache.clear()
         if self._is_owner:
             self.model.close()
@@ -418,6 +418,12 @@ class _Turns:
         self._lock = threading.RLock()
         self._active: Iterator[GenerationEvent] | None = None
         self._thread = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """No answer continues."""
+        self._closed = True
+        self.abandon()
 
     def guarded(self, events: Iterator[GenerationEvent]) -> Iterator[GenerationEvent]:
         """`events`, each made under the lock; the turn begins with the first."""
@@ -425,6 +431,8 @@ class _Turns:
             self._begin(events)
             while True:
                 with self._lock:
+                    if self._closed:
+                        raise EngineError("the model is closed", hint="load it again")
                     if self._active is not events:
                         raise LmsupplyError("this answer was abandoned: another one was begun on the same model")
                     event = next(events, None)

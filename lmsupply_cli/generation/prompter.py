@@ -29,11 +29,16 @@ class Prompter:
 
     format: PromptFormat
     codec: Codec
-    cached: Callable[[], CachedPrompt | None] = lambda: None
+    cached: Callable[[], CachedPrompt | None] | None = None
 
     def chat(self, messages: Iterable[ChatMessage], *, answer_prefix: str = "") -> Prompt:
         """`answer_prefix`: text that the answer starts with."""
-        return self.format.chat(list(messages), self.codec.encode, answer_prefix=answer_prefix, cached=self.cached())
+        return self.format.chat(
+            list(messages),
+            self.codec.encode,
+            answer_prefix=answer_prefix,
+            cached=self.cached() if self.cached else None,
+        )
 
     def raw(self, text: str) -> Prompt:
         """The text as it stands, after the token that the model's tokenizer begins with, if any. Raises UsageError for

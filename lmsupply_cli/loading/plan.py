@@ -125,7 +125,7 @@ def plan_load(ref: str | Path | LocatedModel, options: LoadOptions | None = None
 
 def plan_folder(model: LocatedModel, folder: ModelFolder, options: LoadOptions) -> LoadPlan:
     """As `plan_load`, for a folder that is open."""
-    from lmsupply_cli.engine.genai import import_engine
+    from lmsupply_cli.engine.genai import RESTARTING, import_engine
 
     check_provider(folder, options.provider)
     check_context(folder, options.context)
@@ -141,17 +141,18 @@ def plan_folder(model: LocatedModel, folder: ModelFolder, options: LoadOptions) 
     del preparing
     rewinds = options.speculative != "off"
     shape = shape.without_window() if shape and rewinds else shape
+    generation = options.options or default_options(folder)
     threads, note = grant_threads(options.threads, detect_cpu())
     runs_on = folder.provider if options.provider == "auto" else options.provider
     plan = LoadPlan(
         model,
         folder,
         options,
-        options.options or default_options(folder),
+        generation,
         chosen,
         runs_on,
         threads,
-        draft=_plan_draft(folder, options),
+        draft=None if generation.num_beams > 1 or runs_on in RESTARTING else _plan_draft(folder, options),
         shape=shape if shape is None or options.guidance is None else replace(shape, guided=True),
         notices=(*chosen.notices, *([Notice("threads", note)] if note else [])),
     )

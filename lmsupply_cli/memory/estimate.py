@@ -6,7 +6,7 @@ weights   the products are packed anew when they are loaded: 1.36 bytes for each
 cache     2 · layers · kv_heads · head_size · 4 bytes a token (2 on GPU builds), for the whole context.
 work      one chunk of the prefill: its logits, and activations of about 24 numbers for each of hidden_size. With
           longrope a long context begins with one large chunk.
-tokenizer its tables, by the size of tokenizer.json; with a guidance, those of llguidance by the vocabulary.
+tokenizer its tables, and with a guidance those of llguidance, for each token of the vocabulary.
 process   Python, the engine and its libraries.
 
 `benchmarks/memory.py` prints estimate and measurement side by side.
@@ -21,8 +21,7 @@ from lmsupply_cli.memory.shape import MemoryShape
 
 PACKED = 1.36
 PROCESS_BYTES = 63_000_000
-TOKENIZER = 8.0  # bytes for each of tokenizer.json
-GUIDANCE, GUIDANCE_BYTES = 60, 8_000_000  # for each token, and once
+TOKENIZER, GUIDANCE = 400, 380  # bytes for each token of the vocabulary
 _ACTIVATIONS = 24
 
 
@@ -69,6 +68,5 @@ def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: in
         cache_bytes=shape.cache_bytes(context_tokens),
         work_bytes=chunk_tokens * shape.hidden_size * 4 * _ACTIVATIONS,
         logits_bytes=chunk_tokens * shape.vocabulary * 4,
-        tokenizer_bytes=int(TOKENIZER * shape.tokenizer_bytes)
-        + (GUIDANCE_BYTES + GUIDANCE * shape.vocabulary if shape.guided else 0),
+        tokenizer_bytes=(TOKENIZER + (GUIDANCE if shape.guided else 0)) * shape.vocabulary,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.files import listed, size_of
-from lmsupply_cli.genai_config import MOST, TOKENIZER
+from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.memory.graph import GraphWeights, read_graph
 
 
@@ -16,8 +16,8 @@ class MemoryShape:
     """`cache_number_bytes`: of one number in the KV cache.
 
     `window`: tokens that each of `window_layers` layers keeps; the other layers keep the whole context.
-    `weights`: None where the graph could not be read; then `file_bytes` must do. `tokenizer_bytes`: of the
-    tokenizer.json; `guided`: answers follow a guidance, whose tables are counted.
+    `weights`: None where the graph could not be read; then `file_bytes` must do. `guided`: answers follow a
+    guidance, whose tables are counted.
     """
 
     layers: int
@@ -31,7 +31,6 @@ class MemoryShape:
     weights: GraphWeights | None = None
     window: int = 0
     window_layers: int = 0
-    tokenizer_bytes: int = 0
     guided: bool = False
 
     def without_window(self) -> MemoryShape:
@@ -58,8 +57,6 @@ def read_shape(folder: ModelFolder, *, provider: str = "auto") -> MemoryShape | 
     provider = folder.provider if provider == "auto" else provider
     size = sum(max(0, size_of(path)) for path in listed(folder.path))
     shape = shape_by_config(folder.model, size, provider=provider)
-    if shape is not None:
-        shape = replace(shape, tokenizer_bytes=max(0, size_of(folder.path / TOKENIZER)))
     if shape is None or len(folder.graphs) != 1:
         return shape
     inputs = folder.decoder.get("inputs")

@@ -345,11 +345,11 @@ def _failure(act: Callable[[], None]) -> str:
 def _stats_line(finished: Finished) -> str:
     usage, timings = finished.usage, finished.timings
     read = usage.prompt_tokens - usage.cached_tokens
-    guessed = finished.speculative
-    guesses = f", {guessed.accepted} of {guessed.proposed} guesses right" if guessed else ""
+    stats = finished.speculative
+    drafted = f", {stats.accepted} of {stats.proposed} draft tokens accepted" if stats else ""
     return (
         f"({usage.cached_tokens} tokens cached, {read} read, first token after {format_seconds(timings.ttft_s)}, "
-        f"{usage.completion_tokens} written at {format_rate(usage.completion_tokens, timings.decode_s)}{guesses})"
+        f"{usage.completion_tokens} written at {format_rate(usage.completion_tokens, timings.decode_s)}{drafted})"
     )
 
 

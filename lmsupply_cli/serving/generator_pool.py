@@ -81,7 +81,7 @@ class GeneratorPool:
     @property
     def prompter(self) -> Prompter:
         """How prompts are made. Which cache answers is not known, so none is asked."""
-        return replace(self._slots[0].prompter, cached=lambda: None)
+        return replace(self._slots[0].prompter, cached=None)
 
     @property
     def context_tokens(self) -> int:

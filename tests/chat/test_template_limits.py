@@ -43,8 +43,8 @@ def test_a_template_that_runs_on_is_ended_and_the_next_one_works(source: str) ->
     hanging, plain = Template(source, {}), Template(PLAIN, {})
     with pytest.raises(ModelFilesError, match=r"runs longer than 0\.3 seconds") as caught:
         hanging.render(HELLO)
-    assert "--chat-format NAME" in caught.value.hint
-    assert "--raw" in caught.value.hint
+    assert "`chat_format`" in caught.value.hint
+    assert "`raw`" in caught.value.hint
     assert plain.render(HELLO) == "Hello"
 
 

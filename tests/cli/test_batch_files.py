@@ -140,20 +140,19 @@ def test_a_guided_batch(tmp_path: Path) -> None:
     assert {row["text"] for row in rows(out)} <= {"yes", "no"}
 
 
-def test_a_grammar_with_control_tokens_goes_line_by_line(tmp_path: Path) -> None:
+def test_a_grammar_may_name_control_tokens(tmp_path: Path) -> None:
     source, out, grammar = tmp_path / "in.txt", tmp_path / "out.jsonl", tmp_path / "g.lark"
     source.write_text("is it private?\nis it open?\n")
-    grammar.write_text('start: ("yes" | "no") <[1]>?\n')
+    grammar.write_text('start: ("yes" | "no") <|im_start|>?\n')
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--grammar", grammar)
     assert result.code == 0
-    assert "note: prompts are answered one after the other: the grammar names control tokens" in result.err
-    assert all("one_by_one" in [notice["code"] for notice in row["notices"]] for row in rows(out))
     assert {row["text"] for row in rows(out)} <= {"yes", "no"}
+    assert all(row["complete"] for row in rows(out))
 
 
 def test_guided_answers_that_were_cut_are_named(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text('{"prompt": "a"}\n{"prompt": "b", "max_tokens": 3}\n{"prompt": "c", "min_length": 2}\n')
+    source.write_text('{"prompt": "a"}\n{"prompt": "b", "max_tokens": 3}\n{"prompt": "c", "num_beams": 2}\n')
     command = (
         "run",
         "-m",
@@ -168,19 +167,19 @@ def test_guided_answers_that_were_cut_are_named(tmp_path: Path) -> None:
     result = lmsupply(*command)
     assert result.code == 1
     assert "line 2: the answer ended before it was complete" in result.err
-    assert "line 3: a schema, regex or grammar decides alone" in result.err
+    assert "line 3: beam search cannot be combined with batches" in result.err
     assert "2 answered, 1 cut short, 1 could not be answered" in result.err
     assert [row.get("finish_reason") for row in rows(out)] == ["stop", "length", None]
+    assert [row.get("complete") for row in rows(out)] == [True, False, None]
     assert lmsupply(*command).code == 1, "what is there is still cut"
 
 
-def test_a_guidance_that_the_model_cannot_follow_writes_nothing(tmp_path: Path) -> None:
+def test_a_guidance_that_cannot_be_followed_writes_nothing(tmp_path: Path) -> None:
     source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("a\nb\n")
-    toy = SLOW.parent / "toy"
-    result = lmsupply("run", "-m", toy, "--batch", source, "--out", out, "--regex", "(日|本)")
-    assert result.code == 1
-    assert "no whole token for" in result.err
+    result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--regex", "[")
+    assert result.code == 2
+    assert "unclosed character class" in result.err
     assert not out.exists()
 
 
@@ -196,7 +195,7 @@ def test_a_guidance_that_the_model_cannot_follow_writes_nothing(tmp_path: Path) 
         (("--batch", "in.txt", "--out", "/no/such/folder/o"), "cannot write"),
         (("--batch", "gone.txt", "--out", "o"), "cannot read"),
         (("--batch", "empty.txt", "--out", "o"), "there is no prompt in"),
-        (("--batch", "in.txt", "--out", "o", "--num-beams", "2"), "a batch has no beams"),
+        (("--batch", "in.txt", "--out", "o", "--num-beams", "2"), "beam search cannot be combined with batches"),
         (("--batch", "in.txt", "--out", "o", "--batch-size", "0"), "0"),
     ],
 )
@@ -219,6 +218,6 @@ def test_a_long_line_is_cut_only_on_demand(tmp_path: Path) -> None:
     assert "overflow" not in [n["code"] for n in rows(out)[1]["notices"]]
 
 
-def test_what_guesses_nothing_is_said() -> None:
+def test_what_has_no_draft_tokens_is_said() -> None:
     result = lmsupply("run", "-m", "guide", "--speculative", "ngram", "--num-beams", "2", "--max-tokens", "4", "hello")
-    assert "note: beam search guesses nothing ahead" in result.err
+    assert "note: speculative decoding is off: beam search has no draft tokens" in result.err

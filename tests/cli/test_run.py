@@ -143,7 +143,7 @@ def test_guesses_are_counted_in_stats_and_json(how: str) -> None:
     assert (plain.out, plain.err) == (ANSWER + "\n", "")
     shown = lmsupply(*GUESSING, "--speculative", how, "--draft-tokens", "3", "--stats", QUESTION)
     assert shown.out == plain.out
-    assert re.search(r"^guessed +\d+ of \d+ tokens right \(\d+%\), \d+ rounds$", shown.err, re.M)
+    assert re.search(r"^drafted +\d+ of \d+ tokens accepted \(\d+%\), \d+ rounds$", shown.err, re.M)
     found = json.loads(lmsupply(*GUESSING, "--speculative", how, "--json", QUESTION).out)
     assert found["text"] == ANSWER
     assert set(found["speculative"]) == {"proposed", "accepted", "rate", "rounds", "tokens_per_s"}
@@ -167,7 +167,7 @@ def test_guesses_by_setting() -> None:
     assert stats["accepted"] == stats["proposed"]
     other = lmsupply(*GUESSING, "--speculative", f"draft:{Path(__file__).parent.parent / 'models' / 'qwen2'}", QUESTION)
     assert other.code == 2
-    assert "qwen2 cannot guess for guide: their vocabularies differ" in other.err
+    assert "qwen2 cannot be a draft model for guide: their vocabularies differ" in other.err
 
 
 def test_an_answer_cut_by_its_limit_says_so() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.config.layers import Value, read_file, read_settings
 from lmsupply_cli.config.table import SETTINGS
+from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import SettingsError, UsageError
 
 
@@ -93,7 +93,7 @@ def test_one_bad_line_says_nothing_about_the_others(tmp_path: Path) -> None:
     assert [said.removeprefix(str(file)).split(" ")[0] for said in settings.skipped] == [
         "LMSUPPLY_TEMPERATURE:", ":2:", ":3:", ":6:", ":7:", ":9:",
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="--top-k"):
+    with pytest.raises(UsageError, match="`top_k`"):
         read_settings({"top_k": -1}, environ={}, path=file, skip_bad=True)
 
 
@@ -130,7 +130,7 @@ def test_a_folder_of_somebody_else_has_no_settings_for_us(tmp_path: Path, monkey
 def test_a_bad_variable_is_named() -> None:
     with pytest.raises(SettingsError, match="LMSUPPLY_TOP_K: top_k must be a whole number"):
         read_settings(environ={"LMSUPPLY_TOP_K": "x"})
-    with pytest.raises(UsageError, match="--top-k"):
+    with pytest.raises(UsageError, match="`top_k`"):
         read_settings({"top_k": -1}, environ={})
 
 

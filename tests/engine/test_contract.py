@@ -11,13 +11,15 @@ import pytest
 from lmsupply_cli.engine import genai
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.batch import Row, stream_batch
+from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.generate import stream_events, stream_tokens
-from lmsupply_cli.engine.prefill import Run, prefill
+from lmsupply_cli.engine.generate import Task, stream_events, stream_tokens
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.errors import DoesNotFit, EngineError, UsageError
 from lmsupply_cli.events import Finished, PrefillProgress, TextDelta
@@ -244,9 +246,9 @@ def test_cancelling_during_the_answer_ends_it(model: TextModel) -> None:
 
 def test_beam_search_finds_the_only_way(model: TextModel) -> None:
     options = GREEDY.replaced(num_beams=2, max_tokens=4)
-    assert model.beam_search([64, 65], options) == [66, 67, 68, 69]
-    assert model.beam_search([254, 255], options.replaced(max_tokens=20)) == [256, 257]
     decoder = model.new_decoder(capacity_tokens=64)
+    assert beam_search(decoder, [64, 65], num_beams=2, max_tokens=4, eos_ids={258})[0].tokens == (66, 67, 68, 69)
+    assert beam_search(decoder, [254, 255], num_beams=2, max_tokens=20, eos_ids={258})[0].tokens == (256, 257)
     events = list(stream_events(model, decoder, Task([64, 65], options)))
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "BCDE"
     assert isinstance(events[-1], Finished)
@@ -298,7 +300,9 @@ def test_the_end_of_an_answer_may_come_where_the_guidance_is_done_and_nowhere_el
     assert isinstance(last, Finished)
     assert (last.finish_reason, last.complete, last.usage.completion_tokens) == ("stop", True, 0)
     decoder = model.new_decoder(capacity_tokens=64)
-    *events, last = stream_events(model, decoder, Task([257], GREEDY, matcher=model.new_matcher(Guidance.regex("a{3}"))))
+    *events, last = stream_events(
+        model, decoder, Task([257], GREEDY, matcher=model.new_matcher(Guidance.regex("a{3}")))
+    )
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "aaa"
     assert isinstance(last, Finished)
     assert (last.finish_reason, last.complete) == ("stop", True)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from lmsupply_cli.engine.fake import FakeModel
 from lmsupply_cli.engine.finite import has_instance
-from lmsupply_cli.engine.guidance import Guidance, allows_empty, grammar_of, schema_of
+from lmsupply_cli.engine.guidance import Guidance, check_guidance, grammar_of, schema_of
 from lmsupply_cli.errors import UsageError
 
 SELF = {"$ref": "#"}
@@ -113,9 +114,42 @@ def test_a_schema_may_come_through_a_pipe(tmp_path: Path) -> None:
     writer.join()
 
 
-def test_an_empty_answer_is_complete_only_where_the_pattern_matches_nothing() -> None:
-    assert allows_empty(Guidance.regex("(yes)?"))
-    assert not allows_empty(Guidance.regex("yes"))
-    assert not allows_empty(Guidance.regex(r"\p{L}*"))
-    assert not allows_empty(Guidance.json())
-    assert not allows_empty(Guidance.grammar('start: "a"*'))
+@pytest.mark.parametrize(
+    ("guidance", "allows"),
+    [
+        (Guidance.regex("(yes)?"), True),
+        (Guidance.regex("yes"), False),
+        (Guidance.regex(r"\p{L}*"), True),
+        (Guidance.regex(r"\p{L}+"), False),
+        (Guidance.json(), False),
+        (Guidance.grammar('start: "a"*'), True),
+        (Guidance.grammar('start: "a"+'), False),
+    ],
+)
+def test_an_empty_answer_is_complete_only_where_the_guidance_accepts_it(guidance: Guidance, allows: bool) -> None:
+    matcher = FakeModel().new_matcher(guidance)
+    assert (matcher.complete, matcher.accepts("")) == (allows, allows)
+    assert matcher.allowed([258])[258] == allows
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"type": "string", "minLength": 4, "maxLength": 3},
+        {"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2},
+        {"allOf": [{"type": "integer"}, {"type": "string"}]},
+        {"type": "object", "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}}, "required": ["a"]},
+    ],
+)
+def test_a_schema_that_nothing_satisfies_is_refused_without_a_model(schema: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_guidance(Guidance.json_schema(schema))
+    assert "json schema cannot be" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("rule", ["start", 'start "a"', 'other\nother: start "a" | other'])
+def test_a_grammar_that_leads_back_to_itself_without_an_end_is_refused(rule: str) -> None:
+    with pytest.raises(UsageError, match="lark grammar cannot be"):
+        check_guidance(Guidance.grammar(f"start: {rule}"))

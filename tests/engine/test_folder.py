@@ -53,7 +53,7 @@ def test_a_folder_that_loads_or_leaves_is_refused(folder: Path, edit: Callable[[
     with pytest.raises(UntrustedModelFiles) as caught:
         load(folder)
     assert "\n" not in caught.value.message
-    assert "--trust-model-files" in caught.value.hint
+    assert "`trust_model_files`" in caught.value.hint
 
 
 def test_trust_lifts_the_check(folder: Path) -> None:

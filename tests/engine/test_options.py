@@ -20,7 +20,7 @@ BAD = [
 
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_each_bad_value_has_its_own_clear_error(key: str, value: Any) -> None:
-    with pytest.raises(UsageError, match="--" + key.replace("_", "-")):
+    with pytest.raises(UsageError, match=f"`{key}` must be"):
         GenerationOptions(**{key: value})
 
 
@@ -47,7 +47,7 @@ def test_replaced_checks_names_and_values() -> None:
     assert GenerationOptions().replaced(stop=["a"]).stop == ("a",)
     with pytest.raises(UsageError, match="unknown generation option 'tempreature'"):
         GenerationOptions().replaced(tempreature=1)
-    with pytest.raises(UsageError, match="min_length 9 is more than max_tokens 4"):
+    with pytest.raises(UsageError, match="`min_length=9` is more than `max_tokens=4`"):
         GenerationOptions(max_tokens=4, min_length=9)
 
 
@@ -79,7 +79,7 @@ def test_one_stop_may_be_a_string_and_a_bias_a_mapping() -> None:
 
 
 def test_top_logprobs_need_logprobs() -> None:
-    with pytest.raises(UsageError, match="top_logprobs needs logprobs"):
+    with pytest.raises(UsageError, match="`top_logprobs` needs `logprobs`"):
         GenerationOptions(top_logprobs=2)
 
 
@@ -87,5 +87,5 @@ def test_top_logprobs_need_logprobs() -> None:
     "options", [{"presence_penalty": 1.0}, {"frequency_penalty": 1.0}, {"logit_bias": {1: 1.0}}, {"logprobs": True}]
 )
 def test_beams_exclude_what_scores_single_tokens(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"cannot be combined with {next(iter(options))}"):
+    with pytest.raises(UsageError, match=f"cannot be combined with `{next(iter(options))}`"):
         GenerationOptions(num_beams=2, **options)

@@ -34,5 +34,5 @@ def test_pieces_are_as_long_as_they_may_be() -> None:
     assert list(plan_chunks(40, chunk=16)) == [16, 16, 8]
     assert list(plan_chunks(33, chunk=16)) == [16, 12, 5]
     assert list(plan_chunks(3, chunk=16)) == [3]
-    assert list(plan_chunks(100, chunk=16, first=65)) == [65, 16, 15, 4]
+    assert list(plan_chunks(100, chunk=16, first=65)) == [65, 16, 12, 7]
     assert list(plan_chunks(66, chunk=16, first=65)) == [66]

@@ -78,7 +78,6 @@ CASES: list[tuple[Callable[[Path], None], str]] = [
     (in_place_of("tokenizer_config.json", None), "tokenizer_config.json is missing"),
     (in_place_of("tokenizer_config.json", b"{bad"), "tokenizer_config.json is damaged: it is not valid JSON"),
     (in_place_of("tokenizer_config.json", b"[" * 5000 + b"]" * 5000), "tokenizer_config.json is damaged: it is nested"),
-    (put("tokenizer_config.json", tokenizer_class="NoSuchTokenizer"), 'not know the tokenizer_class "NoSuchTokenizer"'),
     (put("tokenizer_config.json", tokenizer_class=None), "tokenizer_config.json: tokenizer_class is not a text: null"),
     (put("tokenizer_config.json", chat_template=[{"a": "b"}]), "tokenizer_config.json: chat_template is not a text"),
     (put("tokenizer.json", added_tokens=5), "tokenizer.json: added_tokens is not a list: 5"),
@@ -152,7 +151,7 @@ def test_a_provider_of_which_nothing_is_known_needs_another(folder: Path, provid
     change(folder, CONFIG, lambda c: c["model"]["decoder"]["session_options"].update(options))
     with pytest.raises(ProviderUnavailable, match=f"declares the provider {provider}") as caught:
         load(folder)
-    assert "--provider cpu" in caught.value.hint
+    assert "`provider=cpu`" in caught.value.hint
     with load(folder, provider="cpu") as model:
         assert model.generate("hello", max_tokens=2).text
 
@@ -169,7 +168,7 @@ def test_a_token_beyond_the_vocabulary_is_named(folder: Path) -> None:
     extra = {"id": 1500, "content": "<|extra|>", "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}  # fmt: skip
     change(folder, "tokenizer.json", lambda t: t["added_tokens"].append(extra))
     (folder / "chat_template.jinja").write_text("<|extra|>{{ messages[-1].content }}")
-    with load(folder) as model, pytest.raises(ModelFilesError, match=r"<\|extra\|>.* as token 1500, .* has 1,280"):
+    with load(folder) as model, pytest.raises(ModelFilesError, match=r"<\|extra\|>.* as token 1280, .* has 1,280"):
         model.generate("hello")
 
 
@@ -179,12 +178,72 @@ def test_sampling_values_of_a_config_do_not_stop_the_engine(folder: Path) -> Non
         assert model.generate("hello", max_tokens=2).text
 
 
-@pytest.mark.parametrize("location", [b"../model.onnx.d", b"/tmp/xodel.onnx"])
-def test_weights_outside_the_folder_are_refused(folder: Path, location: bytes) -> None:
+def number_at(data: bytes, at: int) -> tuple[int, int]:
+    """A number as Protocol Buffers write it, and the place after it."""
+    value = shift = 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            return value, at
+
+
+def written(value: int) -> bytes:
+    out = b""
+    while value >= 0x80:
+        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
+    return out + bytes([value])
+
+
+def relocated(message: bytes, location: bytes, path: tuple[int, ...] = (7, 5, 13, 2)) -> bytes:
+    """An ONNX graph whose weights (graph, initializer, external_data, value) are at `location`."""
+    out, at = b"", 0
+    while at < len(message):
+        start = at
+        key, at = number_at(message, at)
+        if key & 7 == 0:
+            _, at = number_at(message, at)
+        elif key & 7 == 2:
+            size, at = number_at(message, at)
+            body, at = message[at : at + size], at + size
+            if key >> 3 == path[0]:
+                if len(path) > 1:
+                    body = relocated(body, location, path[1:])
+                elif body == DATA.encode():
+                    body = location
+                out += written(key) + written(len(body)) + body
+                continue
+        else:
+            at += 4 if key & 7 == 5 else 8
+        out += message[start:at]
+    return out
+
+
+@pytest.mark.parametrize("outside", ["absolute", "relative"])
+def test_weights_outside_the_folder_are_refused(folder: Path, outside: str) -> None:
     graph = folder / "model.onnx"
-    graph.write_bytes(graph.read_bytes().replace(DATA.encode(), location))
+    there = folder.parent / "elsewhere.data"
+    there.write_bytes((folder / DATA).read_bytes())
+    location = str(there) if outside == "absolute" else f"../{there.name}"
+    graph.write_bytes(relocated(graph.read_bytes(), location.encode()))
     with pytest.raises(UntrustedModelFiles, match="names weights outside its folder"):
         open_folder(folder)
+
+
+def test_a_place_above_the_folder_is_refused_whether_or_not_anything_is_there(folder: Path) -> None:
+    graph = folder / "model.onnx"
+    graph.write_bytes(relocated(graph.read_bytes(), b"../model.onnx.d"))
+    with pytest.raises(UntrustedModelFiles, match="names weights outside its folder"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["NoSuchTokenizer", "TokenizersBackend", ""])
+def test_the_name_of_a_tokenizer_class_does_not_matter(folder: Path, name: str) -> None:
+    """Text is encoded by its tokenizer.json."""
+    put("tokenizer_config.json", tokenizer_class=name)(folder)
+    assert look_at_folder(folder)[1] == ()
+    with load(folder) as model:
+        assert model.generate("hello", max_tokens=2).text
 
 
 def test_links_are_judged_as_the_engine_judges_them(folder: Path, tmp_path: Path) -> None:

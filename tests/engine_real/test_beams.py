@@ -16,6 +16,7 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import EOS, FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
+from lmsupply_cli.engine.prompt_cache import LEAST
 
 MODELS = Path(__file__).parent.parent / "models"
 NEVER = -1e9
@@ -106,7 +107,7 @@ def test_no_token_is_read_alone(size: int) -> None:
     ids = [at % 200 for at in range(size)]
     beam_search(decoder, ids, num_beams=3, max_tokens=4, eos_ids={EOS})
     appended: list[int] = decoder.appended  # type: ignore[attr-defined]
-    assert min(appended[1:] if size == 1 else appended) == 2
+    assert min(appended[1:] if size == 1 else appended) == (2 if size <= 2 else LEAST)
     assert max(appended) <= PREFILL_CHUNK
 
 

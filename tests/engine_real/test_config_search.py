@@ -52,12 +52,12 @@ def test_it_changes_nothing(guide: Path, loud: Path, answer: Callable[[TextGener
 
 
 def _fresh(model: TextGenerator, answer: Callable[[TextGenerator], object]) -> str:
-    model.forget()  # int4 scores depend a little on how many tokens are read at once
+    model.clear_cache()  # int4 scores depend a little on how many tokens are read at once
     return str(answer(model))
 
 
 @pytest.mark.parametrize("speculative", ["ngram", "draft:guide"])
-def test_nor_where_the_engine_guesses(guide: Path, loud: Path, speculative: str) -> None:
+def test_nor_with_draft_tokens(guide: Path, loud: Path, speculative: str) -> None:
     with load(guide, options=OPTIONS) as one:
         expected = str(one.generate("hello", guidance=JSON))
     with load(loud, options=OPTIONS, speculative=speculative, guidance=JSON) as other:
@@ -68,7 +68,7 @@ def test_a_guided_draw_follows_the_scores(loud: Path) -> None:
     """Chi-square of 600 draws among three letters against the model's own probabilities."""
     options = GenerationOptions(temperature=2.0, top_k=0, top_p=1.0, max_tokens=2)
     with load(loud, options=options) as model:
-        prompt = model.raw_prompt("The letter is ")
+        prompt = model.prompter.raw("The letter is ")
         decoder = model.model.new_decoder(capacity_tokens=32)
         decoder.append(prompt.ids)
         scores = decoder.logits()[[model.model.encode(letter)[0] for letter in "abc"]] / 2.0

@@ -1,4 +1,4 @@
-"""A tokenizer.json whose regular expression explodes: the engine's library hangs or dies of it, this program does not."""
+"""A tokenizer.json whose regular expression explodes: a library hangs or dies of it, this program does not."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from lmsupply_cli.engine.folder import ModelFolder, open_folder
-from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
+from lmsupply_cli.engine.genai import GenaiModel, import_engine
+from lmsupply_cli.engine.genai_tokenizer import GenaiTokenizer
+from lmsupply_cli.engine.tokenizer import ModelTokenizer, Tokenizer
 from lmsupply_cli.errors import ModelFilesError
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -28,38 +30,64 @@ def with_pattern(folder: Path, pattern: str) -> ModelFolder:
     return open_folder(folder)
 
 
-def test_an_unknown_pattern_cuts_text_as_the_engine_does(folder: Path) -> None:
+def engines(folder: ModelFolder) -> GenaiTokenizer:
+    """The engine's own tokenizer, as it is used where the library does not take a tokenizer.json."""
+    return GenaiTokenizer(folder, lambda: import_engine().Tokenizer(str(folder.path)))
+
+
+def test_an_unknown_pattern_cuts_text_as_a_known_one_would(folder: Path) -> None:
     with GenaiModel(with_pattern(folder, "l+")) as model:
         ids = model.encode("hello")
         assert [model.decode([i]) for i in ids] == ["he", "ll", "o"]
         assert model.encode("") == []
-    tokenizer = load_tokenizer(open_folder(folder))
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert library.encode("hello", add_special_tokens=False).ids == ids
+    tokenizer: Tokenizer = engines(open_folder(folder))
     assert tokenizer.encode("hello") == ids
     tokenizer.close()
 
 
-def test_text_that_takes_exponential_time_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "pattern", "text"), [("library", "a*(?<=b)", "a" * 60_000), ("engine", "(a+)+$", "a" * 60 + "b")]
+)
+def test_text_that_takes_too_long_is_given_up(
+    folder: Path, kind: str, pattern: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = with_pattern(folder, pattern)
+    tokenizer = ModelTokenizer(opened) if kind == "library" else engines(opened)
+    guard = tokenizer._guard
+    assert guard is not None
+    monkeypatch.setattr(guard._worker, "limit_s", 1.0)
+    with pytest.raises(ModelFilesError, match="it ran longer than") as caught:
+        tokenizer.encode(text)
+    assert f"tokenizer.json: its pattern '{pattern}' fails on this text" in caught.value.message
+    assert "\n" not in caught.value.message
+    monkeypatch.undo()
+    assert tokenizer.decode(tokenizer.encode("hello")) == "hello"
+    tokenizer.close()
+
+
+def test_text_on_which_the_library_gives_up_by_itself_is_said(folder: Path) -> None:
     with GenaiModel(with_pattern(folder, "(a+)+$")) as model:
-        guard = model._tokenizer._guard
-        assert guard is not None
-        monkeypatch.setattr(guard._worker, "limit_s", 1.0)
-        with pytest.raises(ModelFilesError, match="it ran longer than 1") as caught:
+        with pytest.raises(ModelFilesError, match=r"tokenizer\.json: the tokenizer fails: .*retry-limit"):
             model.encode("a" * 60 + "b")
-        assert "tokenizer.json: the engine fails at its pattern '(a+)+$' on this text" in caught.value.message
-        monkeypatch.undo()
         assert model.decode(model.encode("hello")) == "hello"
 
 
 def test_text_of_which_the_engine_dies_ends_only_its_worker(folder: Path) -> None:
-    with GenaiModel(with_pattern(folder, ".*")) as model:
-        with pytest.raises(ModelFilesError, match=r"pattern '\.\*' on this text"):
-            model.encode("a" * 300_000)
-        assert model.decode(model.encode("hello")) == "hello"
+    tokenizer = engines(with_pattern(folder, ".*"))
+    with pytest.raises(ModelFilesError, match=r"pattern '\.\*' fails on this text"):
+        tokenizer.encode("a" * 300_000)
+    assert tokenizer.decode(tokenizer.encode("hello")) == "hello"
+    tokenizer.close()
 
 
 def test_a_pattern_that_does_not_parse_is_said(folder: Path) -> None:
+    opened = with_pattern(folder, "[")
+    with pytest.raises(ModelFilesError, match="premature end of char-class"):
+        GenaiModel(opened)
     with pytest.raises(ModelFilesError, match="Invalid regex"):
-        GenaiModel(with_pattern(folder, "["))
+        engines(opened)
 
 
 def test_a_known_pattern_needs_no_worker() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import shutil
 import subprocess
 import sys
 import types
@@ -72,7 +74,7 @@ def test_a_chat_on_a_provider_that_restarts(guide: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(genai, "RESTARTING", {"cpu"})
     with load(guide) as model:
         assert model.generate_chat(talk[:1], temperature=0).text == first
-        decoder = model._decoder
+        decoder = model.cache._decoder
         assert isinstance(decoder, RestartingDecoder)
         assert decoder.restarts == 0
         assert model.generate_chat(talk, temperature=0).text == second
@@ -113,8 +115,8 @@ def test_threads_are_the_physical_cores(toy: Path) -> None:
 def test_the_cache_is_sized_by_what_is_needed(guide: Path) -> None:
     with load(guide) as model:
         used = model.generate("hello", max_tokens=20).usage
-        assert model._decoder is not None
-        assert model._decoder.capacity_tokens == used.prompt_tokens + 20
+        assert model.cache._decoder is not None
+        assert model.cache._decoder.capacity_tokens == used.prompt_tokens + 20
 
 
 def test_a_plug_in_without_a_device_is_said(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +130,7 @@ def test_a_plug_in_without_a_device_is_said(guide: Path, monkeypatch: pytest.Mon
 
 
 def test_context_beyond_the_model_is_bad_input(toy: Path) -> None:
-    with pytest.raises(UsageError, match="--context 257 is more than the 256 tokens"):
+    with pytest.raises(UsageError, match="`context=257` is more than the 256 tokens"):
         load(toy, context=257)
 
 
@@ -139,12 +141,18 @@ def test_share_buffer_reaches_the_engine(guide: Path, share: bool) -> None:
         assert text.startswith("Hello!")
 
 
-def test_raw_text_begins_with_the_models_own_token() -> None:
-    with load(MODELS / "phi3") as model:
-        assert model.raw_prompt("hello").ids[0] == model.model.shape.bos_id
-        assert model.raw_prompt("<s>hello").ids.count(model.model.shape.bos_id) == 1
-    with load(MODELS / "qwen2") as model:
-        assert list(model.raw_prompt("hello").ids) == model.model.encode("hello")
+def test_raw_text_begins_with_the_models_own_token(tmp_path: Path) -> None:
+    """Where its tokenizer puts one; that a config names one is not enough."""
+    folder = Path(shutil.copytree(MODELS / "phi3", tmp_path / "phi3"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"add_bos_token": True}), encoding="utf-8")
+    with load(folder) as model:
+        assert model.prompter.raw("hello").ids[0] == model.model.shape.bos_id
+        assert model.prompter.raw("<s>hello").ids.count(model.model.shape.bos_id) == 1
+        assert model.prompter.raw("hello").text == "<s>hello"
+    for name in ("qwen2", "phi3"):
+        with load(MODELS / name) as model:
+            assert list(model.prompter.raw("hello").ids) == model.model.encode("hello")
 
 
 def test_loading_and_closing_twenty_times_leaves_memory_flat(guide: Path) -> None:

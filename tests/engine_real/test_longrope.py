@@ -18,18 +18,17 @@ from lmsupply_cli import (
     Notice,
     PrefillProgress,
     TextGenerator,
-    UsageError,
     load,
 )
+from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.engine.genai import GenaiModel
+from lmsupply_cli.engine.genai import EngineOptions, GenaiModel
 from lmsupply_cli.engine.prefill import Run, prefill
+from lmsupply_cli.generation.batch import BatchItem, BatchListener, BatchRunner
+from lmsupply_cli.memory.budget import MemoryBudget
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.shape import read_shape
-from lmsupply_cli.generation.batch import Asked
-from lmsupply_cli.runtime.batch_runner import BatchRunner
-from lmsupply_cli.memory.budget import MemoryBudget
 
 MODELS = Path(__file__).parent.parent / "models"
 MODEL = MODELS / "longrope-fp32"
@@ -40,7 +39,7 @@ LONG, SHORT = "a " * 60, "a " * 5
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[GenaiModel]:
-    with GenaiModel(open_folder(MODEL), switch_tokens=64) as made:
+    with GenaiModel(open_folder(MODEL), EngineOptions(switch_tokens=64)) as made:
         yield made
 
 
@@ -110,7 +109,7 @@ def test_guesses_change_nothing_where_it_switches(speculative: str) -> None:
 def test_an_answer_is_the_same_with_and_without_a_cache() -> None:
     with load(MODEL, options=GREEDY) as one, load(MODEL, options=GREEDY) as other:
         for prompt in (SHORT, LONG, SHORT, LONG * 2, LONG):
-            other.forget()
+            other.clear_cache()
             assert text(one, prompt) == text(other, prompt)
         events = list(other.stream(LONG * 2, raw=True))
         steps = [event.done_tokens for event in events if isinstance(event, PrefillProgress)]
@@ -125,24 +124,38 @@ def test_batches_do_not_pass_it() -> None:
                 found = model.generate_batch(prompts, batch_size=2, guidance=guidance)
                 assert [str(answer) for answer in found] == expected
         said: list[Notice] = []
-        runner = BatchRunner(model, size=2, notice=said.append)
+        listener = BatchListener()
+        listener.notice = said.append  # type: ignore[method-assign]
+        runner = BatchRunner(model, size=2, listener=listener)
         asked = [_asked(model, LONG), _asked(model, SHORT)]
         assert not runner.choose(asked).together
         assert said[0].text.endswith("this model reads more than 64 tokens in another way")
         assert runner.choose([_asked(model, "b"), _asked(model, "c")]).together
 
 
-def _asked(model: TextGenerator, prompt: str) -> Asked:
-    return Asked(model.raw_prompt(prompt), model.options)
+def _asked(model: TextGenerator, prompt: str) -> BatchItem:
+    return BatchItem(model.prompter.raw(prompt), model.options)
 
 
-def test_beams_do_not_pass_it() -> None:
+@pytest.mark.parametrize("length", [50, 58, 62, 64, 65, 90])
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_beams_are_worth_what_is_read_at_once(model: GenaiModel, length: int, num_beams: int) -> None:
+    decoder = model.new_decoder(capacity_tokens=200)
+    ids = IDS[:length]
+    best, *_ = beam_search(decoder, ids, num_beams=num_beams, max_tokens=8, eos_ids=())
+    total = 0.0
+    for at, token in enumerate(best.tokens):
+        scores = truth(model, [*ids, *best.tokens[:at]]).astype(np.float64)
+        total += scores[token] - scores.max() - np.log(np.exp(scores - scores.max()).sum())
+        assert num_beams > 1 or token == scores.argmax()
+    assert len(best.tokens) == 8
+    assert best.score == pytest.approx(total / 8, abs=1e-4)
+
+
+def test_beams_may_pass_it() -> None:
     with load(MODEL, options=GREEDY) as model:
-        with pytest.raises(UsageError, match="beams cannot pass 64 tokens") as caught:
-            model.generate("a " * 25, raw=True, num_beams=2)
-        assert "--max-tokens" in caught.value.hint
-        assert text(model, SHORT, num_beams=2, max_tokens=10)
-        assert text(model, LONG, num_beams=2, max_tokens=10)
+        for prompt in ("a " * 25, SHORT, LONG):
+            assert text(model, prompt, num_beams=2)
 
 
 def test_the_memory_limit_counts_the_long_piece() -> None:

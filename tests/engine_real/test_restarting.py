@@ -9,8 +9,10 @@ import pytest
 
 from lmsupply_cli import GenerationOptions, Guidance, Notice, TextGenerator, load
 from lmsupply_cli.engine import genai
+from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.genai_restart import RestartingGuidedDecoder
+from lmsupply_cli.engine.genai_restart import RestartingDecoder
+from lmsupply_cli.engine.sampler import Sampler
 
 MODELS = Path(__file__).parent.parent / "models"
 MODEL = MODELS / "llama-fp32"
@@ -68,32 +70,50 @@ def test_the_answers_are_the_same(expected: list[str]) -> None:
 
 @pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("speculative", ["ngram", f"draft:{MODELS / 'llama'}"])
-def test_nothing_is_guessed_ahead_and_that_is_said(expected: list[str], speculative: str) -> None:
+def test_there_are_no_draft_tokens_and_that_is_said(expected: list[str], speculative: str) -> None:
     with load(MODEL, options=OPTIONS, speculative=speculative) as model:
         assert answers(model) == expected
-        model.forget()
+        model.clear_cache()
         notes = [[e.text for e in model.stream("x", guidance=g) if isinstance(e, Notice)] for g in (None, LETTERS)]
         assert notes == [[], []], "it was said with the first answer"
     with load(MODEL, options=OPTIONS, speculative=speculative, guidance=LETTERS) as model:
         notes = [[e.text for e in model.stream("x") if isinstance(e, Notice)]]
-        assert notes == [["nothing is guessed ahead: cpu cannot read several tokens at once"]]
+        assert notes == [["speculative decoding is off: cpu cannot read several tokens at once"]]
 
 
 @pytest.mark.usefixtures("strict")
-def test_a_guided_decoder_keeps_the_truth_about_its_tokens() -> None:
+def test_a_decoder_keeps_the_truth_about_its_tokens_in_a_guided_answer() -> None:
     with load(MODEL, options=OPTIONS) as model:
-        decoder = model.model.new_guided_decoder(LETTERS, capacity_tokens=24)
-        assert isinstance(decoder, RestartingGuidedDecoder)
+        decoder = model.model.new_decoder(capacity_tokens=24)
+        assert isinstance(decoder, RestartingDecoder)
+
+        def guided() -> int:
+            matcher = model.model.new_matcher(LETTERS)
+            sampler = Sampler(OPTIONS, vocabulary=model.model.shape.vocabulary, eos_ids=(), matcher=matcher)
+            return sampler.choose(decoder.logits())
+
         decoder.append([5, 6])
         decoder.append([7])
         assert list(decoder.tokens) == [5, 6, 7]
-        first = decoder.step(decoder.logits())
+        first = guided()
+        decoder.append([first])
         assert list(decoder.tokens) == [5, 6, 7, first]
         decoder.rewind(2)
         assert list(decoder.tokens) == [5, 6]
         with pytest.raises(RuntimeError, match="only there after an append"):
             decoder.logits()
         decoder.append([7])
-        assert decoder.step(decoder.logits()) == first, "the guidance begins anew"
-        with pytest.raises(ValueError, match="cannot rewind 4 tokens to 5"):
+        assert guided() == first, "the guidance begins anew"
+        with pytest.raises(ValueError, match="cannot rewind 3 tokens to 5"):
             decoder.rewind(5)
+
+
+@pytest.mark.usefixtures("strict")
+def test_a_padding_token_at_the_end_of_what_is_read_again_counts() -> None:
+    """The engine alone takes it for padding and leaves it out."""
+    with GenaiModel(open_folder(MODELS / "toy")) as model:
+        pad = model.shape.pad_id
+        assert pad is not None
+        decoder = model.new_decoder(capacity_tokens=24)
+        decoder.append([5, 6, pad])
+        assert int(decoder.logits().argmax()) == pad + 1

@@ -24,7 +24,6 @@ from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.cli.batching import BatchJob
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel, replies
-from lmsupply_cli.engine.genai_decoders import GenaiBatch
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.generation.batch import (
     BatchItem,
@@ -95,39 +94,37 @@ def test_guided_rows_have_their_own_limits_and_stops(guide: Path) -> None:
         assert [f.finish_reason for f in found] == ["length", "stop", "stop"]
         assert [f.text for f in found[1:]] == ['"one two ', '"one two three four"']
         assert found[0].usage.completion_tokens == 2
-        with pytest.raises(UsageError, match="decides alone"):
-            model.generate_batch(["x", "y"], guidance=guidance, min_length=4)
+        assert [f.complete for f in found] == [False, False, True]
 
 
-def test_what_a_batch_cannot_be_guided_by_is_answered_alone(guide: Path) -> None:
+def test_a_grammar_may_name_control_tokens(guide: Path) -> None:
     with load(guide) as model:
-        control = Guidance.grammar('start: ("yes" | "no") <[1]>?')
-        assert "control tokens" in model.model.why_no_batches(control)
-        assert {f.text for f in model.generate_batch(["x", "y"], guidance=control)} <= {"yes", "no"}
+        control = Guidance.grammar('start: ("yes" | "no") <|im_start|>?')
+        found = model.generate_batch(["x", "y"], guidance=control)
+        assert {f.text for f in found} <= {"yes", "no"}
+        assert all(f.complete for f in found)
 
 
-def test_one_that_the_engine_fails_on_does_not_take_the_others_along(
+def test_one_that_fails_does_not_take_the_others_along(
     guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with load(guide) as model:
         many = asked(model, *QUESTIONS)
-        real = GuidedGenaiDecoder.step
+        real, made = model.model.new_matcher, list[Guidance]()
 
-        def fails(decoder: Any, scores: Any) -> Any:
-            if not isinstance(decoder, GuidedGenaiDecoder) or len(decoder.tokens) < len(many[2].prompt.ids) + 1:
+        def fails(guidance: Guidance) -> Any:
+            made.append(guidance)
+            if len(made) in (1, 3, 5):  # the batch, then the second and the fourth alone
                 raise EngineError("too complex")
-            return real(decoder, scores)
+            return real(guidance)
 
-        monkeypatch.setattr(GenaiBatch, "step", fails)
-        monkeypatch.setattr(GuidedGenaiDecoder, "step", fails)
+        monkeypatch.setattr(model.model, "new_matcher", fails)
         job = BatchJob(
             [], tmp_path / "out.jsonl", model, Terminal.of_process(quiet=True), size=4,
             guidance=Guidance.regex("(yes|no)"), policy="error", describe=lambda *_: {}, done={},
         )  # fmt: skip
         found = list(job._answers(many, BatchPlan(len(many), together=True)))
-        assert [isinstance(one, EngineError) for one in found] == [
-            len(one.prompt.ids) <= len(many[2].prompt.ids) for one in many
-        ]
+        assert [isinstance(one, EngineError) for one in found] == [False, True, False, True]
         assert {str(one) for one in found if not isinstance(one, EngineError)} <= {"yes", "no"}
 
 
@@ -240,4 +237,4 @@ def test_the_share_of_the_buffer_reaches_every_kind_of_decoder(guide: Path, monk
         model.generate("x", **options)  # type: ignore[arg-type]
         model.generate("x", guidance=Guidance.regex("(a|b)"), **options)  # type: ignore[arg-type]
         model.generate_batch(["x", "y"], **options)  # type: ignore[arg-type]
-        assert seen == [False, False, False]
+        assert seen == [False, False], "the same decoder serves free and guided answers"

@@ -45,7 +45,7 @@ def test_where_they_share_much_the_first_answer_tells() -> None:
 @pytest.mark.parametrize(
     ("write", "shared", "own", "lengths", "together"),
     [
-        (0.4, 12, 40, [60], True),
+        (0.4, 12, 40, [60] * 8, True),
         (0.4, 500, 40, [30] * 8, False),
         (0.4, 500, 40, [900] * 8, True),
         (0.2, 500, 40, [200] * 8, True),  # the same prompts, by what this machine's batches cost
@@ -69,7 +69,7 @@ def test_a_first_batch_is_tried_where_it_may_be_worth_it() -> None:
 
 
 def test_it_says_why() -> None:
-    assert "the 496 tokens that they share" in after(3).choose(prompts(500, 40)).reason
+    assert "the 500 tokens that they share" in after(*[3] * 8, batch_write=0.9).choose(prompts(500, 40)).reason
     assert "far apart in length" in after(*[2] * 8, batch_write=0.9).choose(prompts(5, 400)).reason
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from lmsupply_cli import ChatMessage, ChatSession, TextGenerator, UsageError, load
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.formats.families import ChatML
-from lmsupply_cli.engine.fake import FakeModel, replies
+from lmsupply_cli.chat.formatter import PromptFormat
+from lmsupply_cli.engine.fake import CONTROL, FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
 
 MODELS = Path(__file__).parent.parent / "models"

@@ -18,13 +18,13 @@ from support.cli import lmsupply
 from lmsupply_cli import DoesNotFit, Finished, Notice, load
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
+from lmsupply_cli.loading.recommend import named_by_role
+from lmsupply_cli.memory.budget import MemoryBudget, device_bytes
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN, fit_context
 from lmsupply_cli.memory.graph import read_graph
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.memory.watch import MemoryWatch
-from lmsupply_cli.memory.budget import MemoryBudget, device_bytes
-from lmsupply_cli.loading.recommend import named_by_role
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -140,9 +140,9 @@ def test_automatic_contexts_shrink_and_explicit_ones_never_do() -> None:
     assert tight.estimate.peak_bytes <= 2_000_000_000 * MARGIN
     assert estimate_memory(shape(), tight.context_tokens + 64).peak_bytes > 2_000_000_000 * MARGIN
     assert fit_context(shape(), 2_000_000_000, wanted_tokens=1000).context_tokens == 1000
-    with pytest.raises(DoesNotFit, match=r"--context 32768 needs 3\.3 GB, 1\.8 GB can be used") as caught:
+    with pytest.raises(DoesNotFit, match=r"`context=32768` needs 3\.3 GB, 1\.8 GB can be used") as caught:
         fit_context(shape(), 2_000_000_000, wanted_tokens=32768)
-    assert caught.value.hint == f"--context {tight.context_tokens} fits"
+    assert caught.value.hint == f"`context={tight.context_tokens}` fits"
     with pytest.raises(DoesNotFit, match="with the smallest context"):
         fit_context(shape(), 500_000_000)
 

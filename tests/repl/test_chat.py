@@ -43,7 +43,7 @@ def test_regen_answers_again_from_the_cache() -> None:
     again = chat.ask("/regen")
     assert "works offline." in first
     assert "works offline." in again
-    assert "1 read" in again
+    assert "4 read" in again
     chat.leave()
 
 
@@ -147,7 +147,7 @@ def test_system_is_shown_set_and_taken_away() -> None:
         ("/set parameter repeat_penalty 1.2", "repetition_penalty is 1.2"),
         ("/set parameter num_ctx 512", "context is 512"),
         ("/set parameter num_ctx 99999", "not between 1 and the model's 1024"),
-        ("/set parameter stop END,STOP", "stop is END, STOP"),
+        ("/set parameter stop END,STOP", "stop is 'END','STOP'"),
         ("/set temperature 0", "temperature is 0.0"),
         ("/set parameter temperatur 1", "did you mean temperature?"),
         ("/set parameter top_p 7", "top_p must be a number from 0 to 1"),

@@ -17,8 +17,8 @@ if sys.platform == "win32":
 from support.chat import Chat
 
 from lmsupply_cli import paths
-from lmsupply_cli.cli.complete import candidates
 from lmsupply_cli.chats.archive import Archive
+from lmsupply_cli.cli.complete import candidates
 
 SLOW = str(Path(__file__).parent.parent / "models" / "slow")
 COUNT = ("--temperature", "0", "--min-length", "150", "--max-tokens", "150")

@@ -18,10 +18,10 @@ from support.cli import lmsupply
 
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chats.archive import Archive, Recorder, read_chat
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.input import private_history
-from lmsupply_cli.chats.archive import Archive, Recorder, read_chat
 
 QUESTION = "How do I list my models?"
 ANSWER = "Run `lmsupply models`"
