@@ -45,13 +45,20 @@ class ChatMessage:
         return cls(ChatRole.ASSISTANT, content, reasoning, partial)
 
 
+_FORM = 'such as [{"role": "user", "content": "hello"}]'
+
+
 def as_messages(messages: Iterable[ChatMessage | Mapping[str, str]]) -> list[ChatMessage]:
     """Messages, or mappings with `role`, `content` and perhaps `reasoning`. Raises UsageError."""
+    if isinstance(messages, (str, bytes)) or not isinstance(messages, Iterable):
+        raise UsageError(f"messages must be a list of messages, not {type(messages).__name__}", hint=_FORM)
     found = []
     for number, message in enumerate(messages, 1):
         if isinstance(message, ChatMessage):
             found.append(message)
             continue
+        if not isinstance(message, Mapping):
+            raise UsageError(f"message {number} must be a mapping, not {type(message).__name__}", hint=_FORM)
         role, content, reasoning = message.get("role"), message.get("content"), message.get("reasoning") or ""
         if role not in list(ChatRole) or not isinstance(content, str) or not isinstance(reasoning, str):
             raise UsageError(

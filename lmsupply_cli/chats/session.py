@@ -40,7 +40,15 @@ class Reread:
 
 
 class ChatSession(Generic[G]):
-    """`messages` is the whole chat; the prompt cache follows what the model is given of it."""
+    """`messages` is the whole chat; the prompt cache follows what the model is given of it. Two sessions on one
+    generator have options of their own.
+
+    >>> from lmsupply_cli import ChatSession, TextDelta, load
+    >>> with load("guide") as model:
+    ...     chat = ChatSession(model, system="Be brief.")
+    ...     for event in chat.send("hello", temperature=0):
+    ...         print(event.text if isinstance(event, TextDelta) else "", end="")
+    """
 
     def __init__(
         self,

@@ -150,7 +150,7 @@ def _answer_rows(
 
 def _task(generator: TextGenerator, asked: BatchItem, guidance: Guidance | None) -> Task:
     prompt = asked.prompt
-    matcher = generator.model.new_matcher(guidance) if guidance else None
+    matcher = generator.new_matcher(guidance) if guidance else None
     return Task(prompt.ids, asked.options, prompt.stop, prompt.stop_ids, matcher, prompt.continues)
 
 

@@ -15,7 +15,7 @@ from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.classify import check_continuations, check_room, score_continuations
 from lmsupply_cli.engine.generate import Task, overflow, stream_events
-from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.guidance import Guidance, Matcher
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
 from lmsupply_cli.engine.prefill import Run
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
@@ -36,6 +36,7 @@ from lmsupply_cli.generation.prompter import Prompter
 from lmsupply_cli.generation.speculation import Speculation
 from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.memory.budget import MemoryBudget, memory_notice
+from lmsupply_cli.memory.estimate import guidance_bytes
 from lmsupply_cli.memory.shape import MemoryShape
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ class TextGenerator:
     The prompt cache is kept between calls: a prompt that begins like the last one is read only from where it differs.
     Options given to a call override `options`. A call from a second thread while an answer is generated raises
     EngineError; a GeneratorPool is for several threads.
+
+    >>> from lmsupply_cli import load
+    >>> with load("guide") as model:
+    ...     for piece in model.stream_text("thanks", temperature=0, stop="!"):
+    ...         print(piece, end="")
     """
 
     def __init__(
@@ -330,10 +336,20 @@ class TextGenerator:
             options,
             prompt.stop,
             prompt.stop_ids,
-            self.model.new_matcher(guidance) if guidance else None,
+            self.new_matcher(guidance) if guidance else None,
             prompt.continues,
         )
         return self._turns.guarded(self._events(prompt, task, cancel))
+
+    def new_matcher(self, guidance: Guidance) -> Matcher:
+        """For one answer that follows `guidance`. Raises UsageError, DoesNotFit where its tables pass the memory limit."""
+        shape = self.memory_shape
+        if self.budget and shape and not shape.guided:
+            self.budget.check(
+                guidance_bytes(shape), "the tables of the guidance", hint="raise `memory_limit`, or use a smaller model"
+            )
+            self.memory_shape = replace(shape, guided=True)  # they are made once
+        return self.model.new_matcher(guidance)
 
     def clear_cache(self) -> None:
         """Free the KV cache, and abandon an answer that is being generated."""

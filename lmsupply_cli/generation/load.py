@@ -19,6 +19,10 @@ def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder, by a LoadOptions or
     its fields as keywords. Nothing is downloaded.
 
+    >>> from lmsupply_cli import load
+    >>> with load("guide", context=512) as model:
+    ...     print(model.generate("How do I list my models?", temperature=0))
+
     Raises ModelNotFound, DoesNotFit, ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable,
     UsageError.
     """

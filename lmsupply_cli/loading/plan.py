@@ -45,7 +45,12 @@ class DraftPlan:
 class LoadPlan:
     """`options`: those that were asked for; `generation`: the defaults of calls; `runs_on`: the execution provider;
     `shape`, `fit`: what the memory depends on and the context that fits it, None where the folder does not tell;
-    `fitting_tokens`: the largest context that fits; `notices`: what the user should know."""
+    `fitting_tokens`: the largest context that fits; `notices`: what the user should know.
+
+    >>> from lmsupply_cli import LoadOptions, plan_load
+    >>> for name, text in plan_load("guide", LoadOptions(context=512)).rows():
+    ...     print(name, text)
+    """
 
     model: LocatedModel
     folder: ModelFolder

@@ -50,6 +50,11 @@ class MemoryEstimate:
         return max(loading, self.steady_bytes + self.logits_bytes)
 
 
+def guidance_bytes(shape: MemoryShape) -> int:
+    """The tables of llguidance, which the first guided answer makes."""
+    return GUIDANCE * shape.vocabulary
+
+
 def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: int | None = None) -> MemoryEstimate:
     """`chunk_tokens` are read at once; by default as the prefill does."""
     if chunk_tokens is None:
@@ -68,5 +73,5 @@ def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: in
         cache_bytes=shape.cache_bytes(context_tokens),
         work_bytes=chunk_tokens * shape.hidden_size * 4 * _ACTIVATIONS,
         logits_bytes=chunk_tokens * shape.vocabulary * 4,
-        tokenizer_bytes=(TOKENIZER + (GUIDANCE if shape.guided else 0)) * shape.vocabulary,
+        tokenizer_bytes=TOKENIZER * shape.vocabulary + (guidance_bytes(shape) if shape.guided else 0),
     )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from lmsupply_cli import GeneratorPool, Guidance, load
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.chat.formatter import PromptFormat
@@ -176,3 +179,94 @@ def test_the_familys_end_token_ends_an_answer_that_the_config_would_not_end() ->
     found = generator.generate("x", max_tokens=50)
     assert (found.text, found.finish_reason) == ("yes", "stop")
     assert generator.generate("x", max_tokens=50, stop=("e",)).text == "y", "and the user's stops hold as well"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m: m.generate(None), "prompt must be a string, not NoneType"),
+        (lambda m: m.generate_chat("thanks"), "messages must be a list of messages, not str"),
+        (lambda m: m.generate_chat([5]), "message 1 must be a mapping, not int"),
+        (lambda m: m.generate_batch(["thanks", 5]), r"prompts\[1\] must be a string or a list of messages, not int"),
+        (lambda m: m.generate("x", guidance='{"type":"object"}'), "guidance must be a Guidance, such as"),
+        (lambda m: m.generate("x", temprature=3), "unknown generation option 'temprature'"),
+        (lambda m: m.generate("x", stop=5), "`stop` must be a list of texts"),
+        (lambda m: m.count_tokens(5), "text must be a string"),
+        (lambda m: m.generate("x", logit_bias={9999: 1}), "`logit_bias` names token 9999, but the vocabulary has 300"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(call: Any, said: str) -> None:
+    with generator("x") as model, pytest.raises(UsageError, match=said):
+        call(model)
+
+
+def test_the_hint_stands_in_an_uncaught_traceback() -> None:
+    with generator("x") as model, pytest.raises(UsageError) as caught:
+        model.generate("x", temprature=3)  # type: ignore[call-arg]
+    assert caught.value.__notes__ == ["hint: did you mean 'temperature'?"]
+
+
+def test_two_threads_on_one_generator_never_get_half_an_answer() -> None:
+    right, wrong, refused = [0], list[str](), [0]
+    with load("guide") as model:
+        whole = model.generate("thanks", temperature=0).text
+
+        def ask() -> None:
+            for _ in range(25):
+                try:
+                    text = model.generate("thanks", temperature=0).text
+                except EngineError:
+                    refused[0] += 1
+                    continue
+                right[0] += text == whole
+                wrong.extend([text] * (text != whole))
+
+        workers = [threading.Thread(target=ask) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert wrong == []
+    assert right[0] > 0
+
+
+def test_a_stream_that_nobody_reads_keeps_no_other_thread_out() -> None:
+    with generator("Hello") as model:
+        model.stream("x")  # never begun
+        found: list[str] = []
+        worker = threading.Thread(target=lambda: found.append(model.generate("x").text))
+        worker.start()
+        worker.join()
+        assert found == ["Hello"]
+
+
+def test_two_sessions_on_one_generator_have_their_own_options() -> None:
+    with generator("one two", "one two") as model:
+        short, long = ChatSession(model), ChatSession(model)
+        short.options = short.options.replaced(max_tokens=3)
+        list(short.send("x"))
+        list(long.send("x"))
+        assert [s.messages[-1].content for s in (short, long)] == ["one", "one two"]
+
+
+def test_a_session_takes_a_pool() -> None:
+    with GeneratorPool(generator("Hello", "again"), concurrency=2) as pool:
+        session = ChatSession(pool)
+        list(session.send("x"))
+        list(session.send("y"))
+        assert [m.content for m in session.messages] == ["x", "Hello", "y", "again"]
+
+
+def test_text_is_streamed_as_strings() -> None:
+    with generator("Hello you", "Hello you") as model:
+        assert "".join(model.stream_text("x", stop=" y")) == "Hello"
+        assert "".join(model.stream_text([{"role": "user", "content": "x"}])) == "Hello you"
+
+
+def test_the_first_guidance_is_checked_against_the_memory_limit() -> None:
+    with load("guide", memory_limit="8GB") as model:
+        assert model.memory_shape is not None
+        assert model.budget is not None
+        model.memory_shape = replace(model.memory_shape, vocabulary=10**9)
+        with pytest.raises(DoesNotFit, match="the tables of the guidance would bring the process to"):
+            model.generate("x", guidance=Guidance.regex("a"))
