@@ -8,38 +8,32 @@ from typing import Any
 
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
-from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
-from lmsupply_cli.errors import HubError
 from lmsupply_cli.events import Notice, ProgressListener
-from lmsupply_cli.hardware.host import detect_memory
-from lmsupply_cli.loading.recommend import named_by_role
-from lmsupply_cli.render.progress import JsonProgress, LineProgress, pull_progress
+from lmsupply_cli.loading import pulling
+from lmsupply_cli.render.flags import as_flags
+from lmsupply_cli.render.progress import JsonProgress, pull_progress
 from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
-from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
 from lmsupply_cli.units import format_bytes
 
 
 def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> PullPlan:
     """Raises what planning raises, and LicenceNotAccepted; a line says that the Hub is asked."""
-    name = named_by_role(name, lambda: detect_memory().available_bytes)
-    provider, precision = pull_wishes(settings)
     status = terminal.status()
     status.show(f"asking the Hub about {without_user(name)} …")
     try:
-        plan = plan_pull(
+        plan = pulling.plan_for(
             name,
             root,
-            provider=provider,
-            precision=precision,
+            provider=settings.get("provider"),
+            precision=settings.get("precision"),
             variant=variant,
             offline=settings.get("offline"),
-            on_cpu=settings.get("provider") == "cpu",
             listener=_Waits(terminal, status),
         )
     finally:
@@ -69,19 +63,14 @@ def say_plan(plan: PullPlan, terminal: Terminal) -> None:
 
 def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:
     """Raises LicenceNotAccepted, HubError, ModelFilesError, UntrustedModelFiles."""
-    refuse_what_never_runs(plan)
-    ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence, terminal, accepted=accepted)
-    if not plan.fits_disk:
-        raise HubError(
-            f"{format_bytes(plan.fetch_bytes)} to fetch, {format_bytes(plan.free_disk_bytes)} free on the disk of {root}",
-            hint="free some space (lmsupply rm), or choose another disk with --cache-dir",
-        )
-    listener: JsonProgress | LineProgress
+
+    def consent(plan: PullPlan) -> None:
+        ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence, terminal, accepted=accepted)
+
     if as_json:
-        listener = JsonProgress(terminal)
-        return run_pull(plan, root, listener=listener)
+        return pulling.fetch(plan, root, consent=consent, listener=JsonProgress(terminal))
     with pull_progress(terminal) as listener:
-        return run_pull(plan, root, listener=listener)
+        return pulling.fetch(plan, root, consent=consent, listener=listener)
 
 
 def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
@@ -107,7 +96,12 @@ def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
 
 def obstacles_json(obstacles: Sequence[Obstacle]) -> list[dict[str, Any]]:
     return [
-        {"reason": o.text, "hint": o.hint or None, "file": o.file or None, "lifted_by": list(o.lifted_by)}
+        {
+            "reason": as_flags(o.text),
+            "hint": as_flags(o.hint) or None,
+            "file": o.file or None,
+            "lifted_by": [as_flags(name) for name in o.lifted_by],
+        }
         for o in obstacles
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from lmsupply_cli.engine.weights import external_files
+from lmsupply_cli.engine.onnx_graph import external_files
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.files import JSON_BYTES, parse_json, read_bytes, reason_of, size_of
 from lmsupply_cli.genai_config import CONFIG, TOKENIZER, tokenizer_head

@@ -18,9 +18,8 @@ from typing import Any
 from lmsupply_cli.engine.base import Decoder, ModelShape
 from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, check_provider
-from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, as_array
+from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, RestartingDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
-from lmsupply_cli.engine.genai_restart import RestartingDecoder
 from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
 from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.interrupts import interrupts_deferred

@@ -1,7 +1,8 @@
-"""Pull a model from a program."""
+"""Pull a model: the plan for this machine, consent to its license, the transfer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lmsupply_cli import paths
@@ -14,6 +15,8 @@ from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hardware.wheels import detect_engine_wheels
 from lmsupply_cli.loading.recommend import named_by_role
 from lmsupply_cli.store.locate import LocatedModel, located
+from lmsupply_cli.store.manifest import Manifest
+from lmsupply_cli.store.plan import PullPlan
 from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
 
 
@@ -33,13 +36,43 @@ def pull(
     A licence that is not permissive needs `accept_license` once, and is recorded. Raises ModelNotFound,
     ModelNotInstalled (offline), LicenceNotAccepted, HubError, ModelFilesError, UsageError.
     """
-    root, on_cpu = paths.store_root(cache_dir), provider == "cpu"
+
+    def consent(plan: PullPlan) -> None:
+        repo, licence = plan.tree.repo, plan.licence
+        if not needs_acceptance(repo, licence):
+            return
+        if not accept_license:
+            raise LicenceNotAccepted(
+                refusal(plan.ref, licence),
+                hint=f"read it at {licence_page(repo, licence)}, then pass `accept_license=True`",
+            )
+        accept(plan.ref, repo, plan.tree.commit, licence)
+
+    root = paths.store_root(cache_dir)
+    plan = plan_for(
+        ref, root, provider=provider, precision=precision, variant=variant, offline=offline, listener=listener
+    )
+    return located(fetch(plan, root, consent=consent, listener=listener), root)
+
+
+def plan_for(
+    ref: str,
+    root: Path,
+    *,
+    provider: str = "auto",
+    precision: str = "auto",
+    variant: str | None = None,
+    offline: bool = False,
+    listener: ProgressListener | None = None,
+) -> PullPlan:
+    """What a pull of `ref`, a role too, would fetch for this machine. Raises ModelNotFound, ModelNotInstalled, HubError,
+    UsageError."""
+    on_cpu = provider == "cpu"
     if provider == "auto":
         choice = choose_provider(detect_hardware(), detect_engine_wheels())
         provider, precision = choice.provider, choice.precision if precision == "auto" else precision
-    name = named_by_role(ref, lambda: detect_memory().available_bytes)
-    plan = plan_pull(
-        name,
+    return plan_pull(
+        named_by_role(ref, lambda: detect_memory().available_bytes),
         root,
         provider=provider,
         precision=precision,
@@ -48,12 +81,12 @@ def pull(
         on_cpu=on_cpu,
         listener=listener,
     )
+
+
+def fetch(
+    plan: PullPlan, root: Path, *, consent: Callable[[PullPlan], None], listener: ProgressListener | None = None
+) -> Manifest:
+    """Carry out a plan; `consent` raises LicenceNotAccepted. Raises HubError, ModelFilesError, UntrustedModelFiles."""
     refuse_what_never_runs(plan)
-    if needs_acceptance(plan.tree.repo, plan.licence):
-        if not accept_license:
-            raise LicenceNotAccepted(
-                refusal(plan.ref, plan.licence),
-                hint=f"read it at {licence_page(plan.tree.repo, plan.licence)}, then pass accept_license=True",
-            )
-        accept(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence)
-    return located(run_pull(plan, root, listener=listener), root)
+    consent(plan)
+    return run_pull(plan, root, listener=listener)

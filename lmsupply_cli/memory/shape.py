@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.onnx_graph import GraphWeights, read_graph
 from lmsupply_cli.files import listed, size_of
 from lmsupply_cli.genai_config import MOST
-from lmsupply_cli.memory.graph import GraphWeights, read_graph
 
 
 @dataclass(frozen=True, slots=True)

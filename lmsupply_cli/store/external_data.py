@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lmsupply_cli.engine.weights import external_files
+from lmsupply_cli.engine.onnx_graph import external_files
 from lmsupply_cli.files import size_of
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import Variant

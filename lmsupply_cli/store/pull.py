@@ -42,6 +42,7 @@ from lmsupply_cli.store.manifest import (
 )
 from lmsupply_cli.store.plan import PullPlan, planned_files
 from lmsupply_cli.store.transfer import Stopped, Transfer
+from lmsupply_cli.units import format_bytes
 
 WORKERS = 4  # files at once
 
@@ -163,7 +164,7 @@ def _fetch(
     fresh = replace(plan, files=planned, free_disk_bytes=free_bytes(root))
     if not fresh.fits_disk:
         raise HubError(
-            f"{fresh.fetch_bytes:,} bytes to fetch, {fresh.free_disk_bytes:,} free on the disk of {root}",
+            f"{format_bytes(fresh.fetch_bytes)} to fetch, {format_bytes(fresh.free_disk_bytes)} free on the disk of {root}",
             hint="free some space (lmsupply rm), or choose another disk with `cache_dir`",
         )
     write_unfinished(root, _record(plan, files, root))

@@ -17,7 +17,7 @@ from lmsupply_cli import GenerationOptions, UsageError, load
 from lmsupply_cli.engine import genai
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.genai_restart import RestartingDecoder
+from lmsupply_cli.engine.genai_decoders import RestartingDecoder
 from lmsupply_cli.errors import EngineUnavailable, ProviderUnavailable
 
 MODELS = Path(__file__).parent.parent / "models"

@@ -11,7 +11,7 @@ from lmsupply_cli import GenerationOptions, Guidance, Notice, TextGenerator, loa
 from lmsupply_cli.engine import genai
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.genai_restart import RestartingDecoder
+from lmsupply_cli.engine.genai_decoders import RestartingDecoder
 from lmsupply_cli.engine.sampler import Sampler
 
 MODELS = Path(__file__).parent.parent / "models"

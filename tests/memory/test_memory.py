@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ from support.cli import lmsupply
 
 from lmsupply_cli import DoesNotFit, Finished, Notice, load
 from lmsupply_cli.engine.folder import open_folder
+from lmsupply_cli.engine.onnx_graph import read_graph
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.loading.recommend import named_by_role
 from lmsupply_cli.memory.budget import MemoryBudget, device_bytes
-from lmsupply_cli.memory.estimate import estimate_memory
+from lmsupply_cli.memory.estimate import estimate_memory, guidance_bytes
 from lmsupply_cli.memory.fit import MARGIN, fit_context
-from lmsupply_cli.memory.graph import read_graph
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.memory.watch import MemoryWatch
 
@@ -107,7 +108,10 @@ def test_a_folder_that_declares_a_gpu_is_fitted_against_it(tmp_path: Path, monke
 
 def test_an_estimate_is_the_sum_of_its_terms() -> None:
     found = estimate_memory(shape(), 4096)
-    assert found.steady_bytes == found.process_bytes + found.weights_bytes + found.cache_bytes + found.work_bytes
+    terms = found.process_bytes, found.tokenizer_bytes, found.weights_bytes, found.cache_bytes, found.work_bytes
+    assert found.steady_bytes == sum(terms)
+    guided = estimate_memory(replace(shape(), guided=True), 4096)
+    assert guided.steady_bytes - found.steady_bytes == guidance_bytes(shape())
     assert found.peak_bytes >= found.steady_bytes
     assert estimate_memory(shape(), 8192).steady_bytes - found.steady_bytes == shape().cache_bytes(4096)
 
@@ -140,7 +144,7 @@ def test_automatic_contexts_shrink_and_explicit_ones_never_do() -> None:
     assert tight.estimate.peak_bytes <= 2_000_000_000 * MARGIN
     assert estimate_memory(shape(), tight.context_tokens + 64).peak_bytes > 2_000_000_000 * MARGIN
     assert fit_context(shape(), 2_000_000_000, wanted_tokens=1000).context_tokens == 1000
-    with pytest.raises(DoesNotFit, match=r"`context=32768` needs 3\.3 GB, 1\.8 GB can be used") as caught:
+    with pytest.raises(DoesNotFit, match=r"`context=32768` needs 3\.4 GB, 1\.8 GB can be used") as caught:
         fit_context(shape(), 2_000_000_000, wanted_tokens=32768)
     assert caught.value.hint == f"`context={tight.context_tokens}` fits"
     with pytest.raises(DoesNotFit, match="with the smallest context"):
