@@ -150,6 +150,7 @@ def serve() -> None:
     import jinja2.sandbox  # before the forks, so that they are quick; the engine has threads and comes after them
     import numpy
     import psutil
+    import tokenizers
 
     import lmsupply_cli.cli.app as app
     import lmsupply_cli.loading.plan
@@ -157,6 +158,7 @@ def serve() -> None:
     assert jinja2.sandbox
     assert numpy
     assert psutil
+    assert tokenizers
     assert lmsupply_cli.loading.plan
     for name in app.COMMANDS:
         app.load_command(name)
