@@ -121,6 +121,8 @@ def text(thing: Any) -> str:
         code = line.startswith((">>> ", "... "))
         if code != inside:
             out.append("```python" if code else "```")
+        if code and not line.startswith((">>> from", ">>> import")) and out[-1].startswith(("from ", "import ")):
+            out.append("")  # as the formatter has it
         out.append(line[4:] if code else line)
         inside = code
     return "\n".join(out).strip()
