@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lmsupply_cli import GenerationOptions, Guidance
-from lmsupply_cli.engine.guidance import GuidanceVocabulary, Matcher
+from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.engine.token_bytes import read_decoding_rules
 from lmsupply_cli.engine.tokenizer import encode_with, load_library

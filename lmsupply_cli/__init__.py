@@ -62,9 +62,10 @@ if TYPE_CHECKING:
         TokenLogprob,
         Usage,
     )
+    from lmsupply_cli.generation.answers import Generates
     from lmsupply_cli.generation.classification import ChoiceScore, Classification
     from lmsupply_cli.generation.completion import Completion, ModelInfo
-    from lmsupply_cli.generation.generator import Generates, GeneratorLimits, TextGenerator
+    from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
     from lmsupply_cli.generation.load import load
     from lmsupply_cli.generation.prompter import Prompter
     from lmsupply_cli.hardware.detect import detect_hardware
@@ -107,7 +108,8 @@ _HOME = {
     "loading.plan": ("LoadPlan", "plan_load",),
     "loading.estimating": ("estimate_memory",),
     "serving.factory": ("Lease", "ModelFactory",),
-    "generation.generator": ("Generates", "GeneratorLimits", "TextGenerator",),
+    "generation.answers": ("Generates",),
+    "generation.generator": ("GeneratorLimits", "TextGenerator",),
     "serving.generator_pool": ("GeneratorPool", "QueueStats",),
     "serving.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),
     "loading.pulling": ("pull",),

@@ -113,7 +113,7 @@ class FileProgress:
 
 
 class ProgressListener:
-    """Subclass what you want to hear; the base does nothing."""
+    """Override the methods that you need; the base does nothing."""
 
     def file(self, progress: FileProgress) -> None:
         """Some bytes of a pull arrived."""

@@ -229,35 +229,31 @@ def token_ids(value: Any) -> list[int]:
 
 
 _BEFORE_MODEL = {"truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder"}
+_END = re.compile(rb"\}\s*\}\s*\Z")
+_TRIES = 8  # places where "model" may stand in a text before it is the key
 
 
 def tokenizer_head(data: bytes) -> bytes:
     """A tokenizer.json with an empty `model`, where that is its last key, as the library that defines the format writes
     it: its vocabulary takes a second to parse, and only who encodes needs it. Anything else comes back as it is."""
-    try:
-        text = data.decode("utf-8-sig")
-        decode, at, seen = json.JSONDecoder().raw_decode, _after(text, 0, "{"), set[str]()
-        while True:
-            start = at
-            key, at = decode(text, _after(text, at))
-            at = _after(text, at, ":")
-            if key == "model":
-                whole = seen >= _BEFORE_MODEL and text.startswith("{", at) and _END.search(text)
-                return f'{text[:start]}"model": {{}}}}'.encode("utf-8", "surrogatepass") if whole else data
-            seen.add(key)
-            _, at = decode(text, at)
-            at = _after(text, at, ",")
-    except (ValueError, RecursionError):
+    if not _END.search(data, max(0, len(data) - 1000)):
         return data
+    at = -1
+    for _ in range(_TRIES):
+        at = data.find(b'"model"', at + 1)
+        if at < 0 or not re.match(rb"\s*:\s*\{", data[at + 7 : at + 100]):
+            continue
+        head = data[:at]
+        if _is_head(head):
+            return head + b'"model": {}}'
+    return data
 
 
-def _after(text: str, at: int, mark: str = "") -> int:
-    """The place after white space, `mark` and white space. Raises ValueError where another character stands."""
-    at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
-    if not text.startswith(mark, at):
-        raise ValueError
-    return _SPACE.match(text, at + len(mark)).end()  # type: ignore[union-attr]
-
-
-_END = re.compile(r"\}\s*\}\s*\Z")
-_SPACE = re.compile(r"[ \t\r\n]*")
+def _is_head(head: bytes) -> bool:
+    """Whether this is the beginning of an object, with all the keys that come before the model, and a comma."""
+    try:
+        text = head.decode("utf-8-sig").rstrip()
+        value = json.loads(text.removesuffix(",") + "}") if text.endswith(",") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.keys() >= _BEFORE_MODEL

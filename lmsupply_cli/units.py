@@ -81,3 +81,8 @@ def format_parameters(billions: float | None) -> str:
     if billions is None:
         return "unknown"
     return f"{billions:g} billion" if billions >= 0.1 else f"{billions * 1000:g} million"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 token`, `1,024 tokens`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

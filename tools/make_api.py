@@ -61,7 +61,7 @@ def entry(name: str, thing: Any) -> str:
     out = f"\n### class `{name}{shown}`\n\n{text(thing)}\n"
     if own_init is not None and not dataclasses.is_dataclass(thing) and inspect.getdoc(own_init) and own_init.__doc__:
         out += f"\n{text(own_init)}\n"
-    for member, value in vars(thing).items():
+    for member, value in members(thing).items():
         if member.startswith("_"):
             continue
         if isinstance(value, property):
@@ -71,6 +71,15 @@ def entry(name: str, thing: Any) -> str:
         elif inspect.isfunction(value):
             out += item(member + signature(value), value)
     return out
+
+
+def members(thing: type) -> dict[str, Any]:
+    """Its own, then those of its bases of lmsupply that have no page of their own."""
+    found = dict(vars(thing))
+    for base in thing.__mro__[1:]:
+        if base.__module__.startswith("lmsupply_cli.") and base.__name__ not in lmsupply_cli.__all__:
+            found |= {name: value for name, value in vars(base).items() if name not in found}
+    return found
 
 
 def alias(thing: Any) -> str:

@@ -13,9 +13,9 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Finished, GenerationEvent
+from lmsupply_cli.generation.answers import Generates, check_type
 from lmsupply_cli.generation.completion import AnswerBuffer
 from lmsupply_cli.generation.fitting import fit_messages
-from lmsupply_cli.generation.generator import Generates, check_type
 from lmsupply_cli.generation.prompter import Prompter
 
 G = TypeVar("G", bound=Generates)

@@ -24,7 +24,7 @@ from lmsupply_cli.render.output import give_back, take_over
 # name → its line in --help; the command itself is lmsupply_cli/cli/commands/<name>.py
 COMMANDS = {
     "run": "Answer one prompt and print it.",
-    "classify": "Choose the likeliest of given answers, with exact probabilities.",
+    "classify": "Choose the most likely of several given answers, with exact probabilities.",
     "chat": "Talk with a model.",
     "pull": "Download a model.",
     "models": "List models: what exists, what is installed, under which licence.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,14 @@ class Line:
     error: LmsupplyError | None = None
 
 
-def read_lines(path: Path, *, system: str | None) -> list[Line]:
-    """The prompts of a .jsonl file, or of any other a prompt a line. Raises UsageError."""
+def read_lines(path: Path, *, system: str | None, takes_options: bool = True) -> list[Line]:
+    """The prompts of a .jsonl file, or of any other a prompt a line; `takes_options`: a line may have generation options.
+    Raises UsageError."""
     as_json = path.suffix.lower() in (".jsonl", ".json", ".ndjson")
     found: list[Line] = []
     for number, text in enumerate(read_text(path, limit_bytes=_limit(path)).split("\n"), 1):
         if text.strip():
-            found.append(_line(text, len(found), number, as_json=as_json, system=system))
+            found.append(_line(text, len(found), number, as_json=as_json, system=system, takes_options=takes_options))
     if not found:
         raise UsageError(f"there is no prompt in {path}", hint='a line such as {"prompt": "hello"}')
     return found
@@ -50,7 +51,7 @@ def _limit(path: Path) -> int:
     return max(_STREAM_BYTES, size_of(expanded(path)))
 
 
-def _line(text: str, index: int, number: int, *, as_json: bool, system: str | None) -> Line:
+def _line(text: str, index: int, number: int, *, as_json: bool, system: str | None, takes_options: bool) -> Line:
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name: Any = None
     options: dict[str, Any] = {}
@@ -60,7 +61,7 @@ def _line(text: str, index: int, number: int, *, as_json: bool, system: str | No
             row = _row(text)
             name = row.get("id")
             messages = _messages(row)
-            options = _options(row)
+            options = _options(row, GENERATION_KEYS if takes_options else ())
         if system and messages[0].role != "system":
             messages.insert(0, ChatMessage.system(system))
         for message in messages:
@@ -86,15 +87,16 @@ def _messages(row: Mapping[str, Any]) -> list[ChatMessage]:
     raise UsageError("it needs either a prompt that is text or a list of messages")
 
 
-def _options(row: Mapping[str, Any]) -> dict[str, Any]:
+def _options(row: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
     """Generation options, in `options` or beside the prompt."""
     given = row.get("options", {})
     if not isinstance(given, dict):
         raise UsageError("options is no JSON object")
     whole = {key: value for key, value in row.items() if key not in _KEYS} | given
-    unknown = [key for key in whole if key not in GENERATION_KEYS]
+    unknown = [key for key in whole if key not in known]
     if unknown:
-        raise UsageError(f"unknown option {unknown[0]!r}", hint="options: " + ", ".join(GENERATION_KEYS))
+        keys = "options: " + ", ".join(known) if known else "a line has a prompt or messages, and an id"
+        raise UsageError(f"unknown option {unknown[0]!r}", hint=keys)
     found = {key: tuple(value) if isinstance(value, list) else value for key, value in whole.items()}
     GenerationOptions().replaced(**found)
     return found

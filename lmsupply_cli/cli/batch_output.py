@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from lmsupply_cli.cli.batch_input import Line
-from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved
 from lmsupply_cli.locks import Busy, locked
+from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text
 
 _BEGINNING = b'{"schema": 1, "index": '
@@ -26,7 +27,7 @@ def check_places(source: Path, out: Path) -> None:
     if not is_folder(resolved(out).parent):
         raise UsageError(f"cannot write {out}: its folder does not exist")
     if resolved(source) == resolved(out):
-        raise UsageError("--out would write over the prompts", hint="name another file")
+        raise UsageError("--out would overwrite the prompts", hint="name another file")
 
 
 def finished(out: Path, lines: Sequence[Line], *, guided: bool) -> dict[int, State]:
@@ -37,9 +38,7 @@ def finished(out: Path, lines: Sequence[Line], *, guided: bool) -> dict[int, Sta
     for row in _answered(out):
         index, digest = row.get("index"), row.get("input")
         if not isinstance(index, int) or not 0 <= index < len(lines) or lines[index].digest != digest:
-            raise UsageError(
-                f"{out} holds something else than answers to these prompts", hint="name another file with --out"
-            )
+            raise UsageError(f"{out} holds answers to other prompts or choices", hint="name another file with --out")
         done[index] = state_of(row, guided=guided)
     return done
 
@@ -107,3 +106,8 @@ def write(file: IO[str], row: Mapping[str, Any]) -> None:
         file.write(json_text(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def error_row(error: LmsupplyError) -> dict[str, Any]:
+    """Of a line that could not be answered."""
+    return {"error": {"code": error.code, "message": as_flags(error.message), "hint": as_flags(error.hint)}}

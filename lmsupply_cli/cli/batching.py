@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.batch_input import Line
-from lmsupply_cli.cli.batch_output import GOES_ON, State, appending, state_of, write
+from lmsupply_cli.cli.batch_output import GOES_ON, State, appending, error_row, state_of, write
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
@@ -22,7 +22,6 @@ from lmsupply_cli.generation.batch_plan import BatchPlan
 from lmsupply_cli.generation.completion import Completion
 from lmsupply_cli.generation.fitting import fit_messages
 from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import format_rate
 
@@ -97,7 +96,7 @@ class BatchJob:
             except KeyboardInterrupt:
                 self._status.clear()
                 answered = f"{len(self._lines) - len(self._left)} of {len(self._lines)} lines"
-                self._terminal.say(f"{answered} are in {self._out}; the same command goes on")
+                self._terminal.say(f"{answered} are in {self._out}; run the same command to continue")
                 raise
             finally:
                 self._status.clear()
@@ -114,12 +113,12 @@ class BatchJob:
             if isinstance(made, _Made):
                 found, notices = next(answers), made.notices
                 row = (
-                    _error(found)
+                    error_row(found)
                     if isinstance(found, LmsupplyError)
                     else self._describe(found, made.asked.options, [*made.notices, *why])
                 )
             else:
-                row, notices = _error(made), ()
+                row, notices = error_row(made), ()
             self._status.clear()
             state = state_of(row, guided=self._guidance is not None)
             for text in [*(notice.text for notice in notices), *_reports(row, state)]:
@@ -154,7 +153,7 @@ class BatchJob:
         try:
             options = generator.options.replaced(**line.options)
             if options.num_beams > 1:
-                raise UsageError("beam search cannot be combined with batches", hint="leave `num_beams` out")
+                raise UsageError("beam search cannot be combined with batches", hint="leave out `num_beams`")
             generator.check_options(options, self._guidance)
             fitted = fit_messages(generator, line.messages, policy=self._policy, max_tokens=options.max_tokens)
             generator.check_prompt(fitted.prompt)
@@ -198,10 +197,6 @@ class _Shown(BatchListener):
 
     def notice(self, notice: Notice) -> None:
         self._job.notice(notice)
-
-
-def _error(error: LmsupplyError) -> Mapping[str, Any]:
-    return {"error": {"code": error.code, "message": as_flags(error.message), "hint": as_flags(error.hint)}}
 
 
 def _reports(row: Mapping[str, Any], state: State) -> list[str]:

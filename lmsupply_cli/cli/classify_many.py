@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.cli.batch_input import Line, read_lines
-from lmsupply_cli.cli.batch_output import GOES_ON, State, appending, check_places, finished, owned, state_of, write
+from lmsupply_cli.cli.batch_output import (
+    GOES_ON,
+    State,
+    appending,
+    check_places,
+    error_row,
+    finished,
+    owned,
+    state_of,
+    write,
+)
 from lmsupply_cli.cli.classifying import (
     ClassifyRequest,
     classify_object,
@@ -58,7 +68,7 @@ def _classify_into(out: Path, source: Path, request: ClassifyRequest, choices: t
             except EngineError:
                 raise
             except LmsupplyError as error:
-                return {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+                return error_row(error)
             return classify_object(found, generator.info, [*notices, *fitted.notices])
 
         with our_io_error(out, hint=GOES_ON), appending(out) as file:
@@ -74,7 +84,7 @@ def _classify_into(out: Path, source: Path, request: ClassifyRequest, choices: t
             except KeyboardInterrupt:
                 status.clear()
                 held = len(done) + states.total()
-                terminal.say(f"{held} of {len(lines)} lines are in {out}; the same command goes on")
+                terminal.say(f"{held} of {len(lines)} lines are in {out}; run the same command to continue")
                 raise
             finally:
                 status.clear()
@@ -93,7 +103,7 @@ def _line(line: Line, choices: Sequence[str]) -> Line:
 def _told(out: Path, terminal: Terminal, *, states: Counter[State], done: Mapping[int, State]) -> int:
     """The exit code."""
     failed = states["bad"] + list(done.values()).count("bad")
-    before = f", {len(done)} were there before" if done else ""
+    before = f", {len(done)} done before" if done else ""
     bad = f", {failed} could not be classified" if failed else ""
     terminal.say(f"{states['whole']} classified{before}{bad}: {out}")
     return ERROR if failed else OK
@@ -102,7 +112,7 @@ def _told(out: Path, terminal: Terminal, *, states: Counter[State], done: Mappin
 def _checked(request: ClassifyRequest) -> tuple[Path, Path]:
     if request.batch is None or request.out is None:
         raise UsageError(
-            "--batch and --out belong together",
+            "--batch and --out must be used together",
             hint="lmsupply classify --choices yes,no --batch prompts.jsonl --out results.jsonl",
         )
     excluded = {
@@ -114,6 +124,6 @@ def _checked(request: ClassifyRequest) -> tuple[Path, Path]:
     }
     for name, given in excluded.items():
         if given:
-            raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
+            raise UsageError(f"--batch reads its prompts from the file and writes JSON: leave out {name}")
     check_places(request.batch, request.out)
     return request.batch, request.out

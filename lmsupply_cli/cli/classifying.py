@@ -60,10 +60,8 @@ class ClassifyRequest:
 def classify_one(request: ClassifyRequest) -> None:
     """Raises the errors of what it uses; `main` reports them."""
     terminal = Terminal.of_process(quiet=request.quiet)
-    if request.as_json and request.every:
-        raise UsageError("--json has every choice", hint="leave --all out")
     if request.raw and request.system is not None:
-        raise UsageError("--raw has no place for a system prompt", hint="write it into the prompt, or leave --raw out")
+        raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     choices = read_choices(request)
     settings = classify_settings(request, terminal)
     asked = read_asked(

@@ -14,7 +14,7 @@ from lmsupply_cli.cli.places import say_notes, shown_place
 from lmsupply_cli.config.edit import literal, set_value, unset_value
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.config.table import SETTINGS
-from lmsupply_cli.config.values import check_value, parse_text
+from lmsupply_cli.config.values import as_text, check_value, parse_text
 from lmsupply_cli.errors import SettingsError, UsageError
 from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.terminal import Terminal
@@ -58,7 +58,7 @@ def _get(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> N
 
 def _set(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> None:
     setting = SETTINGS[key]
-    if setting.kind == "list":
+    if setting.kind in ("list", "bias"):
         typed = check_value(key, tuple(value))
     elif len(value) == 1:
         typed = parse_text(key, value[0], place="config set")
@@ -119,9 +119,9 @@ def shown(value: Any) -> str:
     """A value for people: as it would be typed."""
     if value is None or value == ():
         return "–"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ", ".join(as_text([one]) for one in value)
+    return as_text(value)
 
 
 def _unknown(key: str) -> UsageError:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lmsupply_cli.cli.choose import store_root
 from lmsupply_cli.cli.provider import load_provider
+from lmsupply_cli.cli.run_object import notices_object
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import Guidance
@@ -23,7 +24,7 @@ _SHOW_BYTES = 50_000_000  # a smaller model is there before the line could be re
 
 
 def load_options(settings: Settings, *, trust: bool = False) -> LoadOptions:
-    """What the settings say of loading."""
+    """The load options from the settings."""
     return LoadOptions(
         provider=settings.get("provider"),
         threads=settings.get("threads"),
@@ -62,7 +63,7 @@ def plan_model(
 
 
 def load_model(plan: LoadPlan, terminal: Terminal, *, notices: list[Notice]) -> TextGenerator:
-    """What there is to say is said, and added to `notices`."""
+    """Print the model's notices and add them to `notices`."""
     status = terminal.status()
     if folder_bytes(plan.folder.path) > _SHOW_BYTES:
         status.show(f"loading {plan.model.ref} …")
@@ -76,10 +77,13 @@ def load_model(plan: LoadPlan, terminal: Terminal, *, notices: list[Notice]) -> 
     return generator
 
 
-def say_plan(plan: LoadPlan, terminal: Terminal) -> None:
-    """On stdout, what loading comes to."""
+def say_plan(plan: LoadPlan, terminal: Terminal, *, as_json: bool = False) -> None:
+    """Print the plan on stdout."""
     for notice in plan.notices:
         terminal.notice(notice)
+    if as_json:
+        terminal.json({"plan": plan.as_dict(), "notices": notices_object(plan.notices)})
+        return
     rows = plan.rows()
     width = max(len(name) for name, _ in rows)
     terminal.exact("".join(f"{name:<{width}}  {text}\n" for name, text in rows))

@@ -17,7 +17,8 @@ from lmsupply_cli.cli.one_shot import read_options
 from lmsupply_cli.cli.request import Request
 from lmsupply_cli.cli.run_object import run_object
 from lmsupply_cli.config.layers import Settings, Value, read_settings
-from lmsupply_cli.engine.guidance import Guidance, check_guidance
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.options import GenerationOptions, preset_values
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
@@ -50,10 +51,10 @@ def _answer_into(out: Path, source: Path, request: Request, guidance: Guidance |
     folder = open_model(choice.model, trust=request.trust)
     values, options = read_options(settings, folder, guidance)
     if options.num_beams > 1:
-        raise UsageError("beam search cannot be combined with batches", hint="leave `num_beams` out")
+        raise UsageError("beam search cannot be combined with batches", hint="leave out `num_beams`")
     notices = list(choice.notices)
     if settings.get("speculative") != "off":
-        notices.append(Notice("speculative", "a batch has no draft tokens"))
+        notices.append(Notice("speculative", "speculative decoding is not used in a batch"))
     for notice in notices:
         terminal.notice(notice)
     plan = plan_model(choice.model, folder, settings, options=options, guidance=guidance)
@@ -78,7 +79,7 @@ def _answer_into(out: Path, source: Path, request: Request, guidance: Guidance |
 def _told(counts: Counts, out: Path, terminal: Terminal) -> int:
     """The exit code."""
     cut = f", {counts.cut} cut short" if counts.cut else ""
-    before = f", {counts.before} were there before" if counts.before else ""
+    before = f", {counts.before} done before" if counts.before else ""
     bad = f", {counts.bad} could not be answered" if counts.bad else ""
     written = f"; {counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}" if counts.tokens else ""
     terminal.say(f"{counts.answered} answered{cut}{before}{bad}{written}: {out}")
@@ -88,7 +89,7 @@ def _told(counts: Counts, out: Path, terminal: Terminal) -> int:
 def _checked(request: Request) -> tuple[Path, Path]:
     if request.batch is None or request.out is None:
         raise UsageError(
-            "--batch and --out belong together", hint="lmsupply run --batch prompts.jsonl --out answers.jsonl"
+            "--batch and --out must be used together", hint="lmsupply run --batch prompts.jsonl --out answers.jsonl"
         )
     excluded = {
         "a prompt": len(request.words) > (0 if request.model else 1),
@@ -101,7 +102,7 @@ def _checked(request: Request) -> tuple[Path, Path]:
     }
     for name, given in excluded.items():
         if given:
-            raise UsageError(f"--batch takes its prompts from the file and writes JSON: leave out {name}")
+            raise UsageError(f"--batch reads its prompts from the file and writes JSON: leave out {name}")
     check_places(request.batch, request.out)
     return request.batch, request.out
 

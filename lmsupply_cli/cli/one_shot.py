@@ -19,7 +19,8 @@ from lmsupply_cli.cli.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Source, Value, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import ModelFolder
-from lmsupply_cli.engine.guidance import Guidance, check_guidance
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, make_options, preset_values
 from lmsupply_cli.errors import UsageError
@@ -40,6 +41,8 @@ from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.judging import open_model
+from lmsupply_cli.store.locate import is_ref
+from lmsupply_cli.units import count
 
 
 def answer(request: Request) -> int:
@@ -47,8 +50,10 @@ def answer(request: Request) -> int:
     terminal = Terminal.of_process(quiet=request.quiet)
     if request.both_json:
         raise UsageError("--json and --stream-json exclude each other", hint="use one of them")
+    if request.dry_run and request.show_prompt:
+        raise UsageError("--dry-run and --show-prompt exclude each other", hint="use one of them")
     if request.raw and request.system is not None:
-        raise UsageError("--raw has no place for a system prompt", hint="write it into the prompt, or leave --raw out")
+        raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     guidance = read_guidance(
         json_schema=request.json_schema, regex=request.regex, grammar=request.grammar, form=request.format
     )
@@ -59,6 +64,8 @@ def answer(request: Request) -> int:
     preset = preset_values(request.preset) if request.preset else None
     settings = read_settings(request.flags, preset=preset, environ=terminal.environ, path=paths.settings_file())
     root = store_root(settings)
+    if request.dry_run:
+        return _dry_run(request, guidance, settings, terminal)
     asked = read_asked(
         request.words, model=request.model, files=request.files, terminal=terminal, no_stdin=request.no_stdin, root=root
     )
@@ -73,7 +80,9 @@ def answer(request: Request) -> int:
     folder = open_model(choice.model, trust=request.trust, weights=not request.show_prompt)
     values, options = read_options(settings, folder, guidance)
     if options.logprobs and request.form == "text":
-        raise UsageError("`logprobs` go into JSON", hint="add --json or --stream-json")
+        if "flag" in (values["logprobs"].source, values["top_logprobs"].source):
+            raise UsageError("`logprobs` is only available in JSON output", hint="add --json or --stream-json")
+        options = options.replaced(logprobs=False, top_logprobs=0)
     if request.show_prompt:
         return _show_prompt(request, folder, messages, settings, options, terminal)
     notices = [*choice.notices]
@@ -82,9 +91,6 @@ def answer(request: Request) -> int:
     for notice in notices:
         terminal.notice(notice)
     plan = plan_model(choice.model, folder, settings, options=options, guidance=guidance)
-    if request.dry_run:
-        say_plan(plan, terminal)
-        return OK
     with load_model(plan, terminal, notices=notices) as generator:
         policy: Policy = settings.get("on_overflow") or "error"
         if request.raw:
@@ -99,6 +105,22 @@ def answer(request: Request) -> int:
     if finished.complete is False:
         terminal.say("error: the answer ended before it was complete, so it need not parse")
         return ERROR
+    return OK
+
+
+def _dry_run(request: Request, guidance: Guidance | None, settings: Settings, terminal: Terminal) -> int:
+    """How the model would be loaded; a prompt is not needed, and not read."""
+    words, root = request.words, store_root(settings)
+    named = request.model or (words[0] if words and is_ref(words[0], root) else None)
+    if guidance:
+        check_guidance(guidance)
+    choice = choose_model(named, settings, root, terminal, pull=request.pull, accepted=request.accepted)
+    folder = open_model(choice.model, trust=request.trust)
+    _, options = read_options(settings, folder, guidance)
+    for notice in choice.notices:
+        terminal.notice(notice)
+    plan = plan_model(choice.model, folder, settings, options=options, guidance=guidance)
+    say_plan(plan, terminal, as_json=request.form != "text")
     return OK
 
 
@@ -157,7 +179,7 @@ class _Output:
         if finished.finish_reason == "length":
             notice = Notice(
                 "cut_by_length",
-                f"the answer was cut after {finished.usage.completion_tokens} tokens; --max-tokens sets the limit",
+                f"the answer was cut after {count(finished.usage.completion_tokens, 'token')}; --max-tokens sets the limit",
             )
             self._notices.append(notice)
             self._terminal.notice(notice)

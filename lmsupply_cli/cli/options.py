@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,13 @@ Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it i
 TrustModelFiles = Annotated[
     bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
 ]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)]
+System = Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")]
+Files = Annotated[
+    list[Path] | None, typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable.")
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Send the text as is, without the chat template.")]
+NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print how the model would be loaded, and stop.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Show answers as they are written, markdown not rendered.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]

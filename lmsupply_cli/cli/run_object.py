@@ -35,8 +35,12 @@ def run_object(
         **({"logprobs": [logprob_object(one) for one in answer.logprobs]} if answer.logprobs else {}),
         "options": options_object(options),
         **({"speculative": _speculative(answer.speculative)} if answer.speculative else {}),
-        "notices": [{"code": n.code, "text": as_flags(n.text)} for n in notices],
+        "notices": notices_object(notices),
     }
+
+
+def notices_object(notices: Sequence[Notice]) -> list[dict[str, str]]:
+    return [{"code": n.code, "text": as_flags(n.text)} for n in notices]
 
 
 def logprob_object(scores: TokenLogprob) -> dict[str, Any]:

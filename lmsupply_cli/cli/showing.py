@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.cli.fetching import licence_json, obstacle_rows, obstacles_json
+from lmsupply_cli.cli.load import load_options
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
@@ -23,6 +24,7 @@ from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENCE_FILE
 from lmsupply_cli.loading.formats import read_format
+from lmsupply_cli.loading.plan import plan_load
 from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
@@ -54,6 +56,7 @@ class Description:
     external: bool = False
     uncertain: tuple[str, ...] = ()
     memory: MemoryEstimate | None = None  # at `MEMORY_TOKENS` of context
+    loading: tuple[Row, ...] = ()  # how it would be loaded now
     obstacles: tuple[Obstacle, ...] = ()
 
 
@@ -61,7 +64,9 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
     """Raises ModelNotFound, HubError, UsageError."""
     name = named_by_role(name, lambda: detect_memory().available_bytes)
     try:
-        return _from_disk(locate(name, root))
+        model = locate(name, root)
+        found = _from_disk(model)
+        return found if found.obstacles else replace(found, loading=_loading_rows(model, settings))
     except ModelNotInstalled:
         return _from_hub(name, settings)
 
@@ -116,10 +121,12 @@ def description_rows(shown: Description) -> list[Row]:
                 "memory",
                 f"{format_bytes(terms.steady_bytes)} with {MEMORY_TOKENS:,} tokens of context: "
                 f"weights {format_bytes(terms.weights_bytes)}, cache {format_bytes(terms.cache_bytes)}, "
-                f"work {format_bytes(terms.work_bytes)}, process {format_bytes(terms.process_bytes)}; "
+                f"tokenizer {format_bytes(terms.tokenizer_bytes)}, work {format_bytes(terms.work_bytes)}, "
+                f"process {format_bytes(terms.process_bytes)}; "
                 f"at most {format_bytes(terms.peak_bytes)} while it loads or reads",
             )
         )
+    rows += shown.loading
     rows += obstacle_rows(shown.obstacles)
     if shown.path:
         rows.append(("files", f"{shown.path}" + (" (another tool's)" if shown.external else "")))
@@ -172,6 +179,17 @@ def _memory_json(terms: MemoryEstimate | None) -> dict[str, int] | None:
         "steady_bytes": terms.steady_bytes,
         "peak_bytes": terms.peak_bytes,
     }
+
+
+def _loading_rows(model: LocatedModel, settings: Settings) -> tuple[Row, ...]:
+    """How the model would be loaded on this machine, or why it would not."""
+    try:
+        rows = dict(plan_load(model, load_options(settings)).rows())
+    except LmsupplyError as error:
+        return (("loading", f"{error.message}; {error.hint}" if error.hint else error.message),)
+    return (
+        ("loading", f"{rows['provider']}, context {rows['context']}; {rows.get('memory', 'its memory is not known')}"),
+    )
 
 
 def _from_disk(model: LocatedModel) -> Description:

@@ -30,5 +30,8 @@ def _speculation(finished: Finished) -> list[tuple[str, str]]:
     if stats is None:
         return []
     return [
-        ("drafted", f"{stats.accepted} of {stats.proposed} tokens accepted ({stats.rate:.0%}), {stats.rounds} rounds")
+        (
+            "drafted",
+            f"{stats.accepted} of {stats.proposed} draft tokens accepted ({stats.rate:.0%}) in {stats.rounds} rounds",
+        )
     ]

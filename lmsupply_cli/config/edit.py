@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.config.lines import is_table, read_entries, split_lines
+from lmsupply_cli.config.values import as_text
 from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import is_absent, our_io_error, read_text, write_whole
 from lmsupply_cli.locks import locked
@@ -35,7 +36,9 @@ def unset_value(path: Path, key: str) -> bool:
 
 def literal(value: Any) -> str:
     """A value as TOML; JSON's texts, numbers and lists are TOML's too."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        value = [as_text([one]) if isinstance(one, tuple) else one for one in value]
+    return json.dumps(value, ensure_ascii=False)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ Kind = Literal["text", "int", "float", "bool", "list", "bias"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`low`/`high` bound numbers, both included; `check` raises UsageError for a text that means nothing; `json_only`:
-    it shows in JSON and events alone."""
+    """`low`/`high` bound numbers, both included; `check` raises UsageError for an invalid text; `json_only`: it
+    affects only JSON output and events."""
 
     key: str
     kind: Kind
@@ -62,7 +62,7 @@ GENERAL: tuple[Setting, ...] = (
     Setting(
         "speculative", "text", "off", "speculative decoding: off, ngram (draft tokens from the text) or draft:MODEL"
     ),
-    Setting("draft_tokens", "int", 4, "most draft tokens in a round", low=1, high=64),
+    Setting("draft_tokens", "int", 4, "maximum number of draft tokens per round", low=1, high=64),
     Setting(
         "on_overflow",
         "text",
@@ -102,13 +102,27 @@ GENERATION: tuple[Setting, ...] = (
         "repetition_penalty",
         "float",
         None,
-        "above 1 makes tokens already seen less likely; default: the model's own, else 1.1, and 1 where greedy or guided",
+        "above 1 makes tokens already seen less likely; default: 1 if the answer is greedy or guided, else the model's own or 1.1",
         low=0.01,
         high=100,
     ),
-    Setting("presence_penalty", "float", 0.0, "subtract this from tokens that the answer has", low=-2, high=2),
-    Setting("frequency_penalty", "float", 0.0, "subtract this each time that the answer has a token", low=-2, high=2),
-    Setting("logit_bias", "bias", (), "add to the score of a token: ID=NUMBER, from -100 to 100; repeatable"),
+    Setting(
+        "presence_penalty",
+        "float",
+        0.0,
+        "subtract this from the score of every token already in the answer",
+        low=-2,
+        high=2,
+    ),
+    Setting(
+        "frequency_penalty",
+        "float",
+        0.0,
+        "subtract this from the score of a token for each time it is already in the answer",
+        low=-2,
+        high=2,
+    ),
+    Setting("logit_bias", "bias", (), "add NUMBER (-100 to 100) to the score of token ID: ID=NUMBER; repeatable"),
     Setting("min_length", "int", 0, "least tokens of the answer", low=0, high=2**31 - 1),
     Setting("no_repeat_ngram_size", "int", 0, "never repeat a run of this many tokens; 0 is off", low=0, high=1024),
     Setting("do_sample", "bool", True, "sample; off takes the likeliest token each time"),
@@ -116,7 +130,15 @@ GENERATION: tuple[Setting, ...] = (
     Setting("seed", "int", None, "same seed, prompt and options give the same text", low=0, high=2**63 - 1),
     Setting("stop", "list", (), "end the answer before this text; repeatable"),
     Setting("logprobs", "bool", False, "give the log probability of each token", json_only=True),
-    Setting("top_logprobs", "int", 0, "and of this many likeliest tokens in its place", low=0, high=20, json_only=True),
+    Setting(
+        "top_logprobs",
+        "int",
+        0,
+        "also give this many of the likeliest tokens at each position; turns logprobs on",
+        low=0,
+        high=20,
+        json_only=True,
+    ),
     Setting("past_present_share_buffer", "bool", None, "one buffer for the KV cache; default: as the model says"),
 )
 

@@ -9,6 +9,7 @@ from typing import Any
 from lmsupply_cli.config.table import SETTINGS, Setting
 from lmsupply_cli.errors import SettingsError, UsageError
 
+_PLAIN = 2**31 - 1  # a bound below this is named always, a larger one where it is passed
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -28,13 +29,28 @@ def check_value(key: str, value: Any, *, place: str = "") -> Any:
     if isinstance(checked, (int, float)) and (
         (low is not None and checked < low) or (high is not None and checked > high)
     ):
-        raise error(f"{label} must be {_expected(setting)}, not {_shown(value)}")
+        over = high is not None and checked > high
+        expected = (
+            f"{_expected(setting)} and at most {high:.15g}"
+            if over and high is not None and high > _PLAIN
+            else _expected(setting)
+        )
+        raise error(f"{label} must be {expected}, not {_shown(value)}")
     if setting.check and isinstance(checked, str):
         try:
             setting.check(checked)
         except UsageError as cause:
             raise error(f"{label}: {cause.message}", hint=cause.hint) from cause
     return checked
+
+
+def as_text(value: Any) -> str:
+    """A value as it would be typed; a list with commas."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return ",".join(f"{one[0]}={one[1]:g}" if isinstance(one, (list, tuple)) else str(one) for one in value)
+    return str(value)
 
 
 def parse_text(key: str, text: str, *, place: str) -> Any:
@@ -63,6 +79,7 @@ def _typed(setting: Setting, value: Any) -> Any:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             return _finite(value) if number else None
         case "list":
+            value = (value,) if isinstance(value, str) else value
             if isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value):
                 return tuple(value)
             return None
@@ -106,6 +123,8 @@ def _finite(value: float) -> float | None:
 
 def _shown(value: Any) -> str:
     """The value in a message; a long one is cut."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_shown, value)) or "nothing"
     try:
         text = repr(value)
     except ValueError:  # more digits than Python writes
@@ -118,10 +137,10 @@ def _expected(setting: Setting) -> str:
         "bool": "true or false",
         "int": "a whole number",
         "float": "a number",
-        "list": "a list of texts that are not empty",
+        "list": "a text or a list of texts, none of them empty",
         "bias": "token ids with numbers from -100 to 100, such as 13=-100",
     }
     words = noun.get(setting.kind, "a text that is not empty")
-    if setting.high is not None and setting.low is not None and setting.high < 2**31 - 1:
+    if setting.high is not None and setting.low is not None and setting.high < _PLAIN:
         return f"{words} from {setting.low:g} to {setting.high:g}"
     return words if setting.low is None else f"{words}, at least {setting.low:g}"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lmsupply_cli.engine.detokenizer import Detokenizer
-    from lmsupply_cli.engine.guidance import Guidance, Matcher
+    from lmsupply_cli.engine.guidance import Guidance
+    from lmsupply_cli.engine.matcher import Matcher
 
     Logits = npt.NDArray[np.float32]
 
@@ -65,7 +66,7 @@ class Decoder(Protocol):
 
     def wide_logits(self, count: int) -> Logits:
         """Scores after each of the last `count` tokens of the last append, of shape (count, vocabulary).
-        Raises EngineError where that cannot be had, see `why_no_guesses`."""
+        Raises EngineError where that cannot be had, see `why_no_drafts`."""
 
     def rewind(self, count: int) -> None:
         """Keep the first `count` tokens. An append must follow before `logits`."""
@@ -95,7 +96,7 @@ class TextModel(Protocol):
     shape: ModelShape
     hidden_ids: frozenset[int]  # control tokens that `decode` leaves out
 
-    tokenizer_note: str  # what a user should know of the tokenizer, "" for nothing
+    tokenizer_note: str  # what a user should know about the tokenizer, "" for nothing
 
     def encode(self, text: str) -> list[int]:
         """Token ids; strings of added tokens in `text` become those tokens. Raises UsageError."""
@@ -128,7 +129,7 @@ class TextModel(Protocol):
     def why_no_batches(self) -> str:
         """Why `new_batch` cannot be used, "" where it can."""
 
-    def why_no_guesses(self) -> str:
+    def why_no_drafts(self) -> str:
         """Why several tokens cannot be read and scored at once, "" where they can."""
 
     def close(self) -> None:
@@ -148,9 +149,9 @@ def check_append(ids: Sequence[int], *, held_tokens: int, capacity_tokens: int, 
         )
 
 
-def check_text(text: str) -> None:
-    """The engine stops reading at a NUL and fails at half a surrogate pair: refuse both."""
+def check_text(text: str, what: str = "the prompt") -> None:
+    """A NUL is no text, and half a surrogate pair has no tokens: refuse both."""
     if "\0" in text:
-        raise UsageError("the prompt holds a NUL character", hint="is it a binary file? only text can be read")
+        raise UsageError(f"{what} contains a NUL character", hint="is it a binary file? only text can be read")
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise UsageError("the prompt is not valid Unicode: it holds half a surrogate pair", hint="save it as UTF-8")
+        raise UsageError(f"{what} is not valid Unicode: it contains half a surrogate pair", hint="save it as UTF-8")

@@ -57,8 +57,8 @@ def beam_search(
     processors: Iterable[Processor] = (),
     cancel: CancelToken | None = None,
 ) -> list[Beam]:
-    """The finished answers to `ids` (at least one), the best one first; cancelled, they may be fewer, or the running
-    ones. The decoder's capacity must hold `ids` and `max_tokens`; it is left with the tokens of any of the beams."""
+    """The finished answers to `ids` (at least one), the best one first; if cancelled, there may be fewer, or only
+    unfinished ones. The decoder's capacity must hold `ids` and `max_tokens`; it is left with the tokens of any of the beams."""
     cancel, processors = cancel or CancelToken(), tuple(processors)
     looked_at = max(2, 1 + len(eos_ids)) * num_beams
     running, finished = [Beam((), 0.0)], list[Beam]()
@@ -94,7 +94,7 @@ def _continued(
     rows: dict[Beam, Scores] = {}
     left = {beam: [*ids, *beam.tokens] for beam in running}
     while left:
-        held = decoder.tokens  # the next one is the one that shares most of them: so no branch is read twice
+        held = decoder.tokens  # continue with the beam that shares the longest prefix, so that no branch is read twice
         beam = max(left, key=lambda beam: plan_reuse(held, left[beam]).rewind_to)
         tokens = left.pop(beam)
         _read(decoder, tokens, cancel)

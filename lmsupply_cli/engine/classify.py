@@ -30,14 +30,14 @@ class Feed:
 
 
 def check_continuations(continuations: Sequence[Sequence[int]]) -> None:
-    """Raises UsageError for one without tokens, and for two that are the same tokens."""
+    """Raises UsageError for one without tokens, and for two that have the same tokens."""
     seen: dict[tuple[int, ...], int] = {}
     for number, tokens in enumerate(continuations, 1):
         if not tokens:
             raise UsageError(f"choice {number} has no tokens", hint="leave it out")
         first = seen.setdefault(tuple(tokens), number)
         if first != number:
-            raise UsageError(f"choices {first} and {number} are the same tokens", hint="leave one of them out")
+            raise UsageError(f"choices {first} and {number} have the same tokens", hint="leave one of them out")
 
 
 def check_room(prompt_tokens: int, continuations: Sequence[Sequence[int]], context_tokens: int) -> None:
@@ -143,6 +143,6 @@ def _logprobs(row: Logits, tokens: Sequence[int]) -> list[float]:
     scores = row.astype(np.float64)
     highest = scores.max()
     if not np.isfinite(highest):
-        raise EngineError("the model's scores are not numbers", hint="try another precision or provider")
+        raise EngineError("the model's scores are not finite numbers", hint="try another precision or provider")
     total = highest + np.log(np.exp(scores - highest).sum())
     return [float(scores[token] - total) for token in tokens]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import Decoder, ModelShape, check_append, check_text
 from lmsupply_cli.engine.detokenizer import Detokenizer, WindowDetokenizer
-from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
 from lmsupply_cli.errors import EngineError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class FakeModel:
     def why_no_batches(self) -> str:
         return ""
 
-    def why_no_guesses(self) -> str:
+    def why_no_drafts(self) -> str:
         return ""
 
     def close(self) -> None:

@@ -21,8 +21,9 @@ from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, check_provid
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, RestartingDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
-from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
+from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.interrupts import interrupts_deferred
+from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
 from lmsupply_cli.hardware.host import give_back_memory
 
@@ -30,7 +31,7 @@ TESTED = "0.18"
 # What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
 _PLAIN = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "min_length": 0, "repetition_penalty": 1.0,
           "no_repeat_ngram_size": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # fmt: skip
-_LAST_ONLY = "this model gives the scores of the last token only"
+_LAST_ONLY = "this model returns scores only for the last token"
 RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 
 
@@ -80,7 +81,7 @@ class GenaiModel:
         self._engine = import_engine()
         self._decoders: weakref.WeakSet[GenaiDecoder | RestartingDecoder | GenaiBatch] = weakref.WeakSet()
         self._folder = folder
-        self._guessed_for = "draft" in folder.model  # by another model that its config names
+        self._has_draft_model = "draft" in folder.model  # its config names one
         self._contents = {row["id"]: row["content"] for row in folder.added_tokens}
         model = folder.model
         check_provider(folder, provider)
@@ -201,16 +202,16 @@ class GenaiModel:
     def why_no_batches(self) -> str:
         if self._restarts:
             return f"batches were not tried with {self.shape.provider}"
-        if self._guessed_for:
-            return "the engine takes no batches where a folder names a draft model of its own"
+        if self._has_draft_model:
+            return "the engine cannot batch prompts for a folder that names its own draft model"
         if self._window or not self._takes_padding:
             return "the engine takes only prompts of one length for this model"
         return "" if self._scores_all else _LAST_ONLY  # which is padding in a shorter prompt
 
-    def why_no_guesses(self) -> str:
+    def why_no_drafts(self) -> str:
         if self._restarts:
             return f"{self.shape.provider} cannot read several tokens at once"
-        return "" if self._guessed_for or self._scores_all else _LAST_ONLY
+        return "" if self._has_draft_model or self._scores_all else _LAST_ONLY
 
     @cached_property
     def _takes_padding(self) -> bool:

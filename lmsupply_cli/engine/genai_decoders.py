@@ -83,7 +83,7 @@ class GenaiDecoder:
         except RuntimeError as error:
             raise run_error(error) from error
         if len(rows) < count:
-            raise EngineError("this model gives the scores of the last token only", hint="`speculative=off`")
+            raise EngineError("this model returns scores only for the last token", hint="`speculative=off`")
         return rows[len(rows) - count :, : self._model.shape.vocabulary]
 
     def rewind(self, count: int) -> None:

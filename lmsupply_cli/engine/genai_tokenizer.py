@@ -89,7 +89,7 @@ def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> Tok
     try:
         return ModelTokenizer(folder, visible=visible)
     except CannotLoad as cannot:
-        note = f"the engine's tokenizer is used, whose tokens may differ from the model's: {cannot}"
+        note = f"using the engine's tokenizer, whose tokens may differ from the model's: {cannot}"
     try:
         return GenaiTokenizer(folder, lambda: _engines(folder), visible=visible, note=note)
     except (RuntimeError, MemoryError, ValueError) as error:

@@ -15,7 +15,7 @@ from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
-from lmsupply_cli.engine.guidance import Matcher
+from lmsupply_cli.engine.matcher import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.processors import make_processors

@@ -1,26 +1,23 @@
-"""Answers that follow a JSON schema, a regular expression or a Lark grammar, by llguidance. Its only importer.
+"""What an answer must follow: a JSON schema, a regular expression or a Lark grammar, checked as far as it can be without
+a model. `engine/matcher.py` follows it.
 
-A guidance becomes a mask over the logits: `Matcher` says which tokens may come next. It is checked before a model is
-loaded, against the 256 bytes. Two things are added to a schema. White space is fixed, since weak models write it
-without end. And an object that names its properties has no others, for the same reason.
+Two things are added to a schema. White space is fixed, since weak models write it without end. And an object that names
+its properties has no others, for the same reason.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmsupply_cli import files
-from lmsupply_cli.encoding import encode_inside
 from lmsupply_cli.engine.finite import has_instance
 from lmsupply_cli.engine.regexes import with_ascii_classes
-from lmsupply_cli.errors import EngineError, FileError, UsageError
-from lmsupply_cli.hardware.host import give_back_memory
+from lmsupply_cli.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,15 +53,17 @@ _ASKS_NOTHING: Mapping[str, Callable[[Any], bool]] = {  # keywords that are unsu
     "dependencies": lambda v: v == {},
     "not": lambda v: v is False,
 }
+_UNSUPPORTED = frozenset(
+    {"if", "then", "else", "contains", "minContains", "maxContains", "$dynamicRef", "$recursiveRef", *_ASKS_NOTHING}
+)
 _EXACT = 2**53  # llguidance holds numbers as float64
 _NUMBERS = ("const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_FORMATS = ("date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "unknown")
+_FORMATS = ("date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _SCHEMAS = ("additionalProperties", "additionalItems", "items")  # one schema, or for items a list
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LARK_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|/(?P<pattern>(?:\\.|[^/\\\n])+)/|//.*|#.*')
-_REGEX_ERROR = re.compile(r"regex parse error: .*error: (.*?)(?: \d+ \| .*)?$")
 _MOST_CHARACTERS = 1_000_000
 _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
@@ -94,26 +93,20 @@ class Guidance:
         whole = _closed(dict(schema))
         if not has_instance(whole):
             raise UsageError(
-                "the schema cannot be satisfied: what it requires leads back to itself without an end",
-                hint="leave one of the references in the circle out of required, or give it another choice in an anyOf",
+                "no answer can satisfy the schema",
+                hint="look for required properties that nothing allows, and for a reference that leads back to itself",
             )
         own = schema.get("x-guidance")
         whole["x-guidance"] = {"whitespace_flexible": False} | (dict(own) if isinstance(own, Mapping) else {})
-        return cls("json_schema", json.dumps(whole, ensure_ascii=False))
+        try:
+            return cls("json_schema", json.dumps(whole, ensure_ascii=False, allow_nan=False))
+        except ValueError as error:
+            raise UsageError("the schema contains a number that is too large") from error
 
     @property
     def name(self) -> str:
         """Of the kind, in words."""
         return self.kind.replace("_", " ")
-
-    @property
-    def compiled(self) -> str:
-        """The grammar that llguidance reads."""
-        from llguidance import LLMatcher
-
-        if self.kind == "json_schema":
-            return LLMatcher.grammar_from_json_schema(self.text)
-        return LLMatcher.grammar_from_regex(self.text) if self.kind == "regex" else self.text
 
     @classmethod
     def json(cls) -> Guidance:
@@ -123,9 +116,10 @@ class Guidance:
     @classmethod
     def regex(cls, pattern: str) -> Guidance:
         """In the syntax of Rust's regex crate: without look-around and back-references. Raises UsageError."""
-        if not pattern:
+        if pattern:
+            _check_size(pattern if pattern.strip() else f"({pattern})", "regular expression")
+        else:
             raise UsageError("the regular expression is empty")
-        _check_size(pattern, "regular expression")
         return cls("regex", with_ascii_classes(pattern))
 
     @classmethod
@@ -141,141 +135,14 @@ def _ascii_pattern(word: re.Match[str]) -> str:
     return f"/{with_ascii_classes(word['pattern'])}/" if word["pattern"] else word[0]
 
 
-class Tokens(Protocol):
-    """The tokens of a model as a guidance needs them."""
-
-    def encode(self, text: str) -> list[int]:
-        """Text to ids."""
-
-    def token_bytes(self, token: int) -> bytes | None:
-        """What a token stands for; None for a control token and for an id without one."""
-
-
-class GuidanceVocabulary:
-    """The tokens of a model as llguidance sees them: made once, a second or less for 128,000 of them."""
-
-    def __init__(self, size: int, tokens: Tokens, names: Mapping[int, str]) -> None:
-        """`size`: of the logits; `names`: of control tokens, which only a Lark grammar can ask for. What has no bytes is
-        never allowed."""
-        from llguidance import LLTokenizer
-
-        self.size = size
-        given: Any = _Given(size, tokens, names)
-        self.compiled = LLTokenizer(given, n_vocab=size + 1, eos_token=[size])
-        given.tokens = []  # it has its own copy
-        give_back_memory()
-
-
-class _Given:
-    """What LLTokenizer asks of a tokenizer. The end of an answer is a token of its own beyond the vocabulary: a model
-    may have several, and all are allowed where it is."""
-
-    is_tokenizer_wrapper = True
-    bos_token_id: int | None = None
-
-    def __init__(self, size: int, tokens: Tokens, names: Mapping[int, str]) -> None:
-        self._encode, self._names = tokens.encode, names
-        self.eos_token_id = size
-        self.tokens = [tokens.token_bytes(token) or b"" for token in range(size)]
-        for token, name in names.items():
-            if token < size:
-                self.tokens[token] = b"\xff" + name.encode()
-        self.tokens.append(b"\xff<end of the answer>")
-        self.special_token_ids = sorted({token for token in names if token < size} | {size})
-
-    def __call__(self, text: str | bytes) -> list[int]:
-        """Where the guidance leaves one text, its usual tokens are taken; none of them steers the model."""
-        text = text.decode(errors="replace") if isinstance(text, bytes) else text
-        ids = encode_inside(text, self._encode)
-        if any(token in self._names for token in ids):
-            ids = [token for char in text for token in encode_inside(char, self._encode)]
-        return ids
-
-
-class _Bytes:
-    """A vocabulary of the 256 bytes."""
-
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def token_bytes(self, token: int) -> bytes | None:
-        return bytes([token])
-
-
-class Matcher:
-    """One answer that follows a guidance, token by token."""
-
-    def __init__(self, guidance: Guidance, vocabulary: GuidanceVocabulary) -> None:
-        """Raises UsageError for a guidance that llguidance does not take."""
-        import numpy as np
-        from llguidance import LLMatcher
-
-        self._np = np
-        self._guidance, self._vocabulary = guidance, vocabulary
-        self._matcher = LLMatcher(vocabulary.compiled, guidance.compiled, log_level=0)
-        self._mask = np.zeros((1, (vocabulary.size + 1 + 31) // 32), dtype=np.int32)
-        if error := self._matcher.get_error():
-            raise UsageError(f"the {guidance.name} cannot be followed: {_in_one_line(error)}")
-
-    def allowed(self, ends: Collection[int] = ()) -> Allowed:
-        """Which tokens may come next; `ends` are those that end the answer, allowed where it is complete. Raises
-        EngineError where none may."""
-        np, mask = self._np, self._mask
-        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-        size = self._vocabulary.size
-        bits: Allowed = np.unpackbits(mask.view(np.uint8)[0], count=size + 1, bitorder="little").view(np.bool_)
-        allowed = bits[:size]
-        allowed[list(ends)] = bits[size]
-        error = _in_one_line(self._matcher.get_error())
-        if error or not (allowed.any() or bits[size]):
-            why = error or "no token of this model can come next"
-            raise EngineError(f"the answer cannot follow the {self._guidance.name} any further: {why}")
-        return allowed
-
-    def accept(self, token: int) -> None:
-        """`token`, which was allowed and is no end, comes next."""
-        self._matcher.consume_token(token)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the answer may end here."""
-        return bool(self._matcher.is_accepting())
-
-    def accepts(self, text: str) -> bool:
-        """Whether `text` would be a complete answer."""
-        whole = Matcher(self._guidance, _byte_vocabulary())._matcher
-        return whole.consume_tokens(list(text.encode())) and whole.is_accepting() if text else whole.is_accepting()
-
-
-@lru_cache(maxsize=1)
-def _byte_vocabulary() -> GuidanceVocabulary:
-    return GuidanceVocabulary(256, _Bytes(), {})
-
-
-def check_guidance(guidance: Guidance) -> None:
-    """Raises UsageError for what llguidance does not take, and for what no answer can follow. Whether a model has the
-    control tokens that a grammar names is found out with the model."""
-    if guidance.kind == "lark_grammar" and "<" in _LARK_WORDS.sub("", guidance.text):
-        return
-    try:
-        Matcher(guidance, _byte_vocabulary()).allowed()
-    except EngineError as error:
-        raise UsageError(
-            f"the {guidance.name} cannot be satisfied: no answer can begin", hint="does it lead back to itself?"
-        ) from error
-
-
-def _in_one_line(text: str) -> str:
-    """What llguidance says, without the state of its parser."""
-    line = " ".join(text.partition("<state>")[0].split())
-    if found := _REGEX_ERROR.search(line):
-        return found[1]
-    return line if len(line) <= 400 else f"{line[:399]}…"
+def names_control_tokens(guidance: Guidance) -> bool:
+    """Whether a grammar has something in angle brackets outside of its strings, patterns and comments."""
+    return guidance.kind == "lark_grammar" and "<" in _LARK_WORDS.sub("", guidance.text)
 
 
 def schema_of(text: str) -> Guidance:
     """A schema from a file, or from JSON that stands there itself. Raises UsageError."""
-    if text.lstrip().startswith("{"):
+    if not text.strip() or text.lstrip().startswith("{"):
         return Guidance.json_schema(text)
     return Guidance.json_schema(_read(text, "schema"))
 
@@ -314,6 +181,10 @@ def _parsed(schema: Any) -> Any:
 
 
 def _check_size(text: str | bytes, what: str) -> None:
+    if not text.strip():
+        raise UsageError(f"the {what} is empty")
+    if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError(f"the {what} is not valid UTF-8")
     if len(text) > _MOST_CHARACTERS:
         raise UsageError(f"the {what} has {len(text):,} characters, the most is {_MOST_CHARACTERS:,}")
 
@@ -355,14 +226,14 @@ def _check_keyword(keyword: str, value: Any, place: str) -> None:
     if keyword in _ASKS_NOTHING and _ASKS_NOTHING[keyword](value):
         return
     if keyword not in _KEYWORDS | _ANNOTATIONS and not keyword.startswith("x-"):
-        near = get_close_matches(keyword, _KEYWORDS, n=1)
+        near = [] if keyword in _UNSUPPORTED else get_close_matches(keyword, _KEYWORDS, n=1)
         raise UsageError(
             f"{place} uses the keyword {keyword!r}, which is not supported",
-            hint=f"did you mean {near[0]!r}?" if near else "leave it out, and check it afterwards",
+            hint=f"did you mean {near[0]!r}?" if near else "leave it out, and check the answer yourself",
         )
     if keyword in _NUMBERS and (number := next(_inexact(value), None)) is not None:
         raise UsageError(
-            f"{place}: {keyword} holds {number}, and whole numbers beyond 2^53 are not exact",
+            f"{place}: {keyword} contains {number}, but integers beyond 2^53 are not exact",
             hint="write it as a string with a pattern",
         )
 

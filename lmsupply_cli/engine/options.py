@@ -27,7 +27,8 @@ class GenerationOptions:
 
     `max_tokens` and `min_length` count tokens of the completion. At temperature 0, or with `do_sample` off, the
     likeliest token is taken each time. `repetition_penalty` None: `model_penalty`, which is the model's own or 1.1,
-    where answers are sampled and free, else 1.0. `logit_bias`: a mapping of token ids to numbers, kept as pairs.
+    where answers are sampled and free, else 1.0. `logit_bias`: a mapping of token ids to numbers, kept as pairs;
+    `top_logprobs` turns `logprobs` on.
     Raises UsageError for a bad value.
     """
 
@@ -52,14 +53,12 @@ class GenerationOptions:
     model_penalty: float = 1.1
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
         for key in GENERATION_KEYS:
             object.__setattr__(self, key, check_value(key, getattr(self, key)))
         if self.min_length > self.max_tokens:
             raise UsageError(f"`min_length={self.min_length}` is more than `max_tokens={self.max_tokens}`")
-        if self.top_logprobs and not self.logprobs:
-            raise UsageError("`top_logprobs` needs `logprobs`", hint="set both")
+        if self.top_logprobs:
+            object.__setattr__(self, "logprobs", True)
         if self.num_beams > 1 and (unsupported := self._beside_beams()):
             raise UsageError(f"beam search cannot be combined with `{unsupported}`", hint="leave one of the two out")
 
@@ -123,6 +122,12 @@ class GenerationKeywords(TypedDict, total=False):
     logprobs: bool
     top_logprobs: int
     past_present_share_buffer: bool | None
+
+
+def check_bias(options: GenerationOptions, vocabulary: int) -> None:
+    """Raises UsageError for a biased token that the vocabulary does not have."""
+    if beyond := [token for token in dict(options.logit_bias) if token >= vocabulary]:
+        raise UsageError(f"`logit_bias` names token {beyond[0]}, but the vocabulary has only {vocabulary:,} tokens")
 
 
 def make_options(values: Mapping[str, Any], model: Mapping[str, Any]) -> GenerationOptions:

@@ -45,7 +45,7 @@ class PatternGuard:
             what = "on this text" if text else "when it is loaded"
             raise ModelFilesError(
                 f"{self._folder / TOKENIZER}: its pattern {self._pattern!r} fails {what}: {failure}",
-                hint="use another model" if not text else "use a shorter or other text, or another model",
+                hint="use another model" if not text else "use a shorter or different text, or another model",
             ) from failure
         if "error" in answer:
             raise ModelFilesError(f"{self._folder / TOKENIZER}: {answer['error']}", hint="use another model")

@@ -34,7 +34,7 @@ def prefill(
     done, switch = plan_reuse(decoder.tokens, ids).rewind_to, decoder.switch_tokens
     beyond = 0 < switch < len(ids)
     if switch and (len(decoder.tokens) > switch) != beyond:
-        done = 0  # what is there was read in the other way
+        done = 0  # the cached tokens were read in the other way
     run.cached_tokens = done
     if done < len(decoder.tokens):
         decoder.rewind(done)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lmsupply_cli.engine.guidance import Matcher
+from lmsupply_cli.engine.matcher import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 
 if TYPE_CHECKING:

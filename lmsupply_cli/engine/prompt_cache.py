@@ -1,4 +1,4 @@
-"""What of a decoder's tokens serves the next prompt, and in which pieces the rest is read: pure plans.
+"""Which of a decoder's tokens the next prompt can reuse, and in which pieces the rest is read: pure plans.
 
 On a CPU one row and many rows go through different kernels, which round differently in int4 and int8. So a prompt is
 read in pieces of several tokens always, whether it is fresh, cached or cached in part: then the scores are the same to
@@ -22,7 +22,7 @@ class Reuse:
 
 
 def plan_reuse(cached: Sequence[int], wanted: Sequence[int]) -> Reuse:
-    """The longest common prefix, less so many tokens that at least `LEAST` are read again."""
+    """The longest common prefix, shortened so that at least `LEAST` tokens are read again."""
     common = 0
     for have, want in zip(cached, wanted, strict=False):
         if have != want:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmsupply_cli.engine.guidance import Matcher
+from lmsupply_cli.engine.matcher import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.processors import make_processors
 

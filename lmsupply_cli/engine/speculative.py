@@ -22,15 +22,15 @@ from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.errors import EngineError
 from lmsupply_cli.events import SpeculativeStats
 
-NGRAM = 3  # tokens that must agree before what followed them is guessed; then fewer, down to
+NGRAM = 3  # tokens that must agree before what followed them is proposed; then fewer, down to
 SHORTEST = 2
-_PATIENCE = 2  # rounds without any right guess before a pause
+_PATIENCE = 2  # rounds without an accepted draft token before a pause
 _PAUSE, _LONGEST_PAUSE = 8, 128  # tokens; doubled each time
 
 
 class Drafter(Protocol):
     def propose(self, tokens: Sequence[int], count: int) -> list[int]:
-        """At most `count` guesses of what follows `tokens`, which only ever grow at their end within an answer."""
+        """At most `count` draft tokens after `tokens`, which only ever grow at their end within an answer."""
 
 
 class NgramDrafter:
@@ -50,7 +50,7 @@ class NgramDrafter:
             at = self._after.get(tuple(tokens[-size:])) if size <= len(tokens) else None
             if at is not None:
                 found = list(tokens[at : at + count])
-                while len(found) < count:  # the text repeats itself: so may the guess
+                while len(found) < count:  # the text repeats itself: so may what is proposed
                     found += found[: count - len(found)]
                 return found
         return []
@@ -77,7 +77,7 @@ class ModelDrafter:
 
 
 class Width:
-    """How many tokens to guess: fewer after wrong guesses, none for a while after rounds of nothing but wrong ones."""
+    """How many draft tokens to propose: fewer after rejected ones, none for a while after rounds in which all were."""
 
     def __init__(self, most: int) -> None:
         self.most = self.now = most
@@ -120,7 +120,7 @@ def stream_speculative(
     """As `stream_tokens`; `stats` is filled."""
     ends, width = frozenset(eos_ids), Width(draft_tokens)
     tokens = list(decoder.tokens)
-    rows, guesses = decoder.wide_logits(1), list[int]()
+    rows, drafts = decoder.wide_logits(1), list[int]()
     sure = len(tokens)  # of the decoder's tokens, how many are true
     try:
         while True:
@@ -131,7 +131,7 @@ def stream_speculative(
                 token = sampler.choose(rows[at])
                 if token in ends:
                     return
-                right = at < len(guesses) and token == guesses[at]
+                right = at < len(drafts) and token == drafts[at]
                 sure += right
                 stats.accepted += right
                 run.ids.append(token)
@@ -143,20 +143,20 @@ def stream_speculative(
                     return
                 if not right:
                     break
-            if guesses:
-                width.learn(len(guesses), at)
-                if at < len(guesses):
+            if drafts:
+                width.learn(len(drafts), at)
+                if at < len(drafts):
                     decoder.rewind(sure)
             room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
-            left = decoder.switch_tokens - len(tokens)  # a guess beyond would have all read in the other way
+            left = decoder.switch_tokens - len(tokens)  # a draft token beyond would have all read in the other way
             count = min(width.next(), room - 1, left if left >= 0 else room)
-            guesses = drafter.propose(tokens, count) if count > 0 else []
-            decoder.append([tokens[-1], *guesses])
+            drafts = drafter.propose(tokens, count) if count > 0 else []
+            decoder.append([tokens[-1], *drafts])
             sure += 1
-            rows = decoder.wide_logits(1 + len(guesses))
-            if guesses:
+            rows = decoder.wide_logits(1 + len(drafts))
+            if drafts:
                 stats.rounds += 1
-                stats.proposed += len(guesses)
+                stats.proposed += len(drafts)
     finally:
         with suppress(EngineError):  # closed under an answer that is given up
             if sure < len(decoder.tokens):

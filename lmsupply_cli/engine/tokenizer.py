@@ -1,7 +1,7 @@
 """The model's own tokenizer: text to ids and back with Hugging Face `tokenizers`, from the folder's tokenizer.json.
 
-The only importer of that library. A tokenizer.json with a regular expression that is not known to end in time is used
-in a worker, which can be ended.
+The only importer of that library. A tokenizer.json with a regular expression that is not known to
+finish in time runs in a worker process, which can be killed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back. Close it, or leave that to who made it."""
+    """Text to ids and back. Close it, unless its creator does."""
 
     hidden_ids: frozenset[int]  # control tokens that are not shown
-    note: str  # what a user should know of it, "" for nothing
+    note: str  # what a user should know about it, "" for nothing
 
     def encode(self, text: str) -> list[int]:
         """Token ids; the text of an added token becomes that token. Raises UsageError, ModelFilesError."""

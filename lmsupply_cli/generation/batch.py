@@ -46,10 +46,10 @@ class BatchItem:
 
 
 class BatchListener:
-    """Subclass what you want to hear; the base does nothing."""
+    """Override the methods that you need; the base does nothing."""
 
     def progress(self, written_tokens: int) -> None:
-        """So many tokens of the answers of a batch are there."""
+        """So many tokens of the batch's answers have been generated."""
 
     def notice(self, notice: Notice) -> None:
         """Memory runs short, or prompts are answered one after the other."""
@@ -199,7 +199,7 @@ def check_batch(generator: TextGenerator, free_bytes: int | None, rows: int) -> 
     if needed > free_bytes * MARGIN:
         raise DoesNotFit(
             f"`batch_size={rows}` needs {format_bytes(needed)} for {tokens:,} tokens each, "
-            f"{format_bytes(free_bytes * MARGIN)} can be used",
+            f"but only {format_bytes(free_bytes * MARGIN)} are available",
             hint="use a smaller one, or leave it out: then it follows the memory",
         )
 
@@ -235,7 +235,11 @@ class BatchRunner:
         if len(left) > 1 and switches(self._generator, left):
             beyond = self._generator.model.shape.switch_tokens
             return self._said_of(
-                BatchPlan(1, together=False, reason=f"this model reads more than {beyond:,} tokens in another way")
+                BatchPlan(
+                    1,
+                    together=False,
+                    reason=f"this model processes sequences of more than {beyond:,} tokens differently",
+                )
             )
         if self._fixed or len(left) == 1:
             return BatchPlan(len(left), together=len(left) > 1)
@@ -266,7 +270,7 @@ class BatchRunner:
 
 def one_by_one(choice: BatchPlan) -> list[Notice]:
     """What is to be said of it."""
-    text = f"prompts are answered one after the other: {choice.reason}"
+    text = f"prompts are answered one at a time: {choice.reason}"
     return [Notice("one_by_one", text)] if choice.reason else []
 
 
@@ -287,7 +291,7 @@ def answer_all(
 ) -> list[Completion]:
     """See `TextGenerator.generate_batch`."""
     if options.num_beams > 1:
-        raise UsageError("beam search cannot be combined with batches", hint="leave `num_beams` out")
+        raise UsageError("beam search cannot be combined with batches", hint="leave out `num_beams`")
     guidance = guidance or generator.guidance
     generator.check_options(options, guidance)
     runner = BatchRunner(generator, size=batch_size, guidance=guidance)

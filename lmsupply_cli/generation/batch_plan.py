@@ -16,14 +16,14 @@ from lmsupply_cli.engine.prompt_cache import plan_reuse
 from lmsupply_cli.generation.completion import Completion
 
 NOTABLE_TOKENS = 32  # of a prompt that it shares with the one before; a chat format alone has fewer
-_WORTH_A_TRY = 1.5  # a first batch may look so many times slower by guessed costs
+_WORTH_A_TRY = 1.5  # a first batch may look so many times slower by usual costs
 
 
 @dataclass
 class Rate:
-    """Seconds for a token, as measured over many; `guess` until then."""
+    """Seconds for a token, as measured over many; `usual` until then."""
 
-    guess: float
+    usual: float
     tokens: int = 0
     seconds: float = 0.0
 
@@ -34,12 +34,12 @@ class Rate:
 
     @property
     def cost(self) -> float:
-        return self.seconds / self.tokens if self.tokens else self.guess
+        return self.seconds / self.tokens if self.tokens else self.usual
 
 
 @dataclass
 class Costs:
-    """Seconds of a token that is read or written, alone and in a batch. The guesses are ratios to one that is written
+    """Seconds of a token that is read or written, alone and in a batch. Until they are measured, they are ratios to one that is written
     alone: of the shape of a 1B model in int4 on a CPU (`benchmarks/batch.py`)."""
 
     read: Rate = field(default_factory=lambda: Rate(0.3))
@@ -61,11 +61,11 @@ class Costs:
         self.batch_write.add(rows * max(one.usage.completion_tokens for one in answers), timings.decode_s)
 
     def _scale(self) -> None:
-        """What is not measured yet is guessed by what is."""
+        """What is not measured yet follows from what is."""
         unit = self.write.cost
-        self.batch_write.guess = 0.35 * unit
-        self.read.guess = 0.3 * unit
-        self.batch_read.guess = self.read.cost
+        self.batch_write.usual = 0.35 * unit
+        self.read.usual = 0.3 * unit
+        self.batch_read.usual = self.read.cost
 
     @property
     def batch_is_measured(self) -> bool:
@@ -119,7 +119,7 @@ class BatchPlanner:
         return BatchPlan(
             count,
             together=False,
-            reason=f"a batch would read again the {max(shared):,} tokens that they share"
+            reason=f"a batch would read the {max(shared):,} shared tokens again for each prompt"
             if max(shared) > NOTABLE_TOKENS
-            else "their answers are short, or far apart in length",
+            else "their answers are short, or vary too much in length",
         )

@@ -54,15 +54,15 @@ class Classification:
 def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
     """Raises UsageError for fewer than two, an empty one, one that is not text, or two that are the same."""
     if isinstance(choices, str) or not all(isinstance(text, str) for text in choices):
-        raise UsageError("choices are a list of texts", hint='such as ["yes", "no"]')
+        raise UsageError("choices must be a list of strings", hint='such as ["yes", "no"]')
     if len(choices) < 2:
-        raise UsageError("there are fewer than two choices", hint="give at least two")
+        raise UsageError("there must be at least two choices", hint="give at least two")
     for number, text in enumerate(choices, 1):
         if not text:
             raise UsageError(f"choice {number} is empty", hint="leave it out, or write something")
         if text in choices[: number - 1]:
-            raise UsageError(f"the choice {text!r} is there twice", hint="leave one of them out")
-        check_text(text)
+            raise UsageError(f"the choice {text!r} is given twice", hint="leave one of them out")
+        check_text(text, f"choice {number}")
     return tuple(choices)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
@@ -15,10 +13,11 @@ from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.classify import check_continuations, check_room, score_continuations
 from lmsupply_cli.engine.generate import Task, overflow, stream_events
-from lmsupply_cli.engine.guidance import Guidance, Matcher
-from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import Matcher
+from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions, check_bias
 from lmsupply_cli.engine.prefill import Run
-from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
+from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
 from lmsupply_cli.events import (
     Finished,
     FinishReason,
@@ -29,11 +28,13 @@ from lmsupply_cli.events import (
     TextWasReasoning,
     Usage,
 )
+from lmsupply_cli.generation.answers import Answers, Messages, check_type
 from lmsupply_cli.generation.classification import Classification, check_choices, continuation_ids, make_classification
-from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
+from lmsupply_cli.generation.completion import Completion, ModelInfo
 from lmsupply_cli.generation.prompt_cache import PromptCache
 from lmsupply_cli.generation.prompter import Prompter
 from lmsupply_cli.generation.speculation import Speculation
+from lmsupply_cli.generation.turns import Turns
 from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.memory.budget import MemoryBudget, memory_notice
 from lmsupply_cli.memory.estimate import guidance_bytes
@@ -41,8 +42,6 @@ from lmsupply_cli.memory.shape import MemoryShape
 
 if TYPE_CHECKING:
     from lmsupply_cli.memory.watch import MemoryWatch
-
-Messages = Iterable[ChatMessage | Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -58,43 +57,7 @@ class GeneratorLimits:
     memory_shape: MemoryShape | None = None
 
 
-class Generates(Protocol):
-    """What a TextGenerator and a GeneratorPool have in common, and a ChatSession needs."""
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model is, and how it is run."""
-
-    @property
-    def options(self) -> GenerationOptions:
-        """What holds where a call says nothing."""
-
-    @property
-    def prompter(self) -> Prompter:
-        """How prompts are made."""
-
-    @property
-    def context_tokens(self) -> int:
-        """Tokens that a prompt and its answer may have together."""
-
-    def common_tokens(self, ids: Sequence[int]) -> int:
-        """How many of `ids`, from the first, are in the prompt cache."""
-
-    def stream_prompt(
-        self,
-        prompt: Prompt,
-        options: GenerationOptions | None = None,
-        *,
-        guidance: Guidance | None = None,
-        cancel: CancelToken | None = None,
-    ) -> Iterator[GenerationEvent]:
-        """Events for a prompt that is made already."""
-
-    def close(self) -> None:
-        """Free what it holds."""
-
-
-class TextGenerator:
+class TextGenerator(Answers):
     """Generates with one model, one answer at a time. Use it in `with`, or close it.
 
     The prompt cache is kept between calls: a prompt that begins like the last one is read only from where it differs.
@@ -131,7 +94,7 @@ class TextGenerator:
         self.cache = self._new_cache(limits.reserve_tokens)
         own = format if isinstance(format, PromptFormat) else PromptFormat(format)
         self.prompter = Prompter(own, model, lambda: self.cache.cached)
-        self._turns = _Turns()
+        self._turns = Turns()
         self._is_owner = True
 
     def sibling(self) -> TextGenerator:
@@ -162,19 +125,6 @@ class TextGenerator:
             decoder.logits()
             decoder.rewind(0)
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        raw: bool = False,
-        guidance: Guidance | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[GenerationKeywords],
-    ) -> Completion:
-        """The answer to one prompt; `raw` sends the text as it stands, without the chat format; `guidance`: what the
-        answer must follow."""
-        return complete(self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options))
-
     def stream(
         self,
         prompt: str,
@@ -188,33 +138,6 @@ class TextGenerator:
         check_type(prompt, str, "prompt", "a string")
         made = self.prompter.raw(prompt) if raw else self.prompter.chat([ChatMessage.user(prompt)])
         return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
-
-    def stream_text(
-        self,
-        prompt: str | Messages,
-        *,
-        raw: bool = False,
-        guidance: Guidance | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[GenerationKeywords],
-    ) -> Iterator[str]:
-        """The answer to a prompt or a chat as pieces of text."""
-        if isinstance(prompt, str):
-            events = self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options)
-        else:
-            events = self.stream_chat(prompt, guidance=guidance, cancel=cancel, **options)
-        return (event.text for event in events if isinstance(event, TextDelta))
-
-    def generate_chat(
-        self,
-        messages: Messages,
-        *,
-        guidance: Guidance | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[GenerationKeywords],
-    ) -> Completion:
-        """The assistant's next message."""
-        return complete(self.stream_chat(messages, guidance=guidance, cancel=cancel, **options))
 
     def stream_chat(
         self,
@@ -246,9 +169,9 @@ class TextGenerator:
 
     def classify(self, prompt: str | Messages, choices: Sequence[str], *, raw: bool = False) -> Classification:
         """How likely each of `choices` (at least two) is as the beginning of the answer to a prompt or a chat; nothing is
-        generated. The probabilities are the model's own: neither sampling options nor a guidance play a part, and a
-        longer choice is less likely by its length. A choice that begins another one is at least as likely, so choose
-        texts that differ from the start. `raw` takes the prompt as it stands, without the chat format. A reasoning
+        generated. The probabilities are the model's own: sampling options and guidance are not used, and longer
+        choices tend to be less likely. A choice that is a prefix of another is at least as likely, so choose texts that
+        differ from the start. `raw` takes the prompt as is, without the chat format. A reasoning
         model thinks before it answers: load it with `enable_thinking=False`. Raises UsageError, DoesNotFit before any
         work."""
         if isinstance(prompt, str):
@@ -296,7 +219,7 @@ class TextGenerator:
             raise UsageError(f"a context of {tokens} is not between 1 and the model's {self.info.context_length}")
         if tokens > self.fitting_tokens:
             raise DoesNotFit(
-                f"a context of {tokens:,} tokens does not fit the memory", hint=f"{self.fitting_tokens} fits"
+                f"a context of {tokens:,} tokens does not fit in memory", hint=f"{self.fitting_tokens} fits"
             )
         self.context_tokens = tokens
 
@@ -311,11 +234,9 @@ class TextGenerator:
         """Raises UsageError for options that do not go with the guidance or the model."""
         if guidance and options.num_beams > 1:
             raise UsageError(
-                "beam search cannot be combined with a schema, regex or grammar", hint="leave `num_beams` out"
+                "beam search cannot be combined with a schema, regex or grammar", hint="leave out `num_beams`"
             )
-        size = self.model.shape.vocabulary
-        if beyond := [token for token in dict(options.logit_bias) if token >= size]:
-            raise UsageError(f"`logit_bias` names token {beyond[0]}, but the vocabulary has {size:,}")
+        check_bias(options, self.model.shape.vocabulary)
 
     def stream_prompt(
         self,
@@ -424,79 +345,6 @@ class _Watched:
             self.critical = True
             self._ending.cancel()
         return memory_notice(self._watch, state) if state else None
-
-
-class _Turns:
-    """One answer at a time. In the same thread a new answer abandons the one before it, whose iterator then raises;
-    from another thread it is refused, so that nobody gets half an answer."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._active: Iterator[GenerationEvent] | None = None
-        self._thread = 0
-        self._closed = False
-
-    def close(self) -> None:
-        """No answer continues."""
-        self._closed = True
-        self.abandon()
-
-    def guarded(self, events: Iterator[GenerationEvent]) -> Iterator[GenerationEvent]:
-        """`events`, each made under the lock; the turn begins with the first."""
-        try:
-            self._begin(events)
-            while True:
-                with self._lock:
-                    if self._closed:
-                        raise EngineError("the model is closed", hint="load it again")
-                    if self._active is not events:
-                        raise LmsupplyError("this answer was abandoned: another one was begun on the same model")
-                    event = next(events, None)
-                if event is None:
-                    return
-                yield event
-        finally:
-            with self._lock:
-                if self._active is events:
-                    self.abandon()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Work that is no answer, but uses the cache."""
-        self._begin(iter(()))
-        with self._lock:
-            self._active = None
-            yield
-
-    def abandon(self) -> None:
-        """The iterator in use gives nothing more."""
-        with self._lock:
-            active, self._active = self._active, None
-            if active is not None:
-                getattr(active, "close", lambda: None)()
-
-    def _begin(self, events: Iterator[GenerationEvent]) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise _busy()
-        try:
-            if self._active is not None and self._thread != threading.get_ident():
-                raise _busy()
-            self.abandon()
-            self._active, self._thread = events, threading.get_ident()
-        finally:
-            self._lock.release()
-
-
-def _busy() -> EngineError:
-    return EngineError(
-        "this model is generating an answer in another thread", hint="use a GeneratorPool for several threads"
-    )
-
-
-def check_type(value: object, wanted: object, name: str, noun: str) -> None:
-    """Raises UsageError that names the argument."""
-    if not isinstance(value, wanted):  # type: ignore[arg-type]
-        raise UsageError(f"{name} must be {noun}, not {type(value).__name__}")
 
 
 def _as_event(piece: Piece) -> GenerationEvent:

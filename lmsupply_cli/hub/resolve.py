@@ -69,8 +69,7 @@ def resolve(
         made_for = ", ".join(sorted({v.declared or v.device for v in inside}))
         raise ModelNotFound(
             f"no variant runs on {provider}; made for: {made_for}",
-            hint="`provider=cpu` tries one on the CPU, which may not work; name it as owner/repo:folder: "
-            + _names(inside),
+            hint="`provider=cpu` may run one of them on the CPU; choose it as owner/repo:folder: " + _names(inside),
         )
     fitting = [v for v in fitting if v.folder not in unusable] or fitting
     order = [precision, *(p for p in PRECISIONS if p != precision)]

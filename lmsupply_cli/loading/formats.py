@@ -81,7 +81,7 @@ def with_thinking(
     said = []
     if isinstance(formatter, Qwen) and formatter.thinks:
         formatter = replace(formatter, enable_thinking=enable)
-        said += ["`reasoning_effort` does nothing: the format qwen knows no such switch"] if effort else []
+        said += ["`reasoning_effort` has no effect: the qwen format does not support it"] if effort else []
         return formatter, "; ".join(said)
     variables: dict[str, Any] = ({} if enable else {"enable_thinking": False}) | (
         {"reasoning_effort": effort} if effort else {}
@@ -94,5 +94,5 @@ def with_thinking(
     if "enable_thinking" in variables.keys() - known.keys() and markers is not None:
         said.append("this model's chat format has no switch for thinking: it thinks, and that is not shown")
     if "reasoning_effort" in variables.keys() - known.keys():
-        said.append("`reasoning_effort` does nothing: this model's chat format does not ask for it")
+        said.append("`reasoning_effort` has no effect: this model's chat format does not use it")
     return formatter, "; ".join(said)

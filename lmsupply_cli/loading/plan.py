@@ -14,7 +14,7 @@ from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.model_options import model_options
-from lmsupply_cli.engine.options import GenerationOptions, make_options
+from lmsupply_cli.engine.options import GenerationOptions, check_bias, make_options
 from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import detect_cpu, detect_memory, grant_threads
@@ -80,7 +80,7 @@ class LoadPlan:
         """What the plan says, a name and a text each."""
         context = f"{self.context_tokens:,} of {self.context_length:,} tokens"
         if self.fit and self.fit.limited:
-            context += ": what fits the memory"
+            context += ": the most that fits in memory"
         rows = [
             ("model", self.model.ref),
             ("folder", str(self.folder.path)),
@@ -90,9 +90,7 @@ class LoadPlan:
         ]
         if self.fit:
             needed, usable = self.fit.estimate, int(self.fit.budget_bytes * MARGIN)
-            rows.append(
-                ("memory", f"{format_bytes(needed.peak_bytes)} at the most, {format_bytes(usable)} can be used")
-            )
+            rows.append(("memory", f"at most {format_bytes(needed.peak_bytes)}, {format_bytes(usable)} available"))
             rows.append(
                 (
                     "of which",
@@ -104,6 +102,23 @@ class LoadPlan:
             source = f"draft model {self.draft.ref}" if self.draft else "text"
             rows.append(("draft tokens", f"at most {self.options.draft_tokens}, from the {source}"))
         return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON values; bytes at the most, and what can be used."""
+        fit = self.fit
+        return {
+            "model": self.model.ref,
+            "folder": str(self.folder.path),
+            "provider": self.runs_on,
+            "threads": self.threads,
+            "chat_format": self.format.format.formatter.name,
+            "context_tokens": self.context_tokens,
+            "context_length": self.context_length,
+            "peak_bytes": fit.estimate.peak_bytes if fit else None,
+            "usable_bytes": int(fit.budget_bytes * MARGIN) if fit else None,
+            "speculative": self.options.speculative,
+            "draft_model": self.draft.ref if self.draft else None,
+        }
 
 
 @dataclass
@@ -147,6 +162,7 @@ def plan_folder(model: LocatedModel, folder: ModelFolder, options: LoadOptions) 
     rewinds = options.speculative != "off"
     shape = shape.without_window() if shape and rewinds else shape
     generation = options.options or default_options(folder)
+    check_bias(generation, folder.model["vocab_size"])
     threads, note = grant_threads(options.threads, detect_cpu())
     runs_on = folder.provider if options.provider == "auto" else options.provider
     plan = LoadPlan(
@@ -199,7 +215,7 @@ def check_context(folder: ModelFolder, context: int | None) -> None:
     own = folder.model["context_length"]
     if context is not None and context > own:
         raise UsageError(
-            f"`context={context}` is more than the {own} tokens that this model was made for",
+            f"`context={context}` is more than this model's maximum of {own:,} tokens",
             hint=f"use `context={own}` or less",
         )
 

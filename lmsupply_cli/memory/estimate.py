@@ -21,14 +21,17 @@ from lmsupply_cli.memory.shape import MemoryShape
 
 PACKED = 1.36
 PROCESS_BYTES = 63_000_000
-TOKENIZER, GUIDANCE = 400, 380  # bytes for each token of the vocabulary
+TOKENIZER, GUIDANCE = 350, 380  # bytes for each token of the vocabulary
+_TOKENIZER_BYTES = 2_000_000
+_PARSING = 12  # bytes for each of tokenizer.json while it is read
 _ACTIVATIONS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes. `loading_bytes` is only there while the model loads, `logits_bytes` while a prompt is read;
-    `tokenizer_bytes` include the tables of a guidance where one is used."""
+    """Bytes. `parsing_bytes` are only there while the tokenizer loads, which comes first, `loading_bytes` while the
+    weights load, `logits_bytes` while a prompt is read; `tokenizer_bytes` include the tables of a guidance where one is
+    used."""
 
     process_bytes: int
     weights_bytes: int
@@ -37,6 +40,7 @@ class MemoryEstimate:
     work_bytes: int
     logits_bytes: int
     tokenizer_bytes: int = 0
+    parsing_bytes: int = 0
 
     @property
     def steady_bytes(self) -> int:
@@ -47,7 +51,7 @@ class MemoryEstimate:
     def peak_bytes(self) -> int:
         """At the most, while the model loads or reads a prompt."""
         loading = self.process_bytes + self.tokenizer_bytes + self.weights_bytes + self.loading_bytes
-        return max(loading, self.steady_bytes + self.logits_bytes)
+        return max(self.process_bytes + self.parsing_bytes, loading, self.steady_bytes + self.logits_bytes)
 
 
 def guidance_bytes(shape: MemoryShape) -> int:
@@ -73,5 +77,8 @@ def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: in
         cache_bytes=shape.cache_bytes(context_tokens),
         work_bytes=chunk_tokens * shape.hidden_size * 4 * _ACTIVATIONS,
         logits_bytes=chunk_tokens * shape.vocabulary * 4,
-        tokenizer_bytes=TOKENIZER * shape.vocabulary + (guidance_bytes(shape) if shape.guided else 0),
+        parsing_bytes=_PARSING * shape.tokenizer_file_bytes,
+        tokenizer_bytes=_TOKENIZER_BYTES
+        + TOKENIZER * shape.vocabulary
+        + (guidance_bytes(shape) if shape.guided else 0),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.onnx_graph import GraphWeights, read_graph
 from lmsupply_cli.files import listed, size_of
-from lmsupply_cli.genai_config import MOST
+from lmsupply_cli.genai_config import MOST, TOKENIZER
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class MemoryShape:
     weights: GraphWeights | None = None
     window: int = 0
     window_layers: int = 0
+    tokenizer_file_bytes: int = 0
     guided: bool = False
 
     def without_window(self) -> MemoryShape:
@@ -57,6 +58,8 @@ def read_shape(folder: ModelFolder, *, provider: str = "auto") -> MemoryShape | 
     provider = folder.provider if provider == "auto" else provider
     size = sum(max(0, size_of(path)) for path in listed(folder.path))
     shape = shape_by_config(folder.model, size, provider=provider)
+    if shape is not None:
+        shape = replace(shape, tokenizer_file_bytes=max(0, size_of(folder.path / TOKENIZER)))
     if shape is None or len(folder.graphs) != 1:
         return shape
     inputs = folder.decoder.get("inputs")

@@ -9,7 +9,9 @@ from typing import Any
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chats.archive import Archive, Recorder, SavedChat
 from lmsupply_cli.chats.session import ChatSession, SessionListener
-from lmsupply_cli.engine.guidance import Guidance, check_guidance
+from lmsupply_cli.config.values import as_text
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, GenerationEvent
 from lmsupply_cli.generation.completion import ModelInfo
@@ -23,7 +25,7 @@ from lmsupply_cli.repl.command import find_command
 from lmsupply_cli.repl.commands import NAMES
 from lmsupply_cli.repl.input import LineReader
 from lmsupply_cli.repl.parameters import set_parameter
-from lmsupply_cli.units import format_rate, format_seconds
+from lmsupply_cli.units import count, format_rate, format_seconds
 
 _FULL = 0.5  # of the context is used: from here on the prompt says how much
 
@@ -146,7 +148,7 @@ class ChatLoop:
         self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
         if finished.finish_reason == "length":
             self.say(
-                f"(cut after {finished.usage.completion_tokens} tokens; /continue goes on, "
+                f"(cut after {count(finished.usage.completion_tokens, 'token')}; /continue resumes, "
                 "/set parameter max_tokens sets the limit)"
             )
         if self.show_stats:
@@ -261,7 +263,7 @@ class ChatLoop:
     def _apply(self, options: Mapping[str, Any]) -> None:
         """Options that were set in the chat; one that this model cannot have is said and left out."""
         for key, value in options.items():
-            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            text = as_text(value)
             try:
                 set_parameter(self, key, text)
             except LmsupplyError as error:

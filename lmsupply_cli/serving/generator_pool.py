@@ -20,10 +20,11 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
 from lmsupply_cli.errors import EngineError, QueueFull, QueueTimeout, UsageError
-from lmsupply_cli.events import Finished, GenerationEvent, TextDelta
+from lmsupply_cli.events import Finished, GenerationEvent
+from lmsupply_cli.generation.answers import Answers, Messages
 from lmsupply_cli.generation.classification import Classification
-from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
-from lmsupply_cli.generation.generator import Messages, TextGenerator
+from lmsupply_cli.generation.completion import Completion, ModelInfo
+from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.prompter import Prompter
 
 _LOOK_S = 0.02  # between two looks at a cancel token while waiting
@@ -40,7 +41,7 @@ class QueueStats:
     gave_up: int
 
 
-class GeneratorPool:
+class GeneratorPool(Answers):
     """Answers as a TextGenerator does, for any number of threads. Use it in `with`, or close it.
 
     Each of the `concurrency` requests that run at once has a prompt cache of its own.
@@ -57,7 +58,7 @@ class GeneratorPool:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`queue_limit`: how many may wait, more raise QueueFull; `timeout_s`: how long one waits before QueueTimeout;
-        `grace_s`: how long `close` waits for who runs. The pool closes `generator`. Raises UsageError."""
+        `grace_s`: how long `close` waits for running answers. The pool closes `generator`. Raises UsageError."""
         if concurrency < 1 or queue_limit < 0:
             raise UsageError("a pool needs a concurrency of at least 1 and a queue limit of at least 0")
         self._slots = [generator, *(generator.sibling() for _ in range(concurrency - 1))]
@@ -75,7 +76,7 @@ class GeneratorPool:
 
     @property
     def options(self) -> GenerationOptions:
-        """What holds where a call says nothing."""
+        """The default options of calls that give none."""
         return self._slots[0].options
 
     @property
@@ -101,18 +102,6 @@ class GeneratorPool:
                 len(self._slots) - len(self._free), len(self._queue), self._answered, self._refused, self._gave_up
             )
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        raw: bool = False,
-        guidance: Guidance | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[GenerationKeywords],
-    ) -> Completion:
-        """As `TextGenerator.generate`, when its turn comes. Raises QueueFull, QueueTimeout."""
-        return complete(self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options))
-
     def stream(
         self,
         prompt: str,
@@ -122,21 +111,10 @@ class GeneratorPool:
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[GenerationEvent]:
-        """As `TextGenerator.stream`. The turn is waited for at the first event, and held to the last."""
+        """As `TextGenerator.stream`. Waits for its turn at the first event, and holds it until the last."""
         yield from self._run(
             lambda slot: slot.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options), cancel
         )
-
-    def generate_chat(
-        self,
-        messages: Messages,
-        *,
-        guidance: Guidance | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[GenerationKeywords],
-    ) -> Completion:
-        """As `TextGenerator.generate_chat`, when its turn comes. Raises QueueFull, QueueTimeout."""
-        return complete(self.stream_chat(messages, guidance=guidance, cancel=cancel, **options))
 
     def stream_chat(
         self,
@@ -146,27 +124,10 @@ class GeneratorPool:
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[GenerationEvent]:
-        """As `TextGenerator.stream_chat`. The turn is waited for at the first event, and held to the last."""
+        """As `TextGenerator.stream_chat`. Waits for its turn at the first event, and holds it until the last."""
         yield from self._run(
             lambda slot: slot.stream_chat(messages, guidance=guidance, cancel=cancel, **options), cancel
         )
-
-    def stream_text(
-        self,
-        prompt: str | Messages,
-        *,
-        raw: bool = False,
-        guidance: Guidance | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[GenerationKeywords],
-    ) -> Iterator[str]:
-        """As `TextGenerator.stream_text`. The turn is waited for at the first piece, and held to the last."""
-        events = (
-            self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options)
-            if isinstance(prompt, str)
-            else self.stream_chat(prompt, guidance=guidance, cancel=cancel, **options)
-        )
-        yield from (event.text for event in events if isinstance(event, TextDelta))
 
     def generate_batch(
         self,
@@ -195,7 +156,7 @@ class GeneratorPool:
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[GenerationEvent]:
-        """As `TextGenerator.stream_prompt`. The turn is waited for at the first event, and held to the last."""
+        """As `TextGenerator.stream_prompt`. Waits for its turn at the first event, and holds it until the last."""
         yield from self._run(lambda slot: slot.stream_prompt(prompt, options, guidance=guidance, cancel=cancel), cancel)
 
     def count_tokens(self, text: str) -> int:

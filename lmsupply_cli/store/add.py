@@ -35,6 +35,8 @@ def add_folder(
     )  # fmt: skip
     with repo_lock(root, LOCAL, waiting=lambda: None):
         if find_entry(name) or any(m.ref == name for m in read_manifests(root)):
-            raise UsageError(f"{name} is a model already", hint="choose another `alias`, or lmsupply rm it first")
+            raise UsageError(
+                f"{name} is already the name of a model", hint="choose another `alias`, or lmsupply rm it first"
+            )
         write_manifest(root, manifest)
     return manifest

@@ -78,7 +78,7 @@ def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
     lines = whole.splitlines(keepends=True)
     out.write_bytes(lines[0] + lines[1][:40])  # a kill in the middle of a line
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
-    assert "2 answered, 1 were there before" in result.err
+    assert "2 answered, 1 done before" in result.err
     assert [row["index"] for row in rows(out)] == [0, 1, 2]
     assert out.read_bytes().startswith(lines[0])
     source.write_text("something else\nthanks\nbye\n")
@@ -96,7 +96,7 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
     assert [row["id"] for row in found] == ["\u2028", None]
     result = lmsupply(*command)
     assert result.code == 0
-    assert result.err.endswith(f"0 answered, 2 were there before: {out}\n")
+    assert result.err.endswith(f"0 answered, 2 done before: {out}\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
@@ -111,7 +111,7 @@ def test_stopped_by_hand_it_says_how_to_go_on(tmp_path: Path) -> None:
     said = process.communicate()[1]
     assert process.returncode == 130
     there = len(rows(out))
-    assert f"{there} of 6 lines are in {out}; the same command goes on" in said
+    assert f"{there} of 6 lines are in {out}; run the same command to continue" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
@@ -186,8 +186,8 @@ def test_a_guidance_that_cannot_be_followed_writes_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--batch", "in.txt"), "--batch and --out belong together"),
-        (("--out", "o"), "--batch and --out belong together"),
+        (("--batch", "in.txt"), "--batch and --out must be used together"),
+        (("--out", "o"), "--batch and --out must be used together"),
         (("--batch", "in.txt", "--out", "in.txt"), "would write over the prompts"),
         (("--batch", "in.txt", "--out", "o", "--json"), "leave out --json"),
         (("--batch", "in.txt", "--out", "o", "a prompt"), "leave out a prompt"),
@@ -220,4 +220,4 @@ def test_a_long_line_is_cut_only_on_demand(tmp_path: Path) -> None:
 
 def test_what_has_no_draft_tokens_is_said() -> None:
     result = lmsupply("run", "-m", "guide", "--speculative", "ngram", "--num-beams", "2", "--max-tokens", "4", "hello")
-    assert "note: speculative decoding is off: beam search has no draft tokens" in result.err
+    assert "note: speculative decoding is off: beam search does not use draft tokens" in result.err

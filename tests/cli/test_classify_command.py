@@ -71,7 +71,7 @@ def test_prompt_and_choices_come_from_files_too(tmp_path: Path) -> None:
         (("--choices", "a,,b"), "choice 2 is empty"),
         (("--choices", "a,b", "--json", "--all"), "--json has every choice"),
         (("--choices", "a,b", "--raw", "-s", "x"), "no place for a system prompt"),
-        (("--choices", "a,b", "--out", "x.jsonl"), "--batch and --out belong together"),
+        (("--choices", "a,b", "--out", "x.jsonl"), "--batch and --out must be used together"),
         (("--choices-file", "missing.txt"), "missing.txt"),
         (("--choices", "a,b", "--temperature", "1"), "No such option"),
     ],
@@ -136,7 +136,7 @@ def test_a_batch_is_resumed_and_bad_lines_are_named(tmp_path: Path) -> None:
     lines = out.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:2]) + lines[2][:30])  # a kill in the middle of a line
     result = lmsupply(*command)
-    assert result.err.endswith(f"1 classified, 2 were there before, 3 could not be classified: {out}\n")
+    assert result.err.endswith(f"1 classified, 2 done before, 3 could not be classified: {out}\n")
     assert [row.get("best") for row in rows(out)] == ["Run", None, "You are welcome!", None, None]
     whole = out.read_bytes()
     assert lmsupply(*command).code == 1

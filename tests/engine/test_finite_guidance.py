@@ -12,7 +12,8 @@ import pytest
 
 from lmsupply_cli.engine.fake import FakeModel
 from lmsupply_cli.engine.finite import has_instance
-from lmsupply_cli.engine.guidance import Guidance, check_guidance, grammar_of, schema_of
+from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import UsageError
 
 SELF = {"$ref": "#"}

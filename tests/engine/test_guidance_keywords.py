@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lmsupply_cli.engine.fake import FakeModel
-from lmsupply_cli.engine.guidance import Guidance, check_guidance
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import UsageError
 
 UNSUPPORTED = {

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsupply_cli.engine.fake import FakeModel
-from lmsupply_cli.engine.guidance import Guidance, check_guidance
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.regexes import with_ascii_classes
 
 CHARACTERS = "a0_ -.]^\\[\n\té٣４日 \u2003"

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsupply_cli.engine.fake import FakeModel
-from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.sampler import Sampler, score_token
 

@@ -16,7 +16,8 @@ from support.hard_texts import hard_texts
 
 from lmsupply_cli.engine.detokenizer import ByteDetokenizer
 from lmsupply_cli.engine.folder import ModelFolder, _begin_ids, open_folder
-from lmsupply_cli.engine.guidance import Guidance, GuidanceVocabulary, Matcher
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.token_bytes import read_decoding_rules
 from lmsupply_cli.engine.tokenizer import ModelTokenizer
 from lmsupply_cli.files import parse_json

@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 
 from lmsupply_cli import Notice, TextDelta, TextGenerator, UsageError, load
-from lmsupply_cli.engine.guidance import Guidance, check_guidance
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 
 MODELS = Path(__file__).parent.parent / "models"
 Schema = dict[str, Any]
@@ -330,6 +331,6 @@ def test_what_is_not_drafted_is_said_when_it_changes(guide: Path) -> None:
         assert noted(model, Guidance.regex("(a|b)")) == []
         assert noted(model, None) == []
         beams = noted(model, None, num_beams=2)
-        assert beams == ["speculative decoding is off: beam search has no draft tokens"]
+        assert beams == ["speculative decoding is off: beam search does not use draft tokens"]
         assert noted(model, None, num_beams=2) == []
         assert noted(model, None) == []

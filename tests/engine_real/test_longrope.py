@@ -129,7 +129,7 @@ def test_batches_do_not_pass_it() -> None:
         runner = BatchRunner(model, size=2, listener=listener)
         asked = [_asked(model, LONG), _asked(model, SHORT)]
         assert not runner.choose(asked).together
-        assert said[0].text.endswith("this model reads more than 64 tokens in another way")
+        assert said[0].text.endswith("this model processes sequences of more than 64 tokens in another way")
         assert runner.choose([_asked(model, "b"), _asked(model, "c")]).together
 
 

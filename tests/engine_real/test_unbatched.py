@@ -17,7 +17,7 @@ MODELS = Path(__file__).parent.parent / "models"
 LAST, ALL = MODELS / "last", MODELS / "toy"
 OPTIONS = GenerationOptions(temperature=0, repetition_penalty=1.0, max_tokens=9)
 PATTERN = Guidance.regex("[a-z]{4}")
-WHY = "this model gives the scores of the last token only"
+WHY = "this model returns scores only for the last token"
 
 
 def raw(model: TextGenerator, prompt: str, guidance: Guidance | None = None) -> tuple[str, list[str]]:

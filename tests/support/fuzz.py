@@ -153,13 +153,15 @@ def serve() -> None:
     import tokenizers
 
     import lmsupply_cli.cli.app as app
-    import lmsupply_cli.loading.plan
+    import lmsupply_cli.generation.load
+    import lmsupply_cli.store.judging
 
     assert jinja2.sandbox
     assert numpy
     assert psutil
     assert tokenizers
-    assert lmsupply_cli.loading.plan
+    assert lmsupply_cli.generation.load
+    assert lmsupply_cli.store.judging
     for name in app.COMMANDS:
         app.load_command(name)
     for line in sys.stdin:

@@ -105,7 +105,7 @@ def choose_formatter(
     family = FAMILIES[family_of(control, vocabulary=vocabulary, model_type=model_type)](control)
     if not template:
         if wanted:
-            raise UsageError("the model has no chat template", hint=f"without `chat_format` it is {family.name}")
+            raise UsageError("the model has no chat template", hint=f"leave out `chat_format` to use {family.name}")
         return FormatChoice(family)
     try:
         own = Template(

@@ -22,7 +22,7 @@ from lmsupply_cli.worker import Worker, WorkerFailed
 LIMIT_S = 10.0  # a chat of ten thousand messages takes a tenth of a second
 MEMORY_BYTES = 1 << 30
 TEXT_BYTES = 256_000_000
-_HINT = "`chat_format` takes a family's format, `raw` goes without any"
+_HINT = "use `chat_format` to choose a family's format, or `raw` for none"
 _PROBE = "hello 4711"
 _LIMITS = {
     "time": "runs longer than {:g} seconds",

@@ -14,6 +14,7 @@ from lmsupply_cli.cli.options import (
     Plain,
     Preset,
     Pull,
+    System,
     TrustModelFiles,
     takes_settings,
 )
@@ -29,7 +30,7 @@ def chat(
     *,
     named: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")] = None,
+    system: System = None,
     go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last saved chat.")] = False,
     resume: Annotated[
         str | None, typer.Option("--resume", "-r", metavar="NAME", help="Go on with the saved chat of that name.")

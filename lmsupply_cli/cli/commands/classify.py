@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Pull, Quiet, TrustModelFiles, takes_settings
+from lmsupply_cli.cli.options import (
+    AcceptLicense,
+    Debug,
+    Files,
+    Json,
+    NoStdin,
+    Pull,
+    Quiet,
+    Raw,
+    System,
+    TrustModelFiles,
+    Words,
+    takes_settings,
+)
 
 _BATCH = "Batches"
 
@@ -27,7 +40,7 @@ _BATCH = "Batches"
 )
 def classify(
     *,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)] = None,
+    words: Words = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that classifies.")
     ] = None,
@@ -37,13 +50,12 @@ def classify(
     ] = None,
     choices_file: Annotated[
         Path | None,
-        typer.Option("--choices-file", metavar="FILE", help="Add a choice for each line of this file, as it stands."),
+        typer.Option(
+            "--choices-file", metavar="FILE", help="Read one choice per line of this file, without stripping spaces."
+        ),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")] = None,
-    file: Annotated[
-        list[Path] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable."),
-    ] = None,
+    system: System = None,
+    file: Files = None,
     batch: Annotated[
         Path | None,
         typer.Option("--batch", metavar="FILE", help="Classify every line of this file.", rich_help_panel=_BATCH),
@@ -53,16 +65,16 @@ def classify(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Where the results of --batch go; what is there is not classified again.",
+            help="Where to write the results of --batch; lines already there are skipped.",
             rich_help_panel=_BATCH,
         ),
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Send the text as it stands, without the chat template.")] = False,
+    raw: Raw = False,
     every: Annotated[
         bool, typer.Option("--all", help="Print every choice with its probability and its share, best first.")
     ] = False,
     json: Json = False,
-    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")] = False,
+    no_stdin: NoStdin = False,
     trust_model_files: TrustModelFiles = False,
     pull: Pull = False,
     accept_license: AcceptLicense = False,
@@ -70,7 +82,7 @@ def classify(
     debug: Debug = False,  # read by main
     flags: dict[str, Any],
 ) -> None:
-    """Choose the likeliest of given answers, with exact probabilities.
+    """Choose the most likely of several given answers, with exact probabilities.
 
     Nothing is generated: the model reads the prompt once, then each choice as the beginning of
     its answer. stdout carries the best choice and nothing else. The first word is the model when

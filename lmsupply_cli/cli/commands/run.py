@@ -12,12 +12,17 @@ from lmsupply_cli.cli.options import (
     AcceptLicense,
     Debug,
     DryRun,
+    Files,
     Json,
+    NoStdin,
     Plain,
     Preset,
     Pull,
     Quiet,
+    Raw,
+    System,
     TrustModelFiles,
+    Words,
     takes_settings,
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
@@ -32,13 +37,10 @@ _BATCH = "Batches"
 )
 def run(
     *,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)] = None,
+    words: Words = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")] = None,
-    file: Annotated[
-        list[Path] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable."),
-    ] = None,
+    system: System = None,
+    file: Files = None,
     json_schema: Annotated[
         str | None,
         typer.Option(
@@ -83,14 +85,14 @@ def run(
             rich_help_panel=_BATCH,
         ),
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Send the text as it stands, without the chat template.")] = False,
+    raw: Raw = False,
     json: Json = False,
     stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event a line.")] = False,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print times, rates and memory on stderr.")] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.")] = False,
     dry_run: DryRun = False,
-    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")] = False,
+    no_stdin: NoStdin = False,
     trust_model_files: TrustModelFiles = False,
     pull: Pull = False,
     accept_license: AcceptLicense = False,

@@ -1,0 +1,130 @@
+"""What a TextGenerator and a GeneratorPool have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, Unpack
+
+from lmsupply_cli.chat.formatter import Prompt
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.events import GenerationEvent, TextDelta
+from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
+from lmsupply_cli.generation.prompter import Prompter
+
+Messages = Iterable[ChatMessage | Mapping[str, str]]
+
+
+class Generates(Protocol):
+    """What a TextGenerator and a GeneratorPool have in common, and a ChatSession needs."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is, and how it is run."""
+
+    @property
+    def options(self) -> GenerationOptions:
+        """The default options of calls that give none."""
+
+    @property
+    def prompter(self) -> Prompter:
+        """How prompts are made."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+
+    def common_tokens(self, ids: Sequence[int]) -> int:
+        """How many of `ids`, from the first, are in the prompt cache."""
+
+    def stream_prompt(
+        self,
+        prompt: Prompt,
+        options: GenerationOptions | None = None,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[GenerationEvent]:
+        """Events for a prompt that is made already."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Answers(ABC):
+    """Whole answers and plain text, from a stream of events."""
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Completion:
+        """The answer to one prompt; `raw` sends the text as it stands, without the chat format; `guidance`: what the
+        answer must follow."""
+        return complete(self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options))
+
+    def stream_text(
+        self,
+        prompt: str | Messages,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[str]:
+        """The answer to a prompt or a chat as pieces of text."""
+        if isinstance(prompt, str):
+            events = self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options)
+        else:
+            events = self.stream_chat(prompt, guidance=guidance, cancel=cancel, **options)
+        return (event.text for event in events if isinstance(event, TextDelta))
+
+    def generate_chat(
+        self,
+        messages: Messages,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Completion:
+        """The assistant's next message."""
+        return complete(self.stream_chat(messages, guidance=guidance, cancel=cancel, **options))
+
+    @abstractmethod
+    def stream(
+        self,
+        prompt: str,
+        *,
+        raw: bool = False,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[GenerationEvent]:
+        """Like `generate`, as events: progress of the prefill, pieces of text, and `Finished`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def stream_chat(
+        self,
+        messages: Messages,
+        *,
+        guidance: Guidance | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> Iterator[GenerationEvent]:
+        """Like `generate_chat`, as events."""
+        raise NotImplementedError
+
+
+def check_type(value: object, wanted: object, name: str, noun: str) -> None:
+    """Raises UsageError that names the argument."""
+    if not isinstance(value, wanted):  # type: ignore[arg-type]
+        raise UsageError(f"{name} must be {noun}, not {type(value).__name__}")
