@@ -37,7 +37,7 @@ class Prompt:
 
     `marked`: the text with the marks that keep control strings of messages apart, `mark` their character;
     `stop_ids`: tokens that end an answer besides those of the model's config; `continues`: the answer goes on with this
-    text, so a space at its start counts; `control`, `markers`: the format's control strings and marks of thoughts.
+    text, so a space at its start counts; `answer_prefix`: what of `text` belongs to the answer; `control`, `markers`: the format's control strings and marks of thoughts.
     """
 
     text: str
@@ -47,6 +47,7 @@ class Prompt:
     marked: str = ""
     mark: str = ""
     continues: bool = False
+    answer_prefix: str = ""
     control: frozenset[str] = frozenset()
     markers: Markers | None = None
 
@@ -91,6 +92,7 @@ class PromptFormat:
             marked=rendered,
             mark=defuser.mark,
             continues=bool(answer_prefix),
+            answer_prefix=answer_prefix,
             control=self.control,
             markers=self.markers,
         )

@@ -12,7 +12,6 @@ from lmsupply_cli.cli.batch_input import Line
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved
 from lmsupply_cli.locks import Busy, locked
-from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text
 
 _BEGINNING = b'{"schema": 1, "index": '
@@ -110,4 +109,6 @@ def write(file: IO[str], row: Mapping[str, Any]) -> None:
 
 def error_row(error: LmsupplyError) -> dict[str, Any]:
     """Of a line that could not be answered."""
-    return {"error": {"code": error.code, "message": as_flags(error.message), "hint": as_flags(error.hint)}}
+    return {
+        "error": {"code": error.code, "message": error.message.replace("`", ""), "hint": error.hint.replace("`", "")}
+    }

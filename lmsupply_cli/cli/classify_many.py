@@ -47,7 +47,7 @@ def classify_many(request: ClassifyRequest) -> int:
 
 def _classify_into(out: Path, source: Path, request: ClassifyRequest, choices: tuple[str, ...]) -> int:
     terminal = Terminal.of_process(quiet=request.quiet)
-    lines = [_line(line, choices) for line in read_lines(source, system=request.system)]
+    lines = [_line(line, choices) for line in read_lines(source, system=request.system, takes_options=False)]
     done = finished(out, lines, guided=False)
     if len(done) == len(lines):
         return _told(out, terminal, states=Counter(), done=done)
@@ -94,10 +94,7 @@ def _classify_into(out: Path, source: Path, request: ClassifyRequest, choices: t
 def _line(line: Line, choices: Sequence[str]) -> Line:
     """With the choices in its digest: a result is only good for them."""
     whole = json.dumps([line.digest, *choices])
-    error = line.error
-    if line.options and not error:
-        error = UsageError(f"unknown option {next(iter(line.options))!r}", hint="classify generates nothing")
-    return replace(line, digest=hashlib.sha256(whole.encode()).hexdigest()[:12], error=error)
+    return replace(line, digest=hashlib.sha256(whole.encode()).hexdigest()[:12])
 
 
 def _told(out: Path, terminal: Terminal, *, states: Counter[State], done: Mapping[int, State]) -> int:

@@ -33,6 +33,8 @@ from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.judging import open_model
 
+_FIGURES = 21  # columns of the probability and the share, and the spaces before them
+
 
 @dataclass(frozen=True)
 class ClassifyRequest:
@@ -87,7 +89,7 @@ def classify_one(request: ClassifyRequest) -> None:
     if request.as_json:
         terminal.json(classify_object(found, generator.info, notices))
     elif request.every:
-        for line in table(found.ranked):
+        for line in table(found.ranked, terminal.width):
             terminal.data(line)
     else:
         terminal.exact(found.best + "\n")
@@ -184,9 +186,10 @@ def classify_object(found: Classification, info: ModelInfo, notices: Sequence[No
     }
 
 
-def table(choices: Sequence[ChoiceScore]) -> list[str]:
-    """A line for each: text, probability, share."""
-    texts = [one_line(choice.text) for choice in choices]
+def table(choices: Sequence[ChoiceScore], columns: int) -> list[str]:
+    """A line for each of at most `columns`: text, probability, share."""
+    most = max(10, columns - _FIGURES)
+    texts = [text if len(text) <= most else f"{text[: most - 1]}…" for text in map(one_line, (c.text for c in choices))]
     width = max(map(len, texts))
     return [
         f"{text.ljust(width)}  {choice.probability:>9.4g}  {choice.share:>6.1%}"

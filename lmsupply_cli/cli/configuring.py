@@ -59,7 +59,7 @@ def _get(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> N
 def _set(terminal: Terminal, key: str, value: Sequence[str], as_json: bool) -> None:
     setting = SETTINGS[key]
     if setting.kind in ("list", "bias"):
-        typed = check_value(key, tuple(value))
+        typed = check_value(key, tuple(value), place="config set")
     elif len(value) == 1:
         typed = parse_text(key, value[0], place="config set")
     else:

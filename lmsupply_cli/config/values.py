@@ -31,7 +31,7 @@ def check_value(key: str, value: Any, *, place: str = "") -> Any:
     ):
         over = high is not None and checked > high
         expected = (
-            f"{_expected(setting)} and at most {high:.15g}"
+            f"{_expected(setting)} and at most {int(high)}"
             if over and high is not None and high > _PLAIN
             else _expected(setting)
         )
@@ -104,10 +104,10 @@ def _bias(value: Any) -> tuple[tuple[int, float], ...] | None:
         try:
             token, number = pair
             token = int(token) if isinstance(token, (int, str)) and not isinstance(token, bool) else -1
-            number = float(number)
+            number = math.nan if isinstance(number, bool) else float(number)
         except (TypeError, ValueError, OverflowError):
             return None
-        if token < 0 or not abs(number) <= _MOST_BIAS:
+        if token < 0 or not abs(number) <= _MOST_BIAS:  # not a number is neither
             return None
         found[token] = number
     return tuple(sorted(found.items()))
@@ -138,7 +138,7 @@ def _expected(setting: Setting) -> str:
         "int": "a whole number",
         "float": "a number",
         "list": "a text or a list of texts, none of them empty",
-        "bias": "token ids with numbers from -100 to 100, such as 13=-100",
+        "bias": "token ids with numbers from -100 to 100",
     }
     words = noun.get(setting.kind, "a text that is not empty")
     if setting.high is not None and setting.low is not None and setting.high < _PLAIN:

@@ -169,6 +169,11 @@ class GenaiModel:
         return self._contents.get(token, "") if data is None else data.decode(errors="replace")
 
     def new_matcher(self, guidance: Guidance) -> Matcher:
+        if not self._tokenizer.token_by_token:
+            raise UsageError(
+                f"a {guidance.name} is not supported with this model: its tokenizer does not decode token by token",
+                hint="use another model",
+            )
         return Matcher(guidance, self._guidance_vocabulary)
 
     @cached_property

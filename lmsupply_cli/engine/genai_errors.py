@@ -64,7 +64,7 @@ def run_error(error: Exception) -> LmsupplyError:
             "this model cannot follow the guidance: for a character in it the vocabulary has no whole token",
             hint="keep enum, const, pattern and property names to ASCII, or use another model",
         )
-    return EngineError(f"the engine failed: {text}", hint="see the cause of this error for details")
+    return EngineError(f"the engine failed: {text}", hint="`debug` shows the traceback")
 
 
 def _reason(error: Exception) -> str:

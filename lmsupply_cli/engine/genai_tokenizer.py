@@ -21,6 +21,8 @@ from lmsupply_cli.errors import EngineError
 class GenaiTokenizer:
     """A Tokenizer by the engine."""
 
+    token_by_token = False
+
     def __init__(
         self, folder: ModelFolder, make: Callable[[], Any], *, visible: Collection[str] = (), note: str = ""
     ) -> None:

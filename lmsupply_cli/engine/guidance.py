@@ -58,6 +58,9 @@ _UNSUPPORTED = frozenset(
 )
 _EXACT = 2**53  # llguidance holds numbers as float64
 _NUMBERS = ("const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_NAMES: Mapping[Kind, str] = {
+    "json_schema": "JSON schema", "regex": "regular expression", "lark_grammar": "grammar",
+}  # fmt: skip
 _FORMATS = ("date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 _SCHEMAS = ("additionalProperties", "additionalItems", "items")  # one schema, or for items a list
@@ -106,7 +109,7 @@ class Guidance:
     @property
     def name(self) -> str:
         """Of the kind, in words."""
-        return self.kind.replace("_", " ")
+        return _NAMES[self.kind]
 
     @classmethod
     def json(cls) -> Guidance:
@@ -116,6 +119,8 @@ class Guidance:
     @classmethod
     def regex(cls, pattern: str) -> Guidance:
         """In the syntax of Rust's regex crate: without look-around and back-references. Raises UsageError."""
+        if not isinstance(pattern, str):
+            raise UsageError(f"a regular expression must be a string, not {type(pattern).__name__}")
         if pattern:
             _check_size(pattern if pattern.strip() else f"({pattern})", "regular expression")
         else:
@@ -125,6 +130,8 @@ class Guidance:
     @classmethod
     def grammar(cls, text: str) -> Guidance:
         """In Lark's syntax as llguidance takes it; it begins at `start`. Raises UsageError."""
+        if not isinstance(text, str):
+            raise UsageError(f"a grammar must be a string, not {type(text).__name__}")
         _check_size(text, "grammar")
         if "start" not in text:
             raise UsageError("the grammar has no rule named start", hint='such as: start: "yes" | "no"')
@@ -142,7 +149,7 @@ def names_control_tokens(guidance: Guidance) -> bool:
 
 def schema_of(text: str) -> Guidance:
     """A schema from a file, or from JSON that stands there itself. Raises UsageError."""
-    if not text.strip() or text.lstrip().startswith("{"):
+    if not text.strip() or text.lstrip().startswith(("{", "[")) or text.strip() in ("true", "false", "null"):
         return Guidance.json_schema(text)
     return Guidance.json_schema(_read(text, "schema"))
 
@@ -170,14 +177,16 @@ def _parsed(schema: Any) -> Any:
         except RecursionError as error:
             raise UsageError("the schema is nested too deeply") from error
         except (TypeError, ValueError) as error:
-            raise UsageError(f"the schema is no JSON: {error}") from error
+            raise UsageError(f"the schema is not valid JSON: {error}") from error
     _check_size(schema, "schema")
     try:
         return files.parse_json(schema, "the schema", error=UsageError)
     except UsageError as error:
         if not isinstance(error.__cause__, ValueError):
             raise
-        raise UsageError(f"the schema is no JSON: {error.__cause__}", hint="give a file or one JSON object") from error
+        raise UsageError(
+            f"the schema is not valid JSON: {error.__cause__}", hint="give a file or one JSON object"
+        ) from error
 
 
 def _check_size(text: str | bytes, what: str) -> None:

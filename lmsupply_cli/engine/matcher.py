@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Allowed = npt.NDArray[np.bool_]
 
+_FORCED_STEPS = 8  # looked at before a model is loaded
 _REGEX_ERROR = re.compile(r"regex parse error: .*error: (.*?)(?: \d+ \| .*)?$")
 
 
@@ -42,6 +43,7 @@ class GuidanceVocabulary:
 
         self.size = size
         given: Any = _Given(size, tokens, names)
+        self.encode = given.__call__
         self.compiled = LLTokenizer(given, n_vocab=size + 1, eos_token=[size])
         given.tokens = []  # it has its own copy
         give_back_memory()
@@ -94,6 +96,7 @@ class Matcher:
         self._np = np
         self._guidance, self._vocabulary = guidance, vocabulary
         self._matcher = LLMatcher(vocabulary.compiled, compiled(guidance), log_level=0)
+        self._before = ""
         self._mask = np.zeros((1, (vocabulary.size + 1 + 31) // 32), dtype=np.int32)
         if error := self._matcher.get_error():
             raise UsageError(f"the {guidance.name} cannot be followed: {_in_one_line(error)}")
@@ -113,12 +116,22 @@ class Matcher:
             raise EngineError(f"the answer cannot continue to match the {self._guidance.name}: {why}")
         return allowed
 
+    def resume(self, before: str) -> None:
+        """Continue an answer that begins with `before`. Raises UsageError where that is no beginning of one."""
+        self._before = before
+        if before and not self._matcher.consume_tokens(self._vocabulary.encode(before)):
+            raise UsageError(
+                f"the answer so far does not match the {self._guidance.name}, so it cannot be continued",
+                hint="generate it anew",
+            )
+
     def check(self) -> None:
-        """Raises EngineError where no answer can begin, or its beginning has no end."""
-        self.allowed()
-        self._matcher.compute_ff_bytes()
-        if error := self._matcher.get_error():
-            raise EngineError(_in_one_line(error))
+        """Raises EngineError where no answer can begin, or a forced beginning has no end."""
+        for _ in range(_FORCED_STEPS):
+            (tokens,) = self.allowed().nonzero()
+            if len(tokens) != 1 or self.complete:
+                return
+            self.accept(int(tokens[0]))
 
     def accept(self, token: int) -> None:
         """`token`, which was allowed and is no end, comes next."""
@@ -130,7 +143,8 @@ class Matcher:
         return bool(self._matcher.is_accepting())
 
     def accepts(self, text: str) -> bool:
-        """Whether `text` would be a complete answer."""
+        """Whether `text`, after what was resumed, would be a complete answer."""
+        text = self._before + text
         whole = Matcher(self._guidance, _byte_vocabulary())._matcher
         return whole.consume_tokens(list(text.encode())) and whole.is_accepting() if text else whole.is_accepting()
 
@@ -164,6 +178,8 @@ def compiled(guidance: Guidance) -> str:
 def _in_one_line(text: str) -> str:
     """What llguidance says, without the state of its parser."""
     line = " ".join(text.partition("<state>")[0].split())
+    if line.startswith("NoExtension"):
+        return "nothing can follow"
     if found := _REGEX_ERROR.search(line):
         return found[1]
     return line if len(line) <= 400 else f"{line[:399]}…"

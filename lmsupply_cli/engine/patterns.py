@@ -39,8 +39,11 @@ _KNOWN = (  # alternatives that take linear time, the longer of two that begin a
 )
 
 
+_MOST_GROWTH = 4  # characters for one; `▁` for a space, and the like, make no text longer
+
+
 def find_patterns(tokenizer: Any) -> tuple[str, ...]:
-    """Every regular expression of a parsed tokenizer.json."""
+    """Every regular expression of a parsed tokenizer.json, and every replacement that makes text much longer."""
     parts = [tokenizer.get(name) for name in _PARTS] if isinstance(tokenizer, dict) else []
     return tuple(pattern for part in parts for pattern in _walk(part))
 
@@ -61,6 +64,15 @@ def _is_known(pattern: str) -> bool:
     return True
 
 
+def _growth(step: dict[str, Any]) -> str:
+    """The text that a Replace makes much longer: a few of them in a row fill any memory."""
+    pattern, content = step.get("pattern"), step.get("content")
+    if not isinstance(pattern, dict) or not isinstance(content, str):
+        return ""
+    old = pattern.get("String")
+    return f"{old} → {content[:20]}…" if isinstance(old, str) and len(content) > _MOST_GROWTH * max(1, len(old)) else ""
+
+
 def _walk(value: Any) -> Iterator[str]:
     level = [value]
     while level:
@@ -68,6 +80,8 @@ def _walk(value: Any) -> Iterator[str]:
         if isinstance(one, dict):
             if isinstance(found := one.get("Regex"), str):
                 yield found
+            if grows := _growth(one):
+                yield grows
             level += one.values()
         elif isinstance(one, list):
             level += one

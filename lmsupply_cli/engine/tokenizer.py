@@ -30,6 +30,7 @@ class Tokenizer(Protocol):
     """Text to ids and back. Close it, unless its creator does."""
 
     hidden_ids: frozenset[int]  # control tokens that are not shown
+    token_by_token: bool  # whether `token_bytes` are what `decode` makes of each token
     note: str  # what a user should know about it, "" for nothing
 
     def encode(self, text: str) -> list[int]:
@@ -65,6 +66,7 @@ class ModelTokenizer:
         self._guard = PatternGuard(folder.path, pattern, library="tokenizers") if pattern else None
         self._library: Library | None = load_library(folder.path / TOKENIZER, encodes=not pattern)
         self._rules = read_decoding_rules(folder.decoding)
+        self.token_by_token = self._rules is not None
 
     def encode(self, text: str) -> list[int]:
         check_text(text)

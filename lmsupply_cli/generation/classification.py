@@ -53,7 +53,7 @@ class Classification:
 
 def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
     """Raises UsageError for fewer than two, an empty one, one that is not text, or two that are the same."""
-    if isinstance(choices, str) or not all(isinstance(text, str) for text in choices):
+    if not isinstance(choices, (list, tuple)) or not all(isinstance(text, str) for text in choices):
         raise UsageError("choices must be a list of strings", hint='such as ["yes", "no"]')
     if len(choices) < 2:
         raise UsageError("there must be at least two choices", hint="give at least two")

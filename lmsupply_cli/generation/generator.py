@@ -257,20 +257,23 @@ class TextGenerator(Answers):
             options,
             prompt.stop,
             prompt.stop_ids,
-            self.new_matcher(guidance) if guidance else None,
+            self.new_matcher(guidance, prompt.answer_prefix) if guidance else None,
             prompt.continues,
         )
         return self._turns.guarded(self._events(prompt, task, cancel))
 
-    def new_matcher(self, guidance: Guidance) -> Matcher:
-        """For one answer that follows `guidance`. Raises UsageError, DoesNotFit where its tables pass the memory limit."""
+    def new_matcher(self, guidance: Guidance, answer_prefix: str = "") -> Matcher:
+        """For one answer that follows `guidance` and begins with `answer_prefix`. Raises UsageError, DoesNotFit where the
+        tables of a guidance pass the memory limit."""
         shape = self.memory_shape
         if self.budget and shape and not shape.guided:
             self.budget.check(
                 guidance_bytes(shape), "the tables of the guidance", hint="raise `memory_limit`, or use a smaller model"
             )
             self.memory_shape = replace(shape, guided=True)  # they are made once
-        return self.model.new_matcher(guidance)
+        matcher = self.model.new_matcher(guidance)
+        matcher.resume(answer_prefix)
+        return matcher
 
     def clear_cache(self) -> None:
         """Free the KV cache, and abandon an answer that is being generated."""

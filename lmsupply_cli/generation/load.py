@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import listed, size_of
+from lmsupply_cli.generation.answers import check_type
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
 from lmsupply_cli.generation.speculation import Speculation
@@ -26,6 +28,10 @@ def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[
     Raises ModelNotFound, DoesNotFit, ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable,
     UsageError.
     """
+    if how is not None and keywords:
+        raise UsageError(f"a LoadOptions and keywords exclude each other: {', '.join(keywords)}")
+    if how is not None:
+        check_type(how, LoadOptions, "the second argument", "a LoadOptions")
     return load_plan(plan_load(ref, how or LoadOptions.of(keywords)))
 
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict
 
+from lmsupply_cli.config.values import check_value
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import UsageError
@@ -44,6 +45,14 @@ class LoadOptions:
     reserve_tokens: int = 0
 
     def __post_init__(self) -> None:
+        for key in ("provider", "threads", "context", "draft_tokens", "reasoning_effort"):
+            check_value(key, getattr(self, key))
+        for name, kind in (("options", GenerationOptions), ("guidance", Guidance)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise UsageError(f"`{name}` must be a {kind.__name__}, not {type(value).__name__}")
+        if not isinstance(self.reserve_tokens, int) or self.reserve_tokens < 0:
+            raise UsageError(f"`reserve_tokens` must be a whole number, at least 0, not {self.reserve_tokens!r}")
         if self.speculative not in ("off", NGRAM) and not self.draft_ref:
             raise UsageError(f"unknown value {self.speculative!r} of `speculative`", hint="off, ngram or draft:MODEL")
 

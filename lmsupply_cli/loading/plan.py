@@ -137,6 +137,8 @@ def plan_load(ref: str | Path | LocatedModel, options: LoadOptions | None = None
     Raises ModelNotFound, DoesNotFit, ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable,
     UsageError.
     """
+    if not isinstance(ref, (str, Path, LocatedModel)):
+        raise UsageError(f"ref must be a name or a path, not {type(ref).__name__}")
     options = options or LoadOptions()
     model = _located(ref, options)
     folder = open_model(model, trust=options.trust_model_files)

@@ -7,7 +7,18 @@ import re
 from lmsupply_cli.config.table import SETTINGS
 
 _OTHERS = frozenset(
-    {"trust_model_files", "batch_size", "accept_license", "choices", "raw", "json_schema", "regex", "grammar", "alias"}
+    {
+        "debug",
+        "trust_model_files",
+        "batch_size",
+        "accept_license",
+        "choices",
+        "raw",
+        "json_schema",
+        "regex",
+        "grammar",
+        "alias",
+    }
 )
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 

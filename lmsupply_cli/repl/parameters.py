@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from lmsupply_cli.repl.loop import ChatLoop
 
 ALIASES = {"num_predict": "max_tokens", "num_ctx": "context", "repeat_penalty": "repetition_penalty"}
-_EXCLUDED = {"num_beams", *(key for key in GENERATION_KEYS if SETTINGS[key].json_only)}  # of no use in a chat
-PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in _EXCLUDED), "context", *ALIASES)
+EXCLUDED = {"num_beams", *(key for key in GENERATION_KEYS if SETTINGS[key].json_only)}  # of no use in a chat
+PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in EXCLUDED), "context", *ALIASES)
 
 
 def set_parameter(loop: ChatLoop, name: str, text: str) -> str:
-    """Set it for the answers to come; what to say of it. Raises UsageError, DoesNotFit."""
+    """Set it for the answers to come, `default` or `none` as it was at first; what to say of it. Raises UsageError,
+    DoesNotFit."""
     key = ALIASES.get(name.lower(), name.lower().replace("-", "_"))
-    if key in _EXCLUDED:
+    if key in EXCLUDED:
         raise UsageError(f"a chat cannot use {key}", hint=f"lmsupply run --{key.replace('_', '-')}")
     if key not in PARAMETERS:
         near = get_close_matches(key, PARAMETERS, n=1)
@@ -28,7 +29,7 @@ def set_parameter(loop: ChatLoop, name: str, text: str) -> str:
             f"no such parameter: {name}", hint=f"did you mean {near[0]}?" if near else "/set shows the parameters"
         )
     generator = loop.session.generator
-    if text.lower() in ("default", "none"):
+    if text.lower() in ("default", "none", '""', "''"):
         value = SETTINGS[key].default
         value = generator.fitting_tokens if key == "context" else value
     else:
@@ -36,7 +37,9 @@ def set_parameter(loop: ChatLoop, name: str, text: str) -> str:
     if key == "context":
         generator.resize_context(value)
     else:
-        loop.session.options = loop.session.options.replaced(**{key: value})
+        changed = loop.session.options.replaced(**{key: value})
+        generator.check_options(changed, loop.session.guidance)
+        loop.session.options = changed
     loop.keep_option(key, value)
     shown = _text(value) if isinstance(value, tuple) else value
     return f"{key} is {shown} from the next answer on."

@@ -49,7 +49,7 @@ def test_cut_by_the_limit_is_exit_1_with_what_there_is() -> None:
         (("--json-schema", '{"not": {}}'), "the keyword 'not'"),
         (("--json-schema", '{"type": "array", "items": {"format": "uri"}}'), "items uses the format 'uri'"),
         (("--json-schema", "/no/such/file"), "cannot read the schema"),
-        (("--json-schema", "{"), "is no JSON"),
+        (("--json-schema", "{"), "is not valid JSON"),
         (("--grammar", "/no/such/file"), "cannot read the grammar"),
         (("--regex", "["), "unclosed character class"),
         (("--regex", ""), "is empty"),
@@ -121,15 +121,15 @@ def test_format_in_a_chat(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(SCHEMA)
     chat = Chat("guide", "--no-save", columns=160)
     assert "Answers are free." in chat.ask("/format")
-    assert "Answers follow this regex" in chat.ask("/format regex (yes|no)")
+    assert "Answers follow this regular expression" in chat.ask("/format regex (yes|no)")
     assert chat.ask("is it?").split()[-1] in ("yes", "no")
-    assert "follow this json schema" in chat.ask(f"/format schema {tmp_path}/s.json")
+    assert "follow this JSON schema" in chat.ask(f"/format schema {tmp_path}/s.json")
     assert '{"kind":"' in chat.ask("which animal?")
-    assert "follow this json schema" in chat.ask('/format {"enum": ["this", "that"]}')
+    assert "follow this JSON schema" in chat.ask('/format {"enum": ["this", "that"]}')
     assert chat.ask("which?").split()[-1] in ('"this"', '"that"')
     assert "unclosed character class" in chat.ask("/format regex [")
     assert "/format knows no 'xml'" in chat.ask("/format xml")
-    assert "Answers follow a json schema" in chat.ask("/format")
+    assert "Answers follow a JSON schema" in chat.ask("/format")
     chat.ask("/format off")
     assert "kind" not in chat.ask("/clear")
     assert "Hello! I am the lmsupply guide" in chat.ask("hello")

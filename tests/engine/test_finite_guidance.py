@@ -85,7 +85,7 @@ def test_a_schema_of_any_depth_is_one_line() -> None:
 
 @pytest.mark.parametrize("schema", [{"enum": [{1, 2}]}, {"const": float("nan")}, {"enum": [object()]}])
 def test_a_schema_of_other_things_than_json_is_said(schema: Any) -> None:
-    with pytest.raises(UsageError, match="is no JSON"):
+    with pytest.raises(UsageError, match="is not valid JSON"):
         Guidance.json_schema(schema)
 
 

@@ -100,7 +100,7 @@ def test_the_format_of_answers_is_there_again(archive: Archive) -> None:
     chat.ask("/save format")
     chat.leave()
     chat = Chat("guide", "--resume", "format", columns=120)
-    assert "Answers follow a json schema; /format off frees them." in chat.text
+    assert "Answers follow a JSON schema; /format off frees them." in chat.text
     assert chat.ask("and now?").split()[-1] in ('"this"', '"that"')
     chat.ask("/clear")
     assert chat.ask("and here?").split()[-1] in ('"this"', '"that"')

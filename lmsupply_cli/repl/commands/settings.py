@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.command import Command, one_of
-from lmsupply_cli.repl.parameters import PARAMETERS, parameter_rows, set_parameter
+from lmsupply_cli.repl.parameters import EXCLUDED, PARAMETERS, parameter_rows, set_parameter
 
 if TYPE_CHECKING:
     from lmsupply_cli.repl.loop import ChatLoop
@@ -41,7 +41,7 @@ def _set(loop: ChatLoop, rest: str) -> None:
         _format(loop, value)
     elif what == "system":
         _system(loop, value.strip('"') or '""')
-    elif what == "parameter" or what in PARAMETERS:
+    elif what == "parameter" or what in (*PARAMETERS, *EXCLUDED):
         name, _, text = (value if what == "parameter" else rest).partition(" ")
         if not name or not text.strip():
             raise UsageError("/set parameter needs a name and a value", hint="/set shows the parameters")
