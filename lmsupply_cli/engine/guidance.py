@@ -67,6 +67,7 @@ _SCHEMAS = ("additionalProperties", "additionalItems", "items")  # one schema, o
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LARK_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|/(?P<pattern>(?:\\.|[^/\\\n])+)/|//.*|#.*')
+_REPLACED = "\ufffd"  # what half a surrogate pair is read as
 _MOST_CHARACTERS = 1_000_000
 _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
@@ -180,13 +181,16 @@ def _parsed(schema: Any) -> Any:
             raise UsageError(f"the schema is not valid JSON: {error}") from error
     _check_size(schema, "schema")
     try:
-        return files.parse_json(schema, "the schema", error=UsageError)
+        value = files.parse_json(schema, "the schema", error=UsageError)
     except UsageError as error:
         if not isinstance(error.__cause__, ValueError):
             raise
         raise UsageError(
             f"the schema is not valid JSON: {error.__cause__}", hint="give a file or one JSON object"
         ) from error
+    if _REPLACED in json.dumps(value, ensure_ascii=False) and _REPLACED not in str(schema):
+        raise UsageError("the schema is not valid Unicode: it contains half a surrogate pair")
+    return value
 
 
 def _check_size(text: str | bytes, what: str) -> None:

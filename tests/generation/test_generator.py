@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmsupply_cli import GeneratorPool, Guidance, load
+from lmsupply_cli import GeneratorPool, Guidance, LoadOptions, load
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.chat.formatter import PromptFormat
@@ -190,9 +194,12 @@ def test_the_familys_end_token_ends_an_answer_that_the_config_would_not_end() ->
         (lambda m: m.generate_batch(["thanks", 5]), r"prompts\[1\] must be a string or a list of messages, not int"),
         (lambda m: m.generate("x", guidance='{"type":"object"}'), "guidance must be a Guidance, such as"),
         (lambda m: m.generate("x", temprature=3), "unknown generation option 'temprature'"),
-        (lambda m: m.generate("x", stop=5), "`stop` must be a list of texts"),
+        (lambda m: m.generate("x", stop=5), "`stop` must be a text or a list of texts"),
         (lambda m: m.count_tokens(5), "text must be a string"),
-        (lambda m: m.generate("x", logit_bias={9999: 1}), "`logit_bias` names token 9999, but the vocabulary has 300"),
+        (
+            lambda m: m.generate("x", logit_bias={9999: 1}),
+            "`logit_bias` names token 9999, but the vocabulary has only 300 tokens",
+        ),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_named(call: Any, said: str) -> None:
@@ -270,3 +277,50 @@ def test_the_first_guidance_is_checked_against_the_memory_limit() -> None:
         model.memory_shape = replace(model.memory_shape, vocabulary=10**9)
         with pytest.raises(DoesNotFit, match="the tables of the guidance would bring the process to"):
             model.generate("x", guidance=Guidance.regex("a"))
+
+
+def test_a_continued_answer_keeps_to_the_format() -> None:
+    with load("guide") as model:
+        session = ChatSession(model)
+        session.guidance = Guidance.regex("[0-9]{6}")
+        list(session.send("hi", max_tokens=2, seed=1))
+        first = session.messages[-1].content
+        list(session.resume(seed=1))
+        assert re.fullmatch("[0-9]{6}", session.messages[-1].content)
+        assert session.messages[-1].content.startswith(first)
+        session.messages[-1] = ChatMessage.assistant("abc")
+        with pytest.raises(UsageError, match="the answer so far does not match the regular expression"):
+            list(session.resume())
+
+
+@pytest.mark.parametrize("decoder", [None, {"type": "WordPiece", "prefix": "##", "cleanup": True}])
+def test_guidance_needs_a_tokenizer_that_decodes_token_by_token(tmp_path: Path, decoder: object) -> None:
+    shutil.copytree(Path(__file__).parent.parent / "models" / "phi3", tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"decoder": decoder}))
+    with load(tmp_path / "model") as model:
+        assert model.generate("x", max_tokens=4, seed=1).usage.completion_tokens == 4
+        with pytest.raises(UsageError, match="does not decode token by token"):
+            model.generate("x", guidance=Guidance.regex("[a-z]{3}"))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: load("guide", provider="x"), "`provider` must be one of"),
+        (lambda: load("guide", threads=-1), "`threads` must be a whole number from 1"),
+        (lambda: load("guide", context="5"), "`context` must be a whole number"),
+        (lambda: load("guide", draft_tokens=-3), "`draft_tokens` must be"),
+        (lambda: load("guide", reserve_tokens=-1), "`reserve_tokens` must be"),
+        (lambda: load("guide", options={"a": 1}), "`options` must be a GenerationOptions, not dict"),
+        (lambda: load("guide", contxt=5), "unknown load option 'contxt'"),
+        (lambda: load(None), "ref must be a name or a path"),
+        (lambda: load("guide", {"context": 5}), "must be a LoadOptions, not dict"),
+        (lambda: load("guide", LoadOptions(), context=60), "exclude each other: context"),
+        (lambda: Guidance.regex(5), "must be a string, not int"),
+        (lambda: Guidance.regex("\udcff"), "is not valid UTF-8"),
+    ],
+)
+def test_loading_names_what_is_wrong(call: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        call()
