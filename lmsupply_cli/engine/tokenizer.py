@@ -7,6 +7,7 @@ finish in time runs in a worker process, which can be killed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ from lmsupply_cli.genai_config import TOKENIZER
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Library
+
+
+_UNKNOWN_PART = re.compile(r"untagged enum (?:Py)?(\w+?)(?:Wrapper|Untagged)\b")
 
 
 class Tokenizer(Protocol):
@@ -142,9 +146,11 @@ def translated() -> Iterator[None]:
     except (LmsupplyError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except BaseException as error:
-        raise ModelFilesError(f"the tokenizer fails: {_in_one_line(error)}", hint="use another model") from error
+        raise ModelFilesError(f"tokenizer.json fails: {_in_one_line(error)}", hint="use another model") from error
 
 
 def _in_one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if found := _UNKNOWN_PART.search(text):
+        return f"its {found[1].lower()} is of an unknown kind"
     return text if len(text) <= 200 else f"{text[:199]}…"

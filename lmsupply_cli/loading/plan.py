@@ -27,7 +27,7 @@ from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, locate
-from lmsupply_cli.units import format_bytes
+from lmsupply_cli.units import count, format_bytes
 
 _MOST_DRAFT_CONTEXT = 8192  # tokens that are planned for a draft model
 
@@ -84,7 +84,7 @@ class LoadPlan:
         rows = [
             ("model", self.model.ref),
             ("folder", str(self.folder.path)),
-            ("provider", self.runs_on + (f", {self.threads} threads" if self.runs_on == "cpu" else "")),
+            ("provider", self.runs_on + (f", {count(self.threads, 'thread')}" if self.runs_on == "cpu" else "")),
             ("chat format", self.format.format.formatter.name),
             ("context", context),
         ]
