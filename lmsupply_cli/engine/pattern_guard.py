@@ -48,5 +48,5 @@ class PatternGuard:
                 hint="use another model" if not text else "use a shorter or different text, or another model",
             ) from failure
         if "error" in answer:
-            raise ModelFilesError(f"{self._folder / TOKENIZER}: {answer['error']}", hint="use another model")
+            raise ModelFilesError(f"{self._folder}: {answer['error']}", hint="use another model")
         return answer

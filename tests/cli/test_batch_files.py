@@ -84,7 +84,7 @@ def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
     source.write_text("something else\nthanks\nbye\n")
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
     assert result.code == 2
-    assert "holds something else than answers" in result.err
+    assert "holds answers to other prompts" in result.err
 
 
 def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_guided_batch(tmp_path: Path) -> None:
     source.write_text("is it private?\nis it open?\nis it fast?\n")
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out, "--regex", "(yes|no)")
     assert (result.code, result.out) == (0, "")
-    assert "one after the other" not in result.err
+    assert "one at a time" not in result.err
     assert {row["text"] for row in rows(out)} <= {"yes", "no"}
 
 
@@ -188,7 +188,7 @@ def test_a_guidance_that_cannot_be_followed_writes_nothing(tmp_path: Path) -> No
     [
         (("--batch", "in.txt"), "--batch and --out must be used together"),
         (("--out", "o"), "--batch and --out must be used together"),
-        (("--batch", "in.txt", "--out", "in.txt"), "would write over the prompts"),
+        (("--batch", "in.txt", "--out", "in.txt"), "would overwrite the prompts"),
         (("--batch", "in.txt", "--out", "o", "--json"), "leave out --json"),
         (("--batch", "in.txt", "--out", "o", "a prompt"), "leave out a prompt"),
         (("--batch", "in.txt", "--out", "o", "--raw"), "leave out --raw"),

@@ -66,11 +66,10 @@ def test_prompt_and_choices_come_from_files_too(tmp_path: Path) -> None:
     ("arguments", "why"),
     [
         ((), "there are no choices"),
-        (("--choices", "a"), "fewer than two choices"),
-        (("--choices", "a,b,a"), "'a' is there twice"),
+        (("--choices", "a"), "there must be at least two choices"),
+        (("--choices", "a,b,a"), "the choice 'a' is given twice"),
         (("--choices", "a,,b"), "choice 2 is empty"),
-        (("--choices", "a,b", "--json", "--all"), "--json has every choice"),
-        (("--choices", "a,b", "--raw", "-s", "x"), "no place for a system prompt"),
+        (("--choices", "a,b", "--raw", "-s", "x"), "--system cannot be combined with --raw"),
         (("--choices", "a,b", "--out", "x.jsonl"), "--batch and --out must be used together"),
         (("--choices-file", "missing.txt"), "missing.txt"),
         (("--choices", "a,b", "--temperature", "1"), "No such option"),
@@ -142,7 +141,7 @@ def test_a_batch_is_resumed_and_bad_lines_are_named(tmp_path: Path) -> None:
     assert lmsupply(*command).code == 1
     result = lmsupply(*command, "--choices", "another")
     assert result.code == 2
-    assert "holds something else" in result.err
+    assert "holds answers to other prompts or choices" in result.err
     assert out.read_bytes() == whole
 
 
@@ -169,3 +168,8 @@ def test_completion_offers_it() -> None:
     assert [line.split("\t")[0] for line in offered.splitlines()] == ["--choices", "--choices-file"]
     assert "guide\t" in lmsupply("classify", "gu", _LMSUPPLY_COMPLETE="bash").out
     assert "classify\t" in lmsupply("cl", _LMSUPPLY_COMPLETE="bash").out
+
+
+def test_json_holds_every_choice_with_all_or_without() -> None:
+    plain = lmsupply(*BASE, "--json", QUESTION).json
+    assert lmsupply(*BASE, "--json", "--all", QUESTION).json["choices"] == plain["choices"]

@@ -123,10 +123,10 @@ def test_stats_on_stderr() -> None:
     assert names == ["model", "load", "prefill", "first token", "decode", "finish", "peak memory"]
 
 
-GUESSING = ("run", "-q", "-m", "guide", "--temperature", "0")
+DRAFTED = ("run", "-q", "-m", "guide", "--temperature", "0")
 
 
-def test_a_draft_model_is_only_loaded_where_it_guesses(guide: Path, tmp_path: Path) -> None:
+def test_a_draft_model_is_only_loaded_where_it_is_used(guide: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(guide, broken)
     graph = (guide / "model.onnx").read_bytes()
@@ -138,34 +138,34 @@ def test_a_draft_model_is_only_loaded_where_it_guesses(guide: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("how", ["ngram", "draft:guide"])
-def test_guesses_are_counted_in_stats_and_json(how: str) -> None:
-    plain = lmsupply(*GUESSING, QUESTION)
+def test_draft_tokens_are_counted_in_stats_and_json(how: str) -> None:
+    plain = lmsupply(*DRAFTED, QUESTION)
     assert (plain.out, plain.err) == (ANSWER + "\n", "")
-    shown = lmsupply(*GUESSING, "--speculative", how, "--draft-tokens", "3", "--stats", QUESTION)
+    shown = lmsupply(*DRAFTED, "--speculative", how, "--draft-tokens", "3", "--stats", QUESTION)
     assert shown.out == plain.out
-    assert re.search(r"^drafted +\d+ of \d+ tokens accepted \(\d+%\), \d+ rounds$", shown.err, re.M)
-    found = json.loads(lmsupply(*GUESSING, "--speculative", how, "--json", QUESTION).out)
+    assert re.search(r"^drafted +\d+ of \d+ draft tokens accepted \(\d+%\) in \d+ rounds$", shown.err, re.M)
+    found = json.loads(lmsupply(*DRAFTED, "--speculative", how, "--json", QUESTION).out)
     assert found["text"] == ANSWER
     assert set(found["speculative"]) == {"proposed", "accepted", "rate", "rounds", "tokens_per_s"}
     assert found["speculative"]["rounds"] > 0 or how == "ngram", "a short answer need not repeat anything"
-    assert "speculative" not in json.loads(lmsupply(*GUESSING, "--json", QUESTION).out), "off by default"
+    assert "speculative" not in json.loads(lmsupply(*DRAFTED, "--json", QUESTION).out), "off by default"
 
 
-def test_a_draft_model_guesses_in_a_guided_answer() -> None:
+def test_a_draft_model_takes_part_in_a_guided_answer() -> None:
     asked = ("--regex", "[a-z ]{20,40}", "--json", QUESTION)
-    plain = json.loads(lmsupply(*GUESSING, *asked).out)
-    found = json.loads(lmsupply(*GUESSING, "--speculative", "draft:guide", "--draft-tokens", "40", *asked).out)
+    plain = json.loads(lmsupply(*DRAFTED, *asked).out)
+    found = json.loads(lmsupply(*DRAFTED, "--speculative", "draft:guide", "--draft-tokens", "40", *asked).out)
     assert found["text"] == plain["text"]
     assert found["speculative"]["accepted"] > 0
     assert found["notices"] == plain["notices"] == []
 
 
-def test_guesses_by_setting() -> None:
-    found = lmsupply(*GUESSING, "--json", QUESTION, LMSUPPLY_SPECULATIVE="draft:guide", LMSUPPLY_DRAFT_TOKENS="1")
+def test_speculative_decoding_by_setting() -> None:
+    found = lmsupply(*DRAFTED, "--json", QUESTION, LMSUPPLY_SPECULATIVE="draft:guide", LMSUPPLY_DRAFT_TOKENS="1")
     stats = json.loads(found.out)["speculative"]
     assert stats["proposed"] <= stats["rounds"], "at most one token a round"
     assert stats["accepted"] == stats["proposed"]
-    other = lmsupply(*GUESSING, "--speculative", f"draft:{Path(__file__).parent.parent / 'models' / 'qwen2'}", QUESTION)
+    other = lmsupply(*DRAFTED, "--speculative", f"draft:{Path(__file__).parent.parent / 'models' / 'qwen2'}", QUESTION)
     assert other.code == 2
     assert "qwen2 cannot be a draft model for guide: their vocabularies differ" in other.err
 
@@ -215,10 +215,10 @@ def test_beams_say_what_they_exclude() -> None:
         (["--max-tokens", "0", "x"], b"", "--max-tokens must be a whole number, at least 1, not 0"),
         (["--preset", "wild", "x"], b"", "unknown preset 'wild'"),
         (["--json", "--stream-json", "x"], b"", "exclude each other"),
-        (["--raw", "-s", "y", "x"], b"", "--raw has no place for a system prompt"),
+        (["--raw", "-s", "y", "x"], b"", "--system cannot be combined with --raw"),
         (["--nonsense", "x"], b"", "no such option"),
         (["--provider", "gpu", "x"], b"", "one of auto, cpu, cuda, dml, webgpu"),
-        (["-m", "guide", "--context", "99999", "x"], b"", "is more than the 1024 tokens"),
+        (["-m", "guide", "--context", "99999", "x"], b"", "is more than this model's maximum of 1,024 tokens"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(arguments: list[str], stdin: bytes, said: str, tmp_path: Path) -> None:

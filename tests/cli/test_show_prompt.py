@@ -77,7 +77,7 @@ def test_a_template_with_a_generation_tag_behind_a_byte_order_mark_is_the_models
 
 
 def test_a_switch_that_does_nothing_is_said(folder: Path) -> None:
-    assert "--reasoning-effort does nothing" in shown(folder, "--reasoning-effort", "low").err
+    assert "--reasoning-effort has no effect" in shown(folder, "--reasoning-effort", "low").err
 
 
 @pytest.mark.parametrize("raw", [(), ("--raw",)])
@@ -109,7 +109,7 @@ def test_a_smaller_context_counts_and_a_larger_one_than_the_models_is_refused(fo
     assert shown(folder, "--context", "60").code == 0
     larger = shown(folder, "--context", "513")
     assert larger.code == 2
-    assert "more than the 512 tokens" in larger.err
+    assert "more than this model's maximum of 512 tokens" in larger.err
 
 
 def test_where_nothing_can_be_counted_that_is_said(folder: Path) -> None:

@@ -249,7 +249,11 @@ def test_a_local_folder_gets_a_name(tmp_path: Path) -> None:
     assert lmsupply("add", folder, "--alias", "Mine").code == 0
     assert lmsupply("run", "mine", "--max-tokens", "1", "hello").code == 0
     assert "mine" in lmsupply("models", "--installed", "-q").out.split()
-    for alias, said in (("mine", "is a model already"), ("phi-3.5", "is a model already"), ("a b", "not a name")):
+    for alias, said in (
+        ("mine", "is already the name of a model"),
+        ("phi-3.5", "is already the name of a model"),
+        ("a b", "not a name"),
+    ):
         result = lmsupply("add", folder, "--alias", alias)
         assert result.code == 2
         assert said in result.err

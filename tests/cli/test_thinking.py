@@ -50,7 +50,7 @@ def test_in_json(thinker: str) -> None:
 
 def test_what_a_format_cannot_do_is_said(thinker: str) -> None:
     result = lmsupply("run", "-m", thinker, "x", *ASK, "--reasoning-effort", "low")
-    assert "note: --reasoning-effort does nothing" in result.err
+    assert "note: --reasoning-effort has no effect" in result.err
     result = lmsupply("run", "-m", "guide", "hello", "--think", "off")
     assert "thinking" not in result.err
 

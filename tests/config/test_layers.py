@@ -68,13 +68,16 @@ def test_lists_and_booleans_in_the_environment() -> None:
         ("seed = 1\n[chat]\ntop_k = 1\n", ":2: settings are not in tables"),
         ("top_k = 1\n\ntop_k = 2\n", ":3: top_k is set twice"),
         (f"seed = {'9' * 4301}\n", ":1: seed: a number is too long"),
-        (f"seed = 0x{'f' * 4000}\n", ":1: seed must be a whole number, at least 0, not such a long number"),
+        (
+            f"seed = 0x{'f' * 4000}\n",
+            ":1: seed must be a whole number, at least 0 and at most 9223372036854775807, not such a long number",
+        ),
         (f"temperature = {'9' * 400}\n", ":1: temperature must be a number from 0 to 100, not 999"),
         (f"top_k = {'[' * 5000}\n", ":1: top_k: is nested too deeply"),
         (f"default_model = {'[' * 90}{']' * 90}\n", ":1: default_model must be a text"),
         ("memory_limit = '8'\n", ":1: memory_limit: 8 bytes of memory are too little"),
         ("memory_limit = 'much'\n", ":1: memory_limit: not a size: 'much'"),
-        ("stop = [1]\n", ":1: stop must be a list of texts"),
+        ("stop = [1]\n", ":1: stop must be a text or a list of texts, none of them empty"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:

@@ -117,7 +117,7 @@ def test_scores_that_are_not_numbers_are_an_error() -> None:
         def wide_logits(self, count: int) -> Logits:
             return np.full((count, VOCABULARY), np.nan, dtype=np.float32)
 
-    with pytest.raises(EngineError, match="not numbers"):
+    with pytest.raises(EngineError, match="not finite numbers"):
         score_continuations(Broken(FakeModel(), 8), [1, 2], [[1], [2]])
 
 

@@ -89,7 +89,7 @@ def test_a_property_may_have_the_name_of_any_keyword() -> None:
     ],
 )
 def test_whole_numbers_that_are_not_exact_are_refused(number: int, schema: Any) -> None:
-    with pytest.raises(UsageError, match=f"holds {number}, and whole numbers beyond 2\\^53 are not exact"):
+    with pytest.raises(UsageError, match=f"contains {number}, but integers beyond 2\\^53 are not exact"):
         Guidance.json_schema(schema(number))
 
 

@@ -78,9 +78,10 @@ def test_one_stop_may_be_a_string_and_a_bias_a_mapping() -> None:
     assert GenerationOptions(logit_bias={7: -1, 3: 2}).logit_bias == ((3, 2.0), (7, -1.0))
 
 
-def test_top_logprobs_need_logprobs() -> None:
-    with pytest.raises(UsageError, match="`top_logprobs` needs `logprobs`"):
-        GenerationOptions(top_logprobs=2)
+def test_top_logprobs_turn_logprobs_on() -> None:
+    assert GenerationOptions(top_logprobs=2).logprobs
+    assert GenerationOptions(top_logprobs=2, logprobs=False).logprobs
+    assert not GenerationOptions().logprobs
 
 
 @pytest.mark.parametrize(

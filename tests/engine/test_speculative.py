@@ -29,14 +29,14 @@ from lmsupply_cli.loading.plan import plan_load
 MODELS = Path(__file__).parent.parent / "models"
 
 
-class Guesses:
-    """Guesses that are given, right or wrong."""
+class Drafts:
+    """Drafts that are given, right or wrong."""
 
-    def __init__(self, guesses: Sequence[Sequence[int]]) -> None:
-        self.guesses = iter(guesses)
+    def __init__(self, drafts: Sequence[Sequence[int]]) -> None:
+        self.drafts = iter(drafts)
 
     def propose(self, tokens: Sequence[int], count: int) -> list[int]:
-        return list(next(self.guesses, ()))[:count]
+        return list(next(self.drafts, ()))[:count]
 
 
 def cycle(tokens: Sequence[int]) -> int:
@@ -57,14 +57,14 @@ def plain(model: FakeModel, ids: Sequence[int], options: GenerationOptions, most
 
 @settings(max_examples=150, deadline=None)
 @given(
-    guesses=st.lists(st.lists(st.integers(1, 6), max_size=6), max_size=30),
+    drafts=st.lists(st.lists(st.integers(1, 6), max_size=6), max_size=30),
     most=st.integers(1, 50),
     taken=st.integers(1, 60),
     temperature=st.sampled_from([0.0, 1.0, 4.0]),
     width=st.integers(1, 6),
 )
-def test_whatever_is_guessed_the_answer_is_that_of_plain_decoding(
-    guesses: list[list[int]], most: int, taken: int, temperature: float, width: int
+def test_whatever_is_drafted_the_answer_is_that_of_plain_decoding(
+    drafts: list[list[int]], most: int, taken: int, temperature: float, width: int
 ) -> None:
     model, ids = FakeModel(cycle), [5, 1, 2]
     options = GenerationOptions(temperature=temperature, top_p=1.0, top_k=0, seed=3, repetition_penalty=1.2)
@@ -75,7 +75,7 @@ def test_whatever_is_guessed_the_answer_is_that_of_plain_decoding(
     sampler = Sampler(options, vocabulary=VOCABULARY, eos_ids=model.shape.eos_ids)
     sampler.read(ids)
     stream = stream_speculative(
-        decoder, sampler, drafter=Guesses(guesses), draft_tokens=width, max_tokens=most,
+        decoder, sampler, drafter=Drafts(drafts), draft_tokens=width, max_tokens=most,
         eos_ids=model.shape.eos_ids, run=run, cancel=CancelToken(), stats=stats,
     )  # fmt: skip
     found = [token for token, _ in zip(stream, range(taken), strict=False)]
@@ -108,7 +108,7 @@ def test_on_the_real_engine_token_by_token(folder: Path, options: dict[str, floa
         assert found.usage.completion_tokens == expected.usage.completion_tokens
         assert found.speculative is not None
         if speculative == "draft" and options["temperature"] == 0:
-            assert found.speculative.rate > 0.6, "it guesses for itself"
+            assert found.speculative.rate > 0.6, "it drafts for itself"
         again = two.generate(prompt + " fox", max_tokens=20, **options)
         assert again.text == one.generate(prompt + " fox", max_tokens=20, **options).text
 
@@ -116,7 +116,7 @@ def test_on_the_real_engine_token_by_token(folder: Path, options: dict[str, floa
 @pytest.mark.parametrize("speculative", ["ngram", f"draft:{MODELS / 'gemma2'}"])
 @pytest.mark.parametrize("guidance", [None, Guidance.regex("[a-z ]{60,80}")])
 def test_beyond_a_sliding_window(speculative: str, guidance: Guidance | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The window holds 32 tokens; wrong guesses are taken back without reading the prompt again."""
+    """The window holds 32 tokens; wrong drafts are taken back without reading the prompt again."""
     folder, prompt, options = (
         MODELS / "gemma2",
         "one two one two one two three " * 3,
@@ -143,7 +143,7 @@ def test_beyond_a_sliding_window(speculative: str, guidance: Guidance | None, mo
 
 
 def test_sampling_keeps_the_distribution() -> None:
-    """Chi-square of 3,000 draws after right and wrong guesses against the model's own probabilities."""
+    """Chi-square of 3,000 draws after right and wrong drafts against the model's own probabilities."""
     weights = np.array([5.0, 3.0, 1.5, 0.5])
 
     model = FakeModel(lambda tokens: 0)
@@ -164,7 +164,7 @@ def test_sampling_keeps_the_distribution() -> None:
             stream_speculative(
                 decoder,
                 sampler,
-                drafter=Guesses([[0, 0, 3], [1, 0]]),
+                drafter=Drafts([[0, 0, 3], [1, 0]]),
                 draft_tokens=3,
                 max_tokens=3,
                 eos_ids=(),
@@ -173,7 +173,7 @@ def test_sampling_keeps_the_distribution() -> None:
                 stats=SpeculativeStats(),
             )
         )
-        for token in made[1:]:  # the first has no guess before it
+        for token in made[1:]:  # the first has no draft token before it
             counts[token] += 1
     expected = weights / weights.sum() * counts.sum()
     chi_square = float(((counts - expected) ** 2 / expected).sum())
@@ -202,7 +202,7 @@ def test_the_width_follows_what_was_right() -> None:
     assert [width.next() for _ in range(9)].count(0) == 8
 
 
-def test_stats_and_what_needs_no_guesses(guide: Path) -> None:
+def test_stats_and_what_needs_no_draft_tokens(guide: Path) -> None:
     with load(guide, speculative="ngram", draft_tokens=6) as model:
         *_, last = model.stream("thanks " * 30, temperature=0)
         assert isinstance(last, Finished)

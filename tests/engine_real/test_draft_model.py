@@ -61,7 +61,7 @@ def test_the_answer_is_that_of_plain_decoding(guidance: Guidance | None, tmp_pat
         stats = model.generate("Again.").speculative
         assert stats is not None
         assert stats.proposed > 0
-        assert guidance or stats.accepted > 0.5 * stats.proposed, "it guesses for itself, only rounded"
+        assert guidance or stats.accepted > 0.5 * stats.proposed, "it drafts for itself, only rounded"
         assert model.generate("Again.").text == plain.generate("Again.").text
     assert {path: path.stat().st_mtime_ns for root in (LARGE, SMALL) for path in [root, *root.iterdir()]} == before
     assert list(tmp_path.rglob("*.onnx")) == [], "nothing is copied"

@@ -69,7 +69,7 @@ def test_text_that_takes_too_long_is_given_up(
 
 def test_text_on_which_the_library_gives_up_by_itself_is_said(folder: Path) -> None:
     with GenaiModel(with_pattern(folder, "(a+)+$")) as model:
-        with pytest.raises(ModelFilesError, match=r"tokenizer\.json: the tokenizer fails: .*retry-limit"):
+        with pytest.raises(ModelFilesError, match=r"model: tokenizer\.json fails: .*retry-limit"):
             model.encode("a" * 60 + "b")
         assert model.decode(model.encode("hello")) == "hello"
 

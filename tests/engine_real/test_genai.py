@@ -130,7 +130,7 @@ def test_a_plug_in_without_a_device_is_said(guide: Path, monkeypatch: pytest.Mon
 
 
 def test_context_beyond_the_model_is_bad_input(toy: Path) -> None:
-    with pytest.raises(UsageError, match="`context=257` is more than the 256 tokens"):
+    with pytest.raises(UsageError, match="`context=257` is more than this model's maximum of 256 tokens"):
         load(toy, context=257)
 
 

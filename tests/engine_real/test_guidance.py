@@ -206,7 +206,7 @@ def test_the_cache_serves_guided_turns_too(guide: Path) -> None:
         ({"type": "strng"}, "no such type: 'strng'"),
         ({"type": "string", "format": "uri"}, "the format 'uri'"),
         ({"$ref": "http://x/y"}, "refers to 'http://x/y'"),
-        ("{", "no JSON"),
+        ("{", "not valid JSON"),
         ("[1]", "a schema is a JSON object"),
         (obj(a=False), "no schema that an answer can follow"),
     ],
@@ -282,22 +282,22 @@ def test_other_rules_never_break_a_guidance(model: TextGenerator, options: dict[
 def test_guided_answers_take_draft_tokens(guide: Path) -> None:
     schema = arr(obj(name={"enum": ["alpha", "beta"]}, ok={"type": "boolean"}), 6, 8)
     guidance = Guidance.json_schema(schema)
-    with load(guide) as plain, load(guide, speculative="ngram") as guessing:
+    with load(guide) as plain, load(guide, speculative="ngram") as drafting:
         for prompt in ("list", "list them all"):
             expected = plain.generate(prompt, guidance=guidance, temperature=0)
-            found = guessing.generate(prompt, guidance=guidance, temperature=0)
+            found = drafting.generate(prompt, guidance=guidance, temperature=0)
             assert found.text == expected.text
             assert found.speculative is not None
             assert found.speculative.accepted > 20
         for seed in range(3):
-            found = guessing.generate("x", guidance=guidance, temperature=1.0, seed=seed)
+            found = drafting.generate("x", guidance=guidance, temperature=1.0, seed=seed)
             jsonschema.validate(json.loads(found.text), schema)
-            guessing.clear_cache()
-            again = guessing.generate("x", guidance=guidance, temperature=1.0, seed=seed)
+            drafting.clear_cache()
+            again = drafting.generate("x", guidance=guidance, temperature=1.0, seed=seed)
             assert again.text == found.text
-        found = guessing.generate("x", guidance=guidance, min_p=0.1)
+        found = drafting.generate("x", guidance=guidance, min_p=0.1)
         jsonschema.validate(json.loads(found.text), schema)
-        assert guessing.generate("hello", temperature=0).text == plain.generate("hello", temperature=0).text
+        assert drafting.generate("hello", temperature=0).text == plain.generate("hello", temperature=0).text
 
 
 def test_an_answer_ends_with_whichever_end_token_the_model_wants(guide: Path, tmp_path: Path) -> None:

@@ -98,12 +98,12 @@ def text(model: TextGenerator, prompt: str, **more: object) -> str:
 
 
 @pytest.mark.parametrize("speculative", ["ngram", f"draft:{MODEL}"])
-def test_guesses_change_nothing_where_it_switches(speculative: str) -> None:
-    with load(MODEL, options=GREEDY) as plain, load(MODEL, options=GREEDY, speculative=speculative) as guessing:
+def test_draft_tokens_change_nothing_where_it_switches(speculative: str) -> None:
+    with load(MODEL, options=GREEDY) as plain, load(MODEL, options=GREEDY, speculative=speculative) as drafting:
         for length in range(8, 40, 3):
             prompt = "one two " * length
-            assert text(guessing, prompt) == text(plain, prompt)
-        assert text(guessing, "one", max_tokens=120) == text(plain, "one", max_tokens=120)
+            assert text(drafting, prompt) == text(plain, prompt)
+        assert text(drafting, "one", max_tokens=120) == text(plain, "one", max_tokens=120)
 
 
 def test_an_answer_is_the_same_with_and_without_a_cache() -> None:
@@ -129,7 +129,7 @@ def test_batches_do_not_pass_it() -> None:
         runner = BatchRunner(model, size=2, listener=listener)
         asked = [_asked(model, LONG), _asked(model, SHORT)]
         assert not runner.choose(asked).together
-        assert said[0].text.endswith("this model processes sequences of more than 64 tokens in another way")
+        assert said[0].text.endswith("this model processes sequences of more than 64 tokens differently")
         assert runner.choose([_asked(model, "b"), _asked(model, "c")]).together
 
 

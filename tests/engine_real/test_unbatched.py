@@ -39,7 +39,7 @@ def test_a_batch_is_answered_one_after_the_other_and_rightly() -> None:
         runner = BatchRunner(model, size=3, listener=listener)
         assert runner.size == 1
         runner.choose([])
-        assert [notice.text for notice in said] == [f"prompts are answered one after the other: {WHY}"]
+        assert [notice.text for notice in said] == [f"prompts are answered one at a time: {WHY}"]
         with pytest.raises(EngineError, match=WHY):
             model.model.new_batch([[1, 2], [3]], capacity_tokens=16)
 

@@ -69,8 +69,11 @@ def test_a_first_batch_is_tried_where_it_may_be_worth_it() -> None:
 
 
 def test_it_says_why() -> None:
-    assert "the 500 tokens that they share" in after(*[3] * 8, batch_write=0.9).choose(prompts(500, 40)).reason
-    assert "far apart in length" in after(*[2] * 8, batch_write=0.9).choose(prompts(5, 400)).reason
+    assert (
+        "would read the 500 shared tokens again for each prompt"
+        in after(*[3] * 8, batch_write=0.9).choose(prompts(500, 40)).reason
+    )
+    assert "vary too much in length" in after(*[2] * 8, batch_write=0.9).choose(prompts(5, 400)).reason
 
 
 def test_one_prompt_is_answered_alone() -> None:

@@ -148,12 +148,12 @@ def test_bad_choices_are_refused() -> None:
     fake = FakeModel(replies("yes", "yes"), context_length=60)
     with TextGenerator(fake, ChatML(), info) as model:
         for choices, why in (
-            ([], "fewer than two"),
-            (["a"], "fewer than two"),
+            ([], "there must be at least two choices"),
+            (["a"], "there must be at least two choices"),
             (["a", ""], "choice 2 is empty"),
-            (["a", "b", "a"], "'a' is there twice"),
-            ("ab", "a list of texts"),
-            (["a", 1], "a list of texts"),
+            (["a", "b", "a"], "the choice 'a' is given twice"),
+            ("ab", "choices must be a list of strings"),
+            (["a", 1], "choices must be a list of strings"),
             (["a", "b\0"], "NUL"),
         ):
             with pytest.raises(UsageError, match=why):

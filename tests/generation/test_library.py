@@ -97,7 +97,10 @@ def test_whole_options_and_a_pool(tmp_path: Path) -> None:
         (TextGeneratorBuilder().with_model("guide").with_chat_formatter("nonsense"), "unknown chat format"),
         (TextGeneratorBuilder().with_model("guide").with_default_options(nonsense=1), "unknown generation option"),
         (TextGeneratorBuilder().with_model("guide").with_default_options(temperature=-1), "`temperature`"),
-        (TextGeneratorBuilder().with_model("guide").with_context(99999), "is more than the 1024 tokens"),
+        (
+            TextGeneratorBuilder().with_model("guide").with_context(99999),
+            "is more than this model's maximum of 1,024 tokens",
+        ),
         (TextGeneratorBuilder().with_model("guide").with_memory_limit("much"), "not a size"),
     ],
 )

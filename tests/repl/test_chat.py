@@ -78,7 +78,7 @@ def test_edit_with_a_broken_editor_loses_nothing() -> None:
 
 def test_continue_goes_on_with_a_cut_answer() -> None:
     chat = Chat("guide", "--temperature", "0", "--max-tokens", "12")
-    assert "(cut after 12 tokens; /continue goes on" in chat.ask(DOWNLOAD)
+    assert "(cut after 12 tokens; /continue resumes" in chat.ask(DOWNLOAD)
     chat.ask("/set parameter max_tokens 200")
     assert "works offline." in chat.ask("/continue")
     shown = chat.ask("/show prompt")
