@@ -25,13 +25,13 @@ SCRUBBED = (
     "CURL_CA_BUNDLE",
     "ORT_",
 )
+for name in list(os.environ):  # here, since servers that live for a whole module start before any test's own fixture
+    if name.upper().startswith(SCRUBBED):
+        del os.environ[name]
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith(SCRUBBED):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("LMSUPPLY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TERM", "xterm-256color")
     connect = socket.socket.connect

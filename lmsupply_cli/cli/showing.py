@@ -13,6 +13,7 @@ from lmsupply_cli.cli.fetching import licence_json, obstacle_rows, obstacles_jso
 from lmsupply_cli.cli.load import load_options
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
 from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
@@ -23,7 +24,7 @@ from lmsupply_cli.hub.licences import tier_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENCE_FILE
-from lmsupply_cli.loading.formats import read_format
+from lmsupply_cli.loading.formats import prepare_format, read_format
 from lmsupply_cli.loading.plan import plan_load
 from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
@@ -65,10 +66,14 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
     name = named_by_role(name, lambda: detect_memory().available_bytes)
     try:
         model = locate(name, root)
-        found = _from_disk(model)
-        return found if found.obstacles else replace(found, loading=_loading_rows(model, settings))
     except ModelNotInstalled:
         return _from_hub(name, settings)
+    folder, obstacles = look_at_model(model)
+    renderer = prepare_format(folder)  # alive until the end, so that both readers of the format share it
+    found = _from_disk(model, folder, obstacles)
+    found = found if obstacles else replace(found, loading=_loading_rows(model, settings))
+    del renderer
+    return found
 
 
 def licence_text(name: str, settings: Settings, root: Path) -> str:
@@ -192,8 +197,7 @@ def _loading_rows(model: LocatedModel, settings: Settings) -> tuple[Row, ...]:
     )
 
 
-def _from_disk(model: LocatedModel) -> Description:
-    folder, obstacles = look_at_model(model)
+def _from_disk(model: LocatedModel, folder: ModelFolder, obstacles: tuple[Obstacle, ...]) -> Description:
     decoder, entry = folder.decoder, model.entry
     shape = _shape(decoder)
     try:

@@ -122,13 +122,16 @@ def trusted_certificates() -> ssl.SSLContext | None:
     if not named:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    loaded: set[Path] = set()  # often all of them name the same file
     for name, value in named.items():
         paths = [Path(one) for one in value.split(os.pathsep)] if name == "SSL_CERT_DIR" else [Path(value)]
         found = [path for path in paths if files.is_file(path) or files.is_folder(path)]
         if not found:
             raise HubError(f"{name} names nothing that can be read: {plain(value)}", hint=_CERTIFICATES)
         for path in found:
-            _load(context, name, path)
+            if path not in loaded:
+                _load(context, name, path)
+            loaded.add(path)
     return context
 
 

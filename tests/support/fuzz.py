@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
+import pkgutil
 import random
 import resource
 import subprocess
@@ -147,23 +149,15 @@ class FuzzServer:
 
 
 def serve() -> None:
-    import jinja2.sandbox  # before the forks, so that they are quick; the engine has threads and comes after them
-    import numpy
-    import psutil
-    import tokenizers
+    import lmsupply_cli
 
-    import lmsupply_cli.cli.app as app
-    import lmsupply_cli.generation.load
-    import lmsupply_cli.store.judging
-
-    assert jinja2.sandbox
-    assert numpy
-    assert psutil
-    assert tokenizers
-    assert lmsupply_cli.generation.load
-    assert lmsupply_cli.store.judging
-    for name in app.COMMANDS:
-        app.load_command(name)
+    # before the forks, so that they are quick; the engine has threads and comes after them
+    for module in pkgutil.walk_packages(lmsupply_cli.__path__, "lmsupply_cli."):
+        if not module.name.endswith(("__main__", "worker_child")):
+            importlib.import_module(module.name)
+    for name in ("jinja2.sandbox", "numpy", "psutil", "tokenizers", "llguidance", "rich.table", "rich.markdown"):
+        importlib.import_module(name)
+    assert "onnxruntime_genai" not in sys.modules
     for line in sys.stdin:
         print(json.dumps(_forked(json.loads(line))), flush=True)
 

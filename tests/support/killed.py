@@ -67,9 +67,16 @@ def serve() -> None:
     import httpx2
     import huggingface_hub
 
+    import lmsupply_cli.store.leftovers
+    import lmsupply_cli.store.pull
+    import lmsupply_cli.store.remove
+    import lmsupply_cli.store.repair
+    import lmsupply_cli.store.verify
+
     assert filelock
     assert httpx2
     assert huggingface_hub
+    assert lmsupply_cli.store
     for line in sys.stdin:
         children = [_fork(job) for job in json.loads(line)]
         ended = dict(os.wait() for _ in children)  # as they end: a lock lives as long as its process is not reaped
