@@ -20,7 +20,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from lmsupply_cli._version import __version__
 
 if TYPE_CHECKING:
-    from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
+    from lmsupply_cli.catalogue.entry import CatalogueEntry, License
     from lmsupply_cli.chat.formats import register_chat_format
     from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         EngineError,
         EngineUnavailable,
         HubError,
-        LicenceNotAccepted,
+        LicenseNotAccepted,
         LmsupplyError,
         ModelFilesError,
         ModelNotFound,
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.store.verify import FileCheck, ModelCheck
 
 _HOME = {
-    "catalogue.entry": ("CatalogueEntry", "Licence",),
+    "catalogue.entry": ("CatalogueEntry", "License",),
     "chat.formats": ("register_chat_format",),
     "chat.formatter": ("ChatFormatter", "Prompt", "PromptFormat",),
     "chat.messages": ("ChatMessage", "ChatRole",),
@@ -93,7 +93,7 @@ _HOME = {
     "engine.guidance": ("Guidance",),
     "engine.options": ("GenerationOptions",),
     "engine.stops": ("StopSequenceDetector",),
-    "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenceNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
+    "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenseNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
     "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "TokenLogprob", "Usage",),
     "hardware.detect": ("detect_hardware",),
     "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
@@ -148,8 +148,8 @@ __all__ = [
     "HardwareProfile",
     "HubError",
     "Lease",
-    "Licence",
-    "LicenceNotAccepted",
+    "License",
+    "LicenseNotAccepted",
     "LmsupplyError",
     "LoadOptions",
     "LoadPlan",

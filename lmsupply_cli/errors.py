@@ -6,7 +6,7 @@
     ├── ModelNotFound             1  no such alias, repo or folder
     ├── ModelNotInstalled         3  known, but not on this machine
     ├── DoesNotFit                4  prompt or model beyond what context or memory holds
-    ├── LicenceNotAccepted        5  terms to accept, or access not granted
+    ├── LicenseNotAccepted        5  terms to accept, or access not granted
     ├── EngineError               1  the engine failed
     │   ├── EngineUnavailable     1  missing, or a version that was not tested
     │   ├── ProviderUnavailable   1  cuda, dml … asked for and not to be had
@@ -70,7 +70,7 @@ class DoesNotFit(LmsupplyError):
     exit_code = 4
 
 
-class LicenceNotAccepted(LmsupplyError):
+class LicenseNotAccepted(LmsupplyError):
     """There are terms to accept, or access is not granted. Exit code 5."""
 
     exit_code = 5

@@ -44,20 +44,20 @@ def home(tmp_path: Path) -> Path:
         'allowed_tiers = ["permissive", "unknown"]\n'
     )
     (home / "config" / "models.toml").write_text(
-        '[[model]]\nref = "mine"\nrepo = "o/mine"\nfamily = "phi"\nlicence = "own"\nparameters = 1.5\ncontext_length = 4096\n'
+        '[[model]]\nref = "mine"\nrepo = "o/mine"\nfamily = "phi"\nlicense = "own"\nparameters = 1.5\ncontext_length = 4096\n'
         'aliases = ["my"]\nlayers = 2\nkv_heads = 2\nhead_size = 8\n[model.variants]\n"cpu-int4" = 1000\n'
-        '[licences.own]\ntier = "conditional"\nurl = "https://x.example"\nrestrictions = "none"\n'
+        '[licenses.own]\ntier = "conditional"\nurl = "https://x.example"\nrestrictions = "none"\n'
     )
     accepted = {
         "ref": "x",
         "repo": "o/x",
-        "licence": "y",
+        "license": "y",
         "tier": "research",
         "revision": COMMIT,
         "date": "2026-01-01",
         "url": "",
     }
-    (home / "config" / "accepted-licences.json").write_text(json.dumps({"schema": 1, "accepted": [accepted]}))
+    (home / "config" / "accepted-licenses.json").write_text(json.dumps({"schema": 1, "accepted": [accepted]}))
     chat = home / "state" / "sessions" / "talk.jsonl"
     chat.parent.mkdir(parents=True)
     rows = [
@@ -112,7 +112,7 @@ READ = {
     ),
     "models.toml": ("home/config/models.toml", "toml", [("models",), ("show", "mine"), ("models", "--json")], 200),
     "accepted licenses": (
-        "home/config/accepted-licences.json", "json",
+        "home/config/accepted-licenses.json", "json",
         [("licenses",), ("models",), ("licenses", "--revoke", "x"), ("run", "--show-prompt", "hi")], 150,
     ),
     "a saved chat": ("home/state/sessions/talk.jsonl", "jsonl", [("chat", "--continue")], 40),

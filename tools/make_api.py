@@ -24,7 +24,7 @@ GROUPS = {
         "SpeculativeStats", "GenerationEvent", "FinishReason",
     ),
     "Models on this machine": (
-        "pull", "ModelStore", "ModelFactory", "Lease", "LocatedModel", "CatalogueEntry", "Licence", "ModelCheck",
+        "pull", "ModelStore", "ModelFactory", "Lease", "LocatedModel", "CatalogueEntry", "License", "ModelCheck",
         "FileCheck", "ProgressListener", "FileProgress",
     ),
     "Many callers, several models": ("GeneratorPool", "QueueStats", "ModelPool", "PoolStats", "LoadedModel"),
@@ -32,7 +32,7 @@ GROUPS = {
         "detect_hardware", "HardwareProfile", "Cpu", "Memory", "Gpu", "estimate_memory", "MemoryEstimate", "MemoryOptions",
     ),
     "Errors": (
-        "LmsupplyError", "UsageError", "SettingsError", "ModelNotFound", "ModelNotInstalled", "DoesNotFit", "LicenceNotAccepted",
+        "LmsupplyError", "UsageError", "SettingsError", "ModelNotFound", "ModelNotInstalled", "DoesNotFit", "LicenseNotAccepted",
         "EngineError", "EngineUnavailable", "ProviderUnavailable", "ModelFilesError", "UntrustedModelFiles", "HubError", "QueueFull", "QueueTimeout",
     ),
 }  # fmt: skip

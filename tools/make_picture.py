@@ -22,7 +22,7 @@ COMMANDS = [
     'lmsupply run "How do I download a model?"',
     "lmsupply models --license mit | head -5",
     'echo "How do I get JSON output?" | lmsupply run -q',
-    "lmsupply run -q --temperature 0 --regex '(red|green|blue)' 'Which colour?'",
+    "lmsupply run -q --temperature 0 --regex '(red|green|blue)' 'Which color?'",
     'lmsupply run -q --stats "How do I resume a chat?"',
 ]
 CELL, LINE, MARGIN = 8.43, 19, 18
@@ -84,10 +84,10 @@ def draw(screen: pyte.Screen) -> str:
 
 
 def span(column: int, row: int, text: str, style: tuple[Any, ...]) -> str:
-    colour, bold = COLOURS.get(style[0], COLOURS["default"]), ' font-weight="bold"' if style[1] else ""
+    color, bold = COLOURS.get(style[0], COLOURS["default"]), ' font-weight="bold"' if style[1] else ""
     x, y = MARGIN + column * CELL, MARGIN + (row + 0.75) * LINE
     length = f' textLength="{len(text) * CELL:.1f}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}"{bold}{length}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{color}"{bold}{length}>{escape(text)}</text>'
 
 
 if __name__ == "__main__":

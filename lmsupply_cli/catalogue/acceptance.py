@@ -1,4 +1,4 @@
-"""Licences that the user accepted: a file that a person can read and keep."""
+"""Licenses that the user accepted: a file that a person can read and keep."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import is_absent, read_json, write_json
 from lmsupply_cli.locks import locked
 
-SCHEMA = 1
+SCHEMA = 2  # 1 spelled `license` otherwise, also in the name of the file, and is read too
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Acceptance:
 
     ref: str
     repo: str
-    licence: str
+    license: str
     tier: str
     revision: str
     date: str
@@ -32,7 +32,7 @@ class Acceptance:
 
 
 def acceptance_file() -> Path:
-    return paths.config_dir() / "accepted-licences.json"
+    return paths.config_dir() / "accepted-licenses.json"
 
 
 def read_acceptances() -> list[Acceptance]:
@@ -40,28 +40,28 @@ def read_acceptances() -> list[Acceptance]:
     return [found for row in _rows() if (found := _acceptance(row))]
 
 
-def needs_acceptance(repo: str, licence: Licence) -> bool:
-    """Permissive licences need nothing; others are accepted once."""
-    return licence.tier != "permissive" and not is_accepted(repo, licence.id)
+def needs_acceptance(repo: str, license: License) -> bool:
+    """Permissive licenses need nothing; others are accepted once."""
+    return license.tier != "permissive" and not is_accepted(repo, license.id)
 
 
-def accept(ref: str, repo: str, commit: str, licence: Licence) -> None:
+def accept(ref: str, repo: str, commit: str, license: License) -> None:
     """Raises SettingsError for a file that is damaged, FileError where it cannot be written."""
-    page = licence_page(repo, licence)
-    record(Acceptance(ref, repo, licence.id, licence.tier, commit, date.today().isoformat(), page))
+    page = license_page(repo, license)
+    record(Acceptance(ref, repo, license.id, license.tier, commit, date.today().isoformat(), page))
 
 
-def refusal(ref: str, licence: Licence) -> str:
-    terms = f": {licence.restrictions}" if licence.restrictions else ""
-    return f"{ref} has the licence {licence.id} ({licence.tier}){terms}"
+def refusal(ref: str, license: License) -> str:
+    terms = f": {license.restrictions}" if license.restrictions else ""
+    return f"{ref} has the license {license.id} ({license.tier}){terms}"
 
 
-def licence_page(repo: str, licence: Licence) -> str:
-    return licence.url or f"https://huggingface.co/{repo}"
+def license_page(repo: str, license: License) -> str:
+    return license.url or f"https://huggingface.co/{repo}"
 
 
-def is_accepted(repo: str, licence: str) -> bool:
-    return any(a.repo.lower() == repo.lower() and a.licence == licence for a in read_acceptances())
+def is_accepted(repo: str, license: str) -> bool:
+    return any(a.repo.lower() == repo.lower() and a.license == license for a in read_acceptances())
 
 
 def record(acceptance: Acceptance) -> None:
@@ -84,13 +84,14 @@ def revoke(name: str) -> list[Acceptance]:
 
 
 def _is_same(one: Acceptance | None, other: Acceptance) -> bool:
-    return one is not None and (one.repo.lower(), one.licence) == (other.repo.lower(), other.licence)
+    return one is not None and (one.repo.lower(), one.license) == (other.repo.lower(), other.license)
 
 
 def _acceptance(row: Any) -> Acceptance | None:
     """None for what is no acceptance; what a newer lmsupply says beside it does not matter."""
     if not isinstance(row, dict):
         return None
+    row = {"license": row.get("licence")} | row  # schema 1
     values = {field.name: row.get(field.name, "" if field.name == "url" else None) for field in fields(Acceptance)}
     texts = {name: value for name, value in values.items() if isinstance(value, str)}
     return Acceptance(**texts) if len(texts) == len(values) else None
@@ -98,13 +99,14 @@ def _acceptance(row: Any) -> Acceptance | None:
 
 def _rows() -> list[Any]:
     path = acceptance_file()
-    hint = "repair or remove it; licences are then asked for again"
+    path = path if not is_absent(path) else path.with_name("accepted-licences.json")
+    hint = "repair or remove it; licenses are then asked for again"
     if is_absent(path):
         return []
     try:
         data = read_json(path, error=SettingsError)
     except SettingsError as error:
-        raise SettingsError(f"the record of accepted licences is damaged: {error.message}", hint=hint) from error
+        raise SettingsError(f"the record of accepted licenses is damaged: {error.message}", hint=hint) from error
     schema, rows = (data.get("schema", SCHEMA), data.get("accepted")) if isinstance(data, dict) else (SCHEMA, None)
     if isinstance(schema, int) and schema > SCHEMA:
         raise SettingsError(f"{path} was written by a newer lmsupply", hint="pip install -U lmsupply")

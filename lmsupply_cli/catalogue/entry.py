@@ -12,8 +12,8 @@ GUIDE_REF = "guide"
 
 
 @dataclass(frozen=True, slots=True)
-class Licence:
-    """`id`: SPDX where there is one, else the licence's name; `tier`: "permissive", "conditional", "research" or
+class License:
+    """`id`: SPDX where there is one, else the license's name; `tier`: "permissive", "conditional", "research" or
     "unknown"."""
 
     id: str
@@ -22,7 +22,7 @@ class Licence:
     restrictions: str = ""
 
 
-UNKNOWN_LICENCE = Licence("unknown", "unknown")
+UNKNOWN_LICENSE = License("unknown", "unknown")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CatalogueEntry:
     family: str
     parameters: float
     context_length: int
-    licence: Licence
+    license: License
     aliases: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     revision: str | None = None
@@ -59,7 +59,7 @@ GUIDE = CatalogueEntry(
     family="guide",
     parameters=0.0025,
     context_length=1024,
-    licence=Licence("MIT", "permissive"),
+    license=License("MIT", "permissive"),
     layers=5,
     kv_heads=2,
     head_size=48,

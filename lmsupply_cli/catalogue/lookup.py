@@ -43,8 +43,8 @@ def _read() -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
 @lru_cache(maxsize=4)
 def _read_at(file: Path, stamp: tuple[int, int]) -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
     shipped = tomllib.loads(resources.files(__package__).joinpath("models.toml").read_text(encoding="utf-8"))
-    ours = [entry_of(row, shipped["licences"]) for row in shipped["model"]]
-    own, skipped = read_own(file, shipped["licences"])
+    ours = [entry_of(row, shipped["licenses"]) for row in shipped["model"]]
+    own, skipped = read_own(file, shipped["licenses"])
     taken = {entry.ref for entry in own}
     return (GUIDE, *own, *(entry for entry in ours if entry.ref not in taken)), tuple(skipped)
 

@@ -21,8 +21,8 @@ class Skipped:
     text: str
 
 
-def read_own(file: Path, licences: Mapping[str, Any]) -> tuple[list[CatalogueEntry], list[Skipped]]:
-    """`licences`: those that an entry may name beside the file's own."""
+def read_own(file: Path, licenses: Mapping[str, Any]) -> tuple[list[CatalogueEntry], list[Skipped]]:
+    """`licenses`: those that an entry may name beside the file's own."""
     if is_absent(file):
         return [], []
     try:
@@ -30,15 +30,15 @@ def read_own(file: Path, licences: Mapping[str, Any]) -> tuple[list[CatalogueEnt
         data = parse_toml(text, str(file), error=SettingsError)
     except SettingsError as error:
         return [], [Skipped("", error.message)]
-    rows, own_licences = data.get("model", []), data.get("licences", {})
-    if not isinstance(rows, list) or not isinstance(own_licences, dict):
-        return [], [Skipped("", f"{file}: entries begin with [[model]], licences with [licences.NAME]")]
+    rows, own_licenses = data.get("model", []), data.get("licenses", {})
+    if not isinstance(rows, list) or not isinstance(own_licenses, dict):
+        return [], [Skipped("", f"{file}: entries begin with [[model]], licenses with [licenses.NAME]")]
     places = [number for number, line in enumerate(text.split("\n"), 1) if line.split("#")[0].strip() == "[[model]]"]
     found, skipped = [], []
     for index, row in enumerate(rows):
         place = f"{file}:{places[index]}" if len(places) == len(rows) else str(file)
         try:
-            found.append(entry_of(row, {**licences, **own_licences}))
+            found.append(entry_of(row, {**licenses, **own_licenses}))
         except ValueError as error:
             ref = row.get("ref") if isinstance(row, dict) else None
             name = ref.lower() if isinstance(ref, str) else ""

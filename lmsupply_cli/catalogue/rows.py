@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, Licence
+from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License
 
-_NEEDED = ("ref", "repo", "family", "licence", "parameters", "context_length")
+_NEEDED = ("ref", "repo", "family", "license", "parameters", "context_length")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST = 2**62
 
 
-def entry_of(row: Any, licences: Mapping[str, Any]) -> CatalogueEntry:
+def entry_of(row: Any, licenses: Mapping[str, Any]) -> CatalogueEntry:
     """Raises ValueError, whose text names the field."""
     if not isinstance(row, dict):
         raise ValueError("an entry is a table")
@@ -28,20 +28,20 @@ def entry_of(row: Any, licences: Mapping[str, Any]) -> CatalogueEntry:
         if not holds(value):
             raise ValueError(f"{key} must be {what}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    name = row["licence"]
-    licence = _licence(name, licences.get(name, {"tier": "unknown"}))
-    return CatalogueEntry(**(values | {"ref": row["ref"].lower(), "licence": licence}))
+    name = row["license"]
+    license = _license(name, licenses.get(name, {"tier": "unknown"}))
+    return CatalogueEntry(**(values | {"ref": row["ref"].lower(), "license": license}))
 
 
-def _licence(name: str, known: Any) -> Licence:
+def _license(name: str, known: Any) -> License:
     if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
-        raise ValueError(f"licence {name} must be a table of texts")
+        raise ValueError(f"license {name} must be a table of texts")
     if unknown := sorted(set(known) - {"tier", "url", "restrictions"}):
-        raise ValueError(f"licence {name} has an unknown field {', '.join(unknown)}")
+        raise ValueError(f"license {name} has an unknown field {', '.join(unknown)}")
     tier = known.get("tier")
     if tier not in TIERS:
-        raise ValueError(f"licence {name} has the tier {tier}, not one of {', '.join(TIERS)}")
-    return Licence(name, **known)
+        raise ValueError(f"license {name} has the tier {tier}, not one of {', '.join(TIERS)}")
+    return License(name, **known)
 
 
 def _is_text(value: Any) -> bool:
@@ -88,7 +88,7 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "ref": (_is_word, "a name"),
     "repo": (_is_repo, "owner/name"),
     "family": (_is_word, "a name"),
-    "licence": (_is_word, "a name"),
+    "license": (_is_word, "a name"),
     "parameters": (_is_size, "a number of billions"),
     "context_length": (_is_length, "a number of tokens"),
     "aliases": (_is_list, "a list of names"),

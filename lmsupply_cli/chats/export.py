@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.errors import UsageError
 
@@ -15,7 +16,9 @@ def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> st
     """Markdown, one JSON object (`messages` as `generate_chat` takes them), or plain text. Raises UsageError."""
     if form == ".json":
         rows = [_row(m) for m in messages]
-        return json.dumps({"schema": 1, "model": model, "messages": rows}, ensure_ascii=False, indent=2) + "\n"
+        return (
+            json.dumps({"schema": JSON_SCHEMA, "model": model, "messages": rows}, ensure_ascii=False, indent=2) + "\n"
+        )
     if form == ".md":
         return f"# Chat with {model}\n\n" + "\n\n".join(f"## {_who(m)}\n\n{m.content.strip()}" for m in messages) + "\n"
     if form == ".txt":

@@ -16,7 +16,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from lmsupply_cli._version import __version__
+from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.render.output import give_back, take_over
@@ -27,12 +27,12 @@ COMMANDS = {
     "classify": "Choose the most likely of several given answers, with exact probabilities.",
     "chat": "Talk with a model.",
     "pull": "Download a model.",
-    "models": "List models: what exists, what is installed, under which licence.",
-    "show": "Show a model: variants, sizes, licence, prompt format, files.",
+    "models": "List models: what exists, what is installed, under which license.",
+    "show": "Show a model: variants, sizes, license, prompt format, files.",
     "rm": "Remove installed models.",
     "verify": "Hash installed models again and name the bad files.",
     "add": "Give a local model folder a name.",
-    "licenses": "List the licences that were accepted.",
+    "licenses": "List the licenses that were accepted.",
     "config": "See and change the settings.",
     "hw": "Show what this machine is and what the engine can use.",
     "completion": "Print the completion script of a shell.",
@@ -196,7 +196,7 @@ def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) 
         if text:
             sys.stderr.write(wrapped(one_line(text), sys.stderr) + "\n")
     if as_json:
-        error: dict[str, Any] = {"schema": 1, **({"type": "error"} if stream else {})}
+        error: dict[str, Any] = {"schema": JSON_SCHEMA, **({"type": "error"} if stream else {})}
         error["error"] = {"code": code, "message": message, "hint": hint}
         with suppress(LmsupplyError, OSError):
             sys.stdout.write(json_text(error) + "\n")

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.cli.batch_input import Line
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 
-_BEGINNING = b'{"schema": 1, "index": '
+_BEGINNING = b'{"schema": %d, "index": ' % JSON_SCHEMA
 GOES_ON = "free some space, and run it again: it goes on where it was"
 State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
 

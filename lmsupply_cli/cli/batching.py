@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.batch_input import Line
 from lmsupply_cli.cli.batch_output import GOES_ON, State, appending, error_row, state_of, write
@@ -123,7 +124,7 @@ class BatchJob:
             state = state_of(row, guided=self._guidance is not None)
             for text in [*(notice.text for notice in notices), *_reports(row, state)]:
                 self._terminal.say(f"line {line.number}: {text}")
-            write(file, {"schema": 1, "index": line.index, "id": line.id, "input": line.digest, **row})
+            write(file, {"schema": JSON_SCHEMA, "index": line.index, "id": line.id, "input": line.digest, **row})
             self.counts.add(row, state)
             self._left.popleft()
             del self._prepared[line.index]

@@ -30,7 +30,7 @@ def choose_model(
     """What the user named; else the setting default_model; else the best installed; else the guide.
 
     A named model that is missing is pulled as `auto_pull` says (`pull`: always); without a name
-    nothing is ever downloaded. Raises ModelNotFound, ModelNotInstalled, LicenceNotAccepted, HubError.
+    nothing is ever downloaded. Raises ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError.
     """
     name = named or settings.get("default_model")
     notices: tuple[Notice, ...] = ()
@@ -44,7 +44,7 @@ def choose_model(
         model, notices = best, (Notice("model_chosen", f"using {best.ref}, the largest installed model"),)
     else:
         model, notices = guide(), (_guide_notice(),)
-    check_allowed(model.ref, model.licence, settings)
+    check_allowed(model.ref, model.license, settings)
     if model.key:
         mark_used(root, model.key)
     return Choice(model, notices)

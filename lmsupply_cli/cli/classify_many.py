@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.cli.batch_input import Line, read_lines
 from lmsupply_cli.cli.batch_output import (
     GOES_ON,
@@ -79,7 +80,9 @@ def _classify_into(out: Path, source: Path, request: ClassifyRequest, choices: t
                     status.clear()
                     if "error" in row:
                         terminal.say(f"line {line.number}: {row['error']['message']}")
-                    write(file, {"schema": 1, "index": line.index, "id": line.id, "input": line.digest, **row})
+                    write(
+                        file, {"schema": JSON_SCHEMA, "index": line.index, "id": line.id, "input": line.digest, **row}
+                    )
                     states[state_of(row, guided=False)] += 1
             except KeyboardInterrupt:
                 status.clear()

@@ -178,5 +178,5 @@ def _models(*, installed: bool = False) -> list[tuple[str, str]]:
     from lmsupply_cli.paths import store_root
     from lmsupply_cli.store.locate import installed_models
 
-    rows = {} if installed else {entry.ref: entry.licence.id for entry in read_catalogue()}
+    rows = {} if installed else {entry.ref: entry.license.id for entry in read_catalogue()}
     return list((rows | {m.ref: "installed" for m in installed_models(store_root())}).items())

@@ -86,16 +86,16 @@ def converse(asked: Conversation) -> None:
         world = World(
             prepare=prepare,
             model_names=lambda: _model_names(settings),
-            licence_text=lambda shown: _licence_text(shown, settings),
+            license_text=lambda shown: _license_text(shown, settings),
             make_stream=lambda: choose_stream(
-                terminal.stdout, terminal=True, dumb=terminal.dumb, colour=terminal.colour, theme=theme, hold=False
+                terminal.stdout, terminal=True, dumb=terminal.dumb, color=terminal.color, theme=theme, hold=False
             ),
             environ=terminal.environ,
             debug=asked.debug,
         )
         loop = ChatLoop(
             session,
-            TerminalReader(colour=terminal.colour, history=paths.history_file() if settings.get("history") else None),
+            TerminalReader(color=terminal.color, history=paths.history_file() if settings.get("history") else None),
             terminal,
             world,
             archive,
@@ -143,11 +143,11 @@ def _model_names(settings: Settings) -> Iterable[str]:
     return dict.fromkeys([*installed, *(entry.ref for entry in read_catalogue())])
 
 
-def _licence_text(info: ModelInfo, settings: Settings) -> str:
-    from lmsupply_cli.cli.showing import licence_text
+def _license_text(info: ModelInfo, settings: Settings) -> str:
+    from lmsupply_cli.cli.showing import license_text
 
     try:
-        return licence_text(info.ref, settings, store_root(settings))
+        return license_text(info.ref, settings, store_root(settings))
     except Exception:
-        where = f", {info.licence.url}" if info.licence.url else ""
-        return f"{info.licence.id} ({info.licence.tier}){where}"
+        where = f", {info.license.url}" if info.license.url else ""
+        return f"{info.license.id} ({info.license.tier}){where}"

@@ -23,7 +23,7 @@ from lmsupply_cli.units import format_bytes
 
 
 def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> PullPlan:
-    """Raises what planning raises, and LicenceNotAccepted; a line says that the Hub is asked."""
+    """Raises what planning raises, and LicenseNotAccepted; a line says that the Hub is asked."""
     status = terminal.status()
     status.show(f"asking the Hub about {without_user(name)} …")
     try:
@@ -38,7 +38,7 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
         )
     finally:
         status.clear()
-    check_allowed(plan.ref, plan.licence, settings)
+    check_allowed(plan.ref, plan.license, settings)
     return plan
 
 
@@ -58,14 +58,14 @@ def say_plan(plan: PullPlan, terminal: Terminal) -> None:
     terminal.say(f"{plan.ref}: {plan.resolution.chosen.name}, {', '.join(plan.resolution.reasons)}")
     here = plan.total_bytes - plan.fetch_bytes
     kept = f", {format_bytes(here)} of it here already" if here else ""
-    terminal.say(f"{format_bytes(plan.total_bytes)}{kept}; licence {plan.licence.id} ({plan.licence.tier})")
+    terminal.say(f"{format_bytes(plan.total_bytes)}{kept}; license {plan.license.id} ({plan.license.tier})")
 
 
 def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:
-    """Raises LicenceNotAccepted, HubError, ModelFilesError, UntrustedModelFiles."""
+    """Raises LicenseNotAccepted, HubError, ModelFilesError, UntrustedModelFiles."""
 
     def consent(plan: PullPlan) -> None:
-        ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.licence, terminal, accepted=accepted)
+        ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.license, terminal, accepted=accepted)
 
     if as_json:
         return pulling.fetch(plan, root, consent=consent, listener=JsonProgress(terminal))
@@ -89,7 +89,7 @@ def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
         ],
         "fetch_bytes": plan.fetch_bytes,
         "free_disk_bytes": plan.free_disk_bytes,
-        "licence": licence_json(plan.licence),
+        "license": license_json(plan.license),
         "obstacles": obstacles_json(plan.obstacles),
     }
 
@@ -111,24 +111,24 @@ def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
     return [("may fail" if o.lifted_by else "cannot run", o.note) for o in obstacles]
 
 
-def licence_json(licence: Any) -> dict[str, Any]:
+def license_json(license: Any) -> dict[str, Any]:
     return {
-        "id": licence.id,
-        "tier": licence.tier,
-        "url": licence.url or None,
-        "restrictions": licence.restrictions or None,
+        "id": license.id,
+        "tier": license.tier,
+        "url": license.url or None,
+        "restrictions": license.restrictions or None,
     }
 
 
 def plan_rows(plan: PullPlan) -> list[Row]:
     """What --dry-run shows."""
-    chosen, licence = plan.resolution.chosen, plan.licence
+    chosen, license = plan.resolution.chosen, plan.license
     return [
         ("model", f"{plan.ref} from {plan.tree.repo} at {plan.tree.commit[:12]}"),
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
         *obstacle_rows(plan.obstacles),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
-        ("licence", f"{licence.id} ({licence.tier})" + (f": {licence.restrictions}" if licence.restrictions else "")),
+        ("license", f"{license.id} ({license.tier})" + (f": {license.restrictions}" if license.restrictions else "")),
         *(
             ("file", f"{p.file.path}  {format_bytes(p.file.size_bytes)}" + (_have(p.have_bytes, p.file.size_bytes)))
             for p in plan.files

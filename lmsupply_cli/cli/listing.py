@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from lmsupply_cli.catalogue.entry import GUIDE_REF, TIERS, CatalogueEntry, Licence
+from lmsupply_cli.catalogue.entry import GUIDE_REF, TIERS, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.errors import UsageError
@@ -20,8 +20,8 @@ from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 from lmsupply_cli.store.manifest import last_used_s
 from lmsupply_cli.units import format_bytes
 
-SORTS = ("name", "size", "parameters", "licence", "used")
-Sort = Literal["name", "size", "parameters", "licence", "used"]
+SORTS = ("name", "size", "parameters", "license", "used")
+Sort = Literal["name", "size", "parameters", "license", "used"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Filters:
     """All that are set must hold; texts match in any case."""
 
     text: str = ""
-    licences: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()
     tier: str | None = None
     family: str | None = None
     role: str | None = None
@@ -43,7 +43,7 @@ class ModelRow:
 
     ref: str
     repo: str
-    licence: Licence
+    license: License
     entry: CatalogueEntry | None
     located: LocatedModel | None
     variant: str
@@ -55,7 +55,7 @@ class ModelRow:
 def list_models(root: Path, filters: Filters, *, sort: str | None = None, provider: str = "cpu") -> list[ModelRow]:
     """The catalogue in its order, each of its installed variants, then what else is here. Raises UsageError."""
     if filters.tier is not None and filters.tier not in TIERS:
-        raise UsageError(f"no such licence tier: {filters.tier}", hint="tiers: " + ", ".join(TIERS))
+        raise UsageError(f"no such license tier: {filters.tier}", hint="tiers: " + ", ".join(TIERS))
     if sort is not None and sort not in SORTS:
         raise UsageError(f"cannot sort by {sort!r}", hint="sort by " + ", ".join(SORTS))
     here = [guide(), *installed_models(root), *external_models(root)]
@@ -74,7 +74,7 @@ def _known(entry: CatalogueEntry, provider: str, free: int) -> ModelRow:
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.folder if expected else ""
     return ModelRow(
-        entry.ref, entry.repo, entry.licence, entry, None, variant, size, roughly_fits(entry, size, free), None
+        entry.ref, entry.repo, entry.license, entry, None, variant, size, roughly_fits(entry, size, free), None
     )
 
 
@@ -82,7 +82,7 @@ def _installed(model: LocatedModel, root: Path, free: int) -> ModelRow:
     size, entry = folder_bytes(model.path), model.entry
     fits = roughly_fits(entry, size, free) if entry else size < free
     used = last_used_s(root, model.key) if model.key else None
-    return ModelRow(model.ref, model.repo, model.licence, entry, model, model.variant, size, fits, used)
+    return ModelRow(model.ref, model.repo, model.license, entry, model, model.variant, size, fits, used)
 
 
 def _keeps(row: ModelRow, filters: Filters) -> bool:
@@ -90,8 +90,8 @@ def _keeps(row: ModelRow, filters: Filters) -> bool:
     words = " ".join((row.ref, row.repo, entry.family if entry else "", *(entry.aliases if entry else ()))).lower()
     return (
         filters.text.lower() in words
-        and (not filters.licences or row.licence.id.lower() in {name.lower() for name in filters.licences})
-        and filters.tier in (None, row.licence.tier)
+        and (not filters.licenses or row.license.id.lower() in {name.lower() for name in filters.licenses})
+        and filters.tier in (None, row.license.tier)
         and (filters.family is None or (bool(entry) and entry is not None and entry.family == filters.family.lower()))
         and (filters.role is None or (entry is not None and filters.role.removeprefix("role:").lower() in entry.roles))
         and (row.located is not None or not filters.installed)
@@ -104,7 +104,7 @@ def _order(row: ModelRow, sort: str) -> tuple[Any, ...]:
         "name": row.ref,
         "size": row.size_bytes or float("inf"),
         "parameters": row.entry.parameters if row.entry else float("inf"),
-        "licence": row.licence.id.lower(),
+        "license": row.license.id.lower(),
         "used": -(row.used_s or 0),
     }[sort]
     return (key, row.ref)
@@ -112,7 +112,7 @@ def _order(row: ModelRow, sort: str) -> tuple[Any, ...]:
 
 def table_lines(rows: Sequence[ModelRow], root: Path, *, width: int, installed: bool) -> list[str]:
     """A plain table; on a narrow terminal the last columns go."""
-    header = ("MODEL", "INSTALLED", "SIZE", "LICENCE", "TIER", "FITS", "PARAMETERS", "CONTEXT")
+    header = ("MODEL", "INSTALLED", "SIZE", "LICENSE", "TIER", "FITS", "PARAMETERS", "CONTEXT")
     table = [header, *(_cells(row) for row in rows)]
     if installed:
         table = [(*line[:3], used, *line[3:]) for line, used in zip(table, ["USED", *map(_used, rows)], strict=True)]
@@ -128,7 +128,7 @@ def table_lines(rows: Sequence[ModelRow], root: Path, *, width: int, installed: 
 
 
 def row_json(row: ModelRow) -> dict[str, Any]:
-    entry, licence = row.entry, row.licence
+    entry, license = row.entry, row.license
     return {
         "ref": row.ref,
         "aliases": list(entry.aliases) if entry else [],
@@ -136,11 +136,11 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "family": entry.family if entry else None,
         "parameters": round(entry.parameters * 1e9) if entry else None,
         "context_length": entry.context_length if entry else None,
-        "licence": {
-            "id": licence.id,
-            "tier": licence.tier,
-            "url": licence.url or None,
-            "restrictions": licence.restrictions or None,
+        "license": {
+            "id": license.id,
+            "tier": license.tier,
+            "url": license.url or None,
+            "restrictions": license.restrictions or None,
         },
         "variant": row.variant or None,
         "size_bytes": row.size_bytes,
@@ -166,7 +166,7 @@ def _cells(row: ModelRow) -> tuple[str, ...]:
     )
     context = f"{entry.context_length:,}" if entry else "?"
     fits = {None: "?", True: "yes", False: "no"}[row.fits]
-    return (row.ref, _where(row), size, row.licence.id, row.licence.tier, fits, parameters, context)
+    return (row.ref, _where(row), size, row.license.id, row.license.tier, fits, parameters, context)
 
 
 def _where(row: ModelRow) -> str:

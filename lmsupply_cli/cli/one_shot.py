@@ -203,12 +203,12 @@ class _Output:
             terminal.stdout,
             terminal=terminal.stdout_tty,
             dumb=terminal.dumb,
-            colour=terminal.colour,
+            color=terminal.color,
             theme=self._theme,
             hold=self._request.hold,
         )
         thoughts = ThoughtStream(
-            terminal.stderr, terminal=terminal.stderr_tty, colour=terminal.colour and not terminal.dumb
+            terminal.stderr, terminal=terminal.stderr_tty, color=terminal.color and not terminal.dumb
         )
         shown = None if self._think != "on" or terminal.quiet else thoughts
         return show_answer(events, stream, terminal.status(), notice=terminal.notice, thoughts=shown)

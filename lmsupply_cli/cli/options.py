@@ -22,7 +22,7 @@ ANSWERING = (  # the settings that run and chat share, beside the generation opt
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Accept the licence that is shown.")]
+AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Accept the license that is shown.")]
 Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it is missing.")]
 TrustModelFiles = Annotated[
     bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.addresses import without_user
-from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
+from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
-from lmsupply_cli.cli.fetching import licence_json, obstacle_rows, obstacles_json
+from lmsupply_cli.cli.fetching import license_json, obstacle_rows, obstacles_json
 from lmsupply_cli.cli.load import load_options
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
@@ -20,10 +20,10 @@ from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
 from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.client import HubClient, is_offline
-from lmsupply_cli.hub.licences import tier_of
+from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
-from lmsupply_cli.hub.variant import LICENCE_FILE
+from lmsupply_cli.hub.variant import LICENSE_FILE
 from lmsupply_cli.loading.formats import prepare_format, read_format
 from lmsupply_cli.loading.plan import plan_load
 from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
@@ -46,7 +46,7 @@ class Description:
     source: str
     repo: str
     commit: str
-    licence: Licence
+    license: License
     parameters: float | None
     context_length: int | None
     shape: dict[str, int | None]
@@ -76,42 +76,42 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
     return found
 
 
-def licence_text(name: str, settings: Settings, root: Path) -> str:
-    """The text of the licence, from the disk or the Hub. Raises LmsupplyError."""
+def license_text(name: str, settings: Settings, root: Path) -> str:
+    """The text of the license, from the disk or the Hub. Raises LmsupplyError."""
     try:
         model = locate(name, root)
         for folder in (model.path, *list(model.path.parents)[: 2 + model.variant.count("/")]):
             for path in listed(folder):
-                if is_file(path) and LICENCE_FILE.search(path.name):
+                if is_file(path) and LICENSE_FILE.search(path.name):
                     return read_bytes(path).decode("utf-8", errors="replace")
             if (folder.parent.name == "snapshots") or not model.repo:
                 break
-        licence = model.licence
+        license = model.license
     except ModelNotInstalled:
         tree = _tree(name, settings)[1]
-        found = [path for path in tree.files if LICENCE_FILE.search(path)]
+        found = [path for path in tree.files if LICENSE_FILE.search(path)]
         if found:
             with HubClient() as hub:
                 return hub.fetch_text(tree, found[0])
         entry = entry_of_repo(tree.repo)
-        licence = (
-            entry.licence if entry else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
+        license = (
+            entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
         )
-    where = f"; its text is at {licence.url}" if licence.url else ""
+    where = f"; its text is at {license.url}" if license.url else ""
     raise LmsupplyError(
-        f"{without_user(name)} carries no text of its licence, {licence.id}{where}",
+        f"{without_user(name)} carries no text of its license, {license.id}{where}",
         hint=f"lmsupply show {without_user(name)}",
     )
 
 
 def description_rows(shown: Description) -> list[Row]:
-    licence, shape = shown.licence, shown.shape
+    license, shape = shown.license, shown.shape
     rows = [("model", shown.ref), ("read from", shown.source)]
     if shown.repo:
         rows.append(("repo", shown.repo + (f" at {shown.commit[:12]}" if shown.commit else "")))
     rows += [
-        ("licence", f"{licence.id} ({licence.tier})" + (f": {licence.restrictions}" if licence.restrictions else "")),
-        *([("", licence.url)] if licence.url else []),
+        ("license", f"{license.id} ({license.tier})" + (f": {license.restrictions}" if license.restrictions else "")),
+        *([("", license.url)] if license.url else []),
         ("parameters", format_parameters(shown.parameters)),
         ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
         ("shape", ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in shape.items() if value) or "unknown"),
@@ -152,7 +152,7 @@ def description_json(shown: Description) -> dict[str, Any]:
         "source": shown.source,
         "repo": shown.repo or None,
         "commit": shown.commit or None,
-        "licence": licence_json(shown.licence),
+        "license": license_json(shown.license),
         "parameters": round(shown.parameters * 1e9) if shown.parameters else None,
         "context_length": shown.context_length,
         "shape": shown.shape,
@@ -210,7 +210,7 @@ def _from_disk(model: LocatedModel, folder: ModelFolder, obstacles: tuple[Obstac
         source="disk",
         repo=model.repo,
         commit=model.commit,
-        licence=model.licence,
+        license=model.license,
         parameters=entry.parameters if entry else None,
         context_length=folder.model["context_length"],
         shape=shape,
@@ -256,13 +256,13 @@ def _from_hub(name: str, settings: Settings) -> Description:
         )
     model = _object(resolution.chosen.config, "model")
     decoder = _object(model, "decoder")
-    licence = entry.licence if entry else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
+    license = entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
     return Description(
         ref=entry.ref if entry else tree.repo,
         source="Hub",
         repo=tree.repo,
         commit=tree.commit,
-        licence=licence,
+        license=license,
         parameters=entry.parameters if entry else None,
         context_length=_number(model, "context_length"),
         shape=_shape(decoder),
@@ -307,7 +307,7 @@ def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
         source="catalogue (the Hub was not asked or did not answer)",
         repo=entry.repo,
         commit=entry.revision or "",
-        licence=entry.licence,
+        license=entry.license,
         parameters=entry.parameters,
         context_length=entry.context_length,
         shape={"layers": entry.layers, "kv_heads": entry.kv_heads, "head_size": entry.head_size},

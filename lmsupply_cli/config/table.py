@@ -55,8 +55,8 @@ GENERAL: tuple[Setting, ...] = (
     Setting("threads", "int", None, "CPU threads; default: the physical cores that may be used", low=1, high=1024),
     Setting("memory_limit", "text", None, "most memory to use, such as 8GB or 6.5GiB", check=parse_memory),
     Setting("auto_pull", "text", "ask", "pull a named model that is missing", choices=("ask", "always", "never")),
-    Setting("allowed_licenses", "list", (), "only models under these licences may be used"),
-    Setting("allowed_tiers", "list", (), "only models of these licence tiers may be used"),
+    Setting("allowed_licenses", "list", (), "only models under these licenses may be used"),
+    Setting("allowed_tiers", "list", (), "only models of these license tiers may be used"),
     Setting("cache_dir", "text", None, "root of the model store", check=check_folder),
     Setting("offline", "bool", False, "never use the network"),
     Setting(
@@ -89,7 +89,7 @@ GENERAL: tuple[Setting, ...] = (
     Setting(
         "reasoning_effort", "text", None, "how long to think, for models that ask", choices=("low", "medium", "high")
     ),
-    Setting("theme", "text", "auto", "colours of rendered answers", choices=("auto", "dark", "light", "none")),
+    Setting("theme", "text", "auto", "colors of rendered answers", choices=("auto", "dark", "light", "none")),
 )
 
 GENERATION: tuple[Setting, ...] = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.events import (
     Finished,
     FinishReason,
@@ -27,7 +27,7 @@ class ModelInfo:
 
     ref: str
     path: Path | None
-    licence: Licence
+    license: License
     provider: str
     threads: int
     context_length: int

@@ -44,7 +44,7 @@ def load_plan(plan: LoadPlan) -> TextGenerator:
     info = ModelInfo(
         ref=model.ref,
         path=model.path,
-        licence=model.licence,
+        license=model.license,
         provider=loaded.model.shape.provider,
         threads=loaded.model.shape.threads,
         context_length=plan.context_length,

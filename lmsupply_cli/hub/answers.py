@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmsupply_cli.foreign import plain
-from lmsupply_cli.hub.licences import strictest
+from lmsupply_cli.hub.licenses import strictest
 from lmsupply_cli.hub.tree import RepoFile, is_commit, is_digest, is_safe_path
 
 _MOST_BYTES = 1 << 53  # of one file
@@ -19,12 +19,12 @@ class Unlike(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """`repo` as the Hub spells it; `licence` and `licence_url` fit to be shown."""
+    """`repo` as the Hub spells it; `license` and `license_url` fit to be shown."""
 
     repo: str
     commit: str
-    licence: str = ""
-    licence_url: str = ""
+    license: str = ""
+    license_url: str = ""
     gated: bool = False
 
 
@@ -42,13 +42,13 @@ def read_info(answer: Any, repo: str) -> ModelInfo:
     return ModelInfo(
         repo=spelled if spelled.lower() == repo.lower() else repo,  # another name: it was renamed
         commit=commit,
-        licence=plain(strictest(_licences(card))),
-        licence_url=plain(_text(card, "license_link", "cardData."), _LINK),
+        license=plain(strictest(_licenses(card))),
+        license_url=plain(_text(card, "license_link", "cardData."), _LINK),
         gated=bool(gated),
     )
 
 
-def _licences(card: dict[str, Any]) -> list[str]:
+def _licenses(card: dict[str, Any]) -> list[str]:
     """All names on the card; "other" only says that a name follows."""
     named = card.get("license")
     names = [named or ""] if isinstance(named, str | None) else named

@@ -25,7 +25,7 @@ from urllib.parse import quote, urljoin
 
 from lmsupply_cli._version import __version__
 from lmsupply_cli.addresses import host_of, origin, parse_address
-from lmsupply_cli.errors import HubError, LicenceNotAccepted, LmsupplyError, ModelNotFound
+from lmsupply_cli.errors import HubError, LicenseNotAccepted, LmsupplyError, ModelNotFound
 from lmsupply_cli.events import Notice, ProgressListener
 from lmsupply_cli.files import parse_json
 from lmsupply_cli.foreign import plain
@@ -75,7 +75,7 @@ def is_offline() -> bool:
 
 @dataclass
 class HubClient:
-    """Every method raises HubError, ModelNotFound or LicenceNotAccepted, with the host named."""
+    """Every method raises HubError, ModelNotFound or LicenseNotAccepted, with the host named."""
 
     limits: Limits = field(default_factory=Limits)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
@@ -332,10 +332,10 @@ class HubClient:
         page = f"{self.endpoint}/{repo}"
         if code == "GatedRepo":
             if not self._token:
-                return LicenceNotAccepted(
+                return LicenseNotAccepted(
                     f"{repo} is gated and no token is set", hint=f"accept its terms at {page}, then set HF_TOKEN"
                 )
-            return LicenceNotAccepted(
+            return LicenseNotAccepted(
                 f"{repo} is gated and this account has no access to it",
                 hint=f"accept its terms at {page}, or wait until access is granted",
             )
@@ -374,8 +374,8 @@ def _tree(info: ModelInfo, files: dict[str, RepoFile], unsafe: frozenset[str], r
         repo=info.repo,
         commit=info.commit,
         files=files,
-        licence=info.licence,
-        licence_url=info.licence_url,
+        license=info.license,
+        license_url=info.license_url,
         gated=info.gated,
         revision=revision,
         unsafe=unsafe,

@@ -36,7 +36,7 @@ class RepoFile:
 
 @dataclass(frozen=True)
 class RepoTree:
-    """`files` by path. `licence`: as the model card says, "" where it does not.
+    """`files` by path. `license`: as the model card says, "" where it does not.
 
     `configs`: the genai_config.json texts that were read, by path. `unsafe`: paths that are never written; a repo
     may hold them where nothing needs them.
@@ -45,8 +45,8 @@ class RepoTree:
     repo: str
     commit: str
     files: Mapping[str, RepoFile]
-    licence: str = ""
-    licence_url: str = ""
+    license: str = ""
+    license_url: str = ""
     gated: bool = False
     revision: str = "main"
     configs: Mapping[str, str] = field(default_factory=dict)

@@ -34,7 +34,7 @@ _DECLARED = {
 _SMALL = re.compile(r"\.(json|jinja|txt|ya?ml)$", re.IGNORECASE)
 _SMALL_BYTES = 2_000_000
 _NO_TEXT = re.compile(r"\.index\.json$|^requirements.*\.txt$|^quant_strategy\.json$", re.IGNORECASE)
-LICENCE_FILE = re.compile(r"^(LICEN[CS]E|NOTICE|USE_POLICY)(\.(md|txt))?$", re.IGNORECASE)
+LICENSE_FILE = re.compile(r"^(LICEN[CS]E|NOTICE|USE_POLICY)(\.(md|txt))?$", re.IGNORECASE)
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json",
@@ -100,7 +100,7 @@ def _variant(tree: RepoTree, folder: str) -> Variant:
         files |= {found: tree.files[found] for found in _with_data(tree, path)}
     files |= _tokenizer_above(tree, folder)
     files |= {
-        path: file for path, file in tree.files.items() if LICENCE_FILE.search(path)
+        path: file for path, file in tree.files.items() if LICENSE_FILE.search(path)
     }  # it travels with the weights
     tokens = tokens_of(folder)
     named = tokens or tokens_of(tree.repo.rpartition("/")[2])
@@ -121,11 +121,11 @@ def _variant(tree: RepoTree, folder: str) -> Variant:
 
 
 def _is_needed(path: str, file: RepoFile, folder: str) -> bool:
-    """Of what lies in the folder itself: the config, the tokenizer, small texts, the licence."""
+    """Of what lies in the folder itself: the config, the tokenizer, small texts, the license."""
     name = PurePosixPath(path).name
     if _parent(path) != folder:
         return False
-    if name in (CONFIG, *_TOKENIZER) or LICENCE_FILE.search(name):
+    if name in (CONFIG, *_TOKENIZER) or LICENSE_FILE.search(name):
         return True
     return bool(_SMALL.search(name)) and not _NO_TEXT.search(name) and file.size_bytes <= _SMALL_BYTES
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
@@ -232,7 +232,7 @@ def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedMod
     if isinstance(ref, LocatedModel):
         return ref
     if isinstance(ref, Path):
-        return LocatedModel(str(ref), ref, UNKNOWN_LICENCE)
+        return LocatedModel(str(ref), ref, UNKNOWN_LICENSE)
     return find_model(ref, options.cache_dir)
 
 

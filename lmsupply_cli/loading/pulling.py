@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.acceptance import accept, licence_page, needs_acceptance, refusal
-from lmsupply_cli.errors import LicenceNotAccepted
+from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
+from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.hardware.choice import choose_provider
 from lmsupply_cli.hardware.detect import detect_hardware
@@ -33,20 +33,20 @@ def pull(
 ) -> LocatedModel:
     """Fetch the variant for this machine, or for `provider` and `precision`; what is here already is not fetched.
 
-    A licence that is not permissive needs `accept_license` once, and is recorded. Raises ModelNotFound,
-    ModelNotInstalled (offline), LicenceNotAccepted, HubError, ModelFilesError, UsageError.
+    A license that is not permissive needs `accept_license` once, and is recorded. Raises ModelNotFound,
+    ModelNotInstalled (offline), LicenseNotAccepted, HubError, ModelFilesError, UsageError.
     """
 
     def consent(plan: PullPlan) -> None:
-        repo, licence = plan.tree.repo, plan.licence
-        if not needs_acceptance(repo, licence):
+        repo, license = plan.tree.repo, plan.license
+        if not needs_acceptance(repo, license):
             return
         if not accept_license:
-            raise LicenceNotAccepted(
-                refusal(plan.ref, licence),
-                hint=f"read it at {licence_page(repo, licence)}, then pass `accept_license=True`",
+            raise LicenseNotAccepted(
+                refusal(plan.ref, license),
+                hint=f"read it at {license_page(repo, license)}, then pass `accept_license=True`",
             )
-        accept(plan.ref, repo, plan.tree.commit, licence)
+        accept(plan.ref, repo, plan.tree.commit, license)
 
     root = paths.store_root(cache_dir)
     plan = plan_for(
@@ -86,7 +86,7 @@ def plan_for(
 def fetch(
     plan: PullPlan, root: Path, *, consent: Callable[[PullPlan], None], listener: ProgressListener | None = None
 ) -> Manifest:
-    """Carry out a plan; `consent` raises LicenceNotAccepted. Raises HubError, ModelFilesError, UntrustedModelFiles."""
+    """Carry out a plan; `consent` raises LicenseNotAccepted. Raises HubError, ModelFilesError, UntrustedModelFiles."""
     refuse_what_never_runs(plan)
     consent(plan)
     return run_pull(plan, root, listener=listener)

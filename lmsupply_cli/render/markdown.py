@@ -24,14 +24,14 @@ class MarkdownStream:
     """Feed text with `write`; call `finish` whatever happens."""
 
     def __init__(
-        self, file: IO[str], *, theme: str = "auto", colour: bool = True, clock: Callable[[], float] = time.monotonic
+        self, file: IO[str], *, theme: str = "auto", color: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         from rich.console import Console
         from rich.theme import Theme
 
         code = "bold blue" if theme == "light" else "bold cyan"  # rich's own has a black background
         styles = Theme({"markdown.code": code, "markdown.code_block": code})
-        self._console: Any = Console(file=file, force_terminal=True, no_color=not colour, highlight=False, theme=styles)
+        self._console: Any = Console(file=file, force_terminal=True, no_color=not color, highlight=False, theme=styles)
         self._file = file
         self._theme = THEMES.get(theme, THEMES["auto"])
         self._clock = clock

@@ -85,7 +85,7 @@ def pull_progress(terminal: Terminal) -> Iterator[LineProgress]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.table import Column
 
-    console = Console(file=terminal.stderr, no_color=not terminal.colour)
+    console = Console(file=terminal.stderr, no_color=not terminal.color)
     name = TextColumn(
         "{task.description}", markup=False, table_column=Column(max_width=24, no_wrap=True, overflow="ellipsis")
     )

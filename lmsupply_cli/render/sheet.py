@@ -30,7 +30,7 @@ def print_sheet(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None:
     for name, value in rows:
         table.add_row(Text("" if name == before else one_line(name)), Text(one_line(as_flags(value))))
         before = name
-    Console(file=terminal.stdout, no_color=not terminal.colour, highlight=False).print(table)
+    Console(file=terminal.stdout, no_color=not terminal.color, highlight=False).print(table)
 
 
 def say_sheet(terminal: Terminal, rows: Sequence[Row]) -> None:

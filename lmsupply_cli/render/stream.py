@@ -37,10 +37,10 @@ class PlainStream:
 class ThoughtStream:
     """What a model thinks, dimmed where that can be; ends on a fresh line."""
 
-    def __init__(self, file: IO[str], *, terminal: bool, colour: bool) -> None:
+    def __init__(self, file: IO[str], *, terminal: bool, color: bool) -> None:
         self._file = file
         self._clean = terminal
-        self._dim = terminal and colour
+        self._dim = terminal and color
         self._last = "\n"
 
     def write(self, text: str) -> None:
@@ -72,13 +72,13 @@ class HeldStream:
         self._inner.finish()
 
 
-def choose_stream(file: IO[str], *, terminal: bool, dumb: bool, colour: bool, theme: str, hold: bool) -> TextStream:
+def choose_stream(file: IO[str], *, terminal: bool, dumb: bool, color: bool, theme: str, hold: bool) -> TextStream:
     """Markdown needs a terminal that can move its cursor, and a theme other than `none`."""
     inner: TextStream
     if terminal and not dumb and theme != "none":
         from lmsupply_cli.render.markdown import MarkdownStream
 
-        inner = MarkdownStream(file, theme=theme, colour=colour)
+        inner = MarkdownStream(file, theme=theme, color=color)
     else:
         inner = PlainStream(file, clean=terminal)
     return HeldStream(inner) if hold else inner

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
 
+from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
@@ -25,7 +26,7 @@ _NARROW = 12  # columns; below that the terminal itself breaks lines better
 
 @dataclass
 class Terminal:
-    """The three streams. Output that is no terminal gets no colour, no wrapping, no cursor codes."""
+    """The three streams. Output that is no terminal gets no color, no wrapping, no cursor codes."""
 
     stdin: IO[str] | None
     stdout: IO[str]
@@ -50,7 +51,7 @@ class Terminal:
         return self.stderr.isatty()
 
     @property
-    def colour(self) -> bool:
+    def color(self) -> bool:
         return not self.environ.get("NO_COLOR")
 
     @property
@@ -97,10 +98,10 @@ class Terminal:
         self.stdout.flush()
 
     def json(self, value: Mapping[str, Any]) -> None:
-        self._line({"schema": 1, **value})
+        self._line({"schema": JSON_SCHEMA, **value})
 
     def json_event(self, kind: str, **value: Any) -> None:
-        self._line({"schema": 1, "type": kind, **value})
+        self._line({"schema": JSON_SCHEMA, "type": kind, **value})
 
     def _line(self, value: Mapping[str, Any]) -> None:
         self.stdout.write(json_text(value) + "\n")

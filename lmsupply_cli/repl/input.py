@@ -25,9 +25,9 @@ class LineReader(Protocol):
 class TerminalReader:
     """Enter sends, but not inside an open block of triple quotes; a pasted block arrives as one message."""
 
-    def __init__(self, *, colour: bool, history: Path | None) -> None:
+    def __init__(self, *, color: bool, history: Path | None) -> None:
         """`history`: the file of the lines that were typed; None keeps them only while the chat lasts."""
-        self._colour, self._history = colour, history
+        self._color, self._history = color, history
         self._session: Any = None
 
     def read(self, loop: ChatLoop) -> str:
@@ -54,7 +54,7 @@ class TerminalReader:
             complete_while_typing=False,
             auto_suggest=AutoSuggestFromHistory(),
             history=private_history(self._history) if self._history else InMemoryHistory(),
-            color_depth=None if self._colour else ColorDepth.DEPTH_1_BIT,
+            color_depth=None if self._color else ColorDepth.DEPTH_1_BIT,
             style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
             reserve_space_for_menu=4,
         )

@@ -36,7 +36,7 @@ class World:
 
     prepare: Callable[[str], Callable[[], TextGenerator]]
     model_names: Callable[[], Iterable[str]]
-    licence_text: Callable[[ModelInfo], str]
+    license_text: Callable[[ModelInfo], str]
     make_stream: Callable[[], TextStream]
     environ: Mapping[str, str]
     debug: bool = False
@@ -130,8 +130,8 @@ class ChatLoop:
     def show(self, events: Generator[GenerationEvent]) -> None:
         before = list(self.session.messages)
         terminal = self._terminal
-        colour = terminal.colour and not terminal.dumb
-        thoughts = ThoughtStream(terminal.stdout, terminal=True, colour=colour) if self.think == "on" else None
+        color = terminal.color and not terminal.dumb
+        thoughts = ThoughtStream(terminal.stdout, terminal=True, color=color) if self.think == "on" else None
         try:
             finished = show_answer(
                 events, self._world.make_stream(), terminal.status(), notice=terminal.notice, thoughts=thoughts
@@ -166,8 +166,8 @@ class ChatLoop:
     def model_names(self) -> Iterable[str]:
         return self._world.model_names()
 
-    def licence_text(self, info: ModelInfo) -> str:
-        return self._world.licence_text(info)
+    def license_text(self, info: ModelInfo) -> str:
+        return self._world.license_text(info)
 
     def change_model(self, ref: str) -> None:
         """Go on with another model; where it cannot be loaded, the one before is loaded again. Raises LmsupplyError."""

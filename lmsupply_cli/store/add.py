@@ -16,7 +16,7 @@ _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 def add_folder(
-    root: Path, folder: Path, alias: str, *, licence: str = "unknown", tier: str = "unknown", trust: bool = False
+    root: Path, folder: Path, alias: str, *, license: str = "unknown", tier: str = "unknown", trust: bool = False
 ) -> Manifest:
     """Check the folder and register it. Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound."""
     name = alias.lower()
@@ -31,7 +31,7 @@ def add_folder(
     }
     manifest = Manifest(
         ref=name, repo="", revision="", commit="", variant="", snapshot=str(path), folder=str(path),
-        licence=licence, tier=tier, files=files, pulled=now(),
+        license=license, tier=tier, files=files, pulled=now(),
     )  # fmt: skip
     with repo_lock(root, LOCAL, waiting=lambda: None):
         if find_entry(name) or any(m.ref == name for m in read_manifests(root)):

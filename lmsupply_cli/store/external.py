@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.engine.folder import look_at_folder
 from lmsupply_cli.errors import LmsupplyError
@@ -50,7 +50,7 @@ def foundry_models() -> list[LocatedModel]:
     for config in configs:
         name = config.relative_to(cache or config).parts[1]
         if is_complete(config.parent):  # of several versions the last one
-            found[name] = LocatedModel(name, config.parent, UNKNOWN_LICENCE, external=True, pulled=_time_of(config))
+            found[name] = LocatedModel(name, config.parent, UNKNOWN_LICENSE, external=True, pulled=_time_of(config))
     return list(found.values())
 
 
@@ -67,7 +67,7 @@ def _located(name: str, snapshot: Path, folder: Path, variant: str, refs: dict[s
     return LocatedModel(
         ref=entry.ref if entry else f"{name}:{variant}" if variant else name,
         path=folder,
-        licence=entry.licence if entry else UNKNOWN_LICENCE,
+        license=entry.license if entry else UNKNOWN_LICENSE,
         repo=name,
         commit=snapshot.name,
         variant=variant,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmsupply_cli import paths
 from lmsupply_cli.addresses import ref_of_page, without_user
-from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENCE, CatalogueEntry, Licence
+from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENSE, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
 from lmsupply_cli.files import is_file, is_folder, resolved
@@ -44,7 +44,7 @@ class LocatedModel:
 
     ref: str
     path: Path
-    licence: Licence
+    license: License
     repo: str = ""
     commit: str = ""
     variant: str = ""
@@ -88,7 +88,7 @@ def is_ref(name: str, root: Path) -> bool:
 
 
 def guide() -> LocatedModel:
-    return LocatedModel(GUIDE_REF, paths.builtin_model(GUIDE_REF), GUIDE.licence, entry=GUIDE)
+    return LocatedModel(GUIDE_REF, paths.builtin_model(GUIDE_REF), GUIDE.license, entry=GUIDE)
 
 
 def installed_models(root: Path) -> list[LocatedModel]:
@@ -102,7 +102,7 @@ def locate(name: str, root: Path) -> LocatedModel:
         return guide()
     if is_path(name):
         path = Path(name).expanduser()
-        return LocatedModel(name, path, UNKNOWN_LICENCE)
+        return LocatedModel(name, path, UNKNOWN_LICENSE)
     name = without_user(name)
     entry, repo = forgiving_entry(name), parse_repo(name)
     wanted = RepoRef(entry.repo, variant=entry.folder or None) if entry else repo
@@ -136,11 +136,11 @@ def best_installed(root: Path) -> LocatedModel | None:
 
 def located(manifest: Manifest, root: Path) -> LocatedModel:
     entry = entry_of_repo(manifest.repo, manifest.variant) if manifest.repo else None
-    licence = entry.licence if entry else Licence(manifest.licence, manifest.tier)  # type: ignore[arg-type]
+    license = entry.license if entry else License(manifest.license, manifest.tier)  # type: ignore[arg-type]
     return LocatedModel(
         manifest.ref,
         root / manifest.folder,
-        licence,
+        license,
         manifest.repo,
         manifest.commit,
         manifest.variant,

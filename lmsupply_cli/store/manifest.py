@@ -30,7 +30,7 @@ from lmsupply_cli.store.layout import (
 )
 from lmsupply_cli.store.lock import records_lock
 
-SCHEMA = 1
+SCHEMA = 2  # 1 spelled `license` otherwise, and is read too
 _RECORD_BYTES = 16_000_000
 
 
@@ -54,7 +54,7 @@ class Manifest:
     variant: str
     snapshot: str
     folder: str
-    licence: str
+    license: str
     tier: str
     files: Mapping[str, FileRecord]
     pulled: str  # ISO date and time, UTC
@@ -156,6 +156,8 @@ def parse_manifest(data: Any, path: Path) -> Manifest:
     schema = data.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise FileError(f"{path} was written by a newer lmsupply", hint="pip install -U lmsupply")
+    if "licence" in data:  # schema 1
+        data = {"license": data["licence"]} | data
     texts = {f.name: data.get(f.name) for f in fields(Manifest) if f.name != "files"}
     wrong = next((name for name, value in texts.items() if not isinstance(value, str)), "")
     files = data.get("files")
@@ -163,7 +165,7 @@ def parse_manifest(data: Any, path: Path) -> Manifest:
         raise FileError(f"{path} is not a record of lmsupply: {wrong or 'files'} is missing or of another type")
     added = not texts["repo"]
     records = {name: _file(name, row, path, safe=added or is_safe_path(name)) for name, row in files.items()}
-    manifest = Manifest(**texts, files=records)  # type: ignore[arg-type]
+    manifest = Manifest(**texts, files=records)
     if manifest.tier not in get_args(Tier):
         raise FileError(f"{path} is damaged: {manifest.tier[:40]!r} is not a license tier")
     _check_place(manifest, path)

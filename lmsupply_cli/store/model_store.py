@@ -27,9 +27,9 @@ class ModelStore:
         """Raises ModelNotFound, ModelNotInstalled."""
         return locate(ref, self.root)
 
-    def add(self, folder: Path | str, alias: str, *, licence: str = "unknown", tier: str = "unknown") -> LocatedModel:
+    def add(self, folder: Path | str, alias: str, *, license: str = "unknown", tier: str = "unknown") -> LocatedModel:
         """Give a local folder a name; it is used where it is. Raises UsageError, ModelFilesError."""
-        return located(add_folder(self.root, Path(folder), alias, licence=licence, tier=tier), self.root)
+        return located(add_folder(self.root, Path(folder), alias, license=license, tier=tier), self.root)
 
     def remove(self, ref: str) -> int:
         """Remove what was pulled, or forget a folder that was added; the bytes freed. What another model shares

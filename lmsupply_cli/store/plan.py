@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.catalogue.entry import Licence
+from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.files import size_of
 from lmsupply_cli.hub.resolve import Resolution
@@ -40,7 +40,7 @@ class PullPlan:
     ref: str
     tree: RepoTree
     resolution: Resolution
-    licence: Licence
+    license: License
     files: tuple[PlannedFile, ...]
     free_disk_bytes: int
     repairs: Manifest | None = None

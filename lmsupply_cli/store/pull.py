@@ -12,14 +12,14 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from lmsupply_cli.addresses import without_user
-from lmsupply_cli.catalogue.entry import CatalogueEntry, Licence
+from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, forgiving_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.files import absolute, is_folder, read_text, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, is_offline
-from lmsupply_cli.hub.licences import tier_of
+from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.retry import RetryPolicy
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
@@ -62,7 +62,7 @@ def plan_pull(
     """Look at the repo and decide; nothing but its listing and configs is fetched. `on_cpu`: the user asked for the CPU,
     whatever the model was made for; `listener` hears what is waited for.
 
-    Raises ModelNotFound, ModelNotInstalled (offline), LicenceNotAccepted (gated), HubError, UsageError.
+    Raises ModelNotFound, ModelNotInstalled (offline), LicenseNotAccepted (gated), HubError, UsageError.
     """
     name = without_user(name)
     entry, wanted = named_repo(name)
@@ -84,10 +84,10 @@ def plan_pull(
         )
     wish = variant or wanted.variant
     owner = entry or entry_of_repo(tree.repo, resolution.chosen.folder)
-    licence = owner.licence if owner else Licence(tree.licence or "unknown", tier_of(tree.licence), tree.licence_url)
+    license = owner.license if owner else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
     files = planned_files(root, tree, resolution.chosen.files, read_manifests(root))
     ref = entry.ref if entry and not wish else f"{tree.repo}:{resolution.chosen.folder}" if wish else tree.repo
-    return PullPlan(ref, tree, resolution, licence, files, free_bytes(root), obstacles=obstacles)
+    return PullPlan(ref, tree, resolution, license, files, free_bytes(root), obstacles=obstacles)
 
 
 def resolve_here(
@@ -350,8 +350,8 @@ def _record(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
         variant=variant,
         snapshot=snapshot_dir(here, tree.repo, tree.commit).as_posix(),
         folder=model_dir(here, tree.repo, tree.commit, variant).as_posix(),
-        licence=plan.licence.id,
-        tier=plan.licence.tier,
+        license=plan.license.id,
+        tier=plan.license.tier,
         files={file.target: FileRecord(file.size_bytes, file.digest) for file in files},
         pulled=before.pulled if before else now(),
     )

@@ -33,7 +33,7 @@ def plan_repair(check: ModelCheck, root: Path, *, client: Callable[[], HubClient
         ref=manifest.ref,
         tree=tree,
         resolution=Resolution(variant, ("it is installed",), ()),
-        licence=located(manifest, root).licence,
+        license=located(manifest, root).license,
         files=(),
         free_disk_bytes=free_bytes(root),
         repairs=manifest,

@@ -25,7 +25,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         files = {path.name: path.read_bytes() for path in TOY.iterdir()}
         hub.repos["a/b"] = Repo(files)
         hub.repos["a/big"] = Repo({**files, "model.onnx.data": bytes(500_000)})
-        hub.repos["a/terms"] = Repo(files, licence="llama3.2")
+        hub.repos["a/terms"] = Repo(files, license="llama3.2")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
 

@@ -35,10 +35,10 @@ def test_help_on_everything(name: str) -> None:
         assert result.out.startswith("Usage: lmsupply")
 
 
-def test_models_lists_the_guide_first_with_its_licence() -> None:
+def test_models_lists_the_guide_first_with_its_license() -> None:
     result = lmsupply("models")
     lines = result.out.splitlines()
-    assert lines[0].split() == ["MODEL", "INSTALLED", "SIZE", "LICENCE", "TIER", "FITS", "PARAMETERS", "CONTEXT"]
+    assert lines[0].split() == ["MODEL", "INSTALLED", "SIZE", "LICENSE", "TIER", "FITS", "PARAMETERS", "CONTEXT"]
     assert lines[1].startswith("guide ")
     assert "built in" in lines[1]
     assert "a tiny model that only knows lmsupply" in result.out
@@ -48,7 +48,7 @@ def test_models_lists_the_guide_first_with_its_licence() -> None:
 def test_models_as_json_and_filters() -> None:
     rows = lmsupply("models", "--json").json["models"]
     assert list(rows[0]) == [
-        "ref", "aliases", "repo", "family", "parameters", "context_length", "licence", "variant", "size_bytes",
+        "ref", "aliases", "repo", "family", "parameters", "context_length", "license", "variant", "size_bytes",
         "installed", "external", "fits", "last_used", "path",
     ]  # fmt: skip
     assert rows[0]["ref"] == "guide"
@@ -85,7 +85,7 @@ def test_hw_shows_the_machine_and_the_engine() -> None:
     assert "onnxruntime-genai 0.18" in result.out
     assert "provider     cpu: usable" in result.out
     found = lmsupply("hw", "--json").json
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert found["cpu"]["threads"] >= 1
     assert found["memory"]["total_bytes"] > 1e9
     assert [p["name"] for p in found["providers"]] == ["cuda", "dml", "webgpu", "cpu"]

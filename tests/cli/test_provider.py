@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.cli.provider import MachineChoice, load_provider, pull_wishes
 from lmsupply_cli.config.layers import read_settings
 from lmsupply_cli.engine.folder import ModelFolder
@@ -34,7 +34,7 @@ def machine(wheels: dict[str, str], *gpus: Gpu) -> MachineChoice:
 
 
 def located(variant: str = "", ref: str = "x") -> LocatedModel:
-    return LocatedModel(ref, Path(), UNKNOWN_LICENCE, "a/b", "c", variant)
+    return LocatedModel(ref, Path(), UNKNOWN_LICENSE, "a/b", "c", variant)
 
 
 def folder(*declared: str) -> ModelFolder:

@@ -109,7 +109,7 @@ def test_stream_json_is_one_event_a_line() -> None:
     assert set(kinds) == {"start", "notice", "prefill", "delta", "finished"}
     assert "".join(event["text"] for event in events if event["type"] == "delta") == ANSWER
     assert events[-1]["usage"]["prompt_tokens"] > 0
-    assert all(event["schema"] == 1 for event in events)
+    assert all(event["schema"] == 2 for event in events)
 
 
 def test_no_stream_prints_the_same() -> None:
@@ -255,7 +255,7 @@ def test_errors_as_json() -> None:
     result = lmsupply("run", "--json", "-m", "phi-3.5", "x")
     assert result.code == 3
     assert result.json == {
-        "schema": 1,
+        "schema": 2,
         "error": {
             "code": "model_not_installed",
             "message": "phi-3.5 is not installed",

@@ -34,7 +34,7 @@ def files(folder: str, model: str = "phi3", extra: int = 0) -> dict[str, bytes]:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with local_hub() as hub:
         hub.repos[PHI] = Repo(files(CPU) | files(GPU) | {"README.md": b"# Phi", "LICENSE": b"MIT License\nfor all\n"})
-        hub.repos[LLAMA] = Repo(files("cpu_and_mobile/cpu-int4-rtn-block-32-acc-level-4", "llama"), licence="llama3.2")
+        hub.repos[LLAMA] = Repo(files("cpu_and_mobile/cpu-int4-rtn-block-32-acc-level-4", "llama"), license="llama3.2")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
 
@@ -62,7 +62,7 @@ def test_the_whole_road(hub: Hub) -> None:
     first = lmsupply("run", "phi-3.5", "--pull", "--json", "--max-tokens", "3", stdin="hi")
     assert first.code == 0
     assert CPU in first.err
-    assert "licence MIT (permissive)" in first.err
+    assert "license MIT (permissive)" in first.err
     assert first.json["model"] == {
         "ref": "phi-3.5", "repo": PHI, "commit": hub.repos[PHI].commit, "variant": CPU, "provider": "cpu", "precision": "int4",
     }  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_dry_run_fetches_nothing(hub: Hub) -> None:
         "files",
         "fetch_bytes",
         "free_disk_bytes",
-        "licence",
+        "license",
         "obstacles",
     ]
     assert found["chosen"]["variant"] == CPU
@@ -131,11 +131,11 @@ def test_terms_are_accepted_by_the_user_or_not_at_all(hub: Hub) -> None:
     assert lmsupply("licenses", "--json").json["accepted"] == []
     assert lmsupply("pull", "llama-3.2-1b", "--accept-license").code == 0
     (row,) = lmsupply("licenses", "--json").json["accepted"]
-    assert (row["ref"], row["licence"], row["tier"], row["revision"]) == (
+    assert (row["ref"], row["license"], row["tier"], row["revision"]) == (
         "llama-3.2-1b", "Llama-3.2", "conditional", hub.repos[LLAMA].commit,
     )  # fmt: skip
     assert row["date"] == time.strftime("%Y-%m-%d")
-    record = json.loads((home() / "config" / "accepted-licences.json").read_text())
+    record = json.loads((home() / "config" / "accepted-licenses.json").read_text())
     assert record["accepted"] == [row]
     assert lmsupply("pull", "llama-3.2-1b").code == 0, "asked once"
     assert lmsupply("licenses", "--revoke", "llama-3.2-1b").code == 0
@@ -147,10 +147,10 @@ def test_terms_are_accepted_by_the_user_or_not_at_all(hub: Hub) -> None:
     assert lmsupply("pull", "phi-3.5", LMSUPPLY_ALLOWED_LICENSES="Apache-2.0").code == 5
 
 
-def test_an_unknown_licence_is_treated_like_a_conditional_one(hub: Hub) -> None:
-    hub.repos["someone/odd"] = Repo(files("", "llama"), licence="")
+def test_an_unknown_license_is_treated_like_a_conditional_one(hub: Hub) -> None:
+    hub.repos["someone/odd"] = Repo(files("", "llama"), license="")
     assert lmsupply("pull", "someone/odd").code == 5
-    hub.repos["someone/free"] = Repo(files("", "llama"), licence="apache-2.0")
+    hub.repos["someone/free"] = Repo(files("", "llama"), license="apache-2.0")
     assert lmsupply("pull", "someone/free").code == 0
 
 
@@ -362,7 +362,7 @@ def test_models_filters_combine(hub: Hub) -> None:
     assert refs("--family", "phi", "mini-4k") == ["phi-3-mini-4k"]
     sizes = [r["size_bytes"] for r in lmsupply("models", "--json", "--sort", "size").json["models"] if r["size_bytes"]]
     assert sizes == sorted(sizes)
-    assert lmsupply("models", "--sort", "colour").code == 2
+    assert lmsupply("models", "--sort", "color").code == 2
     fits = {r["ref"]: r["fits"] for r in lmsupply("models", "--json").json["models"]}
     assert fits["guide"] is True
     assert fits["qwen2.5-7b"] is None, "its size is not known"
@@ -373,8 +373,8 @@ def test_the_user_adds_entries_to_the_catalogue(hub: Hub) -> None:
     own = home() / "config" / "models.toml"
     own.parent.mkdir(parents=True)
     own.write_text(
-        '[licences.House]\ntier = "conditional"\nrestrictions = "for us only"\n\n[[model]]\nref = "house"\nrepo = "someone/house"\n'
-        'family = "llama"\nparameters = 1.0\ncontext_length = 512\nlicence = "House"\n'
+        '[licenses.House]\ntier = "conditional"\nrestrictions = "for us only"\n\n[[model]]\nref = "house"\nrepo = "someone/house"\n'
+        'family = "llama"\nparameters = 1.0\ncontext_length = 512\nlicense = "House"\n'
     )
     hub.repos["someone/house"] = Repo(files("", "llama"))
     assert "house" in lmsupply("models", "-q").out.split()

@@ -33,7 +33,7 @@ def files(folder: str, model: str, extra: int = 0) -> dict[str, bytes]:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with local_hub() as hub:
         hub.repos[PHI] = Repo(files(CPU, "phi3"))
-        hub.repos[LLAMA] = Repo(files("cpu_and_mobile/cpu-int4-rtn-block-32-acc-level-4", "llama"), licence="llama3.2")
+        hub.repos[LLAMA] = Repo(files("cpu_and_mobile/cpu-int4-rtn-block-32-acc-level-4", "llama"), license="llama3.2")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
 
@@ -42,7 +42,7 @@ def test_chat_with_a_missing_model_asks_pulls_and_answers(hub: Hub) -> None:
     terminal = Terminal("chat", "phi-3.5", "--max-tokens", "3")
     terminal.shows("Pull it now? [y/N]")
     assert "made for cpu" in terminal.text
-    assert "licence MIT (permissive)" in terminal.text
+    assert "license MIT (permissive)" in terminal.text
     assert hub.of("cdn") == [], "nothing is fetched before the answer"
     terminal.send("y\r")
     terminal.shows(">>>")
@@ -64,7 +64,7 @@ def test_no_is_no(hub: Hub, answer: str) -> None:
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 5)])
-def test_a_licence_is_asked_for_once(hub: Hub, answer: str, code: int) -> None:
+def test_a_license_is_asked_for_once(hub: Hub, answer: str, code: int) -> None:
     terminal = Terminal("pull", "llama-3.2-1b", columns=70)
     terminal.shows("Do you accept it? [y/N]")
     assert "show “Built with Llama”" in " ".join(terminal.text.split())

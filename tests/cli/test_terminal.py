@@ -37,7 +37,7 @@ def test_plain_shows_the_markdown() -> None:
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"LMSUPPLY_THEME": "none"}])
-def test_without_colour(environ: dict[str, str]) -> None:
+def test_without_color(environ: dict[str, str]) -> None:
     terminal = Terminal("run", "How do I download a model?", **environ)
     assert terminal.end() == 0
     assert ANSWER in " ".join(terminal.text.split())

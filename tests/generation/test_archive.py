@@ -57,11 +57,11 @@ def test_nothing_is_written_before_the_first_question(archive: Archive) -> None:
 
 
 def test_what_answers_follow_is_kept(archive: Archive) -> None:
-    colours, yes_or_no = Guidance.json_schema({"enum": ["red", "blue"]}), Guidance.regex("(yes|no)")
+    colors, yes_or_no = Guidance.json_schema({"enum": ["red", "blue"]}), Guidance.regex("(yes|no)")
     recorder = Recorder(archive, "x", model="guide")
-    recorder.set_format(colours)
+    recorder.set_format(colors)
     recorder.messages(HELLO[:1])
-    assert archive.load("x").guidance == colours
+    assert archive.load("x").guidance == colors
     recorder.set_format(yes_or_no)
     assert archive.load("x").guidance == yes_or_no
     recorder.close()

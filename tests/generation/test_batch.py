@@ -19,7 +19,7 @@ from lmsupply_cli import (
     UsageError,
     load,
 )
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.cli.batching import BatchJob
 from lmsupply_cli.engine.cancel import CancelToken
@@ -140,7 +140,7 @@ def test_every_row_has_its_own_options(guide: Path) -> None:
 
 
 def fake(*answers: str, context: int = 400) -> TextGenerator:
-    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, context)
+    info = ModelInfo("fake", None, UNKNOWN_LICENSE, "cpu", 1, context)
     return TextGenerator(
         FakeModel(replies(*answers), context_length=context), ChatML(), info, options=GenerationOptions(temperature=0)
     )

@@ -18,7 +18,7 @@ from lmsupply_cli import (
     UsageError,
     load,
 )
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.prompt_cache import LEAST
@@ -144,7 +144,7 @@ def test_control_strings_in_a_choice_stay_text(model: TextGenerator) -> None:
 
 
 def test_bad_choices_are_refused() -> None:
-    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, 60)
+    info = ModelInfo("fake", None, UNKNOWN_LICENSE, "cpu", 1, 60)
     fake = FakeModel(replies("yes", "yes"), context_length=60)
     with TextGenerator(fake, ChatML(), info) as model:
         for choices, why in (

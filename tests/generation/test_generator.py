@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lmsupply_cli import GeneratorPool, Guidance, LoadOptions, load
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.chat.formatter import PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage
@@ -31,7 +31,7 @@ GREEDY = GenerationOptions(temperature=0, repetition_penalty=1.0)
 
 def generator(*answers: str | bytes, context: int = 400, **more: int) -> TextGenerator:
     model = FakeModel(replies(*answers), context_length=context)
-    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, context)
+    info = ModelInfo("fake", None, UNKNOWN_LICENSE, "cpu", 1, context)
     return TextGenerator(model, ChatML(), info, options=GREEDY, limits=GeneratorLimits(**more))
 
 
@@ -177,7 +177,7 @@ def test_text_that_turns_out_a_thought() -> None:
 
 def test_the_familys_end_token_ends_an_answer_that_the_config_would_not_end() -> None:
     model = FakeModel(replies("yes"), context_length=400, eos_ids=())
-    info = ModelInfo("fake", None, UNKNOWN_LICENCE, "cpu", 1, 400)
+    info = ModelInfo("fake", None, UNKNOWN_LICENSE, "cpu", 1, 400)
     control = frozenset({"<|im_end|>"})
     generator = TextGenerator(model, PromptFormat(ChatML(), control), info, options=GREEDY)
     found = generator.generate("x", max_tokens=50)

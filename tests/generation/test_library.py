@@ -169,7 +169,7 @@ def test_estimates_by_name() -> None:
 def test_the_store_from_python(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     assert store.list() == []
-    added = store.add(MODELS / "llama", "mine", licence="MIT", tier="permissive")
+    added = store.add(MODELS / "llama", "mine", license="MIT", tier="permissive")
     assert (added.ref, store.get("mine").path) == ("mine", (MODELS / "llama").absolute())
     assert store.verify("mine").ok
     assert store.remove("mine") == 0, "a folder that was added is only forgotten"
@@ -189,7 +189,7 @@ def test_the_model_info_tells_all() -> None:
     with load("guide") as model:
         info = model.info
         assert (info.ref, info.precision, info.provider, info.context_length) == ("guide", "int4", "cpu", 1024)
-        assert info.licence.id == "MIT"
+        assert info.license.id == "MIT"
         assert info.parameters == 0.0025
         assert info.size_bytes > 1_000_000
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from lmsupply_cli import CancelToken, DoesNotFit, EngineError, Finished, QueueFull, QueueTimeout, UsageError, load
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
@@ -22,7 +22,7 @@ from lmsupply_cli.serving.model_pool import ModelPool
 
 
 def fake(ref: str = "fake") -> TextGenerator:
-    info = ModelInfo(ref, None, UNKNOWN_LICENCE, "cpu", 1, 400)
+    info = ModelInfo(ref, None, UNKNOWN_LICENSE, "cpu", 1, 400)
     model = FakeModel(replies("an answer of some length"), context_length=400)
     return TextGenerator(model, ChatML(), info, options=GenerationOptions(temperature=0))
 

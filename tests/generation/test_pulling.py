@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.hub import Hub, Repo, local_hub
 
-from lmsupply_cli import FileProgress, LicenceNotAccepted, ModelFactory, Notice, ProgressListener, pull
+from lmsupply_cli import FileProgress, LicenseNotAccepted, ModelFactory, Notice, ProgressListener, pull
 
 REPO = "someone/tiny"
 MODEL = Path(__file__).parent.parent / "models" / "llama"
@@ -28,7 +28,7 @@ class Heard(ProgressListener):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with local_hub() as hub:
-        hub.repos[REPO] = Repo({path.name: path.read_bytes() for path in MODEL.iterdir()}, licence="apache-2.0")
+        hub.repos[REPO] = Repo({path.name: path.read_bytes() for path in MODEL.iterdir()}, license="apache-2.0")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
 
@@ -36,7 +36,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_a_pull_with_its_progress(hub: Hub, tmp_path: Path) -> None:
     heard = Heard()
     model = pull(REPO, cache_dir=tmp_path, listener=heard)
-    assert (model.repo, model.licence.id) == (REPO, "apache-2.0")
+    assert (model.repo, model.license.id) == (REPO, "apache-2.0")
     assert (model.path / "genai_config.json").exists()
     assert heard.files[-1].all_done_bytes == heard.files[-1].all_bytes
     assert {one.path for one in heard.files} >= {"model.onnx", "tokenizer.json"}
@@ -46,8 +46,8 @@ def test_a_pull_with_its_progress(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_terms_have_to_be_accepted(hub: Hub, tmp_path: Path) -> None:
-    hub.repos[REPO].licence = "cc-by-nc-4.0"
-    with pytest.raises(LicenceNotAccepted, match=r"cc-by-nc-4\.0") as caught:
+    hub.repos[REPO].license = "cc-by-nc-4.0"
+    with pytest.raises(LicenseNotAccepted, match=r"cc-by-nc-4\.0") as caught:
         pull(REPO, cache_dir=tmp_path)
     assert "accept_license=True" in caught.value.hint
     assert not hub.of("cdn")

@@ -134,6 +134,6 @@ def test_the_last_end_that_agrees_counts() -> None:
 
 def _info():  # type: ignore[no-untyped-def]
     from lmsupply_cli import ModelInfo
-    from lmsupply_cli.catalogue.entry import UNKNOWN_LICENCE
+    from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 
-    return ModelInfo(ref="fake", path=None, licence=UNKNOWN_LICENCE, provider="cpu", threads=1, context_length=400)
+    return ModelInfo(ref="fake", path=None, license=UNKNOWN_LICENSE, provider="cpu", threads=1, context_length=400)

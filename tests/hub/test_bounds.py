@@ -13,7 +13,7 @@ from lmsupply_cli.errors import HubError, ModelNotFound
 from lmsupply_cli.events import Notice, ProgressListener
 from lmsupply_cli.hub.answers import Unlike, read_info, read_rows
 from lmsupply_cli.hub.client import HubClient, Limits
-from lmsupply_cli.hub.licences import strictest
+from lmsupply_cli.hub.licenses import strictest
 from lmsupply_cli.hub.retry import RetryPolicy
 from lmsupply_cli.hub.tree import is_safe_path
 
@@ -137,7 +137,7 @@ SHA = "a" * 40
 
 
 @pytest.mark.parametrize(
-    ("card", "licence"),
+    ("card", "license"),
     [
         (None, ""), ({}, ""), ({"license": "mit"}, "mit"), ({"license": []}, ""),
         ({"license": ["mit", "apache-2.0"]}, "mit"), ({"license": ["mit", "cc-by-nc-4.0", "gemma"]}, "cc-by-nc-4.0"),
@@ -146,8 +146,8 @@ SHA = "a" * 40
         ({"license": "\x1b]0;x\x07"}, "\\x1b]0;x\\x07"),
     ],
 )  # fmt: skip
-def test_the_strictest_licence_of_a_card_counts(card: Any, licence: str) -> None:
-    assert read_info({"sha": SHA, "cardData": card}, REPO).licence == licence
+def test_the_strictest_license_of_a_card_counts(card: Any, license: str) -> None:
+    assert read_info({"sha": SHA, "cardData": card}, REPO).license == license
 
 
 def test_the_strictest_of_none() -> None:

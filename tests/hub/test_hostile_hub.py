@@ -107,8 +107,8 @@ def said_by_a_pull(root: Path) -> list[str]:
     except LmsupplyError as error:
         return [error.message, error.hint, *heard.texts]
     assert Path(root, manifest.folder).resolve().is_relative_to(root)
-    record = [manifest.ref, manifest.repo, manifest.commit, manifest.variant, manifest.licence, *manifest.files]
-    return [*record, plan.licence.id, plan.licence.url, *heard.texts]
+    record = [manifest.ref, manifest.repo, manifest.commit, manifest.variant, manifest.license, *manifest.files]
+    return [*record, plan.license.id, plan.license.url, *heard.texts]
 
 
 def surroundings(folder: Path, root: Path) -> dict[str, bytes]:

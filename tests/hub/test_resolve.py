@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lmsupply_cli.errors import LmsupplyError, ModelNotFound, UsageError
-from lmsupply_cli.hub.licences import tier_of
+from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.resolve import resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree, is_safe_path
 from lmsupply_cli.hub.variant import find_variants

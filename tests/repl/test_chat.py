@@ -162,7 +162,7 @@ def test_system_is_shown_set_and_taken_away() -> None:
         ("/show license", "MIT"),
         ("/show template", "<|im_start|>"),
         ("/show parameters", "max_tokens"),
-        ("/show", "licence MIT (permissive)"),
+        ("/show", "license MIT (permissive)"),
         ("/model", "guide on cpu"),
         ("/model no-such-model", "no model"),
         ("/load", "/load needs the name"),

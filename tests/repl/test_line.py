@@ -180,7 +180,7 @@ def test_plain_shows_the_markdown() -> None:
     chat.leave()
 
 
-def test_without_colour() -> None:
+def test_without_color() -> None:
     chat = Chat("guide", NO_COLOR="1")
     chat.ask(DOWNLOAD)
     chat.leave()

@@ -18,7 +18,7 @@ PHI = Manifest(
     ref="phi-3.5", repo="microsoft/Phi-3.5-mini-instruct-onnx", revision="main", commit="a" * 40, variant="cpu/x-int4",
     snapshot=f"models--microsoft--Phi-3.5-mini-instruct-onnx/snapshots/{'a' * 40}",
     folder=f"models--microsoft--Phi-3.5-mini-instruct-onnx/snapshots/{'a' * 40}/cpu/x-int4",
-    licence="MIT", tier="permissive", files={"f": FileRecord(3, "")}, pulled="2026-01-01",
+    license="MIT", tier="permissive", files={"f": FileRecord(3, "")}, pulled="2026-01-01",
 )  # fmt: skip
 TINY = replace(
     PHI, ref="me/tiny", repo="me/tiny", variant="", snapshot=f"models--me--tiny/snapshots/{'a' * 40}",
@@ -66,7 +66,7 @@ def test_where_names_lead(root: Path, toy: Path) -> None:
     ):
         assert locate(name, root).path == root / PHI.folder
     assert locate("phi-3.5", root).precision == "int4"
-    assert locate("me/tiny", root).licence.id == "MIT"
+    assert locate("me/tiny", root).license.id == "MIT"
 
 
 def test_what_is_not_there(root: Path) -> None:
@@ -142,6 +142,13 @@ def test_a_record_that_cannot_be_used_is_skipped_and_named(root: Path, data: byt
     assert locate("me/tiny", root).path == root / TINY.folder
 
 
+def test_a_record_of_schema_1_is_read(root: Path) -> None:
+    old = {"schema": 1, **asdict(PHI)}
+    old["licence"] = old.pop("license")
+    (manifests_dir(root) / f"{PHI.key}.json").write_text(json.dumps(old))
+    assert PHI in read_manifests(root)
+
+
 def test_a_record_under_another_name_is_none(root: Path) -> None:
     """A copy of a record must not remove the files of the model that it was copied from."""
     path = manifests_dir(root) / f"{PHI.key}.json"
@@ -160,9 +167,9 @@ def test_lookup_forgives() -> None:
 def test_every_row_of_the_catalogue_is_sound(entry: CatalogueEntry) -> None:
     assert parse_repo(entry.repo)
     assert entry.ref == entry.ref.lower()
-    assert entry.licence.tier in ("permissive", "conditional", "research")
-    assert entry.licence.url.startswith("https://")
-    assert entry.licence.tier == "permissive" or entry.licence.restrictions
+    assert entry.license.tier in ("permissive", "conditional", "research")
+    assert entry.license.url.startswith("https://")
+    assert entry.license.tier == "permissive" or entry.license.restrictions
     assert 0.1 < entry.parameters < 100
     assert entry.context_length >= 4096
     assert entry.cache_bytes(1, bytes_each=2)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.hub import Fault, Hub, Repo, local_hub
 
 from lmsupply_cli import load
-from lmsupply_cli.errors import FileError, HubError, LicenceNotAccepted, LmsupplyError, ModelFilesError, ModelNotFound
+from lmsupply_cli.errors import FileError, HubError, LicenseNotAccepted, LmsupplyError, ModelFilesError, ModelNotFound
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.files import our_io_error
 from lmsupply_cli.hub.client import HubClient, Limits
@@ -41,7 +41,7 @@ def files(folder: str = "", model: str = "llama") -> dict[str, bytes]:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with local_hub() as hub:
-        hub.repos[REPO] = Repo(files(), licence="apache-2.0")
+        hub.repos[REPO] = Repo(files(), license="apache-2.0")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
 
@@ -267,12 +267,12 @@ def test_the_token_goes_to_the_hub_only(hub: Hub, tmp_path: Path, monkeypatch: p
 
 def test_who_has_no_access(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.repos[REPO].gated = True
-    with pytest.raises(LicenceNotAccepted, match="gated and no token is set") as caught:
+    with pytest.raises(LicenseNotAccepted, match="gated and no token is set") as caught:
         pull(tmp_path)
     assert f"{hub.url}/{REPO}" in caught.value.hint
     assert caught.value.exit_code == 5
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    with pytest.raises(LicenceNotAccepted, match="this account has no access"):
+    with pytest.raises(LicenseNotAccepted, match="this account has no access"):
         pull(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_bad_secret")
     with pytest.raises(HubError, match="refuses the token") as refused:
@@ -320,7 +320,7 @@ def test_a_variant_that_needs_a_path_that_is_not_safe_is_refused(hub: Hub, tmp_p
 
 
 def test_nothing_is_written_through_a_link(hub: Hub, tmp_path: Path) -> None:
-    hub.repos[REPO] = Repo(files("cpu"), licence="mit")
+    hub.repos[REPO] = Repo(files("cpu"), license="mit")
     snapshot = snapshot_dir(tmp_path, REPO, hub.repos[REPO].commit)
     snapshot.mkdir(parents=True)
     outside = tmp_path / "outside"
@@ -452,6 +452,6 @@ def test_a_pinned_revision_that_is_gone(hub: Hub, tmp_path: Path) -> None:
 def test_the_manifest_can_be_read_by_a_person(hub: Hub, tmp_path: Path) -> None:
     manifest = pull(tmp_path)
     data = json.loads((tmp_path / ".lmsupply" / "manifests" / f"{manifest.key}.json").read_text())
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["files"][BIG]["digest"].startswith("sha256:")
     assert data["files"]["tokenizer_config.json"]["digest"].startswith("git-sha1:")

@@ -54,7 +54,7 @@ class Repo:
     """
 
     files: dict[str, bytes]
-    licence: str = "mit"
+    license: str = "mit"
     gated: bool = False
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
@@ -184,7 +184,7 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
         if revision not in ("main", repo.commit):
             send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             return
-        card = {"license": repo.licence} if repo.licence else {}
+        card = {"license": repo.license} if repo.license else {}
         info = {"id": name, "sha": repo.commit, "cardData": card, "gated": "auto" if repo.gated else False}
         body = json.dumps(over(info, repo.info)).encode()
         send_file(

@@ -17,9 +17,9 @@ def licenses(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the licences that were accepted.
+    """List the licenses that were accepted.
 
-    Licences that are not permissive are asked for once and recorded with date and revision, in
+    Licenses that are not permissive are asked for once and recorded with date and revision, in
     a file that the last line names.
     """
     from dataclasses import asdict
@@ -32,14 +32,14 @@ def licenses(
     terminal = Terminal.of_process()
     for name in revoke or []:
         if not acceptance.revoke(name):
-            raise UsageError(f"no licence was accepted for {name}", hint="lmsupply licenses lists them")
+            raise UsageError(f"no license was accepted for {name}", hint="lmsupply licenses lists them")
         terminal.say(f"the acceptance for {name} is taken back")
     rows = acceptance.read_acceptances()
     if json:
         terminal.json({"accepted": [asdict(row) for row in rows]})
         return
     for row in rows:
-        terminal.data(f"{row.date}  {row.ref}  {row.licence} ({row.tier})  {row.repo}@{row.revision[:12]}", indent=12)
+        terminal.data(f"{row.date}  {row.ref}  {row.license} ({row.tier})  {row.repo}@{row.revision[:12]}", indent=12)
     if not rows:
-        terminal.data("no licence was accepted; permissive ones need no acceptance")
+        terminal.data("no license was accepted; permissive ones need no acceptance")
     terminal.data(f"recorded in {shown_place(acceptance.acceptance_file())}")

@@ -1,4 +1,4 @@
-"""`lmsupply models`: what exists, what is installed, what fits, under which licence."""
+"""`lmsupply models`: what exists, what is installed, what fits, under which license."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def models(
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", show_default=False)] = None,
     license: Annotated[
         list[str] | None,
-        typer.Option("--license", metavar="NAME", help="Only models under this licence; any case, repeatable."),
+        typer.Option("--license", metavar="NAME", help="Only models under this license; any case, repeatable."),
     ] = None,
     license_tier: Annotated[
         str | None,
@@ -30,14 +30,14 @@ def models(
     ] = False,
     fits: Annotated[bool, typer.Option("--fits", help="Only what roughly fits the free memory.")] = False,
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="KEY", help="By name, size, parameters, licence or used.")
+        str | None, typer.Option("--sort", metavar="KEY", help="By name, size, parameters, license or used.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print refs only.")] = False,
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
-    """List models: what exists, what is installed, what fits, under which licence.
+    """List models: what exists, what is installed, what fits, under which license.
 
     TEXT keeps the models whose name, repo or family holds it; filters combine. The built-in
     guide comes first. SIZE is of the variant for this machine; FITS is rough: weights, a cache

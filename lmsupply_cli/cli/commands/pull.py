@@ -26,7 +26,7 @@ def pull(
     """Download a model.
 
     MODEL is a name of the catalogue or owner/repo[@revision][:variant]. The variant for this
-    machine is chosen and said, with its size and licence, before anything is fetched. What was
+    machine is chosen and said, with its size and license, before anything is fetched. What was
     interrupted goes on where it stopped; every byte is checked.
     """
     from lmsupply_cli import paths

@@ -14,20 +14,20 @@ def show(
     *,
     name: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
     license: Annotated[
-        bool, typer.Option("--license", help="Print the licence's text, where the repo carries it.")
+        bool, typer.Option("--license", help="Print the license's text, where the repo carries it.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
-    """Show a model: variants, sizes, licence, prompt format, files.
+    """Show a model: variants, sizes, license, prompt format, files.
 
     Every variant is listed with why it was chosen or not. An installed model is read from the
     disk; else the Hub is asked, and without it the catalogue.
     """
     from lmsupply_cli import paths
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.showing import describe, description_json, description_rows, licence_text
+    from lmsupply_cli.cli.showing import describe, description_json, description_rows, license_text
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.render.sheet import print_sheet
     from lmsupply_cli.render.terminal import Terminal
@@ -36,7 +36,7 @@ def show(
     settings = read_settings(flags, environ=terminal.environ, path=paths.settings_file())
     root = store_root(settings)
     if license:
-        terminal.document(licence_text(name, settings, root).rstrip() + "\n")
+        terminal.document(license_text(name, settings, root).rstrip() + "\n")
         return
     description = describe(name, settings, root)
     if json:

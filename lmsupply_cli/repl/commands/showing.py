@@ -20,8 +20,8 @@ def _show(loop: ChatLoop, rest: str) -> None:
     generator = loop.session.generator
     if rest in ("", "info"):
         loop.say_rows(_info(loop))
-    elif rest in ("license", "licence"):
-        loop.say(loop.licence_text(generator.info))
+    elif rest in ("license", "license"):
+        loop.say(loop.license_text(generator.info))
     elif rest == "parameters":
         loop.say_rows(parameter_rows(loop))
     elif rest == "system":
@@ -40,7 +40,7 @@ def _info(loop: ChatLoop) -> list[tuple[str, str]]:
     info = generator.info
     rows = [
         ("model", info.ref + (f" ({info.repo})" if info.repo else "")),
-        ("licence", f"{info.licence.id} ({info.licence.tier})"),
+        ("license", f"{info.license.id} ({info.license.tier})"),
         ("parameters", format_parameters(info.parameters)),
         ("precision", info.precision or "unknown"),
         ("provider", f"{info.provider}, {info.threads} threads"),

@@ -1,4 +1,4 @@
-"""The tier of a licence by its name on a model card, and the one that counts of several."""
+"""The tier of a license by its name on a model card, and the one that counts of several."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _RESEARCH = ("-nc", "non-commercial", "research")
 _STRICTER: tuple[Tier, ...] = ("permissive", "conditional", "unknown", "research")
 
 
-def tier_of(licence: str) -> Tier:
-    name = licence.lower()
+def tier_of(license: str) -> Tier:
+    name = license.lower()
     if name in _PERMISSIVE:
         return "permissive"
     if any(part in name for part in _RESEARCH):
@@ -23,6 +23,6 @@ def tier_of(licence: str) -> Tier:
     return "unknown"
 
 
-def strictest(licences: Iterable[str]) -> str:
-    """Who takes a model under several licences has to keep the strictest of them; "" of none."""
-    return max(licences, key=lambda licence: _STRICTER.index(tier_of(licence)), default="")
+def strictest(licenses: Iterable[str]) -> str:
+    """Who takes a model under several licenses has to keep the strictest of them; "" of none."""
+    return max(licenses, key=lambda license: _STRICTER.index(tier_of(license)), default="")
