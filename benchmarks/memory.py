@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py MODEL_FOLDER…
 
-Steady is the resident memory after a prompt and some tokens, peak the highest that it ever was
+Steady is the resident memory after a prompt that fills the context, peak the highest that it ever was
 (Linux: VmRSS and VmHWM). The aim is 10 % for both.
 """
 
@@ -17,26 +17,21 @@ from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.shape import read_shape
 
-CONTEXTS = (512, 4096, 16384)
+CONTEXTS = (512, 4096)
 MEASURE = """
 import json, sys
-from pathlib import Path
-from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.hardware.host import usable_threads
+from lmsupply_cli import load
 
 def status():
     rows = (line.split() for line in open("/proc/self/status") if line.startswith(("VmRSS", "VmHWM")))
     return {row[0][:5]: int(row[1]) * 1024 for row in rows}
 
-model = GenaiModel(open_folder(Path(sys.argv[1])), threads=usable_threads())
 context = int(sys.argv[2])
-decoder = model.new_decoder(capacity_tokens=context)
-for start in range(0, min(448, context - 64), 64):
-    decoder.append([3 + (start + n) % 200 for n in range(64)])
-for _ in range(8):
-    decoder.logits()
-    decoder.append([5])
+model = load(sys.argv[1], context=context)
+prompt = ""
+while model.count_tokens(prompt) < context - 32:
+    prompt += " some"
+model.generate(prompt, max_tokens=8, min_length=8)
 found = status()
 print(json.dumps([found["VmRSS"], found["VmHWM"]]))
 """
@@ -57,8 +52,8 @@ def main() -> None:
             steady, peak = json.loads(done.stdout)
             estimate = estimate_memory(shape, context)
             cells = [
-                f"{measured / 1e6:>10.0f}{guessed / 1e6:>10.0f}{100 * (guessed / measured - 1):>6.1f}%"
-                for measured, guessed in ((steady, estimate.steady_bytes), (peak, estimate.peak_bytes))
+                f"{measured / 1e6:>10.0f}{estimated / 1e6:>10.0f}{100 * (estimated / measured - 1):>6.1f}%"
+                for measured, estimated in ((steady, estimate.steady_bytes), (peak, estimate.peak_bytes))
             ]
             print(f"{Path(name).name:<16}{context:>8}   {cells[0]}   {cells[1]}")
 
