@@ -21,7 +21,7 @@ from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.render.output import give_back, take_over
 
-# name → its line in --help; the command itself is lmsupply_cli/cli/commands/<name>.py
+# name → its line in --help; the command itself is lmsupply_cli/cli/<name>.py or cli/<name>/command.py
 COMMANDS = {
     "run": "Answer one prompt and print it.",
     "classify": "Choose the most likely of several given answers, with exact probabilities.",
@@ -59,7 +59,7 @@ class CommandGroup(TyperGroup):
 
 
 def load_command(name: str) -> TyperCommand:
-    function = getattr(import_module(f"lmsupply_cli.cli.commands.{name}"), name)
+    function = getattr(import_module(f"lmsupply_cli.cli.{name}"), name)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     app.command(name, help=function.__doc__, context_settings=settings)(function)

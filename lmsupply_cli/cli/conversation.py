@@ -12,7 +12,7 @@ from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.load import load_model, plan_model, say_plan
-from lmsupply_cli.cli.one_shot import read_options
+from lmsupply_cli.cli.run.single import read_options
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.options import preset_values
@@ -144,7 +144,7 @@ def _model_names(settings: Settings) -> Iterable[str]:
 
 
 def _license_text(info: ModelInfo, settings: Settings) -> str:
-    from lmsupply_cli.cli.showing import license_text
+    from lmsupply_cli.cli.show.describe import license_text
 
     try:
         return license_text(info.ref, settings, store_root(settings))

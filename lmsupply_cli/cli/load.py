@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lmsupply_cli.cli.choose import store_root
 from lmsupply_cli.cli.provider import load_provider
-from lmsupply_cli.cli.run_object import notices_object
+from lmsupply_cli.cli.run.output import notices_object
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import Guidance

@@ -110,7 +110,7 @@ OUTLETS = {
     "__main__.py",
     "cli/app.py",
     "cli/complete.py",
-    "cli/commands/completion.py",
+    "cli/completion.py",
     "worker_child.py",
     "engine/genai_warnings.py",
 }

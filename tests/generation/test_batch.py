@@ -21,7 +21,7 @@ from lmsupply_cli import (
 )
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
-from lmsupply_cli.cli.batching import BatchJob
+from lmsupply_cli.cli.run.batch import BatchJob
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
-from lmsupply_cli.cli.batch_input import read_lines
-from lmsupply_cli.cli.batch_output import check_places, finished, owned
-from lmsupply_cli.cli.batching import BatchJob, Counts
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.load import load_model, plan_model, say_plan
-from lmsupply_cli.cli.one_shot import read_options
-from lmsupply_cli.cli.request import Request
-from lmsupply_cli.cli.run_object import run_object
+from lmsupply_cli.cli.run.batch import BatchJob, Counts
+from lmsupply_cli.cli.run.batch_input import read_lines
+from lmsupply_cli.cli.run.batch_output import check_places, finished, owned
+from lmsupply_cli.cli.run.output import run_object
+from lmsupply_cli.cli.run.request import Request
+from lmsupply_cli.cli.run.single import read_options
 from lmsupply_cli.config.layers import Settings, Value, read_settings
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance

@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli._version import JSON_SCHEMA
-from lmsupply_cli.cli.batch_input import Line, read_lines
-from lmsupply_cli.cli.batch_output import (
+from lmsupply_cli.cli.classify.single import (
+    ClassifyRequest,
+    classify_object,
+    classify_settings,
+    fit_choices,
+    loaded,
+    overflow_policy,
+    read_choices,
+)
+from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.cli.run.batch_input import Line, read_lines
+from lmsupply_cli.cli.run.batch_output import (
     GOES_ON,
     State,
     appending,
@@ -23,16 +33,6 @@ from lmsupply_cli.cli.batch_output import (
     state_of,
     write,
 )
-from lmsupply_cli.cli.classifying import (
-    ClassifyRequest,
-    classify_object,
-    classify_settings,
-    fit_choices,
-    loaded,
-    overflow_policy,
-    read_choices,
-)
-from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.terminal import Terminal

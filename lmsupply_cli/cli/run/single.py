@@ -10,12 +10,12 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.exit import ERROR, OK
-from lmsupply_cli.cli.guided import read_guidance
 from lmsupply_cli.cli.inputs import read_asked
 from lmsupply_cli.cli.load import load_model, load_options, plan_model, say_plan
-from lmsupply_cli.cli.request import Request
-from lmsupply_cli.cli.run_object import logprob_object, model_object, options_object, run_object
-from lmsupply_cli.cli.stats import stats_lines
+from lmsupply_cli.cli.run.guided import read_guidance
+from lmsupply_cli.cli.run.output import logprob_object, model_object, options_object, run_object
+from lmsupply_cli.cli.run.request import Request
+from lmsupply_cli.cli.run.stats import stats_lines
 from lmsupply_cli.config.layers import Settings, Source, Value, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.folder import ModelFolder
@@ -58,7 +58,7 @@ def answer(request: Request) -> int:
         json_schema=request.json_schema, regex=request.regex, grammar=request.grammar, form=request.format
     )
     if request.batch or request.out or request.batch_size is not None:
-        from lmsupply_cli.cli.many import answer_many
+        from lmsupply_cli.cli.run.many import answer_many
 
         return answer_many(request, guidance)
     preset = preset_values(request.preset) if request.preset else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from lmsupply_cli._version import JSON_SCHEMA
-from lmsupply_cli.cli.batch_input import Line
+from lmsupply_cli.cli.run.batch_input import Line
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved
 from lmsupply_cli.locks import Busy, locked

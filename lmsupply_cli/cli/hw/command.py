@@ -26,7 +26,7 @@ def hw(
     load it. What a probe cannot find out becomes a note.
     """
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.machine import WIDTH, machine_json, machine_rows, read_machine
+    from lmsupply_cli.cli.hw.machine import WIDTH, machine_json, machine_rows, read_machine
     from lmsupply_cli.cli.places import skipped_lines
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.paths import settings_file
@@ -39,7 +39,7 @@ def hw(
     machine = read_machine(root, skipped_lines(settings, root))
     checks = []
     if check:
-        from lmsupply_cli.cli.checking import check_providers
+        from lmsupply_cli.cli.hw.check import check_providers
 
         checks = check_providers([state.name for state in machine.providers if state.usable])
     if json:

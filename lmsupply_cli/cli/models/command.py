@@ -44,7 +44,7 @@ def models(
     for 4,096 tokens and the runtime against the free memory.
     """
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.listing import Filters, list_models, row_json, table_lines
+    from lmsupply_cli.cli.models.listing import Filters, list_models, row_json, table_lines
     from lmsupply_cli.cli.places import say_notes, skipped_lines, unfinished_lines
     from lmsupply_cli.cli.provider import pull_wishes
     from lmsupply_cli.config.layers import read_settings

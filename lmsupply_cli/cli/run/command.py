@@ -108,8 +108,8 @@ def run(
     follows; -m always wins. Piped text and files are added to the prompt. stdout carries the
     answer and nothing else.
     """
-    from lmsupply_cli.cli.one_shot import answer
-    from lmsupply_cli.cli.request import Request
+    from lmsupply_cli.cli.run.request import Request
+    from lmsupply_cli.cli.run.single import answer
 
     code = answer(
         Request(

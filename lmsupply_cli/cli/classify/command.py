@@ -89,7 +89,7 @@ def classify(
     it is an alias, an owner/repo or a path and a prompt follows; -m always wins. Piped text and
     files are added to the prompt. With a reasoning model use --think off.
     """
-    from lmsupply_cli.cli.classifying import ClassifyRequest, classify_one
+    from lmsupply_cli.cli.classify.single import ClassifyRequest, classify_one
 
     request = ClassifyRequest(
         words=words or [],
@@ -111,7 +111,7 @@ def classify(
         out=out,
     )
     if batch or out:
-        from lmsupply_cli.cli.classify_many import classify_many
+        from lmsupply_cli.cli.classify.batch import classify_many
 
         if code := classify_many(request):
             raise typer.Exit(code)

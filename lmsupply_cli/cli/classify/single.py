@@ -16,7 +16,7 @@ from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.choose import choose_model, store_root
 from lmsupply_cli.cli.inputs import read_asked
 from lmsupply_cli.cli.load import load_model, plan_model
-from lmsupply_cli.cli.run_object import model_object
+from lmsupply_cli.cli.run.output import model_object
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.classify import check_room

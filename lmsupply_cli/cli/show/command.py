@@ -27,7 +27,7 @@ def show(
     """
     from lmsupply_cli import paths
     from lmsupply_cli.cli.choose import store_root
-    from lmsupply_cli.cli.showing import describe, description_json, description_rows, license_text
+    from lmsupply_cli.cli.show.describe import describe, description_json, description_rows, license_text
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.render.sheet import print_sheet
     from lmsupply_cli.render.terminal import Terminal

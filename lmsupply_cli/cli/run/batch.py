@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.cli.batch_input import Line
-from lmsupply_cli.cli.batch_output import GOES_ON, State, appending, error_row, state_of, write
+from lmsupply_cli.cli.run.batch_input import Line
+from lmsupply_cli.cli.run.batch_output import GOES_ON, State, appending, error_row, state_of, write
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError

@@ -1,0 +1,1 @@
+from lmsupply_cli.cli.classify.command import classify as classify

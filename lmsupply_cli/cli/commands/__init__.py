@@ -1,1 +1,0 @@
-"""One file a command; each holds a function of the command's name."""

@@ -1,0 +1,49 @@
+"""What every command starts from: the streams, the settings, the store, and the notices so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli import paths
+from lmsupply_cli.config.layers import Settings, read_settings
+from lmsupply_cli.events import Notice
+from lmsupply_cli.render.terminal import Terminal
+
+
+@dataclass
+class Context:
+    """`notices`: everything that was said with `notice`, for the JSON of an answer."""
+
+    terminal: Terminal
+    settings: Settings
+    notices: list[Notice] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        preset: Mapping[str, Any] | None = None,
+        quiet: bool = False,
+        skip_bad: bool = False,
+    ) -> Context:
+        """`skip_bad`: settings that cannot be read are left out, for commands that only look. Raises SettingsError."""
+        terminal = Terminal.of_process(quiet=quiet)
+        settings = read_settings(
+            flags or {}, preset=preset, environ=terminal.environ, path=paths.settings_file(), skip_bad=skip_bad
+        )
+        return cls(terminal, settings)
+
+    @cached_property
+    def root(self) -> Path:
+        """The store."""
+        return paths.store_root(self.settings.get("cache_dir"))
+
+    def notice(self, notice: Notice) -> None:
+        """Say it, and record it."""
+        self.notices.append(notice)
+        self.terminal.notice(notice)

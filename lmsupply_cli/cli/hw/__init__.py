@@ -1,0 +1,1 @@
+from lmsupply_cli.cli.hw.command import hw as hw

@@ -1,0 +1,1 @@
+from lmsupply_cli.cli.models.command import models as models

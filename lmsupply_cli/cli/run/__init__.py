@@ -1,0 +1,1 @@
+from lmsupply_cli.cli.run.command import run as run

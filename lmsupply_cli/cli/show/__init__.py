@@ -1,0 +1,1 @@
+from lmsupply_cli.cli.show.command import show as show
