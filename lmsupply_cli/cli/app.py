@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
@@ -31,6 +31,7 @@ COMMANDS = {
     "show": "Show a model: variants, sizes, license, prompt format, files.",
     "rm": "Remove installed models.",
     "verify": "Hash installed models again and name the bad files.",
+    "use": "Set the default model, or show which one answers and why.",
     "add": "Give a local model folder a name.",
     "licenses": "List the licenses that were accepted.",
     "config": "See and change the settings.",
@@ -113,9 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             _traceback()
         return error.exit_code
-    except ClickException as error:
-        hint = "lmsupply --help" if getattr(error, "ctx", None) is None else f"{error.ctx.command_path} --help"  # type: ignore[attr-defined]
-        _report(_lower(error.format_message()), hint, code="usage", as_json=as_json, stream=stream)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path if context else 'lmsupply'} --help"
+        message = getattr(error, "format_message", error.__str__)()
+        _report(_lower(message), hint, code="usage", as_json=as_json, stream=stream)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -163,16 +166,23 @@ def _invoke(argv: list[str]) -> int:
         return complete_words(argv)
     group = make_group()
     try:
-        with group.make_context("lmsupply", argv) as context:
+        with group.make_context("lmsupply", _marked(argv)) as context:
             group.invoke(context)
-    except NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        return USAGE
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:
         return INTERRUPTED
     return OK
+
+
+def _marked(argv: list[str]) -> list[str]:
+    """With a mark where `--` begins the prompt: the parser only tells the words after it apart from options."""
+    if "--" not in argv or argv[0] not in ("run", "classify"):
+        return argv
+    from lmsupply_cli.cli.options import PROMPT_MARK
+
+    at = argv.index("--") + 1
+    return [*argv[:at], PROMPT_MARK, *argv[at:]]
 
 
 def _prepare_process() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
+from lmsupply_cli.errors import UsageError
 
 _TYPES = {"int": int, "float": float, "text": str, "bool": bool, "list": list[str], "bias": list[str]}
 _MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
 _PANEL = "Generation"
+PROMPT_MARK = "\0--"  # stands in the words where the command line had `--`: what follows is the prompt
 
 ANSWERING = (  # the settings that run and chat share, beside the generation options
     "context", "memory_limit", "threads", "provider", "precision", "cache_dir", "offline", "on_overflow", "theme",
@@ -37,10 +39,28 @@ NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print how the model would be loaded, and stop.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Show answers as they are written, markdown not rendered.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]
+PromptText = Annotated[
+    str | None,
+    typer.Option("--prompt", "-p", metavar="TEXT", help="The prompt, whatever its first word. Words after -- are too."),
+]
 Preset = Annotated[
     str | None,
     typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=_PANEL, metavar="NAME"),
 ]
+
+
+def check_one_of(given: Mapping[str, Any]) -> None:
+    """Raises UsageError if several of the options were given."""
+    names = [name for name, value in given.items() if value not in (None, False)]
+    if len(names) > 1:
+        raise UsageError(f"{' and '.join(names)} can't be combined", hint="use one of them")
+
+
+def check_batch_only(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that a batch has no use for."""
+    for name, value in given.items():
+        if value not in (None, False, []):
+            raise UsageError(f"--batch reads its prompts from the file and writes JSON: leave out {name}")
 
 
 def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -17,12 +17,15 @@ from lmsupply_cli.cli.options import (
     NoStdin,
     Plain,
     Preset,
+    PromptText,
     Pull,
     Quiet,
     Raw,
     System,
     TrustModelFiles,
     Words,
+    check_batch_only,
+    check_one_of,
     takes_settings,
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
@@ -39,27 +42,36 @@ def run(
     *,
     words: Words = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
+    prompt: PromptText = None,
     system: System = None,
     file: Files = None,
     json_schema: Annotated[
         str | None,
         typer.Option(
-            "--json-schema", metavar="FILE|JSON", help="The answer follows this JSON schema.", rich_help_panel=_GUIDANCE
+            "--json-schema",
+            metavar="FILE|JSON",
+            help="Constrain the answer to a JSON schema.",
+            rich_help_panel=_GUIDANCE,
         ),
     ] = None,
     regex: Annotated[
         str | None,
-        typer.Option("--regex", metavar="PATTERN", help="The answer matches this pattern.", rich_help_panel=_GUIDANCE),
+        typer.Option(
+            "--regex",
+            metavar="PATTERN",
+            help="Constrain the answer to a regular expression.",
+            rich_help_panel=_GUIDANCE,
+        ),
     ] = None,
     grammar: Annotated[
         str | None,
         typer.Option(
-            "--grammar", metavar="FILE", help="The answer follows this Lark grammar.", rich_help_panel=_GUIDANCE
+            "--grammar", metavar="FILE", help="Constrain the answer to a Lark grammar.", rich_help_panel=_GUIDANCE
         ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="json", help="The answer is JSON, of any shape.", rich_help_panel=_GUIDANCE),
+        typer.Option("--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=_GUIDANCE),
     ] = None,
     batch: Annotated[
         Path | None,
@@ -70,7 +82,7 @@ def run(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Where the answers of --batch go; what is there is not asked again.",
+            help="Output file for --batch. Prompts already answered there are skipped.",
             rich_help_panel=_BATCH,
         ),
     ] = None,
@@ -81,13 +93,13 @@ def run(
             metavar="N",
             min=1,
             max=32,
-            help="Prompts at once; default: 8 or what fits the memory, 1 where that is faster.",
+            help="Number of prompts to process in parallel (default: up to 8, as memory allows).",
             rich_help_panel=_BATCH,
         ),
     ] = None,
     raw: Raw = False,
     json: Json = False,
-    stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event a line.")] = False,
+    stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event per line.")] = False,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print times, rates and memory on stderr.")] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.")] = False,
@@ -104,42 +116,42 @@ def run(
 ) -> None:
     """Answer one prompt and print it.
 
-    The first word is the model when it is an alias, an owner/repo or a path and a prompt
-    follows; -m always wins. Piped text and files are added to the prompt. stdout carries the
-    answer and nothing else.
+    The first word is the model if it is an alias, a role, an owner/repo or a path; -m takes precedence. Files and
+    piped input are appended to the prompt. Only the answer goes to stdout. A model without a prompt opens the chat on
+    a terminal.
     """
-    from lmsupply_cli.cli.run.request import Request
-    from lmsupply_cli.cli.run.single import answer
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.inputs import PromptRequest
+    from lmsupply_cli.cli.prepare import ModelRequest
+    from lmsupply_cli.cli.run.guidance import read_guidance
+    from lmsupply_cli.cli.run.output import Look
 
-    code = answer(
-        Request(
-            words=words or [],
-            model=model,
-            system=system,
-            files=file or [],
-            raw=raw,
-            form="json" if json else "stream-json" if stream_json else "text",
-            both_json=json and stream_json,
-            hold=no_stream,
-            stats=stats,
-            show_prompt=show_prompt,
-            no_stdin=no_stdin,
-            trust=trust_model_files,
-            pull=pull,
-            accepted=accept_license,
-            preset=preset,
-            quiet=quiet,
-            plain=plain,
-            flags=flags,
-            json_schema=json_schema,
-            regex=regex,
-            grammar=grammar,
-            format=form,
-            batch=batch,
-            out=out,
-            batch_size=batch_size,
-            dry_run=dry_run,
+    check_one_of({"--json": json, "--stream-json": stream_json})
+    check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
+    ctx = Context.of(flags, preset=preset, quiet=quiet)
+    guidance = read_guidance(json_schema=json_schema, regex=regex, grammar=grammar, form=form)
+    wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
+    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin)
+    look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
+    if batch or out or batch_size is not None:
+        from lmsupply_cli.cli.run.batch import BatchRequest, run_batch
+
+        check_batch_only({"--show-prompt": show_prompt, "--no-stream": no_stream, "--stats": stats})
+        check_batch_only(
+            {"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--stream-json": stream_json}
         )
-    )
+        code = run_batch(ctx, wanted, asked, guidance, BatchRequest.of(batch, out, batch_size), dry_run=dry_run)
+    elif dry_run:
+        from lmsupply_cli.cli.run.single import print_load_plan
+
+        code = print_load_plan(ctx, wanted, asked, guidance, as_json=look.form != "text")
+    elif show_prompt:
+        from lmsupply_cli.cli.run.single import print_prompt
+
+        code = print_prompt(ctx, wanted, asked)
+    else:
+        from lmsupply_cli.cli.run.single import run_prompt
+
+        code = run_prompt(ctx, wanted, asked, guidance, look)
     if code:
         raise typer.Exit(code)

@@ -1,0 +1,69 @@
+"""`lmsupply chat`: talk with a model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lmsupply_cli.cli.options import (
+    ANSWERING,
+    AcceptLicense,
+    Debug,
+    DryRun,
+    Plain,
+    Preset,
+    Pull,
+    System,
+    TrustModelFiles,
+    check_one_of,
+    takes_settings,
+)
+from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
+
+
+@takes_settings(
+    *(key for key in GENERATION_KEYS if key != "num_beams" and not SETTINGS[key].json_only),
+    *ANSWERING,
+    "history",
+)
+def chat(
+    *,
+    named: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
+    system: System = None,
+    last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", "-r", metavar="NAME", help="Resume the saved chat of that name.")
+    ] = None,
+    no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this chat.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,
+    plain: Plain = False,
+    trust_model_files: TrustModelFiles = False,
+    pull: Pull = False,
+    accept_license: AcceptLicense = False,
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    debug: Debug = False,
+    flags: dict[str, Any],
+) -> None:
+    """Chat with a model.
+
+    /help lists the commands of the chat. Ctrl-C stops an answer, Ctrl-D quits. Chats are saved automatically:
+    --continue resumes the last one.
+    """
+    from lmsupply_cli.cli.chat.start import ChatRequest, print_load_plan, start_chat
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.prepare import ModelRequest
+    from lmsupply_cli.errors import UsageError
+
+    if named and model:
+        raise UsageError(f"two models are named: {named} and {model}", hint="leave one out")
+    check_one_of({"--continue": last, "--resume": resume})
+    ctx = Context.of(flags, preset=preset)
+    wanted = ModelRequest(named or model, pull=pull, accepted=accept_license, trust=trust_model_files)
+    asked = ChatRequest(system, last, resume, no_save, stats, plain, debug)
+    if dry_run:
+        print_load_plan(ctx, wanted, asked)
+    else:
+        start_chat(ctx, wanted, asked)
