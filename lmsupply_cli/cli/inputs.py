@@ -27,7 +27,8 @@ _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """What the command line says about the prompt. `words`: the positional arguments, `prompt`: of `--prompt`."""
+    """What the command line says about the prompt. `words`: the positional arguments, `prompt`: of `--prompt`; `continues`:
+    it goes on from the last run or chat."""
 
     words: Sequence[str] = ()
     prompt: str | None = None
@@ -35,6 +36,8 @@ class PromptRequest:
     system: str | None = None
     raw: bool = False
     no_stdin: bool = False
+    continues: bool = False
+    no_save: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,8 @@ def run(
             rich_help_panel=_BATCH,
         ),
     ] = None,
+    last: Annotated[bool, typer.Option("--continue", "-c", help="Continue the last run or chat.")] = False,
+    no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this answer for --continue.")] = False,
     raw: Raw = False,
     json: Json = False,
     stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event per line.")] = False,
@@ -127,16 +129,17 @@ def run(
     from lmsupply_cli.cli.run.output import Look
 
     check_one_of({"--json": json, "--stream-json": stream_json})
+    check_one_of({"--continue": last, "--raw": raw})
     check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
     ctx = Context.of(flags, preset=preset, quiet=quiet)
     guidance = read_guidance(json_schema=json_schema, regex=regex, grammar=grammar, form=form)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
-    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin)
+    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
     if batch or out or batch_size is not None:
         from lmsupply_cli.cli.run.batch import BatchRequest, run_batch
 
-        check_batch_only({"--show-prompt": show_prompt, "--no-stream": no_stream, "--stats": stats})
+        check_batch_only({"--continue": last, "--show-prompt": show_prompt, "--no-stream": no_stream, "--stats": stats})
         check_batch_only(
             {"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--stream-json": stream_json}
         )

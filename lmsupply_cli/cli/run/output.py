@@ -83,7 +83,12 @@ class Output:
             terminal.stderr, terminal=terminal.stderr_tty, color=terminal.color and not terminal.dumb
         )
         shown = None if self._think != "on" or terminal.quiet else thoughts
-        return show_answer(events, stream, terminal.status(), notice=terminal.notice, thoughts=shown)
+        return show_answer(self._kept(events), stream, terminal.status(), notice=terminal.notice, thoughts=shown)
+
+    def _kept(self, events: Iterator[GenerationEvent]) -> Iterator[GenerationEvent]:
+        for event in events:
+            self._said.add(event)
+            yield event
 
     def _as_json(self, events: Iterator[GenerationEvent]) -> Finished:
         emit = self._look.form == "stream-json"
@@ -92,8 +97,7 @@ class Output:
             for notice in self._ctx.notices:
                 self._terminal.json_event("notice", code=notice.code, text=notice.text)
         finished: Finished | None = None
-        for event in events:
-            self._said.add(event)
+        for event in self._kept(events):
             if isinstance(event, Notice):
                 self._ctx.notice(event)
                 if emit:
@@ -117,6 +121,11 @@ class Output:
                 finished = event
         assert finished is not None
         return finished
+
+    @property
+    def text(self) -> str:
+        """The answer so far, without reasoning."""
+        return self._said.text
 
     def _object(self, finished: Finished) -> dict[str, Any]:
         return run_object(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from lmsupply_cli import paths
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy
+from lmsupply_cli.chats.archive import Archive
+from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.inputs import PromptRequest, no_prompt, read_input, split_words
@@ -13,7 +19,7 @@ from lmsupply_cli.cli.run.output import Look, Output
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
@@ -28,6 +34,10 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     messages = given.messages
     if guidance:
         check_guidance(guidance)
+    if asked.continues:
+        before = _continued()
+        wanted = replace(wanted, name=wanted.name or before.model)
+        messages = _joined(before.messages, messages)
     prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance), look)
     options = prepared.options
     if options.num_beams > 1:
@@ -42,6 +52,9 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
             ctx.notice(notice)
         output = Output(ctx, look, generator.info, prepared.values)
         finished = output.take(generator.stream_prompt(fitted.prompt, options))
+    if not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
+        with suppress(FileError):  # the answer is there; a state folder that cannot be written costs nothing else
+            remember_run(prepared.model.ref, [*messages, ChatMessage.assistant(output.text)])
     if finished.complete is False:
         ctx.terminal.say("error: the answer was cut off, so it may not be valid")
         return ERROR
@@ -65,8 +78,11 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest) -> in
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
-    messages = given.messages
-    prepared = prepare(ctx, replace(wanted, name=given.model), weights=False)
+    messages, wanted = given.messages, replace(wanted, name=given.model)
+    if asked.continues:
+        before = _continued()
+        wanted, messages = replace(wanted, name=wanted.name or before.model), _joined(before.messages, messages)
+    prepared = prepare(ctx, wanted, weights=False)
     dry = DryRequest(
         messages, raw=asked.raw, policy=overflow_policy(ctx.settings), max_tokens=prepared.options.max_tokens
     )
@@ -89,6 +105,20 @@ def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
     if "flag" in (prepared.values["logprobs"].source, prepared.values["top_logprobs"].source):
         raise UsageError("`logprobs` is only available in JSON output", hint="add --json or --stream-json")
     return replace(prepared, options=prepared.options.replaced(logprobs=False, top_logprobs=0))
+
+
+def _continued() -> Conversation:
+    found = last_conversation(Archive(paths.sessions_dir()))
+    if found is None:
+        raise UsageError("nothing to continue", hint="the next run, or a chat, can be continued")
+    return found
+
+
+def _joined(before: Sequence[ChatMessage], new: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """A new system prompt replaces the old one."""
+    systems = [m for m in new if m.role is ChatRole.SYSTEM]
+    kept = [m for m in before if not (systems and m.role is ChatRole.SYSTEM)]
+    return [*systems, *kept, *(m for m in new if m.role is not ChatRole.SYSTEM)]
 
 
 def _open_chat(ctx: Context, wanted: ModelRequest, asked: PromptRequest, look: Look, guidance: Guidance | None) -> int:
