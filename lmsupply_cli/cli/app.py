@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": "Hash installed models again and name the bad files.",
     "use": "Set the default model, or show which one answers and why.",
     "add": "Give a local model folder a name.",
+    "templates": "List, show and edit saved prompts.",
     "licenses": "List the licenses that were accepted.",
     "config": "See and change the settings.",
     "hw": "Show what this machine is and what the engine can use.",

@@ -10,6 +10,7 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.layers import Settings, read_settings
+from lmsupply_cli.config.templates import Template
 from lmsupply_cli.engine.options import preset_values
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
@@ -29,6 +30,7 @@ class Context:
         flags: Mapping[str, Any] | None = None,
         *,
         preset: str | None = None,
+        template: Template | None = None,
         quiet: bool = False,
         skip_bad: bool = False,
     ) -> Context:
@@ -38,6 +40,7 @@ class Context:
         settings = read_settings(
             flags or {},
             preset=preset_values(preset) if preset else None,
+            template=template.options if template else None,
             environ=terminal.environ,
             path=paths.settings_file(),
             skip_bad=skip_bad,

@@ -13,6 +13,7 @@ from lmsupply_cli.chat.files import LIMIT_BYTES, decode_text, read_text
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.options import PROMPT_MARK
+from lmsupply_cli.config.templates import Template
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import read_limited
@@ -38,6 +39,7 @@ class PromptRequest:
     no_stdin: bool = False
     continues: bool = False
     no_save: bool = False
+    template: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,13 @@ def read_input(ctx: Context, request: PromptRequest, *, model: str | None, comma
     piped = "" if request.no_stdin else read_stdin(ctx.terminal)
     parts = [" ".join(words), *map(read_text, request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
+    system = request.system
+    if template := request.template:
+        prompt, system = template.filled(prompt), template.system if system is None else system
+        model = model or template.model
     if not prompt and model is None:
         raise no_prompt(command)
-    return RunInput(model, prompt, request.system or "")
+    return RunInput(model, prompt, system or "")
 
 
 def no_prompt(command: str, model: str = "") -> UsageError:

@@ -43,6 +43,10 @@ PromptText = Annotated[
     str | None,
     typer.Option("--prompt", "-p", metavar="TEXT", help="The prompt, whatever its first word. Words after -- are too."),
 ]
+TemplateName = Annotated[
+    str | None,
+    typer.Option("--template", "-t", metavar="NAME", help="Use a saved template; lmsupply templates lists them."),
+]
 Preset = Annotated[
     str | None,
     typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=_PANEL, metavar="NAME"),

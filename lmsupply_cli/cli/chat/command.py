@@ -15,6 +15,7 @@ from lmsupply_cli.cli.options import (
     Preset,
     Pull,
     System,
+    TemplateName,
     TrustModelFiles,
     check_one_of,
     takes_settings,
@@ -32,6 +33,7 @@ def chat(
     named: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
     system: System = None,
+    template: TemplateName = None,
     last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,
     resume: Annotated[
         str | None, typer.Option("--resume", "-r", metavar="NAME", help="Resume the saved chat of that name.")
@@ -55,13 +57,21 @@ def chat(
     from lmsupply_cli.cli.chat.start import ChatRequest, print_load_plan, start_chat
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.prepare import ModelRequest
+    from lmsupply_cli.config.templates import read_template
     from lmsupply_cli.errors import UsageError
 
     if named and model:
         raise UsageError(f"two models are named: {named} and {model}", hint="leave one out")
     check_one_of({"--continue": last, "--resume": resume})
-    ctx = Context.of(flags, preset=preset)
-    wanted = ModelRequest(named or model, pull=pull, accepted=accept_license, trust=trust_model_files)
+    saved = read_template(template) if template else None
+    ctx = Context.of(flags, preset=preset, template=saved)
+    if saved and saved.prompt:
+        ctx.terminal.say("note: a chat uses the system prompt, model and options of a template, not its prompt")
+    if saved and system is None:
+        system = saved.system
+    wanted = ModelRequest(
+        named or model or (saved.model if saved else None), pull=pull, accepted=accept_license, trust=trust_model_files
+    )
     asked = ChatRequest(system, last, resume, no_save, stats, plain, debug)
     if dry_run:
         print_load_plan(ctx, wanted, asked)

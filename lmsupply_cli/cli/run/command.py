@@ -22,6 +22,7 @@ from lmsupply_cli.cli.options import (
     Quiet,
     Raw,
     System,
+    TemplateName,
     TrustModelFiles,
     Words,
     check_batch_only,
@@ -44,6 +45,7 @@ def run(
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
     prompt: PromptText = None,
     system: System = None,
+    template: TemplateName = None,
     file: Files = None,
     json_schema: Annotated[
         str | None,
@@ -127,19 +129,30 @@ def run(
     from lmsupply_cli.cli.prepare import ModelRequest
     from lmsupply_cli.cli.run.guidance import read_guidance
     from lmsupply_cli.cli.run.output import Look
+    from lmsupply_cli.config.templates import read_template
 
     check_one_of({"--json": json, "--stream-json": stream_json})
     check_one_of({"--continue": last, "--raw": raw})
+    check_one_of({"--template": template, "--raw": raw})
     check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
-    ctx = Context.of(flags, preset=preset, quiet=quiet)
+    saved = read_template(template) if template else None
+    ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
     guidance = read_guidance(json_schema=json_schema, regex=regex, grammar=grammar, form=form)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
-    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save)
+    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
     if batch or out or batch_size is not None:
         from lmsupply_cli.cli.run.batch import BatchRequest, run_batch
 
-        check_batch_only({"--continue": last, "--show-prompt": show_prompt, "--no-stream": no_stream, "--stats": stats})
+        check_batch_only(
+            {
+                "--continue": last,
+                "--template": template,
+                "--show-prompt": show_prompt,
+                "--no-stream": no_stream,
+                "--stats": stats,
+            }
+        )
         check_batch_only(
             {"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--stream-json": stream_json}
         )

@@ -43,7 +43,7 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
     with load_model(ctx, prepared.plan(ctx.settings)) as generator:
-        policy = overflow_policy(ctx.settings)
+        policy = overflow_policy(ctx.settings, "drop-oldest" if asked.continues else "error")
         if asked.raw:
             fitted = fit_raw(generator, given.prompt, policy=policy, max_tokens=options.max_tokens)
         else:
@@ -93,8 +93,8 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest) -> in
     return OK
 
 
-def overflow_policy(settings: Settings) -> Policy:
-    policy: Policy = settings.get("on_overflow") or "error"
+def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
+    policy: Policy = settings.get("on_overflow") or default
     return policy
 
 
