@@ -12,12 +12,13 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
+from lmsupply_cli.cli.help import HelpCommand
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.render.output import give_back, take_over
 
@@ -60,13 +61,15 @@ class CommandGroup(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def load_command(name: str) -> TyperCommand:
+def load_command(name: str) -> HelpCommand:
     function = getattr(import_module(f"lmsupply_cli.cli.{name}"), name)
+    module = sys.modules[function.__module__]
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    app.command(name, help=function.__doc__, context_settings=settings)(function)
+    app.command(name, cls=HelpCommand, help=function.__doc__, context_settings=settings)(function)
     command = get_command(app)
-    assert isinstance(command, TyperCommand)
+    assert isinstance(command, HelpCommand)
+    command.examples = getattr(module, "EXAMPLES", ())
     return command
 
 

@@ -21,6 +21,11 @@ from lmsupply_cli.files import is_absent, our_io_error, write_whole
 from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
 
+EXAMPLES = (
+    ("lmsupply templates edit summarize", "write a template in your editor"),
+    ("lmsupply run -t summarize -f report.txt", "use it"),
+)
+
 
 def templates(
     *,

@@ -8,6 +8,11 @@ import typer
 
 from lmsupply_cli.cli.options import Debug, takes_settings
 
+EXAMPLES = (
+    ("lmsupply use phi-3.5", "run and chat use phi-3.5 where no model is named"),
+    ("lmsupply use", "show the default model and why it is the default"),
+)
+
 
 @takes_settings("cache_dir")
 def use(

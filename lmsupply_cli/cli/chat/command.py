@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lmsupply_cli.cli.help import MODEL
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
@@ -22,6 +23,12 @@ from lmsupply_cli.cli.options import (
 )
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 
+EXAMPLES = (
+    ("lmsupply chat phi-3.5", "chat with a model"),
+    ("lmsupply chat --continue", "resume the last chat"),
+    ("lmsupply chat phi-3.5 -s 'Answer in French.' --temperature 0.2", "a system prompt and an option"),
+)
+
 
 @takes_settings(
     *(key for key in GENERATION_KEYS if key != "num_beams" and not SETTINGS[key].json_only),
@@ -31,7 +38,10 @@ from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 def chat(
     *,
     named: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.", rich_help_panel=MODEL),
+    ] = None,
     system: System = None,
     template: TemplateName = None,
     last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,

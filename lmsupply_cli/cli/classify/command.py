@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lmsupply_cli.cli.help import BATCH, MODEL
 from lmsupply_cli.cli.options import (
     AcceptLicense,
     Debug,
@@ -24,7 +25,11 @@ from lmsupply_cli.cli.options import (
     takes_settings,
 )
 
-_BATCH = "Batches"
+EXAMPLES = (
+    ('lmsupply classify phi-3.5 --choices yes,no "Is this spam? You won!"', "print the most likely choice"),
+    ("lmsupply classify --choices bug,feature,question --all -f issue.md", "every choice with its probability"),
+    ("lmsupply classify --choices yes,no --batch mails.jsonl --out labels.jsonl", "a file of prompts"),
+)
 
 
 @takes_settings(
@@ -44,7 +49,8 @@ def classify(
     *,
     words: Words = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that classifies.")
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model that classifies.", rich_help_panel=MODEL),
     ] = None,
     prompt: PromptText = None,
     choices: Annotated[
@@ -61,7 +67,7 @@ def classify(
     file: Files = None,
     batch: Annotated[
         Path | None,
-        typer.Option("--batch", metavar="FILE", help="Classify every line of this file.", rich_help_panel=_BATCH),
+        typer.Option("--batch", metavar="FILE", help="Classify every line of this file.", rich_help_panel=BATCH),
     ] = None,
     out: Annotated[
         Path | None,
@@ -69,7 +75,7 @@ def classify(
             "--out",
             metavar="FILE",
             help="Where to write the results of --batch; lines already there are skipped.",
-            rich_help_panel=_BATCH,
+            rich_help_panel=BATCH,
         ),
     ] = None,
     raw: Raw = False,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lmsupply_cli.cli.help import BATCH, INPUT, MODEL, OUTPUT, STRUCTURED
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
@@ -31,8 +32,13 @@ from lmsupply_cli.cli.options import (
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
 
-_GUIDANCE = "Guidance"
-_BATCH = "Batches"
+EXAMPLES = (
+    ('lmsupply run phi-3.5 "Why is the sky blue?"', "ask a model"),
+    ("git diff | lmsupply run -s 'Write a commit message.'", "piped input; the default model"),
+    ('lmsupply run -f report.txt "Summarize this." --json', "a file, and one JSON object"),
+    ('lmsupply run --json-schema \'{"type": "object"}\' "A person as JSON."', "an answer that parses"),
+    ("lmsupply run --batch prompts.jsonl --out answers.jsonl", "many prompts"),
+)
 
 
 @takes_settings(
@@ -42,7 +48,10 @@ _BATCH = "Batches"
 def run(
     *,
     words: Words = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.", rich_help_panel=MODEL),
+    ] = None,
     prompt: PromptText = None,
     system: System = None,
     template: TemplateName = None,
@@ -53,7 +62,7 @@ def run(
             "--json-schema",
             metavar="FILE|JSON",
             help="Constrain the answer to a JSON schema.",
-            rich_help_panel=_GUIDANCE,
+            rich_help_panel=STRUCTURED,
         ),
     ] = None,
     regex: Annotated[
@@ -62,22 +71,24 @@ def run(
             "--regex",
             metavar="PATTERN",
             help="Constrain the answer to a regular expression.",
-            rich_help_panel=_GUIDANCE,
+            rich_help_panel=STRUCTURED,
         ),
     ] = None,
     grammar: Annotated[
         str | None,
         typer.Option(
-            "--grammar", metavar="FILE", help="Constrain the answer to a Lark grammar.", rich_help_panel=_GUIDANCE
+            "--grammar", metavar="FILE", help="Constrain the answer to a Lark grammar.", rich_help_panel=STRUCTURED
         ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=_GUIDANCE),
+        typer.Option(
+            "--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=STRUCTURED
+        ),
     ] = None,
     batch: Annotated[
         Path | None,
-        typer.Option("--batch", metavar="FILE", help="Answer every line of this file.", rich_help_panel=_BATCH),
+        typer.Option("--batch", metavar="FILE", help="Answer every line of this file.", rich_help_panel=BATCH),
     ] = None,
     out: Annotated[
         Path | None,
@@ -85,7 +96,7 @@ def run(
             "--out",
             metavar="FILE",
             help="Output file for --batch. Prompts already answered there are skipped.",
-            rich_help_panel=_BATCH,
+            rich_help_panel=BATCH,
         ),
     ] = None,
     batch_size: Annotated[
@@ -96,17 +107,29 @@ def run(
             min=1,
             max=32,
             help="Number of prompts to process in parallel (default: up to 8, as memory allows).",
-            rich_help_panel=_BATCH,
+            rich_help_panel=BATCH,
         ),
     ] = None,
-    last: Annotated[bool, typer.Option("--continue", "-c", help="Continue the last run or chat.")] = False,
-    no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this answer for --continue.")] = False,
+    last: Annotated[
+        bool, typer.Option("--continue", "-c", help="Continue the last run or chat.", rich_help_panel=INPUT)
+    ] = False,
+    no_save: Annotated[
+        bool, typer.Option("--no-save", help="Don't save this answer for --continue.", rich_help_panel=OUTPUT)
+    ] = False,
     raw: Raw = False,
     json: Json = False,
-    stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event per line.")] = False,
-    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Print times, rates and memory on stderr.")] = False,
-    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.")] = False,
+    stream_json: Annotated[
+        bool, typer.Option("--stream-json", help="Print one JSON event per line.", rich_help_panel=OUTPUT)
+    ] = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Print the answer when it is complete.", rich_help_panel=OUTPUT)
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Print times, rates and memory on stderr.", rich_help_panel=OUTPUT)
+    ] = False,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.", rich_help_panel=OUTPUT)
+    ] = False,
     dry_run: DryRun = False,
     no_stdin: NoStdin = False,
     trust_model_files: TrustModelFiles = False,
