@@ -65,7 +65,7 @@ def load_command(name: str) -> HelpCommand:
     function = getattr(import_module(f"lmsupply_cli.cli.{name}"), name)
     module = sys.modules[function.__module__]
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "allow_extra_args": True}
     app.command(name, cls=HelpCommand, help=function.__doc__, context_settings=settings)(function)
     command = get_command(app)
     assert isinstance(command, HelpCommand)
@@ -114,15 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except LmsupplyError as error:
-        _report(error.message, error.hint, code=error.code, as_json=as_json, stream=stream)
         if debug:
             _traceback()
+        _report(error.message, error.hint, code=error.code, as_json=as_json, stream=stream)
         return error.exit_code
     except TyperException as error:
-        context = getattr(error, "ctx", None)
-        hint = f"{context.command_path if context else 'lmsupply'} --help"
-        message = getattr(error, "format_message", error.__str__)()
-        _report(_lower(message), hint, code="usage", as_json=as_json, stream=stream)
+        message, hint = _wrong_usage(error, argv)
+        _report(message, hint, code="usage", as_json=as_json, stream=stream)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -132,12 +130,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     except Exception as error:
         message, hint, code_name, exit_code = _unforeseen(error)
-        _report(message, hint, code=code_name, as_json=as_json, stream=stream)
         if debug:
             _traceback()
+        _report(message, hint, code=code_name, as_json=as_json, stream=stream)
         return exit_code
     finally:
         give_back()
+
+
+def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
+    """(message, hint) of what the parser refuses."""
+    context = getattr(error, "ctx", None)
+    hint = f"lmsupply {argv[0]} --help" if argv and argv[0] in COMMANDS else "lmsupply --help"
+    if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
+        from difflib import get_close_matches
+
+        known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
+        near = get_close_matches(option, known, n=1, cutoff=0.7)
+        return f"unknown option {option}", f"did you mean {near[0]}?" if near else hint
+    return _lower(getattr(error, "format_message", error.__str__)()), hint
 
 
 def _unforeseen(error: Exception) -> tuple[str, str, str, int]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand
 
+from lmsupply_cli.errors import UsageError
+
 MODEL, INPUT, OUTPUT = "Model", "Input", "Output"
 STRUCTURED, BATCH = "Structured output", "Batches"
 SAMPLING, ENGINE = "Sampling", "Engine"
@@ -17,6 +19,12 @@ class HelpCommand(TyperCommand):
     """`examples`: (command line, what it does), set by who makes the command."""
 
     examples: tuple[tuple[str, str], ...] = ()
+
+    def invoke(self, ctx: Any) -> Any:
+        """Raises UsageError for words that the command does not take."""
+        if ctx.args:
+            raise UsageError(f"unexpected argument {ctx.args[0]!r}", hint=f"{ctx.command_path} --help")
+        return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

@@ -13,7 +13,7 @@ from lmsupply_cli.cli.help import ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
 from lmsupply_cli.errors import UsageError
 
-_TYPES = {"int": int, "float": float, "text": str, "bool": bool, "list": list[str], "bias": list[str]}
+_TYPES = {"bool": bool, "list": list[str], "bias": list[str]}  # others are text, which `check_value` judges
 _MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
 _GROUPS = {
     **dict.fromkeys(("provider", "precision", "cache_dir", "offline", "context", "chat_format"), MODEL),
@@ -116,7 +116,7 @@ def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
             flags = {key: values.pop(key) for key in keys}
             command(
                 **values,
-                flags={k: tuple(v) if isinstance(v, list) else v for k, v in flags.items() if v not in (None, [])},
+                flags={key: _typed(SETTINGS[key], value) for key, value in flags.items() if value not in (None, [])},
             )
 
         wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
@@ -150,4 +150,15 @@ def _annotation(setting: Setting) -> Any:
         show_default=False,
         rich_help_panel=_GROUPS.get(setting.key, SAMPLING),
     )
-    return Annotated[_TYPES[setting.kind] | None, option]
+    return Annotated[_TYPES.get(setting.kind, str) | None, option]
+
+
+def _typed(setting: Setting, value: Any) -> Any:
+    """Numbers as numbers, lists as tuples; text that is no number stays, for `check_value` to refuse."""
+    if isinstance(value, list):
+        return tuple(value)
+    number = {"int": int, "float": float}.get(setting.kind)
+    try:
+        return number(value) if number else value
+    except ValueError:
+        return value
