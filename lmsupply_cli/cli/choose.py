@@ -68,13 +68,15 @@ def _pulled(
     wish = "always" if pull else settings.get("auto_pull")
     if wish == "never" or (wish == "ask" and not terminal.stderr_tty):
         raise missing
-    from lmsupply_cli.cli.fetching import plan_for, pull_plan, say_plan
+    from lmsupply_cli.cli.fetching import ask_to_pull, plan_for, pull_plan, say_plan
     from lmsupply_cli.store.locate import located
 
     plan = plan_for(name, settings, root, terminal)
     say_plan(plan, terminal)
-    if wish == "ask" and terminal.stdin_tty and not terminal.ask("Pull it now?"):
-        raise missing
+    if wish == "ask" and terminal.stdin_tty:
+        if not ask_to_pull(plan, terminal):
+            raise ModelNotInstalled(f"{plan.ref} was not pulled")
+        accepted = True
     return located(pull_plan(plan, root, terminal, accepted=accepted), root)
 
 

@@ -35,8 +35,9 @@ from lmsupply_cli.hub.retry import RetryPolicy, Transient, Unreachable, retrying
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, and run it again: what arrived is kept"
+_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, then run it again; the download will resume"
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _COUNT = re.compile(r"[0-9]{1,18}")
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -395,6 +396,7 @@ def _tls_error(error: BaseException) -> ssl.SSLError | None:
 def _cause(error: BaseException) -> str:
     """What the system said, without addresses that may be signed."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = _ERRNO.sub("", text)
     return plain(text.split("http://")[0].split("https://")[0].strip()) or type(error).__name__
 
 
