@@ -70,9 +70,7 @@ def plan_for(
     otherwise it ranks first. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
     on_cpu = provider == "cpu"
     exact = exact and precision != "auto"
-    if provider == "auto":
-        choice = choose_provider(detect_hardware(), detect_engine_wheels())
-        provider, precision = choice.provider, choice.precision if precision == "auto" else precision
+    provider, precision = choose_here(provider, precision)
     return plan_pull(
         named_by_role(ref, lambda: detect_memory().available_bytes),
         root,
@@ -84,6 +82,14 @@ def plan_for(
         exact=exact,
         listener=listener,
     )
+
+
+def choose_here(provider: str, precision: str) -> tuple[str, str]:
+    """What "auto" means on this machine."""
+    if provider != "auto":
+        return provider, precision
+    choice = choose_provider(detect_hardware(), detect_engine_wheels())
+    return choice.provider, choice.precision if precision == "auto" else precision
 
 
 def fetch(
