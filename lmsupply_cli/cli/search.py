@@ -92,7 +92,7 @@ def _say(results: Sequence[SearchResult], here: Collection[str], context: Contex
             result.repo,
             format_bytes(result.variant.size_bytes) if result.variant else "?",
             f"{result.downloads:,}",
-            result.license.id if result.license else "?",
+            "?" if not result.license else result.license.id.replace("unknown", "not stated"),
             "installed" if result.repo.lower() in here else result.reason,
         )
         for result in results

@@ -64,7 +64,7 @@ def resolve(
         outside += tuple((v, "another one was asked for") for v in inside if v not in named)
         if len(named) == 1:
             if exact:
-                _of_precision(named, precision)
+                _of_precision(named, precision, provider)
             return Resolution(named[0], ("you asked for it",), outside)
         inside, asked = named, (f"the best in {wanted.strip('/')}, which you asked for",)
     _one_model(inside)
@@ -78,7 +78,7 @@ def resolve(
         )
     fitting = [v for v in fitting if v.folder not in unusable] or fitting
     if exact:
-        same = _of_precision(fitting, precision)
+        same = _of_precision(fitting, precision, provider)
         outside += tuple(
             (v, f"{v.precision or 'unknown'} precision, not {precision}") for v in fitting if v not in same
         )
@@ -128,12 +128,15 @@ def _build(device: str) -> str:
     return f"{_SPELLED.get(device, device)} build"
 
 
-def _of_precision(variants: Sequence[Variant], precision: str) -> list[Variant]:
+def _of_precision(variants: Sequence[Variant], precision: str, provider: str) -> list[Variant]:
     """Raises UsageError where there is none."""
     same = [v for v in variants if v.precision == precision]
     if not same:
-        known = dict.fromkeys(v.precision or "unknown" for v in sorted(variants, key=lambda v: v.precision))
-        raise UsageError(f"there is no {precision} variant for this machine", hint="precisions: " + ", ".join(known))
+        known = dict.fromkeys(v.precision or "unknown precision" for v in sorted(variants, key=lambda v: v.precision))
+        raise UsageError(
+            f"the repo has no {precision} variant for {provider}",
+            hint=f"it has {', '.join(known)}; `precision=auto` picks the best",
+        )
     return same
 
 
