@@ -25,11 +25,13 @@ def check_allowed(ref: str, license: License, settings: Settings) -> None:
             )
 
 
-def ask_for(ref: str, repo: str, license: License, terminal: Terminal, *, otherwise: str, both: str) -> bool:
-    """Ask `both` below the terms of a license that has to be accepted first, or `otherwise`."""
+def ask_for(repo: str, license: License, terminal: Terminal, *, otherwise: str, both: str) -> bool:
+    """Ask `both` below the terms of a license that has to be accepted first, or `otherwise`. The license itself was
+    shown with the plan."""
     if not needs_acceptance(repo, license):
         return terminal.ask(otherwise)
-    return terminal.ask(f"{_terms(ref, license, restrictions=True)}\n{license_page(repo, license)}\n{both}")
+    terms = f"terms: {license.restrictions}\n" if license.restrictions else ""
+    return terminal.ask(f"{terms}{license_page(repo, license)}\n{both}")
 
 
 def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal: Terminal, *, accepted: bool) -> None:
@@ -45,7 +47,7 @@ def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal
                 _terms(ref, license, restrictions=True),
                 hint=f"Read it at {license_page(repo, license)}, then rerun with --accept-license",
             )
-        accepted = ask_for(ref, repo, license, terminal, otherwise="", both="Accept the license and download?")
+        accepted = ask_for(repo, license, terminal, otherwise="", both="Accept the license and download?")
     if not accepted:
         raise LicenseNotAccepted(f"license of {ref} not accepted; nothing was downloaded")
     try:

@@ -72,7 +72,7 @@ def say_plan(plan: PullPlan, terminal: Terminal) -> None:
 
 def ask_to_pull(plan: PullPlan, terminal: Terminal) -> bool:
     """One question, for the download and for a license that has to be accepted; what it is about was said before."""
-    return ask_for(plan.ref, plan.tree.repo, plan.license, terminal, otherwise="Pull it now?", both="Pull and accept?")
+    return ask_for(plan.tree.repo, plan.license, terminal, otherwise="Pull it now?", both="Pull and accept?")
 
 
 def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:

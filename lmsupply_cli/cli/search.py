@@ -93,7 +93,7 @@ def _say(results: Sequence[SearchResult], here: Collection[str], context: Contex
             format_bytes(result.variant.size_bytes) if result.variant else "?",
             f"{result.downloads:,}",
             "?" if not result.license else result.license.id.replace("unknown", "not stated"),
-            "installed" if result.repo.lower() in here else result.reason,
+            "installed" if result.repo.lower() in here else result.reason.removeprefix(f"{result.repo} is "),
         )
         for result in results
     ]
