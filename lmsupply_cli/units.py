@@ -86,3 +86,12 @@ def format_parameters(billions: float | None) -> str:
 def count(number: int, noun: str) -> str:
     """`1 token`, `1,024 tokens`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def format_duration(seconds: float) -> str:
+    """192 → `"3m12s"`, 42 → `"42s"`, 0.4 → `"0.4s"`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

@@ -1,7 +1,7 @@
 import pytest
 
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.units import format_bytes, format_rate, format_seconds, parse_bytes
+from lmsupply_cli.units import format_bytes, format_duration, format_rate, format_seconds, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,11 @@ def test_times_and_rates() -> None:
     assert [format_seconds(s) for s in (0.0123, 0.9996, 3.21, 75)] == ["12 ms", "1.0 s", "3.2 s", "1 min 15 s"]
     assert format_rate(10, 2) == "5.0 tokens/s"
     assert format_rate(10, 0) == "–"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0s"), (9.9, "9.9s"), (9.96, "10s"), (59.6, "1m00s"), (192, "3m12s"), (3725, "1h02m")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

@@ -1,4 +1,4 @@
-"""`lmsupply add`: give a local folder a name."""
+"""`lmsupply add`: register a local model folder."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from lmsupply_cli.cli.options import Debug, TrustModelFiles, takes_settings
 def add(
     *,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
-    alias: Annotated[str, typer.Option("--alias", metavar="NAME", help="What to call it.")],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
+    alias: Annotated[str | None, typer.Option("--alias", metavar="NAME", hidden=True)] = None,
     trust_model_files: TrustModelFiles = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
-    """Give a local model folder a name.
+    """Register a local model folder.
 
-    The folder is checked and stays where it is; lmsupply rm NAME forgets it again.
+    NAME is what to call it; by default the name of the folder. The folder is checked and used in
+    place; lmsupply rm NAME unregisters it.
     """
-    from lmsupply_cli import paths
-    from lmsupply_cli.cli.context import store_root
-    from lmsupply_cli.config.layers import read_settings
-    from lmsupply_cli.render.terminal import Terminal
-    from lmsupply_cli.store.add import add_folder
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.store.add import add_folder, find_added, folder_of, name_of
 
-    terminal = Terminal.of_process()
-    root = store_root(read_settings(flags, environ=terminal.environ, path=paths.settings_file()))
-    manifest = add_folder(root, folder, alias, trust=trust_model_files)
-    terminal.say(f"{manifest.ref} is {manifest.folder}; talk with it: lmsupply chat {manifest.ref}")
+    if name and alias:
+        raise UsageError(f"two names: {name} and {alias}", hint="lmsupply add FOLDER NAME")
+    context = Context.of(flags)
+    place = folder_of(folder)
+    called = name or alias or name_of(place)
+    known = find_added(context.root, place, called)
+    manifest = add_folder(context.root, place, called, trust=trust_model_files)
+    if known:
+        context.terminal.say(f"{manifest.ref} is already added: {manifest.folder}")
+    else:
+        context.terminal.say(f"added {manifest.ref}: {manifest.folder}; chat with it: lmsupply chat {manifest.ref}")

@@ -6,9 +6,10 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -19,27 +20,61 @@ from typer.main import get_command
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
 from lmsupply_cli.cli.help import HelpCommand
-from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.errors import LmsupplyError, UsageError
 from lmsupply_cli.render.output import give_back, take_over
 
 # name → its line in --help; the command itself is lmsupply_cli/cli/<name>.py or cli/<name>/command.py
 COMMANDS = {
     "run": "Answer one prompt and print it.",
     "classify": "Choose the most likely of several given answers, with exact probabilities.",
-    "chat": "Talk with a model.",
+    "chat": "Chat with a model.",
     "pull": "Download a model.",
-    "models": "List models: what exists, what is installed, under which license.",
-    "show": "Show a model: variants, sizes, license, prompt format, files.",
+    "models": "List models: available, installed, size, license, and whether they fit.",
+    "search": "Search the Hugging Face Hub for models that run here.",
+    "show": "Show details of a model: variants, license, architecture, files.",
     "rm": "Remove installed models.",
-    "verify": "Hash installed models again and name the bad files.",
+    "verify": "Check installed models for corrupted files.",
     "use": "Set the default model, or show which one answers and why.",
-    "add": "Give a local model folder a name.",
+    "add": "Register a local model folder.",
     "templates": "List, show and edit saved prompts.",
-    "licenses": "List the licenses that were accepted.",
-    "config": "See and change the settings.",
-    "hw": "Show what this machine is and what the engine can use.",
-    "completion": "Print the completion script of a shell.",
+    "licenses": "List the licenses you have accepted.",
+    "config": "Show and change settings.",
+    "hw": "Show hardware and usable execution providers.",
+    "completion": "Print a shell completion script.",
 }
+# words of other tools: what they mean here, or what to use instead
+SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "list": ("models", "--installed"),
+        "ls": ("models", "--installed"),
+        "download": ("pull",),
+        "get": ("pull",),
+        "remove": ("rm",),
+        "delete": ("rm",),
+        "uninstall": ("rm",),
+        "info": ("show",),
+        "inspect": ("show",),
+        "check": ("verify",),
+        "settings": ("config",),
+        "version": ("--version",),
+        "help": ("--help",),
+    }
+)
+ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "ps": "models are unloaded when a command ends; installed models: lmsupply models --installed",
+        "stop": "models are unloaded when a command ends",
+        "serve": "there is no server yet; lmsupply run answers one prompt, lmsupply chat opens a chat",
+        "create": "a local model folder is registered with lmsupply add FOLDER",
+        "cp": "another name for a local model folder: lmsupply add FOLDER NAME",
+        "update": "lmsupply pull MODEL downloads its newest revision; pip install -U lmsupply updates lmsupply",
+        "upgrade": "lmsupply pull MODEL downloads its newest revision; pip install -U lmsupply updates lmsupply",
+        "install": "lmsupply pull MODEL downloads a model",
+        "login": "set HF_TOKEN to a token from https://huggingface.co/settings/tokens",
+        "ask": "lmsupply run MODEL PROMPT",
+        "generate": "lmsupply run MODEL PROMPT",
+    }
+)
 _BUG_HINT = "run it again with --debug and report what it shows"
 # what a disk or a system may do at any time; our own reads and writes name it at their place
 _WORLD = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE,
@@ -56,9 +91,23 @@ class CommandGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and args[0] in ELSEWHERE:
+            raise UsageError(f"no such command: {args[0]}", hint=ELSEWHERE[args[0]])
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def with_synonyms(argv: list[str]) -> list[str]:
+    """The words of other tools as ours: `ls` is `models --installed`, `help run` is `run --help`."""
+    if argv and argv[0] == "help" and len(argv) > 1:
+        return [*with_synonyms([argv[1]])[:1], "--help"]
+    if argv and argv[0] not in COMMANDS and argv[0] in SYNONYMS:
+        return [*SYNONYMS[argv[0]], *argv[1:]]
+    return argv
 
 
 def load_command(name: str) -> HelpCommand:
@@ -181,7 +230,7 @@ def _invoke(argv: list[str]) -> int:
         return complete_words(argv)
     group = make_group()
     try:
-        with group.make_context("lmsupply", _marked(argv)) as context:
+        with group.make_context("lmsupply", _marked(with_synonyms(argv))) as context:
             group.invoke(context)
     except typer.Exit as stop:
         return stop.exit_code

@@ -1,8 +1,8 @@
 """Shell completion: the scripts, and the words that they ask for.
 
 A script calls lmsupply with _LMSUPPLY_COMPLETE set and the words of the line as arguments, the
-one under the cursor last; it gets one candidate a line, a tab and its help. With no candidate
-the shell completes file names.
+one under the cursor last; it gets one candidate a line, a tab and its help. Exit status 0: these are
+all there are, even if there are none; any other status: the shell completes file names.
 """
 
 from __future__ import annotations
@@ -13,35 +13,62 @@ from typing import Any
 from lmsupply_cli.errors import UsageError
 
 ENVIRONMENT = "_LMSUPPLY_COMPLETE"
+FILES = 1  # exit status
 
 _SCRIPTS = {
     "bash": """\
 # bash completion of lmsupply. Install it:
+#   mkdir -p ~/.local/share/bash-completion/completions
 #   lmsupply completion bash > ~/.local/share/bash-completion/completions/lmsupply
 _lmsupply() {
-    local candidates
-    candidates=$(_LMSUPPLY_COMPLETE=bash lmsupply "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1)
-    local IFS=$'\\n'
-    COMPREPLY=($candidates)
+    # bash breaks words at = and :, so they are put together again from the line
+    local rest=${COMP_LINE:0:COMP_POINT} words=() bare word i
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        bare=${rest#"${rest%%[![:space:]]*}"}
+        word=${COMP_WORDS[i]}
+        ((i == COMP_CWORD)) && word=$bare
+        if ((i > 0)) && [[ $bare == "$rest" ]]; then
+            words[${#words[@]}-1]+=$word
+        else
+            words+=("$word")
+        fi
+        rest=${bare#"$word"}
+    done
+    local full=${words[${#words[@]}-1]} own=$word candidates
+    [[ $own == [=:] ]] && own=
+    candidates=$(_LMSUPPLY_COMPLETE=bash lmsupply "${words[@]:1}" 2>/dev/null)
+    local status=$? IFS=$'\\n' candidate
+    COMPREPLY=()
+    for candidate in $candidates; do
+        candidate=${candidate%%$'\\t'*}
+        COMPREPLY+=("${candidate#"${full%"$own"}"}")
+    done
+    if ((status != 0)); then
+        compopt -o default 2>/dev/null || COMPREPLY=($(compgen -f -- "$own"))
+    elif [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *: ]]; then
+        compopt -o nospace 2>/dev/null
+    fi
 }
-complete -o default -F _lmsupply lmsupply
+complete -F _lmsupply lmsupply
 """,
     "zsh": """\
 #compdef lmsupply
 # zsh completion of lmsupply. Install it in a folder of your $fpath:
+#   mkdir -p ~/.zfunc
 #   lmsupply completion zsh > ~/.zfunc/_lmsupply
 _lmsupply() {
-    local -a lines candidates
-    lines=("${(@f)$(_LMSUPPLY_COMPLETE=zsh lmsupply "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-    local line
-    for line in $lines; do
-        [[ -n $line ]] && candidates+=("${${line%%$'\\t'*}//:/\\\\:}:${line#*$'\\t'}")
-    done
-    if (( $#candidates )); then
-        _describe lmsupply candidates
-    else
+    local -a candidates
+    local lines line value help
+    lines=$(_LMSUPPLY_COMPLETE=zsh lmsupply "${(@)words[2,CURRENT]}" 2>/dev/null)
+    if (( $? )); then
         _files
+        return
     fi
+    for line in "${(@f)lines}"; do
+        value=${line%%$'\\t'*} help=${line#*$'\\t'}
+        [[ -n $value ]] && candidates+=("${value//:/\\\\:}${help:+:$help}")
+    done
+    (( $#candidates )) && _describe lmsupply candidates
 }
 if [[ $funcstack[1] == _lmsupply ]]; then
     _lmsupply "$@"
@@ -51,11 +78,11 @@ fi
 """,
     "fish": """\
 # fish completion of lmsupply. Install it:
+#   mkdir -p ~/.config/fish/completions
 #   lmsupply completion fish > ~/.config/fish/completions/lmsupply.fish
 function __lmsupply_finds
     set -l words (commandline -opc) (commandline -ct)
     set -g __lmsupply_found (_LMSUPPLY_COMPLETE=fish lmsupply $words[2..-1] 2>/dev/null)
-    test (count $__lmsupply_found) -gt 0
 end
 complete -c lmsupply -n __lmsupply_finds -f -a '$__lmsupply_found'
 """,
@@ -79,7 +106,10 @@ Register-ArgumentCompleter -Native -CommandName lmsupply -ScriptBlock {
 """,
 }
 SHELLS = tuple(_SCRIPTS)
-_ONE_MODEL, _MODELS, _INSTALLED = {"run", "classify", "chat", "show"}, {"pull"}, {"rm", "verify"}
+_ONE_MODEL, _MODELS, _INSTALLED = {"run", "classify", "chat", "show", "use"}, {"pull"}, {"rm", "verify"}
+_FILE_OPTIONS = {"cache_dir", "json_schema", "grammar", "out"}  # and those of the type of a path
+_TIERS = ("permissive", "conditional", "research", "unknown")
+Row = tuple[str, str]
 
 
 def script(shell: str) -> str:
@@ -89,71 +119,149 @@ def script(shell: str) -> str:
     return _SCRIPTS[shell]
 
 
-def candidates(words: list[str]) -> list[tuple[str, str]]:
-    """(value, help) for the last of `words`, which follow the program's name."""
-    from lmsupply_cli.cli.app import COMMANDS, load_command
+def candidates(words: list[str]) -> list[Row] | None:
+    """(value, help) for the last of `words`, which follow the program's name; None where a file name belongs."""
+    from lmsupply_cli.cli.app import COMMANDS, with_synonyms
 
     *before, current = words or [""]
     current = current.strip('"')
     if not before:
         top = [*COMMANDS.items(), ("--version", "Show the version."), ("--help", "Show the help.")]
         return _starting(current, top)
-    if before[0] not in COMMANDS:
-        return []
-    command = load_command(before[0])
+    if before[0] == "help":
+        return _starting(current, COMMANDS.items()) if len(before) == 1 else []
+    name, *before = with_synonyms(before)
+    return _of_command(name, before, current) if name in COMMANDS else []
+
+
+def _of_command(command: str, before: list[str], current: str) -> list[Row] | None:
+    from lmsupply_cli.cli.app import load_command
+
     options = {
-        name: p for p in command.params if p.param_type_name == "option" for name in (*p.opts, *p.secondary_opts)
+        name: p
+        for p in load_command(command).params
+        if p.param_type_name == "option" and not getattr(p, "hidden", False)
+        for name in (*p.opts, *p.secondary_opts)
     }
-    last = options.get(before[-1])
+    if "--" in before:  # what follows are words, whatever they begin with
+        at = before.index("--")
+        words = [*_positional(before[:at], options), *before[at + 1 :]]
+        return _argument(command, words, current) if command in _MODELS | _INSTALLED else []
+    last = options.get(before[-1]) if before else None
     if last is not None and not getattr(last, "is_flag", False):
-        return _starting(current, _values(str(last.name)))
+        return _option_values(last, current)
+    option, equals, value = current.partition("=")
+    if equals and option in options:
+        found = _option_values(options[option], value)
+        return found and [(f"{option}={one}", text) for one, text in found]
     if current.startswith("-"):
         helps = [(name, str(getattr(p, "help", "") or "")) for name, p in options.items() if name.startswith("--")]
         return _starting(current, [*helps, ("--help", "Show the help.")])
-    if before[0] == "config":
-        return _starting(current, _config_words(before[1:]))
-    if before[0] == "completion":
-        return _starting(current, [(shell, "") for shell in SHELLS])
-    first = not any(not word.startswith("-") for word in before[1:])
-    if before[0] in _MODELS or (before[0] in _ONE_MODEL and first):
+    return _argument(command, _positional(before, options), current)
+
+
+def _positional(words: list[str], options: dict[str, Any]) -> list[str]:
+    """Without options and their values."""
+    found, value = [], False
+    for word in words:
+        option = options.get(word)
+        if not value and not word.startswith("-"):
+            found.append(word)
+        value = option is not None and not getattr(option, "is_flag", False)
+    return found
+
+
+def _argument(command: str, before: list[str], current: str) -> list[Row] | None:
+    """Of an argument that is no option; `before`: the ones that come first."""
+    if command == "config":
+        return _config_words(before, current)
+    if command == "completion":
+        return _starting(current, [(shell, "") for shell in SHELLS if not before])
+    if command == "add":
+        return [] if before else None
+    if command in _MODELS:
         return _starting(current, _models())
-    return _starting(current, _models(installed=True)) if before[0] in _INSTALLED else []
+    if command in _ONE_MODEL:
+        found = [] if before else _starting(current, _models(roles=True))
+        return found or None  # a folder is a model too
+    return _starting(current, _models(installed=True)) if command in _INSTALLED else []
 
 
 def complete_words(words: list[str]) -> int:
+    """Print the candidates; the exit status that the scripts expect."""
     import sys
 
     from lmsupply_cli.render.sanitize import one_line
 
-    for value, help_text in candidates(words):
+    found = candidates(words)
+    for value, help_text in found or ():
         if one_line(value) == value:  # a name that could steer the terminal is not offered
             sys.stdout.write(f"{value}\t{one_line(help_text.splitlines()[0]) if help_text else ''}\n")
-    return 0
+    return FILES if found is None else 0
 
 
-def _starting(current: str, rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _starting(current: str, rows: Iterable[Row]) -> list[Row]:
     return [(value, text) for value, text in rows if value.startswith(current)]
 
 
-def _values(option: str) -> list[tuple[str, Any]]:
+def _option_values(option: Any, current: str) -> list[Row] | None:
+    """Those that begin with `current`; None where an option takes a file, or any text."""
+    name = str(option.name)
+    if option.type.name in ("path", "file", "directory") or name in _FILE_OPTIONS:
+        return None
+    return _starting(current, _values(name))
+
+
+def _values(option: str) -> list[Row]:
     """What an option takes, where that is a short list."""
-    from lmsupply_cli.config.table import SETTINGS
     from lmsupply_cli.engine.options import PRESETS
 
     if option == "model":
-        return _models()
+        return _models(roles=True)
     if option == "resume":
         return _saved_chats()
-    if option == "speculative":
-        return [("off", ""), ("ngram", ""), *((f"draft:{ref}", text) for ref, text in _models(installed=True))]
     if option == "form":
         return [("json", "")]
     if option == "preset":
         return [(name, "") for name in PRESETS]
-    return [(choice, "") for choice in SETTINGS[option].choices] if option in SETTINGS else []
+    if option == "sort":
+        from lmsupply_cli.cli.models.listing import SORTS
+
+        return [(key, "") for key in SORTS]
+    if option == "license_tier":
+        return [(tier, "") for tier in _TIERS]
+    if option == "role":
+        return [(name.removeprefix("role:"), text) for name, text in _roles()]
+    if option in ("family", "license"):
+        return _of_catalogue(option)
+    return _setting_values(option)
 
 
-def _saved_chats() -> list[tuple[str, str]]:
+def _setting_values(key: str) -> list[Row]:
+    from lmsupply_cli.config.table import SETTINGS
+
+    if key == "speculative":
+        return [("off", ""), ("ngram", ""), *((f"draft:{ref}", text) for ref, text in _models(installed=True))]
+    if key == "precision":
+        return [(name, "") for name in ("auto", "int4", "int8", "fp16", "bf16", "fp32")]
+    if key == "default_model":
+        return _models(roles=True)
+    if key == "allowed_tiers":
+        return [(tier, "") for tier in _TIERS]
+    if key == "allowed_licenses":
+        return _of_catalogue("license")
+    if key not in SETTINGS:
+        return []
+    return [(choice, "") for choice in (("on", "off") if SETTINGS[key].kind == "bool" else SETTINGS[key].choices)]
+
+
+def _of_catalogue(what: str) -> list[Row]:
+    from lmsupply_cli.catalogue.lookup import read_catalogue
+
+    return [(name, "") for name in sorted({e.family if what == "family" else e.license.id for e in read_catalogue()})]
+
+
+def _saved_chats() -> list[Row]:
     """By the names of the files alone: quick, and the latest first."""
     from lmsupply_cli.chats.archive import Archive
     from lmsupply_cli.paths import sessions_dir
@@ -161,22 +269,31 @@ def _saved_chats() -> list[tuple[str, str]]:
     return [(name, "") for name in Archive(sessions_dir()).names()]
 
 
-def _config_words(before: list[str]) -> list[tuple[str, str]]:
+def _config_words(before: list[str], current: str) -> list[Row] | None:
     from lmsupply_cli.config.table import SETTINGS
 
     if not before:
-        return [(action, "") for action in ("list", "get", "set", "unset", "path", "edit")]
+        return _starting(current, [(action, "") for action in ("list", "get", "set", "unset", "path", "edit")])
     if len(before) == 1 and before[0] in ("get", "set", "unset"):
-        return [(setting.key, setting.help) for setting in SETTINGS.values()]
-    if len(before) == 2 and before[0] == "set" and before[1] in SETTINGS:
-        return [(choice, "") for choice in SETTINGS[before[1]].choices]
+        return _starting(current, [(setting.key, setting.help) for setting in SETTINGS.values()])
+    if before[0] == "set" and before[1] in SETTINGS and (len(before) == 2 or SETTINGS[before[1]].kind == "list"):
+        return None if before[1] == "cache_dir" else _starting(current, _setting_values(before[1]))
     return []
 
 
-def _models(*, installed: bool = False) -> list[tuple[str, str]]:
+def _roles() -> list[Row]:
+    from lmsupply_cli.catalogue.lookup import read_catalogue
+
+    return [(f"role:{role}", entry.ref) for entry in read_catalogue() for role in entry.roles]
+
+
+def _models(*, installed: bool = False, roles: bool = False) -> list[Row]:
     from lmsupply_cli.catalogue.lookup import read_catalogue
     from lmsupply_cli.paths import store_root
     from lmsupply_cli.store.locate import installed_models
 
     rows = {} if installed else {entry.ref: entry.license.id for entry in read_catalogue()}
-    return list((rows | {m.ref: "installed" for m in installed_models(store_root())}).items())
+    return [
+        *(rows | {m.ref: "installed" for m in installed_models(store_root())}).items(),
+        *(_roles() if roles else []),
+    ]

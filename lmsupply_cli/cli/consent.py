@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
+from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import FileError, LicenseNotAccepted
 from lmsupply_cli.render.terminal import Terminal
+
+
+def license_words(license: License, *, noun: str = "license ") -> str:
+    """`license MIT (permissive)`, or that none is stated."""
+    return "no license stated" if license.id == "unknown" else f"{noun}{license.id} ({license.tier})"
 
 
 def check_allowed(ref: str, license: License, settings: Settings) -> None:
@@ -15,26 +20,44 @@ def check_allowed(ref: str, license: License, settings: Settings) -> None:
         wanted = settings.get(key)
         if wanted and have.lower() not in {name.lower() for name in wanted}:
             raise LicenseNotAccepted(
-                f"{ref} has the license {license.id} ({license.tier}), and {key} allows only {', '.join(wanted)}",
+                f"{_terms(ref, license)}, and {key} allows only {', '.join(wanted)}",
                 hint=f"lmsupply models --license{'-tier' if key == 'allowed_tiers' else ''} {wanted[0]}",
             )
+
+
+def ask_for(repo: str, license: License, terminal: Terminal, *, otherwise: str, both: str) -> bool:
+    """Ask `both` below the terms of a license that has to be accepted first, or `otherwise`. The license itself was
+    shown with the plan."""
+    if not needs_acceptance(repo, license):
+        return terminal.ask(otherwise)
+    terms = f"terms: {license.restrictions}\n" if license.restrictions else ""
+    return terminal.ask(f"{terms}{license_page(repo, license)}\n{both}")
 
 
 def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal: Terminal, *, accepted: bool) -> None:
     """Permissive licenses need nothing. Others are asked for once, and recorded.
 
-    Raises LicenseNotAccepted where nobody can be asked, or the answer is no.
+    Raises LicenseNotAccepted without a terminal to ask on, or where the answer is no.
     """
     if not needs_acceptance(repo, license):
         return
     if not accepted:
-        told, page = refusal(ref, license), license_page(repo, license)
         if not (terminal.stdin_tty and terminal.stderr_tty):
-            raise LicenseNotAccepted(told, hint=f"read it at {page}, then add --accept-license")
-        accepted = terminal.ask(f"{told}\n{page}\nDo you accept it?")
+            raise LicenseNotAccepted(
+                _terms(ref, license, restrictions=True),
+                hint=f"Read it at {license_page(repo, license)}, then rerun with --accept-license",
+            )
+        accepted = ask_for(repo, license, terminal, otherwise="", both="Accept the license and download?")
     if not accepted:
-        raise LicenseNotAccepted(f"the license of {ref} was not accepted", hint="nothing was fetched")
+        raise LicenseNotAccepted(f"license of {ref} not accepted; nothing was downloaded")
     try:
         accept(ref, repo, commit, license)
     except FileError as error:  # it was accepted all the same
-        terminal.say(f"note: that cannot be recorded, so it will be asked for again: {error.message}")
+        terminal.say(f"note: cannot record that, so you will be asked again: {error.message}")
+
+
+def _terms(ref: str, license: License, *, restrictions: bool = False) -> str:
+    more = f": {license.restrictions}" if restrictions and license.restrictions else ""
+    if license.id == "unknown":
+        return f"{ref} has no license stated{more}"
+    return f"{ref} has the license {license.id} ({license.tier}){more}"

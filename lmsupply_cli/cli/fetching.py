@@ -1,16 +1,18 @@
-"""Pull a model for a person: consent, plan, progress."""
+"""Pull a model for a person: the plan, one question, progress, and a last line that says what happened."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.addresses import without_user
-from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
+from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted, license_words
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
-from lmsupply_cli.events import Notice, ProgressListener
+from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.loading import pulling
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
@@ -19,13 +21,14 @@ from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
-from lmsupply_cli.units import format_bytes
+from lmsupply_cli.units import format_bytes, format_duration
 
 
 def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> PullPlan:
-    """Raises what planning raises, and LicenseNotAccepted; a line says that the Hub is asked."""
+    """A precision given as a flag is required, one from the settings is preferred. Raises what planning raises, and
+    LicenseNotAccepted."""
     status = terminal.status()
-    status.show(f"asking the Hub about {without_user(name)} …")
+    status.show(f"looking up {without_user(name)} on the Hub …")
     try:
         plan = pulling.plan_for(
             name,
@@ -34,6 +37,7 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
             precision=settings.get("precision"),
             variant=variant,
             offline=settings.get("offline"),
+            exact=settings.value("precision").source == "flag",
             listener=_Waits(terminal, status),
         )
     finally:
@@ -54,11 +58,21 @@ class _Waits(ProgressListener):
 
 
 def say_plan(plan: PullPlan, terminal: Terminal) -> None:
-    """Two lines before anything is fetched."""
-    terminal.say(f"{plan.ref}: {plan.resolution.chosen.name}, {', '.join(plan.resolution.reasons)}")
+    """The line before anything is fetched: which variant and why, its size, its license."""
+    if plan.up_to_date:
+        return
+    reasons = ", ".join(plan.resolution.reasons)
     here = plan.total_bytes - plan.fetch_bytes
-    kept = f", {format_bytes(here)} of it here already" if here else ""
-    terminal.say(f"{format_bytes(plan.total_bytes)}{kept}; license {plan.license.id} ({plan.license.tier})")
+    kept = f" ({format_bytes(here)} already here)" if here else ""
+    terminal.say(
+        f"{plan.ref}: {plan.resolution.chosen.name} ({reasons}), "
+        f"{format_bytes(plan.total_bytes)}{kept}, {license_words(plan.license)}"
+    )
+
+
+def ask_to_pull(plan: PullPlan, terminal: Terminal) -> bool:
+    """One question, for the download and for a license that has to be accepted; what it is about was said before."""
+    return ask_for(plan.tree.repo, plan.license, terminal, otherwise="Pull it now?", both="Pull and accept?")
 
 
 def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:
@@ -66,11 +80,59 @@ def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool,
 
     def consent(plan: PullPlan) -> None:
         ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.license, terminal, accepted=accepted)
+        tally.begin()
 
-    if as_json:
-        return pulling.fetch(plan, root, consent=consent, listener=JsonProgress(terminal))
-    with pull_progress(terminal) as listener:
-        return pulling.fetch(plan, root, consent=consent, listener=listener)
+    tally = _Tally(plan)
+    try:
+        with nullcontext(JsonProgress(terminal)) if as_json else pull_progress(terminal) as shown:
+            tally.shown = shown
+            manifest = pulling.fetch(plan, root, consent=consent, listener=tally)
+    except KeyboardInterrupt:
+        if tally.began:
+            terminal.say(tally.stopped)
+        raise
+    if not as_json:
+        terminal.say(f"{manifest.ref} is up to date" if plan.up_to_date else f"{manifest.ref} {tally.finished}")
+    return manifest
+
+
+class _Tally(ProgressListener):
+    """Counts what a pull brings, for its last line, and passes everything on to `shown`."""
+
+    def __init__(self, plan: PullPlan, clock: Callable[[], float] = time.monotonic) -> None:
+        self.shown = ProgressListener()
+        self.began: float | None = None
+        self._clock = clock
+        self._here = self._done = plan.total_bytes - plan.fetch_bytes
+        self._total = plan.total_bytes
+
+    def begin(self) -> None:
+        self.began = self._clock()
+
+    def file(self, progress: FileProgress) -> None:
+        self._done, self._total = progress.all_done_bytes, progress.all_bytes
+        self.shown.file(progress)
+
+    def notice(self, notice: Notice) -> None:
+        self.shown.notice(notice)
+
+    @property
+    def stopped(self) -> str:
+        done, total = format_bytes(self._done), format_bytes(self._total)
+        if done.split()[-1] == total.split()[-1]:
+            done = done.split()[0]
+        return f"Stopped at {done} of {total}. Run the same command to resume."
+
+    @property
+    def finished(self) -> str:
+        """`installed: 2.7 GB in 3m12s (14 MB/s)`: the bytes that were fetched, and how fast."""
+        taken_s = max(0.001, self._clock() - (self.began or 0))
+        fetched = max(0, self._done - self._here)
+        if not fetched:
+            return f"installed: {format_bytes(self._total)}, nothing to download"
+        speed = f"{format_bytes(fetched)} in {format_duration(taken_s)} ({format_bytes(fetched / taken_s)}/s)"
+        resumed = f", {format_bytes(self._total)} in total" if self._here else ""
+        return f"installed: {speed}{resumed}"
 
 
 def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
@@ -107,7 +169,7 @@ def obstacles_json(obstacles: Sequence[Obstacle]) -> list[dict[str, Any]]:
 
 
 def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
-    """What does not run here, and what may not."""
+    """What does not run here, and what may fail."""
     return [("may fail" if o.lifted_by else "cannot run", o.note) for o in obstacles]
 
 
@@ -128,15 +190,15 @@ def plan_rows(plan: PullPlan) -> list[Row]:
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
         *obstacle_rows(plan.obstacles),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
-        ("license", f"{license.id} ({license.tier})" + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", license_words(license, noun="") + (f": {license.restrictions}" if license.restrictions else "")),
         *(
             ("file", f"{p.file.path}  {format_bytes(p.file.size_bytes)}" + (_have(p.have_bytes, p.file.size_bytes)))
             for p in plan.files
         ),
-        ("to fetch", f"{format_bytes(plan.fetch_bytes)} of {format_bytes(plan.total_bytes)}"),
+        ("download", f"{format_bytes(plan.fetch_bytes)} of {format_bytes(plan.total_bytes)}"),
         ("free disk", format_bytes(plan.free_disk_bytes) + ("" if plan.fits_disk else ": not enough")),
     ]
 
 
 def _have(have: int, size: int) -> str:
-    return "" if not have else ", here already" if have == size else f", {format_bytes(have)} here already"
+    return "" if not have else ", already here" if have == size else f", {format_bytes(have)} already here"

@@ -105,15 +105,17 @@ def _pulled(ctx: Context, name: str, request: ModelRequest, missing: ModelNotIns
     wish = "always" if request.pull else ctx.settings.get("auto_pull")
     if wish == "never" or (wish == "ask" and not terminal.stderr_tty):
         raise missing
-    from lmsupply_cli.cli.fetching import plan_for, pull_plan
-    from lmsupply_cli.cli.fetching import say_plan as say_pull_plan
+    from lmsupply_cli.cli.fetching import ask_to_pull, plan_for, pull_plan, say_plan
     from lmsupply_cli.store.locate import located
 
     plan = plan_for(name, ctx.settings, ctx.root, terminal)
-    say_pull_plan(plan, terminal)
-    if wish == "ask" and terminal.stdin_tty and not terminal.ask("Pull it now?"):
-        raise missing
-    return located(pull_plan(plan, ctx.root, terminal, accepted=request.accepted), ctx.root)
+    say_plan(plan, terminal)
+    accepted = request.accepted
+    if wish == "ask" and terminal.stdin_tty:
+        if not ask_to_pull(plan, terminal):
+            raise ModelNotInstalled(f"{plan.ref} was not pulled")
+        accepted = True
+    return located(pull_plan(plan, ctx.root, terminal, accepted=accepted), ctx.root)
 
 
 def load_options(settings: Settings, *, trust: bool = False) -> LoadOptions:

@@ -2,28 +2,120 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsupply_cli.cli.options import Debug, takes_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lmsupply_cli.render.terminal import Terminal
+    from lmsupply_cli.store.leftovers import Leftovers
+    from lmsupply_cli.store.remove import Removal
 
 
 @takes_settings("cache_dir")
 def rm(
     *,
     names: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", show_default=False)] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Remove what unfinished pulls and removals left.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Remove unfinished downloads and removals.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
     """Remove installed models.
 
-    Files that another installed model shares stay. A folder that was added is forgotten, and
-    models that belong to other tools are left alone.
+    Files that another installed model shares are kept. Folders you added are unregistered but not
+    deleted. Other tools' models are never touched.
     """
-    from lmsupply_cli.cli.housekeeping import remove
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.store.leftovers import Leftovers, find_leftovers
+    from lmsupply_cli.store.model_store import find_manifests
+    from lmsupply_cli.store.remove import plan_removal
+    from lmsupply_cli.units import format_bytes
 
-    remove(names or [], partial=partial, dry_run=dry_run, yes=yes, flags=flags)
+    context = Context.of(flags)
+    terminal, root = context.terminal, context.root
+    if not names and not partial:
+        raise UsageError(
+            "name a model to remove",
+            hint="lmsupply models --installed lists them; --partial removes unfinished downloads",
+        )
+    removal = plan_removal(root, find_manifests(names or [], root))
+    left = find_leftovers(root) if partial else Leftovers()
+    _say_removal(removal, terminal)
+    _say_leftovers(left, root, terminal)
+    if partial and not left.any and not left.busy:
+        terminal.say("no unfinished downloads")
+    freed = removal.freed_bytes + left.size_bytes
+    if dry_run:
+        terminal.say(f"{format_bytes(freed)} would be freed")
+        return
+    deletes = left.any or any(not m.added for m in removal.manifests)
+    if deletes and not yes and not _confirmed(freed, terminal):
+        terminal.say("nothing was removed")
+        return
+    freed = _remove(removal, left, root, terminal)
+    if deletes:
+        terminal.say(f"{format_bytes(freed)} freed")
+
+
+def _confirmed(freed: int, terminal: Terminal) -> bool:
+    """Raises UsageError where there is no terminal to ask on."""
+    from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.units import format_bytes
+
+    if not terminal.stdin_tty:
+        raise UsageError("can't ask for confirmation: input is not a terminal", hint="-y, or --dry-run to look first")
+    if not terminal.stderr_tty:
+        raise UsageError("can't ask for confirmation: stderr is not a terminal", hint="-y, or --dry-run to look first")
+    return terminal.ask(f"Free {format_bytes(freed)}?" if freed else "Remove it?")
+
+
+def _remove(removal: Removal, left: Leftovers, root: Path, terminal: Terminal) -> int:
+    """The bytes that were freed."""
+    from lmsupply_cli.store.leftovers import free_leftovers
+    from lmsupply_cli.store.remove import carry_out
+
+    def waiting(repo: str) -> None:
+        terminal.say(f"waiting for another lmsupply that is working on {repo}")
+
+    freed = carry_out(root, removal.manifests, waiting=waiting).freed_bytes if removal.manifests else 0
+    if left.any:
+        more, busy = free_leftovers(root)
+        freed += more
+        for repo in set(busy) - set(left.busy):
+            terminal.say(f"{repo} is in use; its files are kept")
+    return freed
+
+
+def _say_removal(removal: Removal, terminal: Terminal) -> None:
+    for manifest in removal.manifests:
+        if manifest.added:
+            terminal.say(f"unregister {manifest.ref} (files in {manifest.folder} are kept)")
+        else:
+            terminal.say(f"remove {manifest.ref} {manifest.variant or manifest.folder}")
+    if removal.shared:
+        count = len(removal.shared)
+        files = "1 file is" if count == 1 else f"{count} files are"
+        terminal.say(f"{files} kept: another installed model shares {'it' if count == 1 else 'them'}")
+
+
+def _say_leftovers(left: Leftovers, root: Path, terminal: Terminal) -> None:
+    from lmsupply_cli.files import size_of
+    from lmsupply_cli.store.remove import freed_bytes
+    from lmsupply_cli.units import format_bytes
+
+    for repo, files in left.files.items():
+        terminal.say(f"remove unfinished files of {repo}: {format_bytes(freed_bytes(files))}")
+    if left.parts:
+        size = sum(max(0, size_of(part)) for part in left.parts)
+        terminal.say(f"remove {len(left.parts)} partly downloaded files: {format_bytes(size)}")
+    for path in left.temporary:
+        terminal.say(f"remove {path.relative_to(root)}")
+    for repo in left.busy:
+        terminal.say(f"{repo} is in use; its files are kept")

@@ -1,27 +1,91 @@
-"""`lmsupply verify`: hash installed models again."""
+"""`lmsupply verify`: check the files of installed models."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsupply_cli.cli.options import Debug, Json, takes_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.render.terminal import Terminal
+    from lmsupply_cli.store.verify import ModelCheck
 
 
 @takes_settings("cache_dir", "offline")
 def verify(
     *,
     names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False)] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Fetch the bad files again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Download damaged files again.")] = False,
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
-    """Hash installed models again and name the bad files.
+    """Check installed models for corrupted files.
 
-    Without MODEL all of them. Exit 1 when a file is bad and was not repaired.
+    Without MODEL, checks all of them. Exits with 1 when a file is damaged and was not repaired.
     """
-    from lmsupply_cli.cli.housekeeping import check
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.store.manifest import read_records
+    from lmsupply_cli.store.model_store import find_manifests
+    from lmsupply_cli.store.verify import verify as check
 
-    check(names or [], repair=repair, as_json=json, flags=flags)
+    context = Context.of(flags)
+    terminal, root = context.terminal, context.root
+    status, records = terminal.status(), read_records(root)
+    manifests = find_manifests(names, root) if names else list(records.manifests)
+    for skipped in records.skipped:
+        terminal.say(f"note: skipped a record: {skipped}")
+    checks = []
+    for manifest in manifests:
+        found = check(root, manifest, on_file=lambda path, ref=manifest.ref: status.show(f"checking {ref} {path}"))  # type: ignore[misc]
+        status.clear()
+        if not found.ok and repair and not manifest.added:
+            _repair(found, context)
+            found = check(root, manifest)
+        checks.append(found)
+    if json:
+        terminal.json({"models": [_row(found) for found in checks]})
+    else:
+        _say(checks, terminal, repair=repair)
+    if not all(found.ok for found in checks):
+        raise typer.Exit(1)
+
+
+def _row(found: ModelCheck) -> dict[str, Any]:
+    files = [{"path": f.path, "ok": f.ok, "reason": f.reason or None} for f in found.files]
+    return {"ref": found.manifest.ref, "ok": found.ok, "files": files}
+
+
+def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> None:
+    for found in checks:
+        terminal.data(f"{found.manifest.ref}: {'ok' if found.ok else 'damaged'} ({len(found.files)} files)")
+        for file in found.files:
+            if not file.ok:
+                terminal.data(f"  {file.path}: {file.reason}", indent=4)
+    damaged = [found for found in checks if not found.ok]
+    if not checks:
+        terminal.data("no models installed")
+    elif any(not found.manifest.added for found in damaged) and not repair:
+        terminal.say("hint: lmsupply verify --repair downloads the damaged files again")
+
+
+def _repair(found: ModelCheck, context: Context) -> None:
+    """Fetch the bad files again, at the commit that was pulled."""
+    from lmsupply_cli.errors import HubError
+    from lmsupply_cli.render.progress import pull_progress
+    from lmsupply_cli.store.pull import run_pull
+    from lmsupply_cli.store.repair import plan_repair
+
+    terminal, root, ref = context.terminal, context.root, found.manifest.ref
+    if context.settings.get("offline"):
+        raise HubError(f"cannot repair {ref} offline", hint="rerun without --offline")
+    plan = plan_repair(found, root)
+    count = len(found.bad)
+    terminal.say(f"downloading {count} damaged file{'s' * (count != 1)} of {ref} again")
+    with pull_progress(terminal) as listener:
+        run_pull(plan, root, listener=listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from lmsupply_cli.foreign import plain
 from lmsupply_cli.hub.licenses import strictest
 from lmsupply_cli.hub.tree import RepoFile, is_commit, is_digest, is_safe_path
 
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _MOST_BYTES = 1 << 53  # of one file
 _LINK = 500  # characters of an address
 
@@ -46,6 +48,33 @@ def read_info(answer: Any, repo: str) -> ModelInfo:
         license_url=plain(_text(card, "license_link", "cardData."), _LINK),
         gated=bool(gated),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A repo in a list of search results. `files`: its paths, as far as the Hub names them."""
+
+    repo: str
+    downloads: int
+    files: tuple[str, ...]
+
+
+def read_found(answer: Any) -> list[Found]:
+    """A page of search results; a row without a name is left out. Raises Unlike."""
+    if not isinstance(answer, list):
+        raise Unlike(f"the list of models is {_shown(answer)}, not a list")
+    return [_found(row) for row in (_object(row, "a row of the list") for row in answer) if _is_repo(row.get("id"))]
+
+
+def _found(row: dict[str, Any]) -> Found:
+    downloads, siblings = row.get("downloads"), row.get("siblings")
+    paths = [s.get("rfilename") for s in siblings if isinstance(s, dict)] if isinstance(siblings, list) else []
+    count = downloads if isinstance(downloads, int) and not isinstance(downloads, bool) else 0
+    return Found(str(row["id"]), max(0, count), tuple(path for path in paths if isinstance(path, str)))
+
+
+def _is_repo(name: object) -> bool:
+    return isinstance(name, str) and _REPO.fullmatch(name) is not None
 
 
 def _licenses(card: dict[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urlencode, urljoin
 
 from lmsupply_cli._version import __version__
 from lmsupply_cli.addresses import host_of, origin, parse_address
@@ -30,13 +30,14 @@ from lmsupply_cli.events import Notice, ProgressListener
 from lmsupply_cli.files import parse_json
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.hub import environment
-from lmsupply_cli.hub.answers import ModelInfo, Unlike, read_info, read_rows
+from lmsupply_cli.hub.answers import Found, ModelInfo, Unlike, read_found, read_info, read_rows
 from lmsupply_cli.hub.retry import RetryPolicy, Transient, Unreachable, retrying
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, and run it again: what arrived is kept"
+_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, then run it again; the download will resume"
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _COUNT = re.compile(r"[0-9]{1,18}")
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -45,7 +46,7 @@ _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 class Limits:
     """Of an answer: seconds to connect, of silence while reading, for a whole API call; its bytes; redirects before it.
 
-    Of a listing: pages, and configs that are read. A body that brings fewer than `slow_bytes` in `slow_s` is given up.
+    Of a listing: pages, and configs that are read; of a search: pages. A body that brings fewer than `slow_bytes` in `slow_s` is given up.
     """
 
     connect_s: float = 10
@@ -57,6 +58,7 @@ class Limits:
     redirects: int = 5
     pages: int = 500
     configs: int = 200
+    search_pages: int = 5
 
 
 @dataclass
@@ -146,6 +148,26 @@ class HubClient:
                 f"{info.repo} holds {len(paths):,} models, too many to choose from", hint="pull another repo"
             )
         return replace(tree, configs={path: self.fetch_text(tree, path) for path in paths})
+
+    def search(self, text: str) -> Iterator[Found]:
+        """Repos with ONNX files whose name contains `text`, the most downloaded first.
+
+        `GET /api/models?search=TEXT&filter=onnx&sort=downloads&direction=-1&limit=100&expand[]=downloads&expand[]=siblings`.
+        The tag `onnx` is set by the Hub for every repo with an ONNX file; not every GenAI repo has the tag
+        `onnxruntime-genai`. `siblings` are paths without sizes. Pages follow in the Link header.
+        """
+        query = {"search": text, "filter": "onnx", "sort": "downloads", "direction": "-1", "limit": "100"}
+        expand = "&".join(f"expand[]={key}" for key in ("downloads", "siblings"))
+        url: str | None = f"{self.endpoint}/api/models?{urlencode(query)}&{expand}"
+        seen: set[str] = set()
+        for _ in range(self.limits.search_pages):
+            rows, url = self._json(url or "", "models")
+            with self._hub_like():
+                found = [one for one in read_found(rows) if one.repo not in seen]
+            seen |= {one.repo for one in found}
+            yield from found
+            if not url or not found:
+                return
 
     def _listing(self, first: str, repo: str) -> tuple[dict[str, RepoFile], frozenset[str]]:
         """(all files by path, the paths that are not safe), from as many pages as it takes."""
@@ -395,6 +417,7 @@ def _tls_error(error: BaseException) -> ssl.SSLError | None:
 def _cause(error: BaseException) -> str:
     """What the system said, without addresses that may be signed."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = _ERRNO.sub("", text)
     return plain(text.split("http://")[0].split("https://")[0].strip()) or type(error).__name__
 
 

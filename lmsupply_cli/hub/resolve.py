@@ -20,6 +20,7 @@ RUNS_ON: Mapping[str, Sequence[str]] = {
     "dml": ("dml", "gpu", "", "cpu"),
     "webgpu": ("webgpu", "gpu", "", "cpu"),
 }
+_SPELLED = {"cpu": "CPU", "gpu": "GPU", "cuda": "CUDA", "dml": "DirectML", "webgpu": "WebGPU", "npu": "NPU"}
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
 
@@ -42,10 +43,12 @@ def resolve(
     folder: str = "",
     unusable: Mapping[str, str] = _NONE,
     on_cpu: bool = False,
+    exact: bool = False,
 ) -> Resolution:
     """`wanted`: a variant's folder, one that holds several, or a part of a name that is unique; `folder`: the part of
     the repo to stay in; `unusable`: variants that run nowhere here, with the reason: only taken where there is no other;
-    `on_cpu`: what is made for something else may be tried on the CPU, since that was asked for.
+    `on_cpu`: what is made for something else may be tried on the CPU, since that was asked for; `exact`: no precision
+    but the given one will do.
 
     Raises UsageError for a wish that is unclear, ModelNotFound where nothing suits.
     """
@@ -60,6 +63,8 @@ def resolve(
         named = _named(inside, wanted)
         outside += tuple((v, "another one was asked for") for v in inside if v not in named)
         if len(named) == 1:
+            if exact:
+                _of_precision(named, precision, provider)
             return Resolution(named[0], ("you asked for it",), outside)
         inside, asked = named, (f"the best in {wanted.strip('/')}, which you asked for",)
     _one_model(inside)
@@ -72,6 +77,12 @@ def resolve(
             hint="`provider=cpu` may run one of them on the CPU; choose it as owner/repo:folder: " + _names(inside),
         )
     fitting = [v for v in fitting if v.folder not in unusable] or fitting
+    if exact:
+        same = _of_precision(fitting, precision, provider)
+        outside += tuple(
+            (v, f"{v.precision or 'unknown'} precision, not {precision}") for v in fitting if v not in same
+        )
+        inside, fitting = [v for v in inside if v in same or v not in fitting], same
     order = [precision, *(p for p in PRECISIONS if p != precision)]
 
     def rank(variant: Variant) -> tuple[object, ...]:
@@ -97,17 +108,36 @@ def _why_not(variant: Variant, devices: Sequence[str], unusable: Mapping[str, st
 
 
 def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]) -> tuple[str, ...]:
-    source = "as its config says" if best.declared else "by its name"
+    made_for = _build(best.declared or best.device)
     if best.device not in RUNS_ON[provider]:
-        device = f"made for {best.declared or best.device} {source}, to be tried on the CPU as you asked"
+        device = f"{made_for}, to be tried on the CPU as requested"
     elif best.device in (provider, "gpu") and best.device:
-        device = f"made for {best.device} {source}"
+        device = made_for
     elif best.device:
-        device = f"nothing is made for {provider}; this one for {best.device} runs"
+        device = f"{made_for}, which also runs on {provider}"
     else:
-        device = f"neither config nor name excludes {provider}"
-    wish = f"{best.precision or 'unknown'} precision" + (" as wanted" if best.precision == precision else "")
-    return (device, wish, *(() if others else ("the only one that fits",)))
+        device = "not built for a particular device"
+    wish = best.precision or "unknown precision"
+    if precision in PRECISIONS and best.precision != precision:
+        wish += f" (there is no {precision})"
+    return (device, wish, *(() if others else ("the only match",)))
+
+
+def _build(device: str) -> str:
+    """`CPU build`, `DirectML build` …"""
+    return f"{_SPELLED.get(device, device)} build"
+
+
+def _of_precision(variants: Sequence[Variant], precision: str, provider: str) -> list[Variant]:
+    """Raises UsageError where there is none."""
+    same = [v for v in variants if v.precision == precision]
+    if not same:
+        known = dict.fromkeys(v.precision or "unknown precision" for v in sorted(variants, key=lambda v: v.precision))
+        raise UsageError(
+            f"the repo has no {precision} variant for {provider}",
+            hint=f"it has {', '.join(known)}; `precision=auto` picks the best",
+        )
+    return same
 
 
 def _why_behind(variant: Variant, best: Variant, precision: str) -> str:

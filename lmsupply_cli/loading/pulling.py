@@ -44,7 +44,7 @@ def pull(
         if not accept_license:
             raise LicenseNotAccepted(
                 refusal(plan.ref, license),
-                hint=f"read it at {license_page(repo, license)}, then pass `accept_license=True`",
+                hint=f"Read it at {license_page(repo, license)}, then pass `accept_license=True`",
             )
         accept(plan.ref, repo, plan.tree.commit, license)
 
@@ -63,14 +63,14 @@ def plan_for(
     precision: str = "auto",
     variant: str | None = None,
     offline: bool = False,
+    exact: bool = True,
     listener: ProgressListener | None = None,
 ) -> PullPlan:
-    """What a pull of `ref`, a role too, would fetch for this machine. Raises ModelNotFound, ModelNotInstalled, HubError,
-    UsageError."""
+    """What a pull of `ref`, a role too, would fetch for this machine. `exact`: no precision but the given one will do;
+    otherwise it ranks first. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
     on_cpu = provider == "cpu"
-    if provider == "auto":
-        choice = choose_provider(detect_hardware(), detect_engine_wheels())
-        provider, precision = choice.provider, choice.precision if precision == "auto" else precision
+    exact = exact and precision != "auto"
+    provider, precision = choose_here(provider, precision)
     return plan_pull(
         named_by_role(ref, lambda: detect_memory().available_bytes),
         root,
@@ -79,8 +79,17 @@ def plan_for(
         variant=variant,
         offline=offline,
         on_cpu=on_cpu,
+        exact=exact,
         listener=listener,
     )
+
+
+def choose_here(provider: str, precision: str) -> tuple[str, str]:
+    """What "auto" means on this machine."""
+    if provider != "auto":
+        return provider, precision
+    choice = choose_provider(detect_hardware(), detect_engine_wheels())
+    return choice.provider, choice.precision if precision == "auto" else precision
 
 
 def fetch(

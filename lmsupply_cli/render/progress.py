@@ -1,4 +1,4 @@
-"""A pull while it runs: bars on a terminal, a line per file in a pipe, JSON lines for programs."""
+"""A pull while it runs: bars on a terminal, JSON lines for programs, nothing in a pipe."""
 
 from __future__ import annotations
 
@@ -10,23 +10,15 @@ from typing import Any
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.units import format_bytes
 
 _JSON_INTERVAL_S = 0.5
 
 
-class LineProgress(ProgressListener):
-    """One line when a file is complete."""
+class NoticeProgress(ProgressListener):
+    """Notices only: in a pipe the lines before and after a pull say the rest."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._told: set[str] = set()
-
-    def file(self, progress: FileProgress) -> None:
-        if progress.done_bytes == progress.size_bytes and progress.path not in self._told:
-            self._told.add(progress.path)
-            percent = 100 * progress.all_done_bytes // max(1, progress.all_bytes)
-            self._terminal.say(f"{one_line(progress.path)}  {format_bytes(progress.size_bytes)}  ({percent} % of all)")
 
     def notice(self, notice: Notice) -> None:
         self._terminal.notice(notice)
@@ -56,7 +48,7 @@ class JsonProgress(ProgressListener):
         self._terminal.json_event("notice", code=notice.code, text=notice.text)
 
 
-class BarProgress(LineProgress):
+class BarProgress(NoticeProgress):
     """A bar for each file in work and one for all, with rate and time left."""
 
     def __init__(self, terminal: Terminal, bars: Any) -> None:
@@ -77,9 +69,9 @@ class BarProgress(LineProgress):
 
 
 @contextmanager
-def pull_progress(terminal: Terminal) -> Iterator[LineProgress]:
+def pull_progress(terminal: Terminal) -> Iterator[NoticeProgress]:
     if not terminal.stderr_tty or terminal.dumb or terminal.quiet:
-        yield LineProgress(terminal)
+        yield NoticeProgress(terminal)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -1,27 +1,32 @@
-"""Give a local folder a name: it is used where it is."""
+"""Register a local folder as a model: it is used in place."""
 
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import absolute, listed, size_of
+from lmsupply_cli.errors import ModelNotFound, UsageError
+from lmsupply_cli.files import absolute, is_file, is_folder, listed, size_of
+from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 def add_folder(
     root: Path, folder: Path, alias: str, *, license: str = "unknown", tier: str = "unknown", trust: bool = False
 ) -> Manifest:
-    """Check the folder and register it. Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound."""
+    """Check the folder and register it; one that is registered under this name already stays so, as it is now.
+
+    Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound.
+    """
     name = alias.lower()
-    if not _ALIAS.fullmatch(name):
-        raise UsageError(f"not a name for a model: {alias!r}", hint="letters, digits, dots, dashes and underscores")
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"not a valid name for a model: {alias!r}", hint="letters, digits, dots, dashes, underscores")
     path = absolute(folder)
     open_folder(path, trust=trust)
     files = {
@@ -34,9 +39,43 @@ def add_folder(
         license=license, tier=tier, files=files, pulled=now(),
     )  # fmt: skip
     with repo_lock(root, LOCAL, waiting=lambda: None):
-        if find_entry(name) or any(m.ref == name for m in read_manifests(root)):
+        known = find_added(root, path, name)
+        if not known and (find_entry(name) or any(m.ref == name for m in read_manifests(root))):
             raise UsageError(
-                f"{name} is already the name of a model", hint="choose another `alias`, or lmsupply rm it first"
+                f"there is already a model called {name}",
+                hint=f"choose another name: lmsupply add {folder} NAME; or remove that one: lmsupply rm {name}",
             )
-        write_manifest(root, manifest)
+        if not known or known.files != files:
+            write_manifest(root, manifest)
     return manifest
+
+
+def find_added(root: Path, folder: Path, name: str) -> Manifest | None:
+    """The record of this folder under this name."""
+    path = str(absolute(folder))
+    return next((m for m in read_manifests(root) if m.added and (m.ref, m.folder) == (name.lower(), path)), None)
+
+
+def folder_of(path: Path) -> Path:
+    """The model folder that `path` means: itself, or for a file of a model the folder that contains it.
+
+    Raises ModelNotFound where there is none.
+    """
+    here = absolute(path)
+    if is_folder(here):
+        return here
+    if is_file(here):
+        if is_file(here.parent / CONFIG):
+            return here.parent
+        raise ModelNotFound(f"{path} is a file, not a model folder", hint=f"name a folder that contains {CONFIG}")
+    beside = {folder.name: folder for folder in listed(here.parent) if is_folder(folder)}
+    near = get_close_matches(here.name, beside, n=1)
+    raise ModelNotFound(
+        f"no such folder: {path}",
+        hint=f"did you mean {path.parent / near[0]}?" if near else f"check the path; a model folder contains {CONFIG}",
+    )
+
+
+def name_of(folder: Path) -> str:
+    """The name that a folder gets by default: its own, with dashes for what a name may not contain."""
+    return re.sub(r"[^a-z0-9._-]+", "-", absolute(folder).name.lower()).strip("-._") or "model"

@@ -43,6 +43,11 @@ class Leftovers:
     busy: tuple[str, ...] = ()
     size_bytes: int = 0
 
+    @property
+    def any(self) -> bool:
+        """Is there anything to remove?"""
+        return bool(self.files or self.parts or self.temporary)
+
 
 def find_leftovers(root: Path) -> Leftovers:
     """Nothing is changed. Files of a pull or removal that still runs are left out."""

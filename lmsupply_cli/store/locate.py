@@ -69,6 +69,34 @@ def parse_repo(name: str) -> RepoRef | None:
     return RepoRef(match["repo"], match["revision"], match["variant"]) if match else None
 
 
+def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
+    """The catalogue entry, if there is one, and the repo that `name` stands for. Raises ModelNotFound."""
+    name = without_user(name)
+    entry, repo = _entry_or_repo(name)
+    if repo:
+        return entry, repo
+    if entry:
+        raise ModelNotFound(f"{name} is built in", hint=f"there is nothing to download: lmsupply chat {name}")
+    raise _unknown(name)
+
+
+def _entry_or_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef | None]:
+    """The one place that decides what a name means: a name of the catalogue first, then `owner/repo`."""
+    entry = forgiving_entry(name)
+    if entry:
+        return entry, RepoRef(entry.repo, entry.revision) if entry.repo else None
+    return None, parse_repo(name)
+
+
+def _unknown(name: str, installed: Sequence[str] = ()) -> ModelNotFound:
+    if "/" in name or "\\" in name or name.startswith((".", "~")):
+        return ModelNotFound(f"no such folder: {name}", hint="check the path, or run lmsupply models to list models")
+    near = closest(name, installed)
+    return ModelNotFound(
+        f"model {name!r} not found", hint=f"did you mean {near}?" if near else "run lmsupply models to list models"
+    )
+
+
 def is_path(name: str) -> bool:
     """Does `name` look like a path, and lead to a folder? One that may also name a repo must hold a model."""
     if not ("/" in name or "\\" in name or name.startswith((".", "~"))):
@@ -108,8 +136,9 @@ def locate(name: str, root: Path) -> LocatedModel:
         path = Path(name).expanduser()
         return LocatedModel(name, path, UNKNOWN_LICENSE)
     name = without_user(name)
-    entry, repo = forgiving_entry(name), parse_repo(name)
-    wanted = RepoRef(entry.repo, variant=entry.folder or None) if entry else repo
+    entry, wanted = _entry_or_repo(name)
+    if entry and wanted:  # any revision of it
+        wanted = RepoRef(entry.repo, variant=entry.folder or None)
     here = installed_models(root)
     named = [m for m in here if m.ref.lower() == name.lower()]
     found = _newest(named, None) or (_newest([m for m in here if _matches(m, wanted)], wanted) if wanted else None)
@@ -125,12 +154,7 @@ def locate(name: str, root: Path) -> LocatedModel:
     foundry = [m for m in foundry_models() if m.ref.lower() == name.lower()]
     if foundry:
         return foundry[0]
-    if "/" in name or "\\" in name or name.startswith((".", "~")):
-        raise ModelNotFound(f"no such folder: {name}", hint="lmsupply models lists what there is")
-    near = closest(name, [m.ref for m in here])
-    raise ModelNotFound(
-        f"no model is called {name!r}", hint=f"did you mean {near}?" if near else "lmsupply models lists what there is"
-    )
+    raise _unknown(name, [m.ref for m in here])
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +216,6 @@ def _not_installed(name: str, repo: str, root: Path) -> ModelNotInstalled:
     if repo.lower() in {other.lower() for other in unfinished_repos(root)}:
         return ModelNotInstalled(
             f"{name} is not installed: a pull of it was not finished",
-            hint=f"lmsupply pull {name} finishes it; lmsupply rm --partial frees what is here",
+            hint=f"lmsupply pull {name} resumes it; lmsupply rm --partial deletes the unfinished files",
         )
     return ModelNotInstalled(f"{name} is not installed", hint=f"lmsupply pull {name}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.errors import ModelNotInstalled
+from lmsupply_cli.errors import ModelNotInstalled, UsageError
 from lmsupply_cli.store.add import add_folder
 from lmsupply_cli.store.locate import LocatedModel, installed_models, locate, located
 from lmsupply_cli.store.manifest import Manifest, read_manifests
@@ -28,12 +29,12 @@ class ModelStore:
         return locate(ref, self.root)
 
     def add(self, folder: Path | str, alias: str, *, license: str = "unknown", tier: str = "unknown") -> LocatedModel:
-        """Give a local folder a name; it is used where it is. Raises UsageError, ModelFilesError."""
+        """Register a local folder; it is used in place. Raises UsageError, ModelFilesError."""
         return located(add_folder(self.root, Path(folder), alias, license=license, tier=tier), self.root)
 
     def remove(self, ref: str) -> int:
-        """Remove what was pulled, or forget a folder that was added; the bytes freed. What another model shares
-        stays. Raises ModelNotFound, ModelNotInstalled, FileError."""
+        """Remove what was pulled, or unregister a folder that was added; the bytes freed. Files that another model
+        shares are kept. Raises ModelNotFound, ModelNotInstalled, FileError."""
         return carry_out(self.root, [self._manifest(ref)]).freed_bytes
 
     def verify(self, ref: str) -> ModelCheck:
@@ -46,3 +47,18 @@ class ModelStore:
         if not key or found is None:
             raise ModelNotInstalled(f"{ref} is not in the store", hint="it is built in, a folder, or another tool's")
         return found
+
+
+def find_manifests(names: Sequence[str], root: Path) -> list[Manifest]:
+    """The records of ours that the names stand for. Raises ModelNotFound, ModelNotInstalled, UsageError."""
+    by_key = {m.key: m for m in read_manifests(root)}
+    found = []
+    for name in names:
+        model = locate(name, root)
+        if model.external:
+            raise UsageError(f"{name} belongs to another tool: {model.path}", hint="remove it with that tool")
+        if model.key not in by_key:
+            known = ", ".join(m.ref for m in installed_models(root)) or "none"
+            raise ModelNotInstalled(f"{name} is not in the model store", hint=f"installed: {known}")
+        found.append(by_key[model.key])
+    return list({m.key: m for m in found}.values())

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.engine.runnable import Obstacle
-from lmsupply_cli.files import size_of
+from lmsupply_cli.files import absolute, is_folder, size_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.store.digest import file_matches
 from lmsupply_cli.store.layout import file_path, part_path, snapshot_dir
-from lmsupply_cli.store.manifest import FileRecord, Manifest
+from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests
 
 ROOM_BYTES = 64_000_000  # left on the disk beyond what is fetched
 
@@ -35,7 +36,8 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class PullPlan:
-    """`obstacles`: what is in the way of running it here; `repairs`: the installed model whose files `distrusted` are hashed again, since their record is not believed."""
+    """`obstacles`: what is in the way of running it here; `installed`: the variant is in the store already; `repairs`: the
+    installed model whose files `distrusted` are hashed again, since their record is not trusted."""
 
     ref: str
     tree: RepoTree
@@ -46,6 +48,7 @@ class PullPlan:
     repairs: Manifest | None = None
     distrusted: frozenset[str] = frozenset()
     obstacles: tuple[Obstacle, ...] = ()
+    installed: bool = False
 
     @property
     def fetch_bytes(self) -> int:
@@ -58,6 +61,49 @@ class PullPlan:
     @property
     def fits_disk(self) -> bool:
         return self.fetch_bytes == 0 or self.fetch_bytes + ROOM_BYTES <= self.free_disk_bytes
+
+    @property
+    def up_to_date(self) -> bool:
+        """The model is installed, and every file of it is in place."""
+        return self.installed and all(planned.in_place for planned in self.files)
+
+
+def make_plan(
+    root: Path,
+    ref: str,
+    tree: RepoTree,
+    resolution: Resolution,
+    license: License,
+    *,
+    obstacles: Sequence[Obstacle] = (),
+    repairs: Manifest | None = None,
+    distrusted: Collection[str] = (),
+) -> PullPlan:
+    """The plan for what was chosen, compared with what the store has. Raises FileError."""
+    manifests = read_manifests(root)
+    variant = (tree.repo, tree.commit, resolution.chosen.folder)
+    return PullPlan(
+        ref=ref,
+        tree=tree,
+        resolution=resolution,
+        license=license,
+        files=planned_files(root, tree, resolution.chosen.files, manifests, distrusted=distrusted),
+        free_disk_bytes=free_bytes(root),
+        repairs=repairs,
+        distrusted=frozenset(distrusted),
+        obstacles=tuple(obstacles),
+        installed=any((m.repo, m.commit, m.variant) == variant for m in manifests),
+    )
+
+
+def free_bytes(root: Path) -> int:
+    """Of the disk that holds `root`, which may not exist yet."""
+    here = absolute(root)
+    there = next((folder for folder in (here, *here.parents) if is_folder(folder)), None)
+    try:
+        return shutil.disk_usage(there).free if there else 0
+    except OSError:
+        return 0
 
 
 def planned_files(

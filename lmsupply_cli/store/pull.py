@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections import Counter
@@ -13,11 +12,11 @@ from queue import Empty, Queue
 
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
-from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, forgiving_entry
+from lmsupply_cli.catalogue.lookup import closest, entry_of_repo
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
-from lmsupply_cli.files import absolute, is_folder, read_text, size_of, write_whole
+from lmsupply_cli.files import read_text, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve
@@ -28,7 +27,7 @@ from lmsupply_cli.locks import once
 from lmsupply_cli.store.external_data import further_files
 from lmsupply_cli.store.judging import judge_variant
 from lmsupply_cli.store.layout import file_path, inside, model_dir, ref_path, snapshot_dir
-from lmsupply_cli.store.locate import RepoRef, parse_repo
+from lmsupply_cli.store.locate import RepoRef, named_repo
 from lmsupply_cli.store.lock import repo_lock
 from lmsupply_cli.store.manifest import (
     FileRecord,
@@ -40,7 +39,7 @@ from lmsupply_cli.store.manifest import (
     write_manifest,
     write_unfinished,
 )
-from lmsupply_cli.store.plan import PullPlan, planned_files
+from lmsupply_cli.store.plan import PullPlan, free_bytes, make_plan, planned_files
 from lmsupply_cli.store.transfer import Stopped, Transfer
 from lmsupply_cli.units import format_bytes
 
@@ -56,11 +55,13 @@ def plan_pull(
     variant: str | None = None,
     offline: bool = False,
     on_cpu: bool = False,
+    exact: bool = False,
     listener: ProgressListener | None = None,
     client: Callable[[], HubClient] = HubClient,
 ) -> PullPlan:
     """Look at the repo and decide; nothing but its listing and configs is fetched. `on_cpu`: the user asked for the CPU,
-    whatever the model was made for; `listener` hears what is waited for.
+    whatever the model was made for; `exact`: the user asked for `precision`, and no other will do; `listener` is told
+    about retries.
 
     Raises ModelNotFound, ModelNotInstalled (offline), LicenseNotAccepted (gated), HubError, UsageError.
     """
@@ -73,7 +74,13 @@ def plan_pull(
         hub.tell(listener or ProgressListener())
         tree = fetch_pinned(hub, entry, wanted)
         resolution = resolve_here(
-            tree, provider=machine, precision=precision, wanted=variant or wanted.variant, entry=entry, on_cpu=on_cpu
+            tree,
+            provider=machine,
+            precision=precision,
+            wanted=variant or wanted.variant,
+            entry=entry,
+            on_cpu=on_cpu,
+            exact=exact,
         )
         obstacles = judge_variant(
             tree,
@@ -85,9 +92,8 @@ def plan_pull(
     wish = variant or wanted.variant
     owner = entry or entry_of_repo(tree.repo, resolution.chosen.folder)
     license = owner.license if owner else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
-    files = planned_files(root, tree, resolution.chosen.files, read_manifests(root))
     ref = entry.ref if entry and not wish else f"{tree.repo}:{resolution.chosen.folder}" if wish else tree.repo
-    return PullPlan(ref, tree, resolution, license, files, free_bytes(root), obstacles=obstacles)
+    return make_plan(root, ref, tree, resolution, license, obstacles=obstacles)
 
 
 def resolve_here(
@@ -98,6 +104,7 @@ def resolve_here(
     wanted: str | None,
     entry: CatalogueEntry | None,
     on_cpu: bool = False,
+    exact: bool = False,
 ) -> Resolution:
     """The variant for this machine, of those that run at all where there is one. Raises ModelNotFound, UsageError."""
     try:
@@ -114,6 +121,7 @@ def resolve_here(
         folder=entry.folder if entry else "",
         unusable={folder: found[0].text for folder, found in blocked.items() if found},
         on_cpu=on_cpu,
+        exact=exact,
     )
 
 
@@ -164,7 +172,7 @@ def _fetch(
     fresh = replace(plan, files=planned, free_disk_bytes=free_bytes(root))
     if not fresh.fits_disk:
         raise HubError(
-            f"{format_bytes(fresh.fetch_bytes)} to fetch, but only {format_bytes(fresh.free_disk_bytes)} are free on the disk of {root}",
+            f"{format_bytes(fresh.fetch_bytes)} to download, but only {format_bytes(fresh.free_disk_bytes)} are free on the disk of {root}",
             hint="free some space (lmsupply rm), or choose another disk with `cache_dir`",
         )
     write_unfinished(root, _record(plan, files, root))
@@ -175,23 +183,6 @@ def _further(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> list[Repo
     """Files that the graphs name, now that they are here, and that were not planned."""
     snapshot, known = snapshot_dir(root, plan.tree.repo, plan.tree.commit), {file.target for file in files}
     return [file for file in further_files(plan.tree, plan.resolution.chosen, snapshot) if file.target not in known]
-
-
-def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
-    """The entry and repo that `name` stands for. Raises ModelNotFound."""
-    name = without_user(name)
-    repo = parse_repo(name)
-    if repo:
-        return None, repo
-    entry = forgiving_entry(name)
-    if entry and entry.repo:
-        return entry, RepoRef(entry.repo, entry.revision)
-    if entry:
-        raise ModelNotFound(f"{name} is built in", hint=f"it is here already: lmsupply chat {name}")
-    near = closest(name)
-    raise ModelNotFound(
-        f"no model is called {name!r}", hint=f"did you mean {near}?" if near else "lmsupply models lists them"
-    )
 
 
 def fetch_pinned(hub: HubClient, entry: CatalogueEntry | None, wanted: RepoRef) -> RepoTree:
@@ -208,16 +199,6 @@ def with_sibling(error: ModelNotFound, repo: str) -> ModelNotFound:
     """Name the known GenAI repo of the same model, where there is one."""
     near = closest(repo.rpartition("/")[2].lower().replace("-onnx", "").replace("-instruct", ""))
     return ModelNotFound(error.message, hint=f"lmsupply pull {near}" if near else error.hint)
-
-
-def free_bytes(root: Path) -> int:
-    """Of the disk that holds `root`, which may not exist yet."""
-    here = absolute(root)
-    there = next((folder for folder in (here, *here.parents) if is_folder(folder)), None)
-    try:
-        return shutil.disk_usage(there).free if there else 0
-    except OSError:
-        return 0
 
 
 class _Progress:

@@ -10,13 +10,12 @@ from lmsupply_cli.hub.client import HubClient
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.variant import find_variants
 from lmsupply_cli.store.locate import located
-from lmsupply_cli.store.plan import PullPlan
-from lmsupply_cli.store.pull import free_bytes
+from lmsupply_cli.store.plan import PullPlan, make_plan
 from lmsupply_cli.store.verify import ModelCheck
 
 
 def plan_repair(check: ModelCheck, root: Path, *, client: Callable[[], HubClient] = HubClient) -> PullPlan:
-    """A pull that does not believe the record of the bad files. A bad file stays until its successor is right.
+    """A pull that does not trust the record of the bad files. A bad file stays until its replacement is complete.
 
     Raises HubError, ModelNotFound.
     """
@@ -26,16 +25,15 @@ def plan_repair(check: ModelCheck, root: Path, *, client: Callable[[], HubClient
     variant = next((v for v in find_variants(tree) if v.folder == manifest.variant), None)
     if variant is None:
         raise HubError(
-            f"{manifest.repo} no longer holds {manifest.variant}",
+            f"{manifest.repo} no longer contains {manifest.variant}",
             hint=f"lmsupply rm {manifest.ref}, then pull it again",
         )
-    return PullPlan(
-        ref=manifest.ref,
-        tree=tree,
-        resolution=Resolution(variant, ("it is installed",), ()),
-        license=located(manifest, root).license,
-        files=(),
-        free_disk_bytes=free_bytes(root),
+    return make_plan(
+        root,
+        manifest.ref,
+        tree,
+        Resolution(variant, ("it is installed",), ()),
+        located(manifest, root).license,
         repairs=manifest,
-        distrusted=frozenset(check.bad),
+        distrusted=check.bad,
     )

@@ -22,7 +22,7 @@ from lmsupply_cli.store.layout import content_name, file_path, inside, part_path
 from lmsupply_cli.store.lock import content_lock
 
 OpenAt = Callable[[int], AbstractContextManager[OpenFile]]
-_KEPT = "free some space, or choose another place with `cache_dir`, and run it again: what arrived is kept"
+_KEPT = "free some space, or choose another place with `cache_dir`, then run it again; the download will resume"
 _TRIES = 2  # downloads of a content whose digest is not the one that the Hub names
 
 
@@ -117,7 +117,7 @@ class Transfer:
             self.on_bytes(-self.file.size_bytes)
         raise HubError(
             f"{self.file.path} arrived damaged twice: its digest is not the one that the Hub names",
-            hint="something on the way changes files, or the repo is damaged; try later or elsewhere",
+            hint="the download was modified in transit or the repository is corrupt; try another network",
         )
 
     def _place(self, source: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -134,8 +136,28 @@ def test_completion_of_another_shell() -> None:
         (["run", "--speculative", "n"], "ngram"),
         (["run", "--format", ""], "json"),
         (["chat", "--chat-format", "mistral-t"], "mistral-tekken"),
+        (["run", "--model=gui"], "--model=guide"),
+        (["run", "--think=o"], "--think=on"),
+        (["run", "-m", "role:fa"], "role:fast"),
+        (["models", "--sort", ""], "name"),
+        (["models", "--role=f"], "--role=fast"),
+        (["models", "--license-tier", "c"], "conditional"),
+        (["pull", "--precision", "f"], "fp16"),
+        (["config", "set", "auto_p"], "auto_pull"),
+        (["config", "set", "think", ""], "on"),
+        (["config", "set", "offline", ""], "on"),
+        (["config", "set", "default_model", "phi-4-mini-r"], "phi-4-mini-reasoning"),
+        (["pull", "--offline", "qwen3-4"], "qwen3-4b"),
+        (["pull", "--", "qwen3-4"], "qwen3-4b"),
+        (["ls", "--so"], "--sort"),
+        (["download", "qwen3-4"], "qwen3-4b"),
+        (["help", "ver"], "verify"),
+        (["run", "guide", "--", "--"], None),
+        (["run", "--", "gui"], None),
+        (["add", ".", ""], None),
+        (["add", ".", "--al"], None),
+        (["config", "set", "seed", ""], None),
         (["chat", "--resume", ""], None),
-        (["run", "-f", ""], None),
         (["nope", ""], None),
     ],
 )
@@ -143,6 +165,65 @@ def test_completion_of_words(words: list[str], first: str | None) -> None:
     result = lmsupply(*words, _LMSUPPLY_COMPLETE="bash")
     assert (result.code, result.err) == (0, "")
     assert (result.out.split("\t")[0] if result.out else None) == first
+
+
+@pytest.mark.parametrize("words", [["run", "-f", ""], ["run", "-f="], ["add", ""], ["config", "set", "cache_dir", ""]])
+def test_file_names_are_left_to_the_shell(words: list[str]) -> None:
+    result = lmsupply(*words, _LMSUPPLY_COMPLETE="bash")
+    assert (result.code, result.out, result.err) == (1, "", "")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "words", "replies"),
+    [
+        ("lmsupply run --model=gui", ["lmsupply", "run", "--model", "=", "gui"], ["guide"]),
+        ("lmsupply run --think=", ["lmsupply", "run", "--think", "="], ["on", "off", "hide"]),
+        ("lmsupply run -m role:fa", ["lmsupply", "run", "-m", "role", ":", "fa"], ["fast"]),
+        ("lmsupply  pull  qwen3-4", ["lmsupply", "pull", "qwen3-4"], ["qwen3-4b"]),
+        ("lmsupply rm ", ["lmsupply", "rm", ""], []),
+    ],
+)
+def test_bash_breaks_words_at_equals_and_colon(line: str, words: list[str], replies: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "lmsupply"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m lmsupply_cli "$@"\n')
+    program.chmod(0o755)
+    quoted = " ".join(f"'{word}'" for word in words)
+    script = (
+        f"source {ROOT / 'completions' / 'lmsupply.bash'}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
+        f"COMP_LINE='{line}'; COMP_POINT={len(line)}; _lmsupply; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    environ = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environ)
+    assert done.stdout.split() == replies
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["ls", "-q"], ["models", "--installed", "-q"]),
+        (["list", "--json"], ["models", "--installed", "--json"]),
+        (["info", "guide"], ["show", "guide"]),
+        (["version"], ["--version"]),
+        (["help"], ["--help"]),
+        (["help", "run"], ["run", "--help"]),
+        (["help", "ls"], ["models", "--help"]),
+        (["remove"], ["rm"]),
+    ],
+)
+def test_words_of_other_tools(words: list[str], same: list[str]) -> None:
+    assert lmsupply(*words) == lmsupply(*same)
+    assert words[0] not in COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("ps", "models --installed"), ("upgrade", "pip install -U"), ("ask", "run")]
+)
+def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None:
+    result = lmsupply(word, "x")
+    assert result.code == 2
+    assert f"error: no such command: {word}\nhint: " in result.err
+    assert hint in result.err
 
 
 HEAVY = ("onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2")
@@ -161,8 +242,6 @@ LIGHT = [
 
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
-    import subprocess
-
     program = (
         "import sys\nfrom lmsupply_cli.cli.app import main\n"
         f"code = main({arguments!r})\n"

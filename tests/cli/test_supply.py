@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -106,10 +107,12 @@ def test_a_dry_run_fetches_nothing(hub: Hub) -> None:
     assert hub.of("cdn") == []
     assert not (home() / "cache" / ".lmsupply").exists()
     text = lmsupply("pull", "--dry-run", "phi-3.5").out
-    assert "to fetch" in text
+    assert "\ndownload   " in text
     assert f"not        {GPU}: made for gpu" in text
     gpu = lmsupply("pull", "--dry-run", "--json", "--provider", "cuda", "phi-3.5").json
     assert gpu["chosen"]["variant"] == GPU
+    assert gpu["chosen"]["reasons"] == ["GPU build", "int4"]
+    assert found["chosen"]["reasons"] == ["CPU build", "int4", "the only match"]
     named = lmsupply("pull", "--dry-run", "--json", "--variant", "gpu", "phi-3.5").json
     assert named["chosen"]["reasons"] == ["you asked for it"]
 
@@ -207,10 +210,12 @@ def test_rm_frees_what_nobody_shares(hub: Hub) -> None:
         files("cpu/cpu-int4", extra=5000) | files("gpu/gpu-int4") | {"tokenizer.model": b"x" * 50, "LICENSE": b"text"}
     )
     lmsupply("pull", "-q", "a/b:cpu", "a/b:gpu")
-    assert lmsupply("rm", "a/b:cpu/cpu-int4").code == 2, "nobody to ask"
+    refused = lmsupply("rm", "a/b:cpu/cpu-int4")
+    assert refused.code == 2
+    assert "error: can't ask for confirmation: input is not a terminal\nhint: -y" in refused.err
     looked = lmsupply("rm", "--dry-run", "a/b:cpu/cpu-int4")
     assert "would be freed" in looked.err
-    assert "1 files stay: another installed model shares them" in looked.err
+    assert "1 file is kept: another installed model shares it" in looked.err
     assert lmsupply("models", "--installed", "-q").out.splitlines() == ["guide", "a/b:cpu/cpu-int4", "a/b:gpu/gpu-int4"]
     gone = lmsupply("rm", "-y", "a/b:cpu/cpu-int4")
     assert gone.code == 0
@@ -228,7 +233,7 @@ def test_verify_and_repair(hub: Hub) -> None:
     (data,) = (home() / "cache").glob(f"models--*/snapshots/*/{CPU}/model.onnx.data")
     (license_file,) = (home() / "cache").glob("models--*/snapshots/*/LICENSE")
     good = lmsupply("verify")
-    assert (good.code, good.out) == (0, "phi-3.5: good (7 files)\n")
+    assert (good.code, good.out) == (0, "phi-3.5: ok (7 files)\n")
     raw = bytearray(data.read_bytes())
     raw[100] ^= 1
     data.write_bytes(raw)
@@ -249,18 +254,145 @@ def test_a_local_folder_gets_a_name(tmp_path: Path) -> None:
     assert lmsupply("add", folder, "--alias", "Mine").code == 0
     assert lmsupply("run", "mine", "--max-tokens", "1", "hello").code == 0
     assert "mine" in lmsupply("models", "--installed", "-q").out.split()
-    for alias, said in (
-        ("mine", "is already the name of a model"),
-        ("phi-3.5", "is already the name of a model"),
-        ("a b", "not a name"),
+    other = Path(shutil.copytree(MODELS / "llama", tmp_path / "other"))
+    for name, said in (
+        ("mine", "there is already a model called mine"),
+        ("phi-3.5", "there is already a model called phi-3.5"),
+        ("a b", "not a valid name"),
     ):
-        result = lmsupply("add", folder, "--alias", alias)
-        assert result.code == 2
-        assert said in result.err
-    assert lmsupply("add", tmp_path, "--alias", "x").code == 1
-    removed = lmsupply("rm", "-y", "mine")
-    assert "its files stay" in removed.err
+        for words in ((name,), ("--alias", name)):
+            result = lmsupply("add", other, *words)
+            assert result.code == 2
+            assert said in result.err
+    assert lmsupply("add", other, "x", "--alias", "y").code == 2
+    assert lmsupply("add", tmp_path, "x").code == 1
+
+
+def test_adding_a_folder_again_and_by_its_own_name(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODELS / "llama", tmp_path / "My model"))
+    assert lmsupply("add", folder).err.startswith(f"added my-model: {folder}; ")
+    for again in (folder, folder / "model.onnx", folder / "genai_config.json"):
+        result = lmsupply("add", again)
+        assert (result.code, result.err) == (0, f"my-model is already added: {folder}\n")
+    assert lmsupply("add", folder, "second").code == 0
+    assert lmsupply("models", "--installed", "-q").out == "guide\nmy-model\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "hint"),
+    [
+        ("My modle", "no such folder: ", "did you mean {0}/My model?"),
+        ("elsewhere/x", "no such folder: ", "check the path; a model folder contains genai_config.json"),
+        ("note.txt", "is a file, not a model folder", "name a folder that contains genai_config.json"),
+    ],
+)
+def test_adding_what_is_no_model_folder(tmp_path: Path, name: str, said: str, hint: str) -> None:
+    (tmp_path / "My model").mkdir()
+    (tmp_path / "note.txt").write_text("x")
+    result = lmsupply("add", tmp_path / name)
+    assert result.code == 1
+    assert said in result.err
+    assert f"hint: {hint.format(tmp_path)}\n" in result.err
+
+
+def test_removing_an_added_folder_keeps_its_files_and_asks_nothing(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODELS / "llama", tmp_path / "mine"))
+    lmsupply("add", folder)
+    line = f"unregister mine (files in {folder} are kept)\n"
+    assert lmsupply("rm", "mine", "--dry-run").err == line + "0 B would be freed\n"
+    removed = lmsupply("rm", "mine")
+    assert (removed.code, removed.err) == (0, line)
     assert (folder / "model.onnx").exists()
+    assert lmsupply("models", "--installed", "-q").out == "guide\n"
+
+
+def test_nothing_unfinished_is_removed_without_a_question() -> None:
+    result = lmsupply("rm", "--partial")
+    assert (result.code, result.err) == (0, "no unfinished downloads\n")
+
+
+def test_a_pull_in_a_pipe_says_one_line_before_and_one_after(hub: Hub) -> None:
+    first, last = lmsupply("pull", "phi-3.5").err.splitlines()
+    assert first == f"phi-3.5: {CPU} (CPU build, int4, the only match), 83.2 kB, license MIT (permissive)"
+    assert re.fullmatch(r"phi-3\.5 installed: 83\.2 kB in \d+\.\ds \([\d.]+ .?B/s\)", last)
+    again = lmsupply("pull", "phi-3.5")
+    assert (again.code, again.err) == (0, "phi-3.5 is up to date\n")
+    assert lmsupply("pull", "-q", "phi-3.5").output == ""
+
+
+def test_files_of_another_installed_model_are_not_downloaded(hub: Hub) -> None:
+    hub.repos["a/same"] = Repo(files(CPU))
+    lmsupply("pull", "-q", "phi-3.5")
+    hub.requests.clear()
+    assert "a/same installed: " in lmsupply("pull", "a/same").err
+    assert hub.of("cdn") == []
+
+
+@pytest.mark.parametrize(
+    "words", [("pull", "phi-3.5"), ("run", "-m", "phi-3.5", "--pull", "hello"), ("pull", "--json", "phi-3.5")]
+)
+def test_a_precision_that_the_repo_does_not_have_is_refused(hub: Hub, words: tuple[str, ...]) -> None:
+    result = lmsupply(*words, "--precision", "fp16")
+    assert result.code == 2
+    assert (
+        "error: the repo has no fp16 variant for cpu\nhint: it has int4; --precision auto picks the best" in result.err
+    )
+    assert hub.of("cdn") == []
+    named = lmsupply("pull", "phi-3.5", "--variant", "cpu", "--precision", "fp16")
+    assert named.code == 2
+
+
+def test_a_precision_of_the_settings_ranks_first_and_no_more(hub: Hub) -> None:
+    result = lmsupply("pull", "phi-3.5", LMSUPPLY_PRECISION="fp16")
+    assert result.code == 0
+    assert "int4 (there is no fp16)" in result.err
+    hub.repos["a/two"] = Repo(files("cpu-int4") | files("cpu-fp16"))
+    for wanted in ({"LMSUPPLY_PRECISION": "fp16"}, {}):
+        flag = () if wanted else ("--precision", "fp16")
+        plan = lmsupply("pull", "--dry-run", "--json", "a/two", *flag, **wanted).json
+        assert plan["chosen"]["variant"] == "cpu-fp16"
+
+
+def test_search_finds_what_runs_here(hub: Hub) -> None:
+    hub.repos[PHI].downloads = 1234
+    hub.repos["a/phi-npu"] = Repo(files("npu/qnn-int4"), downloads=5)
+    hub.repos["a/phi-gated"] = Repo(files(""), downloads=7, gated=True)
+    hub.repos["a/phi-several"] = Repo(files("phi-a/cpu-int4") | files("phi-b/cpu-int4"), downloads=6)
+    hub.repos |= {f"js/phi-{n}": Repo({"onnx/model.onnx": b"x"}, downloads=9000) for n in range(9)}
+    found = lmsupply("search", "Phi", "--json").json
+    assert list(found) == ["schema", "models", "skipped"]
+    assert [(m["ref"], m["repo"], m["downloads"]) for m in found["models"]] == [
+        ("phi-3.5", PHI, 1234), ("a/phi-gated", "a/phi-gated", 7), ("a/phi-several", "a/phi-several", 6),
+    ]  # fmt: skip
+    first, gated, several = found["models"]
+    assert (first["variant"], first["precision"], first["size_bytes"]) == (CPU, "int4", 83187)
+    assert first["license"]["id"] == "MIT"
+    assert not first["installed"]
+    assert "is gated" in gated["reason"]
+    assert "several models" in several["reason"]
+    assert [row["repo"] for row in found["skipped"]] == ["a/phi-npu"]
+    assert hub.of("cdn") == []
+    assert [m["repo"] for m in lmsupply("search", "phi", "--limit", "1", "--json").json["models"]] == [PHI]
+    lmsupply("pull", "-q", "phi-3.5")
+    table = lmsupply("search", "phi")
+    assert table.out.splitlines()[1].split() == [PHI, "83.2", "kB", "1,234", "MIT", "installed"]
+    assert "1 more does not run here: a/phi-npu" in table.err
+
+
+def test_search_without_results_and_without_the_hub(hub: Hub) -> None:
+    nothing = lmsupply("search", "zebra")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no models on the Hub match 'zebra'\n")
+    hub.requests.clear()
+    for words, environ in ((("--offline",), {}), ((), {"HF_HUB_OFFLINE": "1"})):
+        result = lmsupply("search", "phi", *words, **environ)
+        assert result.code == 1
+        assert "cannot search the Hub offline" in result.err
+    assert hub.requests == []
+    assert lmsupply("search").code == 2
+    hub.faults = [Fault("search", "body", body=b'{"error": 1}')]
+    odd = lmsupply("search", "phi")
+    assert odd.code == 1
+    assert "the list of models is an object, not a list" in odd.err
 
 
 def test_models_of_other_tools_are_used_in_place(hub: Hub, tmp_path: Path) -> None:
@@ -313,13 +445,14 @@ def test_killed_at_any_byte_it_goes_on(hub: Hub) -> None:
 def test_ctrl_c_waits_for_no_server_and_keeps_the_part(hub: Hub) -> None:
     hub.repos[PHI] = Repo(files(CPU, extra=3_000_000))
     hub.faults = [Fault("cdn", "stall", "model.onnx.data", after=1_500_000, silent_s=25)]
-    command = [sys.executable, "-m", "lmsupply_cli", "pull", "-q", "phi-3.5"]
+    command = [sys.executable, "-m", "lmsupply_cli", "pull", "phi-3.5"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         part = wait_for_part(home() / "cache" / ".lmsupply" / "parts", 1_400_000)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=15) == 130  # the server stays silent for longer
         assert process.stderr is not None
-        assert process.stderr.read() == b""
+        said = process.stderr.read().decode().splitlines()[-1]
+        assert re.fullmatch(r"Stopped at 1\.\d of 3\.1 MB\. Run the same command to resume\.", said)
     assert part.stat().st_size >= 1_400_000
     assert "would be freed" in lmsupply("rm", "--partial", "--dry-run").err
 
@@ -336,6 +469,7 @@ def test_two_pulls_at_once_both_end_well(hub: Hub) -> None:
     first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
     assert "another lmsupply is working on" in said
+    assert said.splitlines()[-1].startswith("phi-3.5 installed: 1.1 MB")
     starts = [r for r in hub.of("cdn", "model.onnx.data") if r.range == ""]
     assert len(starts) == 1, "fetched once"
 

@@ -41,8 +41,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_chat_with_a_missing_model_asks_pulls_and_answers(hub: Hub) -> None:
     terminal = Terminal("chat", "phi-3.5", "--max-tokens", "3")
     terminal.shows("Pull it now? [y/N]")
-    assert "made for cpu" in terminal.text
-    assert "license MIT (permissive)" in terminal.text
+    shown = " ".join(terminal.text.split())
+    assert "(CPU build, int4, the only match), 83.2 kB, license MIT (permissive)" in shown
     assert hub.of("cdn") == [], "nothing is fetched before the answer"
     terminal.send("y\r")
     terminal.shows(">>>")
@@ -61,12 +61,28 @@ def test_no_is_no(hub: Hub, answer: str) -> None:
     assert terminal.end() == (130 if answer == "\x03" else 3)
     assert hub.of("cdn") == []
     assert "Traceback" not in terminal.text
+    assert "hint" not in terminal.text, "nothing suggests what was just refused"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 3)])
+def test_one_question_for_the_download_and_the_license(hub: Hub, answer: str, code: int) -> None:
+    terminal = Terminal("run", "-m", "llama-3.2-1b", "--max-tokens", "1", "hello", columns=100)
+    terminal.shows("Pull and accept? [y/N]")
+    before = " ".join(terminal.text.split())
+    for text in ("llama-3.2-1b: cpu_and_mobile/", "license Llama-3.2 (conditional)", "https://www.llama.com/"):
+        assert text in before
+    terminal.send(f"{answer}\r")
+    assert terminal.end() == code
+    assert terminal.text.count("[y/N]") == 1
+    rows = lmsupply("licenses", "--json").json["accepted"]
+    assert [row["ref"] for row in rows] == (["llama-3.2-1b"] if answer == "y" else [])
+    assert ("llama-3.2-1b was not pulled" in terminal.text) == (answer == "n")
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 5)])
 def test_a_license_is_asked_for_once(hub: Hub, answer: str, code: int) -> None:
     terminal = Terminal("pull", "llama-3.2-1b", columns=70)
-    terminal.shows("Do you accept it? [y/N]")
+    terminal.shows("Accept the license and download? [y/N]")
     assert "show “Built with Llama”" in " ".join(terminal.text.split())
     assert "https://www.llama.com/llama3_2/license/" in terminal.text
     terminal.send(f"{answer}\r")
@@ -77,7 +93,7 @@ def test_a_license_is_asked_for_once(hub: Hub, answer: str, code: int) -> None:
         assert lmsupply("rm", "-y", "llama-3.2-1b").code == 0
         again = Terminal("pull", "llama-3.2-1b")
         assert again.end() == 0
-        assert "Do you accept" not in again.text
+        assert "[y/N]" not in again.text
 
 
 @pytest.mark.parametrize("columns", [50, 100])
@@ -88,7 +104,7 @@ def test_bars_while_it_pulls_and_nothing_left_of_them(hub: Hub, columns: int) ->
     terminal.shows("all files")
     assert terminal.end() == 0
     assert "all files" not in terminal.text
-    assert "phi-3.5 is installed" in " ".join(terminal.text.split())
+    assert "phi-3.5 installed: 2.1 MB in" in " ".join(terminal.text.split())
     assert all(len(line) <= columns for line in terminal.text.splitlines())
 
 

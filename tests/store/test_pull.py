@@ -282,7 +282,7 @@ def test_who_has_no_access(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("a/b", "has no model a/b"), (f"{REPO}@old", "no such revision"), ("phi99", "no model is called")],
+    [("a/b", "has no model a/b"), (f"{REPO}@old", "no such revision"), ("phi99", "model 'phi99' not found")],
 )
 def test_what_is_not_there(hub: Hub, tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(ModelNotFound, match=said):

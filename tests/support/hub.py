@@ -25,7 +25,7 @@ LFS_BYTES = 2000  # files from this size on are kept in LFS
 
 @dataclass
 class Fault:
-    """What goes wrong, `times` times: at `where` (info, tree, resolve, cdn), for paths that hold `path`.
+    """What goes wrong, `times` times: at `where` (search, info, tree, resolve, cdn), for paths that hold `path`.
 
     kind: drop (close after `after` bytes) · reset (RST after `after` bytes) · stall (silence after
     `after` bytes) · corrupt (one byte changed) · status (answer `status`) · html (a login page) ·
@@ -55,6 +55,7 @@ class Repo:
 
     files: dict[str, bytes]
     license: str = "mit"
+    downloads: int = 0
     gated: bool = False
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
@@ -141,6 +142,8 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
         if parts[0] != "api"
         else "tree"
         if "tree" in parts
+        else "search"
+        if parts == ["api", "models"]
         else "info"
     )
     headers = request.headers
@@ -165,6 +168,9 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
     if where == "cdn":
         repo, path = hub.repos["/".join(parts[:2])], "/".join(parts[2:])
         send_file(request, hub, repo.files[path], fault, over({}, repo.headers.get("cdn", {})))
+        return
+    if where == "search":
+        send_search(request, hub, parse_qs(url.query), url.path, fault)
         return
     if len(parts) < 4 and parts[0] == "api":
         send(request, 404, b"{}", {})
@@ -223,6 +229,26 @@ def answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
         else:
             own = {"X-Repo-Commit": repo.commit, "ETag": f'"{blob(data)}"'}
             send_file(request, hub, data, fault, over(own, repo.headers.get("resolve", {})))
+
+
+def send_search(
+    request: BaseHTTPRequestHandler, hub: Hub, query: dict[str, list[str]], path: str, fault: Fault | None
+) -> None:
+    """Repos whose name contains the text, with a tag for their format, the most downloaded first, in pages."""
+    words, tag = query.get("search", [""])[0].lower(), query.get("filter", [""])[0]
+    named = [(name, repo) for name, repo in hub.repos.items() if words in name.lower() and not repo.private]
+    tagged = [(name, repo) for name, repo in named if not tag or any(p.endswith(f".{tag}") for p in repo.files)]
+    tagged.sort(key=lambda pair: -pair[1].downloads)
+    at = int(query.get("cursor", ["0"])[0])
+    rows = [
+        {"id": name, "downloads": repo.downloads, "siblings": [{"rfilename": path} for path in repo.files]}
+        for name, repo in tagged[at : at + PAGE]
+    ]
+    more = {}
+    if at + PAGE < len(tagged):
+        address = f"http://{request.headers.get('Host')}{path}?search={words}&filter={tag}&cursor={at + PAGE}"
+        more["Link"] = f'<{address}>; rel="next"'
+    send_file(request, hub, json.dumps(rows).encode(), fault, more, count=False)
 
 
 def refusal(hub: Hub, name: str, authorization: str, where: str) -> tuple[int, str] | None:

@@ -24,7 +24,7 @@ from lmsupply_cli.loading.recommend import (
     roughly_fits,
 )
 from lmsupply_cli.render.sheet import Row
-from lmsupply_cli.store.pull import free_bytes
+from lmsupply_cli.store.plan import free_bytes
 from lmsupply_cli.units import format_bytes
 
 WIDTH = 13  # columns of the names

@@ -31,8 +31,8 @@ from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.store.judging import judge_variant, look_at_model
-from lmsupply_cli.store.locate import LocatedModel, locate
-from lmsupply_cli.store.pull import fetch_pinned, named_repo, resolve_here
+from lmsupply_cli.store.locate import LocatedModel, locate, named_repo
+from lmsupply_cli.store.pull import fetch_pinned, resolve_here
 from lmsupply_cli.units import format_bytes, format_parameters
 
 MEMORY_TOKENS = 4096
