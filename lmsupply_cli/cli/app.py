@@ -188,13 +188,11 @@ def _prepare_process() -> None:
 def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
     """On stderr, and with `as_json` on stdout too. It never raises: what cannot be told is not told."""
     from lmsupply_cli.render.flags import as_flags
-    from lmsupply_cli.render.sanitize import json_text, one_line
-    from lmsupply_cli.render.terminal import wrapped
+    from lmsupply_cli.render.sanitize import json_text
+    from lmsupply_cli.render.style import styled_error
 
     message, hint = as_flags(message), as_flags(hint)
-    for text in (f"error: {message}", f"hint: {hint}" if hint else ""):
-        if text:
-            sys.stderr.write(wrapped(one_line(text), sys.stderr) + "\n")
+    sys.stderr.write(styled_error(message, hint, sys.stderr))
     if as_json:
         error: dict[str, Any] = {"schema": JSON_SCHEMA, **({"type": "error"} if stream else {})}
         error["error"] = {"code": code, "message": message, "hint": hint}

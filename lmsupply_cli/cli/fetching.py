@@ -12,9 +12,9 @@ from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.events import Notice, ProgressListener
 from lmsupply_cli.loading import pulling
+from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
-from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.manifest import Manifest

@@ -33,7 +33,7 @@ def pull(
     from lmsupply_cli.cli.choose import store_root
     from lmsupply_cli.cli.fetching import plan_for, plan_json, plan_rows, pull_plan, say_plan
     from lmsupply_cli.config.layers import read_settings
-    from lmsupply_cli.render.sheet import print_sheet
+    from lmsupply_cli.render.fields import print_fields
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process(quiet=quiet)
@@ -45,7 +45,7 @@ def pull(
             if json:
                 terminal.json(plan_json(plan, provider))
             else:
-                print_sheet(terminal, plan_rows(plan), width=11)
+                print_fields(terminal, plan_rows(plan), width=11)
             continue
         if json:
             terminal.json_event("plan", **plan_json(plan, provider))

@@ -30,7 +30,7 @@ def hw(
     from lmsupply_cli.cli.places import skipped_lines
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.paths import settings_file
-    from lmsupply_cli.render.sheet import print_sheet
+    from lmsupply_cli.render.fields import print_fields
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process()
@@ -47,6 +47,6 @@ def hw(
         terminal.json(machine_json(machine) | more)
     else:
         rows = machine_rows(machine, models=models) + [("check", found.text) for found in checks]
-        print_sheet(terminal, rows, width=WIDTH)
+        print_fields(terminal, rows, width=WIDTH)
     if not all(found.ok for found in checks):
         raise typer.Exit(1)

@@ -23,7 +23,7 @@ from lmsupply_cli.loading.recommend import (
     recommend_model,
     roughly_fits,
 )
-from lmsupply_cli.render.sheet import Row
+from lmsupply_cli.render.fields import Row
 from lmsupply_cli.store.pull import free_bytes
 from lmsupply_cli.units import format_bytes
 

@@ -29,7 +29,7 @@ def show(
     from lmsupply_cli.cli.choose import store_root
     from lmsupply_cli.cli.show.describe import describe, description_json, description_rows, license_text
     from lmsupply_cli.config.layers import read_settings
-    from lmsupply_cli.render.sheet import print_sheet
+    from lmsupply_cli.render.fields import print_fields
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process()
@@ -42,4 +42,4 @@ def show(
     if json:
         terminal.json(description_json(description))
         return
-    print_sheet(terminal, description_rows(description), width=14)
+    print_fields(terminal, description_rows(description), width=14)

@@ -29,7 +29,7 @@ from lmsupply_cli.loading.plan import plan_load
 from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
-from lmsupply_cli.render.sheet import Row
+from lmsupply_cli.render.fields import Row
 from lmsupply_cli.store.judging import judge_variant, look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.store.pull import fetch_pinned, named_repo, resolve_here
