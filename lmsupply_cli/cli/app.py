@@ -25,17 +25,17 @@ from lmsupply_cli.render.output import give_back, take_over
 COMMANDS = {
     "run": "Answer one prompt and print it.",
     "classify": "Choose the most likely of several given answers, with exact probabilities.",
-    "chat": "Talk with a model.",
+    "chat": "Chat with a model.",
     "pull": "Download a model.",
-    "models": "List models: what exists, what is installed, under which license.",
-    "show": "Show a model: variants, sizes, license, prompt format, files.",
+    "models": "List models: available, installed, size, license, and whether they should fit.",
+    "show": "Show details of a model: variants, license, architecture, files.",
     "rm": "Remove installed models.",
-    "verify": "Hash installed models again and name the bad files.",
-    "add": "Give a local model folder a name.",
-    "licenses": "List the licenses that were accepted.",
-    "config": "See and change the settings.",
-    "hw": "Show what this machine is and what the engine can use.",
-    "completion": "Print the completion script of a shell.",
+    "verify": "Check installed models for corrupted files.",
+    "add": "Register a local model folder.",
+    "licenses": "List the licenses you have accepted.",
+    "config": "Show and change settings.",
+    "hw": "Show hardware and usable execution providers.",
+    "completion": "Print a shell completion script.",
 }
 _BUG_HINT = "run it again with --debug and report what it shows"
 # what a disk or a system may do at any time; our own reads and writes name it at their place
