@@ -7,11 +7,11 @@ import itertools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import is_file
 from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
@@ -19,6 +19,9 @@ from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.wheels import detect_engine_wheels
 from lmsupply_cli.hub.variant import DEVICES, tokens_of
 from lmsupply_cli.store.locate import LocatedModel
+
+if TYPE_CHECKING:
+    from lmsupply_cli.engine.folder import ModelFolder
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, forgiving_entr
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
-from lmsupply_cli.files import absolute, is_folder, read_text, size_of, write_whole
+from lmsupply_cli.files import free_bytes, read_text, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve
@@ -208,16 +207,6 @@ def with_sibling(error: ModelNotFound, repo: str) -> ModelNotFound:
     """Name the known GenAI repo of the same model, where there is one."""
     near = closest(repo.rpartition("/")[2].lower().replace("-onnx", "").replace("-instruct", ""))
     return ModelNotFound(error.message, hint=f"lmsupply pull {near}" if near else error.hint)
-
-
-def free_bytes(root: Path) -> int:
-    """Of the disk that holds `root`, which may not exist yet."""
-    here = absolute(root)
-    there = next((folder for folder in (here, *here.parents) if is_folder(folder)), None)
-    try:
-        return shutil.disk_usage(there).free if there else 0
-    except OSError:
-        return 0
 
 
 class _Progress:

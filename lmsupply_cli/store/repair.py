@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmsupply_cli.errors import HubError
+from lmsupply_cli.files import free_bytes
 from lmsupply_cli.hub.client import HubClient
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.variant import find_variants
 from lmsupply_cli.store.locate import located
 from lmsupply_cli.store.plan import PullPlan
-from lmsupply_cli.store.pull import free_bytes
 from lmsupply_cli.store.verify import ModelCheck
 
 

@@ -11,7 +11,7 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.places import shown_place
-from lmsupply_cli.files import is_file
+from lmsupply_cli.files import free_bytes, is_file
 from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
@@ -27,7 +27,6 @@ from lmsupply_cli.loading.recommend import (
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.table import Column, print_table
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.store.pull import free_bytes
 from lmsupply_cli.units import count, format_bytes
 
 WIDTH = 13  # columns of the names
