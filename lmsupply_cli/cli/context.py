@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.layers import Settings, read_settings
-from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
+
+if TYPE_CHECKING:
+    from lmsupply_cli.events import Notice
 
 
 @dataclass

@@ -9,7 +9,6 @@ from lmsupply_cli.catalogue.lookup import read_skipped
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import NO_HOME
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.store.leftovers import find_leftovers
 from lmsupply_cli.store.manifest import read_records
 from lmsupply_cli.units import format_bytes
 
@@ -21,6 +20,8 @@ def skipped_lines(settings: Settings, root: Path) -> list[str]:
 
 def unfinished_lines(root: Path) -> list[str]:
     """The size of what unfinished pulls and removals left in the store."""
+    from lmsupply_cli.store.leftovers import find_leftovers
+
     left = find_leftovers(root)
     if not left.size_bytes:
         return []

@@ -13,14 +13,16 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from lmsupply_cli._version import JSON_SCHEMA
-from lmsupply_cli.events import Notice
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
 from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.style import paint, paint_label
+
+if TYPE_CHECKING:
+    from lmsupply_cli.events import Notice
 
 _NARROW = 12  # columns; below that the terminal itself breaks lines better
 
