@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
+from lmsupply_cli.cli.help import HelpContext
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.render.output import give_back, take_over
 
@@ -47,6 +48,8 @@ HELP = "Run language models on your own machine, with ONNX Runtime GenAI."
 class CommandGroup(TyperGroup):
     """Loads a command when it is used: `--help` and `--version` load none."""
 
+    context_class = HelpContext
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
@@ -65,6 +68,7 @@ def load_command(name: str) -> TyperCommand:
     app.command(name, help=function.__doc__, context_settings=settings)(function)
     command = get_command(app)
     assert isinstance(command, TyperCommand)
+    command.context_class = HelpContext
     return command
 
 

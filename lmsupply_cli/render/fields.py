@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import one_line
-from lmsupply_cli.render.style import paint
+from lmsupply_cli.render.style import Style, paint
 from lmsupply_cli.render.terminal import Terminal
 
 Row = tuple[str, str]
-_LEAST = 24  # columns for a value; with fewer it stands below its name
+_MARKS: dict[str, Style] = {"✓": "good", "✗": "bad"}
+_MARK = re.compile("^[✓✗]")
+_LEAST = 24  # columns for a value; with fewer, or a longer word, it stands below its name
 
 
 def print_fields(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None:
@@ -25,9 +28,11 @@ def print_fields(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None
     for name, value in rows:
         shown = "" if name == before else one_line(name)
         before = name
-        room = terminal.width - width - 1
-        indent, first = (width, shown.ljust(width)) if room >= _LEAST else (2, f"{shown}\n  ")
-        lines = _wrapped(one_line(as_flags(value)), max(8, terminal.width - indent - 1))
+        value, room = one_line(as_flags(value)), terminal.width - width - 1
+        beside = room >= _LEAST and all(len(word) <= room for word in value.split())
+        indent, first = (width, shown.ljust(width)) if beside else (2, f"{shown}\n  " if shown else "")
+        lines = _wrapped(value, max(8, terminal.width - indent - 1))
+        lines[0] = _MARK.sub(lambda mark: paint(mark[0], _MARKS[mark[0]], terminal.stdout), lines[0])
         head = paint(first, "heading", terminal.stdout) if shown else " " * indent
         terminal.styled(head + ("\n" + " " * indent).join(lines))
 
