@@ -275,3 +275,13 @@ def write_whole(
 
 def write_json(path: Path, value: Any, *, error: type[LmsupplyError] = FileError) -> None:
     write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", error=error)
+
+
+def free_bytes(path: Path) -> int:
+    """Of the disk that holds `path`, which may not exist yet; 0 where it cannot be found out."""
+    here = absolute(path)
+    there = next((folder for folder in (here, *here.parents) if is_folder(folder)), None)
+    try:
+        return shutil.disk_usage(there).free if there else 0
+    except OSError:
+        return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import socket
 import sys
 import time
 import uuid
@@ -111,6 +110,8 @@ def _marked(path: Path) -> Callable[[], None] | None:
     """A marker beside the lock file, whose name tells its process. Who finds the marker of another living process
     takes its own back; two that meet both do, and neither holds the lock. So a kill at any moment leaves nothing but
     the marker of a dead process, which anybody may remove."""
+    import socket
+
     host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:60]
     pid = os.getpid()
     mine = path.with_name(f"{path.stem}.{host}.{pid}.{_started(pid)}.{uuid.uuid4().hex}.held")

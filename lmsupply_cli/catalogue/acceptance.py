@@ -53,7 +53,7 @@ def accept(ref: str, repo: str, commit: str, license: License) -> None:
 
 def refusal(ref: str, license: License) -> str:
     terms = f": {license.restrictions}" if license.restrictions else ""
-    return f"{ref} has the license {license.id} ({license.tier}){terms}"
+    return f"{ref}: {license.label}{terms}"
 
 
 def license_page(repo: str, license: License) -> str:

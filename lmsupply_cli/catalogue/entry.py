@@ -11,15 +11,39 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 GUIDE_REF = "guide"
 
 
+_SPDX = {
+    name.lower(): name
+    for name in (
+        "MIT",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "CC0-1.0",
+        "Unlicense",
+        "CC-BY-4.0",
+        "CC-BY-NC-4.0",
+    )
+}
+
+
 @dataclass(frozen=True, slots=True)
 class License:
-    """`id`: SPDX where there is one, else the license's name; `tier`: "permissive", "conditional", "research" or
-    "unknown"."""
+    """`id`: SPDX where there is one, in its spelling, else the license's name; `tier`: "permissive", "conditional",
+    "research" or "unknown"."""
 
     id: str
     tier: Tier
     url: str = ""
     restrictions: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", _SPDX.get(self.id.lower(), self.id))
+
+    @property
+    def label(self) -> str:
+        """For people: `Apache-2.0 (permissive)`."""
+        return "no license stated" if self.id == "unknown" else f"{self.id} ({self.tier})"
 
 
 UNKNOWN_LICENSE = License("unknown", "unknown")

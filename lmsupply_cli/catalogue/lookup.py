@@ -6,7 +6,6 @@ import re
 import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 
 from lmsupply_cli import paths
@@ -42,7 +41,7 @@ def _read() -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
 
 @lru_cache(maxsize=4)
 def _read_at(file: Path, stamp: tuple[int, int]) -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
-    shipped = tomllib.loads(resources.files(__package__).joinpath("models.toml").read_text(encoding="utf-8"))
+    shipped = tomllib.loads(Path(__file__).with_name("models.toml").read_text(encoding="utf-8"))
     ours = [entry_of(row, shipped["licenses"]) for row in shipped["model"]]
     own, skipped = read_own(file, shipped["licenses"])
     taken = {entry.ref for entry in own}

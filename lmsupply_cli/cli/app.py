@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
-from lmsupply_cli.cli.help import HelpCommand
+from lmsupply_cli.cli.help import HelpCommand, help_settings, write_section
 from lmsupply_cli.errors import LmsupplyError, UsageError
 from lmsupply_cli.render.output import give_back, take_over
 
@@ -29,7 +29,7 @@ COMMANDS = {
     "classify": "Choose the most likely of several given answers, with exact probabilities.",
     "chat": "Chat with a model.",
     "pull": "Download a model.",
-    "models": "List models: available, installed, size, license, and whether they fit.",
+    "models": "List models: available, installed, size, license, and whether they should fit.",
     "search": "Search the Hugging Face Hub for models that run here.",
     "show": "Show details of a model: variants, license, architecture, files.",
     "rm": "Remove installed models.",
@@ -97,8 +97,7 @@ class CommandGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        write_section(formatter, "Commands", list(COMMANDS.items()))
 
 
 def with_synonyms(argv: list[str]) -> list[str]:
@@ -114,7 +113,7 @@ def load_command(name: str) -> HelpCommand:
     function = getattr(import_module(f"lmsupply_cli.cli.{name}"), name)
     module = sys.modules[function.__module__]
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "allow_extra_args": True}
+    settings = help_settings() | {"allow_extra_args": True}
     app.command(name, cls=HelpCommand, help=function.__doc__, context_settings=settings)(function)
     command = get_command(app)
     assert isinstance(command, HelpCommand)
@@ -124,7 +123,7 @@ def load_command(name: str) -> HelpCommand:
 
 def make_group() -> CommandGroup:
     app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
-    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    settings = help_settings()
     app.callback(invoke_without_command=True, help=HELP, context_settings=settings)(_bare)
     group = get_command(app)
     assert isinstance(group, CommandGroup)
@@ -262,13 +261,11 @@ def _prepare_process() -> None:
 def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
     """On stderr, and with `as_json` on stdout too. It never raises: what cannot be told is not told."""
     from lmsupply_cli.render.flags import as_flags
-    from lmsupply_cli.render.sanitize import json_text, one_line
-    from lmsupply_cli.render.terminal import wrapped
+    from lmsupply_cli.render.sanitize import json_text
+    from lmsupply_cli.render.style import styled_error
 
     message, hint = as_flags(message), as_flags(hint)
-    for text in (f"error: {message}", f"hint: {hint}" if hint else ""):
-        if text:
-            sys.stderr.write(wrapped(one_line(text), sys.stderr) + "\n")
+    sys.stderr.write(styled_error(message, hint, sys.stderr))
     if as_json:
         error: dict[str, Any] = {"schema": JSON_SCHEMA, **({"type": "error"} if stream else {})}
         error["error"] = {"code": code, "message": message, "hint": hint}

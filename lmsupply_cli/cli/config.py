@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
+from lmsupply_cli import paths
+from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.options import Debug, Json
+from lmsupply_cli.cli.places import say_notes, shown_place
+from lmsupply_cli.config.edit import literal, set_value, unset_value
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.config.table import SETTINGS
+from lmsupply_cli.config.values import as_text, check_value, parse_text
+from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.files import our_io_error
+from lmsupply_cli.render.table import Column, print_table
+from lmsupply_cli.render.terminal import Terminal
+
+_USAGE = {"get": "get KEY", "set": "set KEY VALUE", "unset": "unset KEY"}
+_HELP_COLUMNS = 60
 
 
 def config(
@@ -14,15 +30,151 @@ def config(
     action: Annotated[str, typer.Argument(metavar="[list|get|set|unset|path|edit]", show_default=False)] = "list",
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", show_default=False)] = None,
     value: Annotated[list[str] | None, typer.Argument(metavar="[VALUE]...", show_default=False)] = None,
+    all: Annotated[bool, typer.Option("--all", help="With list: also show settings that have their default.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """See and change the settings.
+    """Show and change settings.
 
-    list shows every setting with its value and where that comes from (env, file or default);
-    get KEY prints one; set KEY VALUE and unset KEY change the settings file; path prints where
-    it is; edit opens it in $VISUAL or $EDITOR. A list takes several VALUEs.
+    list shows the settings that are set, their values and where those come from (env or file),
+    with --all every setting; get KEY prints one; set KEY VALUE and unset KEY change the settings
+    file; path prints its location; edit opens it in $VISUAL or $EDITOR. Lists take several VALUEs.
     """
-    from lmsupply_cli.cli.configuring import configure
+    if action not in _ACTIONS:
+        raise UsageError(f"unknown action {action!r}", hint="list, get KEY, set KEY VALUE, unset KEY, path, edit")
+    act, takes = _ACTIONS[action]
+    given = (key is not None) + bool(value)
+    if given != takes:
+        hint = "lmsupply config list --all shows the keys"
+        raise UsageError(f"usage: lmsupply config {_USAGE.get(action, action)}", hint=hint)
+    if key is not None and key not in SETTINGS and action != "unset":
+        raise _unknown(key)
+    act(key or "", tuple(value or ()), json, all)
 
-    configure(action, key, value or [], as_json=json)
+
+def _list(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:  # one signature for all
+    settings, terminal = _readable()
+    rows = {name: settings.value(name) for name in SETTINGS}
+    if as_json:
+        values = {name: {"value": found.value, "source": found.source} for name, found in rows.items()}
+        terminal.json({"settings": values, "path": str(paths.settings_file()), "skipped": list(settings.skipped)})
+        return
+    given = [name for name, found in rows.items() if found.source != "default"]
+    names = given + ([name for name in rows if name not in given] if all else [])
+    if names:
+        columns = [
+            Column("SETTING", names),
+            Column("VALUE", [shown(rows[name].value) for name in names]),
+            Column("SOURCE", [rows[name].source for name in names], rank=1),
+            Column("DESCRIPTION", [_description(name) for name in names], rank=2),
+        ]
+        print_table(terminal, columns, dim=range(len(given), len(names)) if given else (), more="lmsupply run --help")
+    if not all:
+        left = len(rows) - len(given)
+        every = (
+            f"All {left} settings have" if not given else "Another setting has" if left == 1 else f"{left} others have"
+        )
+        terminal.remark(f"{every} their defaults. Show them: lmsupply config list --all.")
+    terminal.remark(f"Settings file: {shown_place(paths.settings_file())}")
+
+
+def _description(name: str) -> str:
+    text = SETTINGS[name].help
+    return text if len(text) <= _HELP_COLUMNS else text[: _HELP_COLUMNS - 1].rsplit(" ", 1)[0] + " …"
+
+
+def _get(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
+    settings, terminal = _readable()
+    found = settings.value(key)
+    if as_json:
+        terminal.json({"key": key, "value": found.value, "source": found.source})
+    else:
+        terminal.data(shown(found.value))
+
+
+def _set(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
+    terminal, setting = Terminal.of_process(), SETTINGS[key]
+    if setting.kind in ("list", "bias"):
+        typed = check_value(key, tuple(value), place="config set")
+    elif len(value) == 1:
+        typed = parse_text(key, value[0], place="config set")
+    else:
+        raise UsageError(f"{key} takes one value", hint=f"lmsupply config set {key} VALUE")
+    set_value(paths.settings_file(), key, typed)
+    terminal.say(f"{key} = {literal(typed)} in {paths.settings_file()}")
+    if os.environ.get(setting.env):
+        terminal.say(f"note: {setting.env} is set in the environment and takes precedence")
+    _readable()
+
+
+def _unset(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
+    terminal = Terminal.of_process()
+    if unset_value(paths.settings_file(), key):
+        terminal.say(f"{key} is no longer set in {paths.settings_file()}")
+        _readable()
+    elif key not in SETTINGS:
+        raise _unknown(key)
+    else:
+        terminal.say(f"{key} was not set in {paths.settings_file()}")
+
+
+def _path(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
+    terminal = Terminal.of_process()
+    if as_json:
+        terminal.json({"path": str(paths.settings_file())})
+    else:
+        terminal.data(shown_place(paths.settings_file()))
+
+
+def _edit(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
+    import shlex
+    import subprocess
+
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise UsageError("no editor set", hint=f"set $EDITOR, or edit {paths.settings_file()} yourself")
+    file = paths.settings_file()
+    with our_io_error(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot start {editor}: {reason}", hint="set $EDITOR to an installed editor") from error
+    if code:
+        raise SettingsError(f"{editor} ended with {code}", hint=f"the settings are in {file}")
+    Context.of()  # a mistake is reported now, not at the next run
+
+
+_ACTIONS: dict[str, tuple[Callable[[str, Sequence[str], bool, bool], None], int]] = {
+    "list": (_list, 0),
+    "get": (_get, 1),
+    "set": (_set, 2),
+    "unset": (_unset, 1),
+    "path": (_path, 0),
+    "edit": (_edit, 0),
+}
+
+
+def shown(value: Any) -> str:
+    """A value for people: as it would be typed."""
+    if value is None or value == ():
+        return "–"
+    if isinstance(value, tuple):
+        return ", ".join(as_text([one]) for one in value)
+    return as_text(value)
+
+
+def _unknown(key: str) -> UsageError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(key, SETTINGS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "lmsupply config list --all shows them"
+    return UsageError(f"unknown setting {key!r}", hint=hint)
+
+
+def _readable() -> tuple[Settings, Terminal]:
+    """The settings that can be read; the others are named, so that they can be fixed with these commands."""
+    context = Context.of(skip_bad=True)
+    say_notes(context.terminal, (f"skipped: {text}" for text in context.settings.skipped))
+    return context.settings, context.terminal

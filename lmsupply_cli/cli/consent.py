@@ -9,11 +9,6 @@ from lmsupply_cli.errors import FileError, LicenseNotAccepted
 from lmsupply_cli.render.terminal import Terminal
 
 
-def license_words(license: License, *, noun: str = "license ") -> str:
-    """`license MIT (permissive)`, or that none is stated."""
-    return "no license stated" if license.id == "unknown" else f"{noun}{license.id} ({license.tier})"
-
-
 def check_allowed(ref: str, license: License, settings: Settings) -> None:
     """The settings allowed_licenses and allowed_tiers hold for every command. Raises LicenseNotAccepted."""
     for key, have in (("allowed_licenses", license.id), ("allowed_tiers", license.tier)):
@@ -58,6 +53,4 @@ def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal
 
 def _terms(ref: str, license: License, *, restrictions: bool = False) -> str:
     more = f": {license.restrictions}" if restrictions and license.restrictions else ""
-    if license.id == "unknown":
-        return f"{ref} has no license stated{more}"
-    return f"{ref} has the license {license.id} ({license.tier}){more}"
+    return f"{ref}: {license.label}{more}"

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.layers import Settings, read_settings
-from lmsupply_cli.config.templates import Template
-from lmsupply_cli.engine.options import preset_values
-from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
+
+if TYPE_CHECKING:
+    from lmsupply_cli.config.templates import Template
+    from lmsupply_cli.events import Notice
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Context:
         terminal = Terminal.of_process(quiet=quiet)
         settings = read_settings(
             flags or {},
-            preset=preset_values(preset) if preset else None,
+            preset=_preset(preset) if preset else None,
             template=template.options if template else None,
             environ=terminal.environ,
             path=paths.settings_file(),
@@ -60,3 +61,9 @@ class Context:
 
 def store_root(settings: Settings) -> Path:
     return paths.store_root(settings.get("cache_dir"))
+
+
+def _preset(name: str) -> Mapping[str, Any]:
+    from lmsupply_cli.engine.options import preset_values
+
+    return preset_values(name)

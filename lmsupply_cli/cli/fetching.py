@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.addresses import without_user
-from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted, license_words
+from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.loading import pulling
+from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
-from lmsupply_cli.render.sheet import Row
 from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.manifest import Manifest
@@ -66,7 +66,7 @@ def say_plan(plan: PullPlan, terminal: Terminal) -> None:
     kept = f" ({format_bytes(here)} already here)" if here else ""
     terminal.say(
         f"{plan.ref}: {plan.resolution.chosen.name} ({reasons}), "
-        f"{format_bytes(plan.total_bytes)}{kept}, {license_words(plan.license)}"
+        f"{format_bytes(plan.total_bytes)}{kept}, {plan.license.label}"
     )
 
 
@@ -190,7 +190,7 @@ def plan_rows(plan: PullPlan) -> list[Row]:
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
         *obstacle_rows(plan.obstacles),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
-        ("license", license_words(license, noun="") + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", license.label + (f": {license.restrictions}" if license.restrictions else "")),
         *(
             ("file", f"{p.file.path}  {format_bytes(p.file.size_bytes)}" + (_have(p.have_bytes, p.file.size_bytes)))
             for p in plan.files

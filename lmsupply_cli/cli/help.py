@@ -1,18 +1,23 @@
-"""`lmsupply COMMAND --help`: the options in groups, then examples."""
+"""`lmsupply COMMAND --help`: the options in groups, then examples; readable in narrow windows too, with bold headings."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Any
 
 from typer.core import TyperArgument, TyperCommand
 
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.render.style import paint
 
 MODEL, INPUT, OUTPUT = "Model", "Input", "Output"
 STRUCTURED, BATCH = "Structured output", "Batches"
 SAMPLING, ENGINE = "Sampling", "Engine"
 _OTHER = "Options"
 _ORDER = (INPUT, MODEL, OUTPUT, STRUCTURED, BATCH, SAMPLING, ENGINE, _OTHER)
+_NARROW = 60  # columns; below that the text of an option stands under it
+_WIDE = 100
 
 
 class HelpCommand(TyperCommand):
@@ -33,10 +38,24 @@ class HelpCommand(TyperCommand):
             if record is not None and not isinstance(parameter, TyperArgument):
                 groups.setdefault(getattr(parameter, "rich_help_panel", None) or _OTHER, []).append(record)
         for name in sorted(groups, key=_ORDER.index):
-            with formatter.section(name):
-                formatter.write_dl(groups[name])
+            write_section(formatter, name, groups[name])
         if self.examples:
             formatter.write_paragraph()
-            formatter.write("Examples:\n")
+            formatter.write(heading("Examples") + ":\n")
             for line, meaning in self.examples:
                 formatter.write(f"  {line}\n      {meaning}\n")
+
+
+def help_settings() -> dict[str, Any]:
+    """How wide help is: at most 100 columns, and as narrow as the window."""
+    width = max(18, min(_WIDE, shutil.get_terminal_size().columns))
+    return {"help_option_names": ["-h", "--help"], "terminal_width": width - 2}
+
+
+def heading(text: str) -> str:
+    return paint(text, "heading", sys.stdout)
+
+
+def write_section(formatter: Any, name: str, rows: list[tuple[str, str]]) -> None:
+    with formatter.section(heading(name)):
+        formatter.write_dl(rows, col_max=4 if formatter.width < _NARROW - 2 else 30)

@@ -1,4 +1,4 @@
-"""`lmsupply licenses`: what was accepted, and taking it back."""
+"""`lmsupply licenses`: the licenses that you have accepted, and withdrawing an acceptance."""
 
 from __future__ import annotations
 
@@ -12,34 +12,43 @@ from lmsupply_cli.cli.options import Debug, Json
 def licenses(
     *,
     revoke: Annotated[
-        list[str] | None, typer.Option("--revoke", metavar="MODEL", help="Take the acceptance for this model back.")
+        list[str] | None, typer.Option("--revoke", metavar="MODEL", help="Withdraw your acceptance for this model.")
     ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the licenses that were accepted.
+    """List the licenses you have accepted.
 
-    Licenses that are not permissive are asked for once and recorded with date and revision, in
-    a file that the last line names.
+    Non-permissive licenses need your acceptance once. It is recorded in the file shown at the end.
     """
     from dataclasses import asdict
 
     from lmsupply_cli.catalogue import acceptance
     from lmsupply_cli.cli.places import shown_place
     from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.render.table import Column, print_table
     from lmsupply_cli.render.terminal import Terminal
 
     terminal = Terminal.of_process()
     for name in revoke or []:
         if not acceptance.revoke(name):
-            raise UsageError(f"no license was accepted for {name}", hint="lmsupply licenses lists them")
-        terminal.say(f"the acceptance for {name} is taken back")
+            raise UsageError(f"you have not accepted a license of {name}", hint="lmsupply licenses lists them")
+        terminal.say(f"Withdrew your acceptance of {name}.")
     rows = acceptance.read_acceptances()
     if json:
         terminal.json({"accepted": [asdict(row) for row in rows]})
         return
-    for row in rows:
-        terminal.data(f"{row.date}  {row.ref}  {row.license} ({row.tier})  {row.repo}@{row.revision[:12]}", indent=12)
-    if not rows:
-        terminal.data("no license was accepted; permissive ones need no acceptance")
-    terminal.data(f"recorded in {shown_place(acceptance.acceptance_file())}")
+    if revoke and not rows:
+        return
+    if rows:
+        columns = [
+            Column("ACCEPTED", [row.date for row in rows], rank=1),
+            Column("MODEL", [row.ref for row in rows]),
+            Column("LICENSE", [row.license for row in rows]),
+            Column("TIER", [row.tier for row in rows], rank=2),
+            Column("REPO", [f"{row.repo}@{row.revision[:12]}" for row in rows], rank=3),
+        ]
+        print_table(terminal, columns)
+    else:
+        terminal.data("You haven't accepted any licenses. (Permissive ones don't need it.)")
+    terminal.remark(f"Recorded in {shown_place(acceptance.acceptance_file())}")

@@ -1,4 +1,4 @@
-"""What commands that only look say of settings, records and places that they could not use, and of what is left over."""
+"""Notes of the commands that only look: settings, records and places that cannot be used, and unfinished pulls."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from lmsupply_cli.catalogue.lookup import read_skipped
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import NO_HOME
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.store.leftovers import find_leftovers
 from lmsupply_cli.store.manifest import read_records
 from lmsupply_cli.units import format_bytes
 
 
 def skipped_lines(settings: Settings, root: Path) -> list[str]:
-    """A line for each setting, each of the user's own models and each record of the store that was left out."""
+    """A line for each setting, each of the user's own models and each record of the store that was skipped."""
     return [f"skipped: {text}" for text in (*settings.skipped, *read_skipped(), *read_records(root).skipped)]
 
 
 def unfinished_lines(root: Path) -> list[str]:
-    """What unfinished pulls and removals hold in the store."""
+    """The size of what unfinished pulls and removals left in the store."""
+    from lmsupply_cli.store.leftovers import find_leftovers
+
     left = find_leftovers(root)
     if not left.size_bytes:
         return []
     size, names = format_bytes(left.size_bytes), ", ".join(left.files)
     of = f" of {names}" if names else ""
-    return [f"an unfinished pull or removal left {size}{of}; lmsupply rm --partial frees it"]
+    return [f"an unfinished pull or removal left {size}{of}; lmsupply rm --partial removes it"]
 
 
 def say_notes(terminal: Terminal, lines: Iterable[str]) -> None:
@@ -36,4 +37,4 @@ def say_notes(terminal: Terminal, lines: Iterable[str]) -> None:
 
 def shown_place(path: Path) -> str:
     """A path for people."""
-    return "nowhere: no home folder is known, set HOME or LMSUPPLY_HOME" if NO_HOME in path.parents else str(path)
+    return "nowhere: the home folder is unknown, set HOME or LMSUPPLY_HOME" if NO_HOME in path.parents else str(path)

@@ -7,18 +7,21 @@ import itertools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.engine.folder import ModelFolder
-from lmsupply_cli.events import Notice
 from lmsupply_cli.files import is_file
 from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.wheels import detect_engine_wheels
 from lmsupply_cli.hub.variant import DEVICES, tokens_of
 from lmsupply_cli.store.locate import LocatedModel
+
+if TYPE_CHECKING:
+    from lmsupply_cli.engine.folder import ModelFolder
+    from lmsupply_cli.events import Notice
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def load_provider(
     blocked = next((state for state in better if state.mend), None)
     if blocked is None or not _first_time(blocked):
         return "auto", []
+    from lmsupply_cli.events import Notice
+
     text = f"{blocked.name} is not used: {blocked.reason}; running on cpu. To mend it: {blocked.mend}"
     return "auto", [Notice("provider_fallback", text)]
 

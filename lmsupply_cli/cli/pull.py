@@ -31,7 +31,7 @@ def pull(
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.fetching import plan_for, plan_json, plan_rows, pull_plan, say_plan
-    from lmsupply_cli.render.sheet import print_sheet
+    from lmsupply_cli.render.fields import print_fields
 
     context = Context.of(flags, quiet=quiet)
     terminal, settings, root = context.terminal, context.settings, context.root
@@ -42,7 +42,7 @@ def pull(
             if json:
                 terminal.json(plan_json(plan, provider))
             else:
-                print_sheet(terminal, plan_rows(plan), width=11)
+                print_fields(terminal, plan_rows(plan), width=11)
             continue
         if json:
             terminal.json_event("plan", **plan_json(plan, provider))

@@ -6,9 +6,13 @@ and onnxruntime-gpu the module onnxruntime: side by side they overwrite each oth
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
+from pathlib import Path
+
+from lmsupply_cli.files import listed
 
 # distribution → the providers it carries
 ENGINE_WHEELS = {
@@ -19,6 +23,7 @@ ENGINE_WHEELS = {
 }
 RUNTIME_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 WEBGPU_PLUGIN = "onnxruntime-ep-webgpu"
+_DIST_INFO = re.compile(r"([^-]+)-([^-]+)\.dist-info")
 _NAMES = (*ENGINE_WHEELS, *RUNTIME_WHEELS, WEBGPU_PLUGIN)
 
 
@@ -32,7 +37,7 @@ class EngineWheels:
 
 
 def detect_engine_wheels() -> EngineWheels:
-    return judge_wheels({name: version for name in _NAMES if (version := _version(name))})
+    return judge_wheels(_versions())
 
 
 def judge_wheels(versions: Mapping[str, str]) -> EngineWheels:
@@ -59,8 +64,13 @@ def judge_wheels(versions: Mapping[str, str]) -> EngineWheels:
     return EngineWheels(installed, tuple(dict.fromkeys(providers)), tuple(notes))
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str]:
+    """By the names of the folders `NAME-VERSION.dist-info`: importlib.metadata would import the email package."""
+    found: dict[str, str] = {}
+    for folder in sys.path:
+        for path in listed(Path(folder), "*.dist-info"):
+            match = _DIST_INFO.fullmatch(path.name)
+            distribution = match[1].replace("_", "-").lower() if match else ""
+            if match and distribution in _NAMES:
+                found.setdefault(distribution, match[2])
+    return found

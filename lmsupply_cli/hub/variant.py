@@ -158,6 +158,10 @@ def _tokenizer_above(tree: RepoTree, folder: str) -> dict[str, RepoFile]:
 
 
 def _join(folder: str, name: str) -> str:
+    if not folder or folder == ".":
+        return name
+    if "/" not in name and not name.startswith("."):
+        return f"{folder}/{name}"
     return PurePosixPath(folder, name).as_posix()
 
 

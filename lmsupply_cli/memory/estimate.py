@@ -15,9 +15,12 @@ process   Python, the engine and its libraries.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import PREFILL_CHUNK
-from lmsupply_cli.memory.shape import MemoryShape
+
+if TYPE_CHECKING:
+    from lmsupply_cli.memory.shape import MemoryShape
 
 PACKED = 1.36
 PROCESS_BYTES = 75_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
+_FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 _ITEM = re.compile(r"^ {0,3}([-*+]|\d{1,9}[.)])( |$)")
 _HEADING = re.compile(r"^ {0,3}#{1,6}( |$)")
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from lmsupply_cli.render.blocks import BlockSplitter
 from lmsupply_cli.render.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _INTERVAL_S = 0.05
 _TAIL_CHARACTERS = 2000
@@ -27,16 +30,14 @@ class MarkdownStream:
         self, file: IO[str], *, theme: str = "auto", color: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         from rich.console import Console
-        from rich.theme import Theme
 
-        code = "bold blue" if theme == "light" else "bold cyan"  # rich's own has a black background
-        styles = Theme({"markdown.code": code, "markdown.code_block": code})
-        self._console: Any = Console(file=file, force_terminal=True, no_color=not color, highlight=False, theme=styles)
+        self._console = Console(file=file, force_terminal=True, no_color=not color, highlight=False)
         self._file = file
+        self._code_style = "bold blue" if theme == "light" else "bold cyan"
         self._theme = THEMES.get(theme, THEMES["auto"])
         self._clock = clock
         self._splitter = BlockSplitter()
-        self._drawn: list[int] = []  # cells of each line of the open block on the screen
+        self._drawn: list[str] = []  # the lines of the open block that are on the screen, without styles
         self._last_draw = -math.inf
         self._printed = False
 
@@ -56,60 +57,56 @@ class MarkdownStream:
             self._replace([])
 
     def _print(self, block: str) -> None:
-        lines = self._render(block)
-        if self._printed:
-            lines = ["", *lines]
-        self._replace(lines)
+        self._replace(self._lines(block))
         self._drawn, self._printed = [], True
 
     def _draw(self) -> None:
+        from lmsupply_cli.render.markdown_layout import last_rows
+
         self._last_draw = self._clock()
         source = self._splitter.open
         if not source.strip():
             return
-        height = max(3, self._console.size.height - 2)
-        lines = self._render(_tail(source, height))
-        self._replace((["", *lines] if self._printed else lines)[-height:])
+        rows = max(1, self._console.height - 2)
+        self._replace(last_rows(self._lines(_tail(source, rows)), rows, self._console.width))
 
-    def _render(self, source: str) -> list[str]:
-        from lmsupply_cli.render.markdown_elements import Answer
-
-        with self._console.capture() as capture:
-            self._console.print(Answer(source, code_theme=self._theme, hyperlinks=False))
-        text: str = capture.get()
-        lines = text.rstrip("\n").split("\n")
-        while len(lines) > 1 and not lines[0].strip():
-            del lines[0]
-        return [line.rstrip() for line in lines]
-
-    def _replace(self, lines: list[str]) -> None:
-        """Write `lines` over what is drawn of the open block, in one write: no flicker."""
+    def _lines(self, source: str) -> list[Text]:
         from rich.text import Text
 
-        width = max(1, self._console.size.width)
-        rows = sum(
-            max(1, math.ceil(cells / width)) for cells in self._drawn
-        )  # drawn lines wrap when the window narrows
-        back = f"\r\x1b[{rows}A" if rows else ""
-        erase = "\x1b[J" if rows else ""
-        body = "".join(f"{line}\x1b[K\n" if rows else f"{line}\n" for line in lines)
+        from lmsupply_cli.render.markdown_layout import Look, layout
+
+        lines = layout(source, self._console, Look(self._code_style, self._theme))
+        return [Text(), *lines] if self._printed else lines
+
+    def _replace(self, lines: list[Text]) -> None:
+        """Write `lines` over what is drawn of the open block, in one write: no flicker."""
+        from rich.segment import Segments
+
+        from lmsupply_cli.render.markdown_layout import rows_of
+
+        rows = rows_of(self._drawn, self._console.width) if self._drawn else 0
         if not lines and not rows:
             return
-        self._file.write(back + body + erase)
+        with self._console.capture() as capture:
+            for line in lines:
+                self._console.print(Segments(line.render(self._console, end="\n")), end="", soft_wrap=True)
+        # erased first: after a line of exactly the width, "erase to the end" would take its last character
+        back = f"\r\x1b[{rows}A\x1b[J" if rows else ""
+        self._file.write(back + capture.get())
         self._file.flush()
-        self._drawn = [Text.from_ansi(line).cell_len for line in lines]
+        self._drawn = [line.plain for line in lines]
 
 
 def _tail(source: str, lines: int) -> str:
     """The end of an open block, enough to fill the screen; the opening fence stays."""
     rows = source.split("\n")
-    head = rows[0] if rows[0].lstrip().startswith(("```", "~~~")) else None
+    head = rows[0] + "\n" if rows[0].lstrip().startswith(("```", "~~~")) else ""
+    text = source[len(head) :]
+    rows = text.split("\n")
     if len(rows) > lines + 1:
-        rows = rows[-lines:]
-        if head is not None:
-            rows = [head, *rows]
-    text = "\n".join(rows)
-    if head is None and len(text) > _TAIL_CHARACTERS:
-        cut = text.find(" ", len(text) - _TAIL_CHARACTERS)
-        text = text[cut + 1 if cut >= 0 else len(text) - _TAIL_CHARACTERS :]
-    return text
+        text = "\n".join(rows[-lines:])
+    room = _TAIL_CHARACTERS if not head else 10 * _TAIL_CHARACTERS
+    if len(text) > room:
+        cut = text.find(" ", len(text) - room)
+        text = text[cut + 1 if cut >= 0 else len(text) - room :]
+    return head + text

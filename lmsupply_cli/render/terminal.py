@@ -13,13 +13,16 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from lmsupply_cli._version import JSON_SCHEMA
-from lmsupply_cli.events import Notice
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
 from lmsupply_cli.render.status import Status
+from lmsupply_cli.render.style import paint, paint_label
+
+if TYPE_CHECKING:
+    from lmsupply_cli.events import Notice
 
 _NARROW = 12  # columns; below that the terminal itself breaks lines better
 
@@ -69,12 +72,18 @@ class Terminal:
     def say(self, text: str, *, always: bool = False) -> None:
         """A line for the user, on stderr; when quiet only what was asked for and so is said `always`."""
         if always or not self.quiet:
-            self.stderr.write(wrapped(as_flags(text), self.stderr) + "\n")
+            self.stderr.write(paint_label(wrapped(as_flags(text), self.stderr), self.stderr) + "\n")
+            self.stderr.flush()
+
+    def aside(self, text: str, *, always: bool = False) -> None:
+        """As `say`, dimmed: what stands beside an answer, such as statistics."""
+        if always or not self.quiet:
+            self.stderr.write(paint(wrapped(as_flags(text), self.stderr), "aside", self.stderr) + "\n")
             self.stderr.flush()
 
     def ask(self, question: str) -> bool:
         """Yes or no, on stderr; only where both stdin and stderr are terminals. No answer is no."""
-        self.stderr.write(wrapped(f"{question} [y/N] ", self.stderr))
+        self.stderr.write(paint(wrapped(f"{question} [y/N] ", self.stderr).rstrip(), "question", self.stderr) + " ")
         self.stderr.flush()
         line = self.stdin.readline() if self.stdin else ""
         return line.strip().lower() in ("y", "yes")
@@ -85,6 +94,16 @@ class Terminal:
     def data(self, text: str, *, indent: int = 0) -> None:
         """A line of data, on stdout; what a terminal has to wrap goes on `indent` columns in."""
         self.stdout.write(wrapped(as_flags(text), self.stdout, indent=indent) + "\n")
+        self.stdout.flush()
+
+    def styled(self, text: str) -> None:
+        """Lines on stdout that are laid out and painted already: foreign text in them has been made harmless."""
+        self.stdout.write(text + "\n")
+        self.stdout.flush()
+
+    def remark(self, text: str) -> None:
+        """A line below a table or a list, on stdout: what was left out, where to find more."""
+        self.stdout.write(paint(wrapped(as_flags(text), self.stdout), "aside", self.stdout) + "\n")
         self.stdout.flush()
 
     def document(self, text: str) -> None:

@@ -17,7 +17,7 @@ from lmsupply_cli.events import Finished, GenerationEvent
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.render.answer import show_answer
-from lmsupply_cli.render.sheet import say_sheet
+from lmsupply_cli.render.fields import say_fields
 from lmsupply_cli.render.stream import TextStream, ThoughtStream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.attach import attach_files
@@ -87,7 +87,7 @@ class ChatLoop:
         self._terminal.say(text)
 
     def say_rows(self, rows: Sequence[tuple[str, str]]) -> None:
-        say_sheet(self._terminal, rows)
+        say_fields(self._terminal, rows)
 
     def confirm(self, question: str) -> bool:
         return self._terminal.ask(question)

@@ -12,11 +12,9 @@ from pathlib import Path
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.catalogue.lookup import entry_of_repo
-from lmsupply_cli.engine.folder import look_at_folder
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.files import is_file, is_folder, listed, read_text, resolved
 from lmsupply_cli.genai_config import CONFIG
-from lmsupply_cli.store.leftovers import unfinished_repos
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.store.manifest import read_manifests
 
@@ -26,6 +24,8 @@ def external_models(root: Path, *, repo: str | None = None) -> list[LocatedModel
 
     What an unfinished pull of ours left in our root is none. `repo` in any case.
     """
+    from lmsupply_cli.store.leftovers import unfinished_repos
+
     ours = {resolved(root / m.folder) for m in read_manifests(root)}
     unfinished = {name.lower() for name in unfinished_repos(root)}
     found = []
@@ -56,6 +56,8 @@ def foundry_models() -> list[LocatedModel]:
 
 def is_complete(folder: Path) -> bool:
     """Is everything here that it needs to run, apart from a flag?"""
+    from lmsupply_cli.engine.folder import look_at_folder
+
     try:
         return all(obstacle.lifted_by for obstacle in look_at_folder(folder)[1])
     except LmsupplyError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.engine.runnable import Obstacle
-from lmsupply_cli.files import absolute, is_folder, size_of
+from lmsupply_cli.files import free_bytes, size_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.store.digest import file_matches
@@ -94,16 +93,6 @@ def make_plan(
         obstacles=tuple(obstacles),
         installed=any((m.repo, m.commit, m.variant) == variant for m in manifests),
     )
-
-
-def free_bytes(root: Path) -> int:
-    """Of the disk that holds `root`, which may not exist yet."""
-    here = absolute(root)
-    there = next((folder for folder in (here, *here.parents) if is_folder(folder)), None)
-    try:
-        return shutil.disk_usage(there).free if there else 0
-    except OSError:
-        return 0
 
 
 def planned_files(

@@ -39,7 +39,7 @@ from lmsupply_cli.store.manifest import (
     write_manifest,
     write_unfinished,
 )
-from lmsupply_cli.store.plan import PullPlan, free_bytes, make_plan, planned_files
+from lmsupply_cli.store.plan import PullPlan, make_plan, planned_files
 from lmsupply_cli.store.transfer import Stopped, Transfer
 from lmsupply_cli.units import format_bytes
 

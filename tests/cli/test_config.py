@@ -24,10 +24,20 @@ def test_list_shows_each_value_with_its_source() -> None:
     assert found["settings"]["top_k"] == {"value": 7, "source": "file"}
     assert found["settings"]["top_p"] == {"value": 0.3, "source": "env"}
     assert found["settings"]["max_tokens"] == {"value": 512, "source": "default"}
-    text = lmsupply("config")
-    assert "top_k" in text.out
-    assert "7  (file)" in text.out
-    assert text.out.splitlines()[-1] == f"the file: {file()}"
+    lines = lmsupply("config", LMSUPPLY_TOP_P="0.3").out.splitlines()
+    assert [line.split()[:3] for line in lines[:3]] == [
+        ["SETTING", "VALUE", "SOURCE"], ["top_p", "0.3", "env"], ["top_k", "7", "file"],
+    ]  # fmt: skip
+    assert lines[-2:] == [
+        f"{len(SETTINGS) - 2} others have their defaults. Show them: lmsupply config list --all.",
+        f"Settings file: {file()}",
+    ]
+    every = lmsupply("config", "--all").out.splitlines()
+    assert [line.split()[0] for line in every[1:-1]] == ["top_k", *(key for key in SETTINGS if key != "top_k")]
+
+
+def test_nothing_is_set() -> None:
+    assert lmsupply("config").out.startswith(f"All {len(SETTINGS)} settings have their defaults.")
 
 
 @pytest.mark.parametrize(
@@ -86,13 +96,13 @@ def test_a_linked_file_stays_linked(tmp_path: Path) -> None:
 
 def test_what_the_environment_shadows_is_said() -> None:
     said = lmsupply("config", "set", "top_k", "7", LMSUPPLY_TOP_K="3").err
-    assert "LMSUPPLY_TOP_K is set in the environment and goes first" in said
+    assert "LMSUPPLY_TOP_K is set in the environment and takes precedence" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["frob"], "config does not know 'frob'"),
+        (["frob"], "unknown action 'frob'"),
         (["get"], "usage: lmsupply config get KEY"),
         (["set", "top_k"], "usage: lmsupply config set KEY VALUE"),
         (["list", "top_k"], "usage: lmsupply config list"),
@@ -100,7 +110,7 @@ def test_what_the_environment_shadows_is_said() -> None:
         (["set", "top_k", "many"], "top_k must be a whole number"),
         (["set", "top_k", "1", "2"], "top_k takes one value"),
         (["set", "provider", "gpu"], "one of auto, cpu, cuda, dml, webgpu"),
-        (["edit"], "no editor is known"),
+        (["edit"], "no editor set"),
     ],
 )
 def test_mistakes(arguments: list[str], said: str) -> None:
@@ -143,6 +153,15 @@ def test_what_only_looks_goes_on_and_says_what_it_left_out(command: list[str]) -
     assert result.code == 0
     for place in (f"{file()}:2:", f"{file()}:3:", f"{file()}:4:", "LMSUPPLY_TEMPERATURE:"):
         assert f"note: skipped: {place}" in result.err
+
+
+def test_a_file_that_is_no_toml_does_not_stop_what_only_looks() -> None:
+    file().parent.mkdir(parents=True)
+    file().write_text("temp eratu]\n")
+    for command in (["hw"], ["models"], ["config", "list"], ["config", "list", "--json"]):
+        result = lmsupply(*command)
+        assert result.code == 0
+        assert f"skipped: {file()}:1: " in result.output
 
 
 def test_hw_names_what_it_left_out() -> None:

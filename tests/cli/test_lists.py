@@ -38,13 +38,41 @@ def test_help_on_everything(name: str) -> None:
 
 
 def test_models_lists_the_guide_first_with_its_license() -> None:
-    result = lmsupply("models")
-    lines = result.out.splitlines()
-    assert lines[0].split() == ["MODEL", "INSTALLED", "SIZE", "LICENSE", "TIER", "FITS", "PARAMETERS", "CONTEXT"]
-    assert lines[1].startswith("guide ")
-    assert "built in" in lines[1]
-    assert "a tiny model that only knows lmsupply" in result.out
-    assert lines[-1] == f"models are kept in {os.environ['LMSUPPLY_HOME']}/cache"
+    lines = lmsupply("models").out.splitlines()
+    assert lines[0].split() == ["MODEL", "INSTALLED", "SIZE", "FITS", "PARAMETERS", "CONTEXT", "LICENSE", "ROLES"]
+    assert lines[1].split() == ["guide", "built", "in", "1.9", "MB", "yes", "2.5M", "1,024", "MIT"]
+    end = lines[0].index("SIZE") + len("SIZE")
+    assert all(line[:end].endswith(("B", "?")) for line in lines[1:-1]), "numbers are aligned at the right"
+    assert lines[-1].startswith("Download one: lmsupply pull MODEL.")
+    assert lmsupply("models", "--paths").out.splitlines()[-1] == (
+        f"Models are stored in {os.environ['LMSUPPLY_HOME']}/cache"
+    )
+
+
+def test_models_names_the_roles() -> None:
+    roles = {line.split()[0]: line.split()[-1] for line in lmsupply("models", "phi").out.splitlines()[1:]}
+    assert roles["phi-3.5"] == "default"
+    assert roles["phi-4-mini-reasoning"] == "reasoning"
+    assert "multilingual" in lmsupply("models", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "valid"),
+    [
+        (["--family", "nope"], "Families: deepseek, gemma,"),
+        (["--role", "smart"], "Roles: default, fast,"),
+        (["--license", "foo"], "Licenses: Apache-2.0, Gemma,"),
+        (["xyz"], "Families: "),
+        (["xyz", "--family", "phi"], "Roles: "),
+    ],
+)
+def test_models_says_what_a_filter_may_be_where_nothing_matches(arguments: list[str], valid: str) -> None:
+    result = lmsupply("models", *arguments)
+    assert (result.code, result.out) == (0, "")
+    assert result.err.startswith("No model matches ")
+    assert f"\n{valid}" in result.err
+    assert lmsupply("models", *arguments, "--json").json["models"] == []
+    assert lmsupply("models", *arguments, "-q").output == ""
 
 
 def test_models_as_json_and_filters() -> None:
@@ -64,28 +92,22 @@ def test_models_as_json_and_filters() -> None:
     assert lmsupply("models", "-q", "--installed").out == "guide\n"
     bad = lmsupply("models", "--license-tier", "free")
     assert bad.code == 2
-    assert "tiers: permissive, conditional, research, unknown" in bad.err
+    assert "license tiers: permissive, conditional, research, unknown" in bad.err
 
 
 def test_hw_shows_the_machine_and_the_engine() -> None:
     result = lmsupply("hw")
-    names = {line.split("  ")[0].strip() for line in result.out.splitlines()}
-    wanted = {
-        "cpu",
-        "cores",
-        "threads",
-        "memory",
-        "disk",
-        "engine",
-        "provider",
-        "use",
-        "recommended",
-        "settings",
-        "models in",
-    }
-    assert wanted <= names
+    rows = [line.split(maxsplit=1) for line in result.out.splitlines()]
+    wanted = ["Hardware", "Engine", "Providers", "Use", "Recommended", "Settings", "Models"]
+    assert list(dict.fromkeys(name for name, _ in rows if name not in ("GPU", "NPU", "Note"))) == wanted
+    assert ["Providers", "✓ cpu"] in rows
+    assert any(value.startswith("✗ cuda: ") or value.startswith("✓ cuda") for _, value in rows)
     assert "onnxruntime-genai 0.18" in result.out
-    assert "provider     cpu: usable" in result.out
+    assert re.search(r"(?m)^Recommended  (\S+) \(.* download, .* in memory\): lmsupply pull \1$", result.out)
+    assert len(rows) <= 20
+
+
+def test_hw_as_json() -> None:
     found = lmsupply("hw", "--json").json
     assert found["schema"] == 2
     assert found["cpu"]["threads"] >= 1
@@ -93,8 +115,17 @@ def test_hw_shows_the_machine_and_the_engine() -> None:
     assert [p["name"] for p in found["providers"]] == ["cuda", "dml", "webgpu", "cpu"]
     assert found["recommendation"]["reasons"]
     assert {row["ref"] for row in found["models"]} >= {"phi-3.5", "gpt-oss-20b"}
-    assert re.search(r"(?m)^model +phi-3\.5: .*2\.8 GB, cpu-int4-awq-block-128-acc-level-4$", result.out)
-    assert "phi-3-mini-4k" not in lmsupply("hw", "--no-models").out
+
+
+def test_hw_lists_models_when_asked() -> None:
+    assert "phi-3-mini-4k" not in lmsupply("hw").out
+    _, table = lmsupply("hw", "--models").out.split("\n\n")
+    header, *rows = table.splitlines()
+    assert header.split(maxsplit=4) == ["MODEL", "DOWNLOAD", "MEMORY", "FITS", "MAX CONTEXT"]
+    at = header.index("FITS")
+    fits = [row[at:].split()[0] for row in rows]
+    assert fits == sorted(fits, key=["yes", "?", "no"].index), "those that fit first"
+    assert not any("int4" in row for row in rows)
 
 
 def test_hw_check_runs_the_guide_for_real() -> None:

@@ -175,15 +175,15 @@ def test_show(hub: Hub) -> None:
         PHI,
         "MIT (permissive)",
         "phi3",
-        f"chosen        {CPU}",
-        f"not           {GPU}",
+        f"variant        {CPU} · ",
+        f"not chosen     {GPU} · ",
         "made for gpu",
     ):
         assert text in result.out
     assert lmsupply("show", "phi-3.5", "--license").out == "MIT License\nfor all\n"
     offline = lmsupply("show", "phi-3.5", "--offline")
-    assert "catalogue" in offline.out
-    assert "uncertain" in offline.out
+    assert "source         catalogue (offline)" in offline.out
+    assert "approximate    gpu size" in offline.out
     lmsupply("pull", "-q", "phi-3.5")
     installed = cut("show", "phi-3.5", "--json").json
     assert (installed["source"], installed["installed"], installed["commit"]) == ("disk", True, hub.repos[PHI].commit)

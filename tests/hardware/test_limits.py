@@ -168,7 +168,7 @@ def test_every_limit_counts_and_the_smallest_is_named() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to them")
 def test_a_limit_of_the_shell_is_seen() -> None:
-    script = 'ulimit -v 6000000; exec "$0" -m lmsupply_cli hw --no-models'
+    script = 'ulimit -v 6000000; exec "$0" -m lmsupply_cli hw'
     done = subprocess.run(["bash", "-c", script, sys.executable], capture_output=True, text=True, check=True)
     assert "limited by ulimit -v" in done.stdout
 

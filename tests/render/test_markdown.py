@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
+from collections import Counter
 
 import pyte
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from lmsupply_cli.render.blocks import BlockSplitter
 from lmsupply_cli.render.markdown import MarkdownStream
+from lmsupply_cli.render.markdown_layout import Look, layout
 from lmsupply_cli.render.sanitize import sanitize
 
 TEXT = """# Title
@@ -102,7 +106,7 @@ def test_the_scrollback_keeps_the_finished_rendering(size: int, rows: int, monke
     _, whole = show(TEXT, len(TEXT), step=1.0, rows=200, monkeypatch=monkeypatch)
     _, streamed = show(TEXT, size, step=1.0, rows=rows, monkeypatch=monkeypatch)
     assert streamed == whole
-    for piece in ("# Title", "A paragraph with bold and code", "• one", "def f():", "After the code.", "1 first"):
+    for piece in ("# Title", "A paragraph with bold and code", "• one", "def f():", "After the code.", "1. first"):
         assert whole.count(piece) == 1
 
 
@@ -138,3 +142,92 @@ def test_control_characters_never_reach_the_terminal(monkeypatch: pytest.MonkeyP
     assert "\x1b]" not in raw
     assert "\x9b" not in raw
     assert "␛[31mred" in screen
+
+
+def shown(text: str, monkeypatch: pytest.MonkeyPatch, columns: int = 60) -> list[str]:
+    """The lines on a screen after streaming in small pieces."""
+    return show(text, 3, step=1.0, columns=columns, monkeypatch=monkeypatch)[1].split("\n")
+
+
+VERBATIM = [
+    "Use List<String> and vector<int> here, with <b>HTML</b> text.",
+    'Put this in the page:\n\n<div class="x">\n  Hello\n</div>\n\nDone.',
+    "\\( x_1 \\) and \\[ x_2 = a * b * c \\].",
+    "Path C:\\new\\*.txt and __init__, \\_ and \\*.",
+    "2*3*4 = 24, 2**3 = 8, f(*args, **kwargs)",
+    "&lt;b&gt; &amp; https://a.b/c?d=1&e=2 <https://a.b> [text](http://c.d) ![image](e.png)",
+    "[name]: http://a.b",
+    "Roses are red,\nViolets are blue,\nSugar is sweet,\nAnd so are you.",
+    "Jane Doe\n12 High Street\nLondon",
+    "#hashtag\n#!/bin/sh",
+    "> quote 3\nlazy",
+    "Title\n=====",
+    "~~old~~ a ~ b ^ c $x$ | d",
+    "2024. What a year",
+    "| a | b |\n|---|---|\n| 1 | 2 | a cell too many |",
+]
+
+
+@pytest.mark.parametrize("text", VERBATIM)
+def test_what_is_no_markup_stays_on_the_screen(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(text, monkeypatch, columns=100) == text.split("\n")
+
+
+def test_code_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "    return [" + ", ".join(map(str, range(60))) + "]"
+    text = f"1. Write\n\n   ```python\n   def f():\n   {long}\n   ```\n2. Run"
+    raw, screen = show(text, 5, step=1.0, columns=40, monkeypatch=monkeypatch)
+    rows = screen.split("\n")
+    assert rows[:3] == ["1. Write", "", "def f():"]
+    assert "".join(rows[3:-2]) == long
+    assert rows[-2:] == ["", "2. Run"]
+    assert re.sub(r"\x1b\[[0-9;]*m", "", raw).count(long + "\n") >= 1
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 40])
+@pytest.mark.parametrize("rows", [2, 5, 30])
+def test_what_the_terminal_wraps_is_counted(columns: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "```\nshort\n"
+        + "x" * 83
+        + "\n日本語日本語日本語\n\ttab\n```\n"
+        + "y" * 41
+        + " and 日本語日本語日本語日本語\n\n- a\n- b"
+    )
+    sizes = {"columns": columns, "rows": rows, "monkeypatch": monkeypatch}
+    assert show(text, 1, step=1.0, **sizes)[1] == show(text, len(text), step=1.0, **sizes)[1]
+
+
+def test_lists_rules_and_tables_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "3. c\n4) d\n   - [x] e\n\n---\n| n | v |\n|--:|---|\n| 1 | *a* |\n| 22 | b |"
+    assert shown(text, monkeypatch, columns=12) == [
+        "3. c", "4) d", "   • [x] e", "", "─" * 12, " n   v", "──────", " 1   a", "22   b",
+    ]  # fmt: skip
+
+
+MARKUP = frozenset("*_`~#|:-+=>.)\\ \t\n")
+PIECES = st.lists(
+    st.one_of(
+        st.text("ab <>&[]()!*_`~#|:-+=>.\\\n\t1", max_size=12),
+        st.sampled_from(["```", "\n```\n", "**", "- ", "1. ", "    ", "<div>", "\n\n", "| a | b |\n|--|--|\n", "&lt;"]),
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Mn", "Me", "Zl", "Zp"]), max_size=8),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(text=PIECES, width=st.integers(1, 100))
+def test_no_visible_character_is_lost(text: str, width: int) -> None:
+    """Without tables, whose cells are folded side by side, they also come in order."""
+    console = Console(file=io.StringIO(), width=width)
+    lines = layout(text, console, Look("bold", "ansi_dark"))
+    drawn = "".join(line.plain for line in lines)
+    lines_but_fences = [
+        line for line in text.split("\n") if "```" not in line and "~~~" not in line
+    ]  # which name a language
+    said = [c for c in "".join(lines_but_fences) if c not in MARKUP]
+    if "|" in text:
+        assert not Counter(said) - Counter(drawn)
+    else:
+        remaining = iter(drawn)
+        assert all(c in remaining for c in said)

@@ -11,7 +11,7 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.places import shown_place
-from lmsupply_cli.files import is_file
+from lmsupply_cli.files import free_bytes, is_file
 from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
@@ -20,12 +20,14 @@ from lmsupply_cli.loading.recommend import (
     Recommendation,
     expected_variant,
     largest_context,
+    needed_bytes,
     recommend_model,
     roughly_fits,
 )
-from lmsupply_cli.render.sheet import Row
-from lmsupply_cli.store.plan import free_bytes
-from lmsupply_cli.units import format_bytes
+from lmsupply_cli.render.fields import Row
+from lmsupply_cli.render.table import Column, print_table
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.units import count, format_bytes
 
 WIDTH = 13  # columns of the names
 _NO_FILE = " (no such file yet)"
@@ -33,13 +35,14 @@ _NO_FILE = " (no such file yet)"
 
 @dataclass(frozen=True)
 class ModelFit:
-    """What a catalogue model comes to here: the variant, whether it fits, the largest context."""
+    """What a catalogue model needs here: the variant, whether it fits, the largest context."""
 
     entry: CatalogueEntry
     variant: str
     size_bytes: int | None
     fits: bool | None
     context_tokens: int | None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,34 +88,57 @@ def _fit(entry: CatalogueEntry, choice: Choice, free: int) -> ModelFit:
     expected = expected_variant(entry, provider=choice.provider, precision=choice.precision)
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.name if expected else "none"
-    return ModelFit(entry, variant, size, roughly_fits(entry, size, free), largest_context(entry, size, free))
+    memory = needed_bytes(entry, size) if size else None
+    return ModelFit(entry, variant, size, roughly_fits(entry, size, free), largest_context(entry, size, free), memory)
 
 
-def machine_rows(machine: Machine, *, models: bool) -> list[Row]:
-    """Rows of name and value; with `models` a line for each of the catalogue."""
-    profile, cpu = machine.profile, machine.profile.cpu
-    wanted = machine.recommendation
+def machine_rows(machine: Machine) -> list[Row]:
+    """Rows of name and value: what a person reads on one screen."""
+    profile, wanted = machine.profile, machine.recommendation.entry
     engines = ", ".join(f"{name} {version}" for name, version in machine.wheels.installed) or "not installed"
-    rows = [
-        ("cpu", f"{cpu.name} ({cpu.architecture}), {profile.system}"),
-        ("cores", _cores(machine)),
-        ("instructions", ", ".join(cpu.instructions) or "unknown"),
-        ("threads", f"{cpu.usable_threads} ({_why_threads(machine)})"),
-        ("memory", _memory(machine)),
-        ("disk", f"{format_bytes(machine.free_disk_bytes)} free for models"),
-        *[("gpu", _gpu(gpu)) for gpu in profile.gpus],
-        *[("npu", f"{name} (the engine's builds here do not use it)") for name in profile.npus],
-        ("engine", engines),
-        *[("provider", _provider(state)) for state in machine.providers],
-        *[("note", note) for note in machine.all_notes],
-        ("use", f"{machine.choice.provider}, {machine.choice.precision}: {'; '.join(machine.choice.reasons)}"),
-        ("recommended", f"lmsupply pull {wanted.entry.ref}: {wanted.reason}"),
-        ("settings", shown_place(machine.settings_file) + ("" if is_file(machine.settings_file) else _NO_FILE)),
-        ("models in", shown_place(machine.store)),
+    fit = next((fit for fit in machine.models if fit.entry == wanted), None)
+    sizes = []
+    if fit and fit.size_bytes:
+        sizes = [f"{format_bytes(fit.size_bytes)} download", f"{format_bytes(fit.memory_bytes or 0)} in memory"]
+    choice = machine.choice
+    reasons = [
+        reason.removeprefix(f"{choice.precision}: ")
+        for reason in choice.reasons
+        if not reason.startswith(f"{choice.provider}: ")
     ]
-    if models:
-        rows += [("model", _model(fit)) for fit in machine.models]
-    return rows
+    return [
+        (
+            "Hardware",
+            " · ".join([_cpu(machine), _memory(machine), f"{format_bytes(machine.free_disk_bytes)} disk free"]),
+        ),
+        *[("GPU", _gpu(gpu)) for gpu in profile.gpus],
+        *[("NPU", f"{name} (the installed engine does not use it)") for name in profile.npus],
+        ("Engine", engines),
+        *[("Providers", _provider(state)) for state in sorted(machine.providers, key=lambda state: not state.usable)],
+        (
+            "Use",
+            f"{machine.choice.provider}, {machine.choice.precision}" + (f" ({'; '.join(reasons)})" if reasons else ""),
+        ),
+        ("Recommended", wanted.ref + (f" ({', '.join(sizes)})" if sizes else "") + f": lmsupply pull {wanted.ref}"),
+        *[("Note", note) for note in machine.all_notes],
+        ("Settings", shown_place(machine.settings_file) + ("" if is_file(machine.settings_file) else _NO_FILE)),
+        ("Models in", shown_place(machine.store)),
+    ]
+
+
+def print_model_fits(terminal: Terminal, machine: Machine) -> None:
+    """What each model of the catalogue comes to here, those that fit first."""
+    order = {True: 0, None: 1, False: 2}
+    fits = sorted(machine.models, key=lambda fit: order[fit.fits])
+    columns = [
+        Column("MODEL", [fit.entry.ref for fit in fits]),
+        Column("DOWNLOAD", [_bytes(fit.size_bytes) for fit in fits], right=True, rank=1),
+        Column("MEMORY", [_bytes(fit.memory_bytes) for fit in fits], right=True),
+        Column("FITS", [{None: "?", True: "yes", False: "no"}[fit.fits] for fit in fits]),
+        Column("MAX CONTEXT", [_context(fit) for fit in fits], right=True, rank=2),
+    ]
+    terminal.styled("")
+    print_table(terminal, columns, dim=[at for at, fit in enumerate(fits) if fit.fits is False])
 
 
 def machine_json(machine: Machine) -> dict[str, Any]:
@@ -164,27 +190,21 @@ def machine_json(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _cores(machine: Machine) -> str:
+def _cpu(machine: Machine) -> str:
     cpu = machine.profile.cpu
-    performance = f", {cpu.performance_cores} of them for performance" if cpu.performance_cores else ""
+    performance = f" ({cpu.performance_cores} performance)" if cpu.performance_cores else ""
     quota = f", quota of {cpu.quota:g} CPUs" if cpu.quota else ""
-    return f"{cpu.physical_cores} physical, {cpu.logical_cores} logical{performance}{quota}"
-
-
-def _why_threads(machine: Machine) -> str:
-    cpu = machine.profile.cpu
-    if cpu.quota and cpu.quota < cpu.physical_cores:
-        return "the container's quota"
-    return "the performance cores" if cpu.performance_cores else "the physical cores that may be used"
+    threads = f", {count(cpu.usable_threads, 'thread')}" if cpu.usable_threads != cpu.physical_cores else ""
+    instructions = f", {', '.join(cpu.instructions)}" if cpu.instructions else ""
+    return f"{cpu.name}, {count(cpu.physical_cores, 'core')}{performance}{threads}{quota}{instructions}"
 
 
 def _memory(machine: Machine) -> str:
     memory = machine.profile.memory
-    swap = f", {format_bytes(memory.swap_bytes)} swap" if memory.swap_bytes else ", no swap"
-    limit = f", limited by {memory.limited_by or 'the container'}" if memory.limit_bytes else ""
     if not memory.total_bytes:
-        return "unknown"
-    return f"{format_bytes(memory.total_bytes)}, {format_bytes(memory.available_bytes)} available{swap}{limit}"
+        return "memory unknown"
+    limit = f", limited by {memory.limited_by or 'the container'}" if memory.limit_bytes else ""
+    return f"{format_bytes(memory.total_bytes)} memory ({format_bytes(memory.available_bytes)} free{limit})"
 
 
 def _gpu(gpu: Gpu) -> str:
@@ -198,16 +218,23 @@ def _gpu(gpu: Gpu) -> str:
 
 
 def _provider(state: ProviderState) -> str:
-    return f"{state.name}: {'usable' if state.usable else 'not usable'}, {state.reason}" + (
-        f"; {state.mend}" if state.mend else ""
-    )
+    if state.usable:
+        return f"✓ {state.name}" + ("" if state.name == "cpu" else f": {state.reason}")
+    return f"✗ {state.name}: {state.reason}" + (f"; {state.mend}" if state.mend else "")
 
 
-def _model(fit: ModelFit) -> str:
-    size = format_bytes(fit.size_bytes) if fit.size_bytes else "size unknown"
-    context = f", context up to {fit.context_tokens:,}" if fit.context_tokens else ""
-    fits = {True: f"fits{context}", False: "does not fit", None: "fit unknown"}[fit.fits]
-    return f"{fit.entry.ref}: {fits}; {size}, {fit.variant.rsplit('/', 1)[-1]}"
+def _bytes(count: int | None) -> str:
+    return format_bytes(count) if count else "?"
+
+
+def _context(fit: ModelFit) -> str:
+    """Rounded, as the free memory changes all the time."""
+    tokens = fit.context_tokens
+    if not tokens:
+        return "?" if tokens is None else "–"
+    if tokens < fit.entry.context_length:
+        tokens -= tokens % (1000 if tokens >= 10_000 else 100)
+    return f"{tokens:,}"
 
 
 def _gpu_json(gpu: Gpu) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`lmsupply models`: what exists, what is installed, what fits, under which license."""
+"""`lmsupply models`: what is available, what is installed, what fits, under which license."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def models(
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", show_default=False)] = None,
     license: Annotated[
         list[str] | None,
-        typer.Option("--license", metavar="NAME", help="Only models under this license; any case, repeatable."),
+        typer.Option("--license", metavar="NAME", help="Only models under this license; case-insensitive; repeatable."),
     ] = None,
     license_tier: Annotated[
         str | None,
@@ -24,44 +24,51 @@ def models(
     family: Annotated[
         str | None, typer.Option("--family", metavar="NAME", help="Only this family: phi, qwen, llama …")
     ] = None,
-    role: Annotated[str | None, typer.Option("--role", metavar="NAME", help="Only the model with this role.")] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            "--role",
+            metavar="NAME",
+            help="Only models with this role: default, fast, small, quality, multilingual, reasoning …",
+        ),
+    ] = None,
     installed: Annotated[
-        bool, typer.Option("--installed", help="Only what is on this machine, with its last use.")
+        bool, typer.Option("--installed", help="Only installed models; also shows when each was last used.")
     ] = False,
-    fits: Annotated[bool, typer.Option("--fits", help="Only what roughly fits the free memory.")] = False,
+    fits: Annotated[bool, typer.Option("--fits", help="Only models that should fit the free memory.")] = False,
     sort: Annotated[
         str | None, typer.Option("--sort", metavar="KEY", help="By name, size, parameters, license or used.")
     ] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Also show where the installed models are.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print refs only.")] = False,
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
-    """List models: what exists, what is installed, what fits, under which license.
+    """List models: available, installed, size, license, and whether they should fit.
 
-    TEXT keeps the models whose name, repo or family holds it; filters combine. The built-in
-    guide comes first. SIZE is of the variant for this machine; FITS is rough: weights, a cache
-    for 4,096 tokens and the runtime against the free memory.
+    Show only models whose name, repo or family contains TEXT; filters combine. SIZE is that of
+    the variant for this machine. FITS is an estimate: weights, a cache for 4,096 tokens and the
+    runtime against the free memory. A role stands for a model: lmsupply run -m role:fast.
     """
-    from lmsupply_cli.cli.context import store_root
-    from lmsupply_cli.cli.models.listing import Filters, list_models, row_json, table_lines
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.models.listing import Filters, check_filters, list_models, nothing_matches, row_json
+    from lmsupply_cli.cli.models.table import print_models
     from lmsupply_cli.cli.places import say_notes, skipped_lines, unfinished_lines
     from lmsupply_cli.cli.provider import pull_wishes
-    from lmsupply_cli.config.layers import read_settings
-    from lmsupply_cli.paths import settings_file
-    from lmsupply_cli.render.terminal import Terminal
 
-    terminal = Terminal.of_process()
-    settings = read_settings(flags, environ=terminal.environ, path=settings_file(), skip_bad=True)
-    root, provider = store_root(settings), pull_wishes(settings)[0]
-    say_notes(terminal, skipped_lines(settings, root) + ([] if quiet else unfinished_lines(root)))
+    context = Context.of(flags, skip_bad=True)
+    terminal, root = context.terminal, context.root
+    say_notes(terminal, skipped_lines(context.settings, root) + ([] if quiet else unfinished_lines(root)))
     filters = Filters(text or "", tuple(license or ()), license_tier, family, role, installed, fits)
-    rows = list_models(root, filters, sort=sort, provider=provider)
+    check_filters(filters, sort)
+    rows = list_models(root, filters, sort=sort, provider=pull_wishes(context.settings)[0])
     if json:
         terminal.json({"models": [row_json(row) for row in rows]})
     elif quiet:
         for row in rows:
             terminal.data(row.ref)
+    elif not rows:
+        terminal.say(nothing_matches(root, filters))
     else:
-        for line in table_lines(rows, root, width=terminal.width, installed=installed):
-            terminal.data(line)
+        print_models(terminal, rows, root, filters, sort=sort, paths=paths)

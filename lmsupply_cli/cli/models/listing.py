@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lmsupply_cli.catalogue.entry import GUIDE_REF, TIERS, CatalogueEntry, License
+from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import read_catalogue
-from lmsupply_cli.cli.places import shown_place
-from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import folder_bytes
+from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.files import folder_bytes, read_json
+from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.recommend import expected_variant, roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 from lmsupply_cli.store.manifest import last_used_s
-from lmsupply_cli.units import format_bytes
 
+_CONFIG_BYTES = 1_000_000
 SORTS = ("name", "size", "parameters", "license", "used")
-Sort = Literal["name", "size", "parameters", "license", "used"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +48,19 @@ class ModelRow:
     size_bytes: int | None
     fits: bool | None
     used_s: float | None
+    context_length: int | None
+
+
+def check_filters(filters: Filters, sort: str | None) -> None:
+    """Raises UsageError for a tier or an order that does not exist."""
+    if filters.tier is not None and filters.tier not in TIERS:
+        raise UsageError(f"unknown license tier {filters.tier!r}", hint="license tiers: " + ", ".join(TIERS))
+    if sort is not None and sort not in SORTS:
+        raise UsageError(f"can't sort by {sort!r}", hint="sort by " + ", ".join(SORTS))
 
 
 def list_models(root: Path, filters: Filters, *, sort: str | None = None, provider: str = "cpu") -> list[ModelRow]:
-    """The catalogue in its order, each of its installed variants, then what else is here. Raises UsageError."""
-    if filters.tier is not None and filters.tier not in TIERS:
-        raise UsageError(f"no such license tier: {filters.tier}", hint="tiers: " + ", ".join(TIERS))
-    if sort is not None and sort not in SORTS:
-        raise UsageError(f"cannot sort by {sort!r}", hint="sort by " + ", ".join(SORTS))
+    """The catalogue in its order, each of its installed variants, then what else is here."""
     here = [guide(), *installed_models(root), *external_models(root)]
     free = detect_memory().available_bytes
     rows: list[ModelRow] = []
@@ -74,7 +77,16 @@ def _known(entry: CatalogueEntry, provider: str, free: int) -> ModelRow:
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.folder if expected else ""
     return ModelRow(
-        entry.ref, entry.repo, entry.license, entry, None, variant, size, roughly_fits(entry, size, free), None
+        entry.ref,
+        entry.repo,
+        entry.license,
+        entry,
+        None,
+        variant,
+        size,
+        roughly_fits(entry, size, free),
+        None,
+        entry.context_length,
     )
 
 
@@ -82,7 +94,19 @@ def _installed(model: LocatedModel, root: Path, free: int) -> ModelRow:
     size, entry = folder_bytes(model.path), model.entry
     fits = roughly_fits(entry, size, free) if entry else size < free
     used = last_used_s(root, model.key) if model.key else None
-    return ModelRow(model.ref, model.repo, model.license, entry, model, model.variant, size, fits, used)
+    context = entry.context_length if entry else _context_length(model)
+    return ModelRow(model.ref, model.repo, model.license, entry, model, model.variant, size, fits, used, context)
+
+
+def _context_length(model: LocatedModel) -> int | None:
+    """Of a model that the catalogue does not know, as its own config says."""
+    try:
+        config = read_json(model.path / "genai_config.json", limit_bytes=_CONFIG_BYTES)
+    except FileError:
+        return None
+    values = config.get("model") if isinstance(config, dict) else None
+    length = values.get("context_length") if isinstance(values, dict) else None
+    return length if isinstance(length, int) and 0 < length <= MOST else None
 
 
 def _keeps(row: ModelRow, filters: Filters) -> bool:
@@ -93,10 +117,14 @@ def _keeps(row: ModelRow, filters: Filters) -> bool:
         and (not filters.licenses or row.license.id.lower() in {name.lower() for name in filters.licenses})
         and filters.tier in (None, row.license.tier)
         and (filters.family is None or (bool(entry) and entry is not None and entry.family == filters.family.lower()))
-        and (filters.role is None or (entry is not None and filters.role.removeprefix("role:").lower() in entry.roles))
+        and (filters.role is None or (entry is not None and _role(filters.role) in entry.roles))
         and (row.located is not None or not filters.installed)
         and (row.fits is True or not filters.fits)
     )
+
+
+def _role(name: str) -> str:
+    return name.lower().removeprefix("role:")
 
 
 def _order(row: ModelRow, sort: str) -> tuple[Any, ...]:
@@ -110,21 +138,32 @@ def _order(row: ModelRow, sort: str) -> tuple[Any, ...]:
     return (key, row.ref)
 
 
-def table_lines(rows: Sequence[ModelRow], root: Path, *, width: int, installed: bool) -> list[str]:
-    """A plain table; on a narrow terminal the last columns go."""
-    header = ("MODEL", "INSTALLED", "SIZE", "LICENSE", "TIER", "FITS", "PARAMETERS", "CONTEXT")
-    table = [header, *(_cells(row) for row in rows)]
-    if installed:
-        table = [(*line[:3], used, *line[3:]) for line, used in zip(table, ["USED", *map(_used, rows)], strict=True)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    columns = len(widths)
-    while columns > 3 and sum(widths[:columns]) + 2 * (columns - 1) > width:
-        columns -= 1
-    lines = ["  ".join(line[i].ljust(widths[i]) for i in range(columns)).rstrip() for line in table]
-    lines += ["", "guide is built in: a tiny model that only knows lmsupply. Get a real one with lmsupply pull."]
-    if installed:
-        lines += [f"{row.ref} is in {row.located.path}" for row in rows if row.located and row.ref != GUIDE_REF]
-    return [*lines, f"models are kept in {shown_place(root)}"]
+def nothing_matches(root: Path, filters: Filters) -> str:
+    """A message for an empty list, with the valid values of those filters that no model has."""
+    rows = list_models(root, Filters())
+    families = sorted({row.entry.family for row in rows if row.entry})
+    roles = sorted({role for row in rows if row.entry for role in row.entry.roles})
+    licenses = sorted({row.license.id for row in rows}, key=str.lower)
+    lines = []
+    unknown = [name for name in filters.licenses if name.lower() not in {known.lower() for known in licenses}]
+    if filters.family is not None and filters.family.lower() not in families:
+        lines.append(f"Families: {', '.join(families)}")
+    if filters.role is not None and _role(filters.role) not in roles:
+        lines.append(f"Roles: {', '.join(roles)}")
+    if unknown:
+        lines.append(f"Licenses: {', '.join(licenses)}")
+    if not lines:
+        lines = [f"Families: {', '.join(families)}", f"Roles: {', '.join(roles)}"]
+    wanted = [
+        *([repr(filters.text)] if filters.text else []),
+        *(f"--license {name}" for name in filters.licenses),
+        *([f"--license-tier {filters.tier}"] if filters.tier else []),
+        *([f"--family {filters.family}"] if filters.family is not None else []),
+        *([f"--role {filters.role}"] if filters.role is not None else []),
+        *(["--installed"] if filters.installed else []),
+        *(["--fits"] if filters.fits else []),
+    ]
+    return "\n".join([f"No model matches {' '.join(wanted)}.", *lines])
 
 
 def row_json(row: ModelRow) -> dict[str, Any]:
@@ -135,7 +174,7 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "repo": row.repo or None,
         "family": entry.family if entry else None,
         "parameters": round(entry.parameters * 1e9) if entry else None,
-        "context_length": entry.context_length if entry else None,
+        "context_length": row.context_length,
         "license": {
             "id": license.id,
             "tier": license.tier,
@@ -150,32 +189,3 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "last_used": datetime.fromtimestamp(row.used_s).isoformat(timespec="seconds") if row.used_s else None,
         "path": str(row.located.path) if row.located else None,
     }
-
-
-def _cells(row: ModelRow) -> tuple[str, ...]:
-    entry = row.entry
-    size = format_bytes(row.size_bytes) if row.size_bytes else "?"
-    if entry and row.located is None and row.size_bytes and "sizes" in entry.uncertain:
-        size = "~" + size
-    parameters = (
-        "?"
-        if entry is None
-        else f"{entry.parameters:g}B"
-        if entry.parameters >= 0.1
-        else f"{entry.parameters * 1000:g}M"
-    )
-    context = f"{entry.context_length:,}" if entry else "?"
-    fits = {None: "?", True: "yes", False: "no"}[row.fits]
-    return (row.ref, _where(row), size, row.license.id, row.license.tier, fits, parameters, context)
-
-
-def _where(row: ModelRow) -> str:
-    if row.located is None:
-        return "no"
-    if row.ref == GUIDE_REF:
-        return "built in"
-    return "external" if row.located.external else "yes"
-
-
-def _used(row: ModelRow) -> str:
-    return datetime.fromtimestamp(row.used_s).strftime("%Y-%m-%d") if row.used_s else "–"

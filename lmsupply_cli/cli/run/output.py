@@ -66,7 +66,7 @@ class Output:
             self._terminal.json_event("finished", **whole)
         if self._look.stats:
             for line in stats_lines(finished, self._info):
-                self._terminal.say(line, always=True)
+                self._terminal.aside(line, always=True)
         return finished
 
     def _as_text(self, events: Iterator[GenerationEvent]) -> Finished:

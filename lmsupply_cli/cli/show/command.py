@@ -1,4 +1,4 @@
-"""`lmsupply show`: one model, whole."""
+"""`lmsupply show`: the details of one model."""
 
 from __future__ import annotations
 
@@ -14,27 +14,23 @@ def show(
     *,
     name: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
     license: Annotated[
-        bool, typer.Option("--license", help="Print the license's text, where the repo carries it.")
+        bool, typer.Option("--license", help="Print the text of the license, if the repo has one.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
-    """Show a model: variants, sizes, license, prompt format, files.
+    """Show details of a model: variants and why one was picked, license, architecture, files.
 
-    Every variant is listed with why it was chosen or not. An installed model is read from the
-    disk; else the Hub is asked, and without it the catalogue.
+    An installed model is read from the disk, another one from the Hub, or offline from the
+    catalogue.
     """
-    from lmsupply_cli import paths
-    from lmsupply_cli.cli.context import store_root
+    from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.show.describe import describe, description_json, description_rows, license_text
-    from lmsupply_cli.config.layers import read_settings
-    from lmsupply_cli.render.sheet import print_sheet
-    from lmsupply_cli.render.terminal import Terminal
+    from lmsupply_cli.render.fields import print_fields
 
-    terminal = Terminal.of_process()
-    settings = read_settings(flags, environ=terminal.environ, path=paths.settings_file())
-    root = store_root(settings)
+    context = Context.of(flags)
+    terminal, settings, root = context.terminal, context.settings, context.root
     if license:
         terminal.document(license_text(name, settings, root).rstrip() + "\n")
         return
@@ -42,4 +38,4 @@ def show(
     if json:
         terminal.json(description_json(description))
         return
-    print_sheet(terminal, description_rows(description), width=14)
+    print_fields(terminal, description_rows(description), width=15)

@@ -1,4 +1,4 @@
-"""What `lmsupply show` knows of a model, from the disk, the Hub or the catalogue."""
+"""What `lmsupply show` knows about a model, from the disk, the Hub or the catalogue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lmsupply_cli.loading.plan import plan_load
 from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
-from lmsupply_cli.render.sheet import Row
+from lmsupply_cli.render.fields import Row
 from lmsupply_cli.store.judging import judge_variant, look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate, named_repo
 from lmsupply_cli.store.pull import fetch_pinned, resolve_here
@@ -40,7 +40,7 @@ MEMORY_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Description:
-    """`source`: where it was read: disk, Hub or catalogue. Figures that nobody says are None."""
+    """`source`: where it was read: disk, Hub or catalogue. Unknown figures are None."""
 
     ref: str
     source: str
@@ -97,50 +97,56 @@ def license_text(name: str, settings: Settings, root: Path) -> str:
         license = (
             entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
         )
-    where = f"; its text is at {license.url}" if license.url else ""
+    where = f"; read it at {license.url}" if license.url else ""
     raise LmsupplyError(
-        f"{without_user(name)} carries no text of its license, {license.id}{where}",
+        f"{without_user(name)} has no license text: {license.label}{where}",
         hint=f"lmsupply show {without_user(name)}",
     )
 
 
 def description_rows(shown: Description) -> list[Row]:
     license, shape = shown.license, shown.shape
-    rows = [("model", shown.ref), ("read from", shown.source)]
+    rows = [("model", shown.ref), ("source", shown.source)]
     if shown.repo:
         rows.append(("repo", shown.repo + (f" at {shown.commit[:12]}" if shown.commit else "")))
     rows += [
-        ("license", f"{license.id} ({license.tier})" + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", license.label + (f": {license.restrictions}" if license.restrictions else "")),
         *([("", license.url)] if license.url else []),
         ("parameters", format_parameters(shown.parameters)),
         ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
-        ("shape", ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in shape.items() if value) or "unknown"),
-        ("prompt", shown.prompt_format or "unknown until it is installed"),
+        ("architecture", _architecture(shape) or "unknown"),
+        ("prompt format", shown.prompt_format or "unknown until the model is installed"),
     ]
     if shown.size_bytes:
         rows.append(("size", format_bytes(shown.size_bytes)))
     if shown.memory:
         terms = shown.memory
-        rows.append(
-            (
-                "memory",
-                f"{format_bytes(terms.steady_bytes)} with {MEMORY_TOKENS:,} tokens of context: "
-                f"weights {format_bytes(terms.weights_bytes)}, cache {format_bytes(terms.cache_bytes)}, "
-                f"tokenizer {format_bytes(terms.tokenizer_bytes)}, work {format_bytes(terms.work_bytes)}, "
-                f"process {format_bytes(terms.process_bytes)}; "
-                f"at most {format_bytes(terms.peak_bytes)} while it loads or reads",
-            )
-        )
+        tokens = min(MEMORY_TOKENS, shown.context_length or MEMORY_TOKENS)
+        parts = {
+            "weights": terms.weights_bytes,
+            "KV cache": terms.cache_bytes,
+            "tokenizer": terms.tokenizer_bytes,
+            "computation": terms.work_bytes,
+            "process": terms.process_bytes,
+        }
+        rows += [
+            ("memory", f"{format_bytes(terms.steady_bytes)} with a context of {tokens:,} tokens"),
+            ("", " · ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())),
+            ("", f"at most {format_bytes(terms.peak_bytes)} while loading or processing a prompt"),
+        ]
     rows += shown.loading
     rows += obstacle_rows(shown.obstacles)
     if shown.path:
-        rows.append(("files", f"{shown.path}" + (" (another tool's)" if shown.external else "")))
+        rows.append(("files", f"{shown.path}" + (" (of another tool)" if shown.external else "")))
     if shown.resolution:
         chosen = shown.resolution.chosen
-        rows.append(("chosen", f"{chosen.name}  {_size(chosen.size_bytes)}: {'; '.join(shown.resolution.reasons)}"))
-        rows += [("not", f"{v.name}  {_size(v.size_bytes)}: {reason}") for v, reason in shown.resolution.rejected]
+        reasons = ", ".join(shown.resolution.reasons)
+        rows.append(("variant", f"{chosen.name} · {_size(chosen.size_bytes)} · {reasons}"))
+        rows += [
+            ("not chosen", f"{v.name} · {_size(v.size_bytes)} · {reason}") for v, reason in shown.resolution.rejected
+        ]
     if shown.uncertain:
-        rows.append(("uncertain", ", ".join(shown.uncertain)))
+        rows.append(("approximate", ", ".join(shown.uncertain)))
     return rows
 
 
@@ -191,10 +197,8 @@ def _loading_rows(model: LocatedModel, settings: Settings) -> tuple[Row, ...]:
     try:
         rows = dict(plan_load(model, load_options(settings)).rows())
     except LmsupplyError as error:
-        return (("loading", f"{error.message}; {error.hint}" if error.hint else error.message),)
-    return (
-        ("loading", f"{rows['provider']}, context {rows['context']}; {rows.get('memory', 'its memory is not known')}"),
-    )
+        return (("loads with", f"{error.message}; {error.hint}" if error.hint else error.message),)
+    return (("loads with", f"{rows['provider']}, context {rows['context']}; {rows.get('memory', 'memory unknown')}"),)
 
 
 def _from_disk(model: LocatedModel, folder: ModelFolder, obstacles: tuple[Obstacle, ...]) -> Description:
@@ -283,6 +287,16 @@ def _shape(decoder: dict[str, Any]) -> dict[str, int | None]:
     }
 
 
+def _architecture(shape: dict[str, int | None]) -> str:
+    layers, heads, size = (shape.get(key) for key in ("layers", "kv_heads", "head_size"))
+    parts = [
+        f"{layers} layers" if layers else "",
+        f"{heads} KV heads" if heads else "",
+        f"head size {size}" if size else "",
+    ]
+    return " · ".join(filter(None, parts))
+
+
 def _object(values: dict[str, Any], key: str) -> dict[str, Any]:
     """Of a config that was not checked."""
     value = values.get(key)
@@ -304,7 +318,7 @@ def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
     resolution = expected_variant(entry, provider=_provider(settings), precision=settings.get("precision"))
     return Description(
         ref=entry.ref,
-        source="catalogue (the Hub was not asked or did not answer)",
+        source="catalogue (offline)",
         repo=entry.repo,
         commit=entry.revision or "",
         license=entry.license,
@@ -332,4 +346,4 @@ def _provider(settings: Settings) -> str:
 
 
 def _size(count: int) -> str:
-    return format_bytes(count) if count else "size unknown"
+    return format_bytes(count) if count else "unknown size"
