@@ -22,10 +22,11 @@ from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.loading.plan import LoadPlan
 from lmsupply_cli.render.stream import choose_stream
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.input import TerminalReader
-from lmsupply_cli.repl.loop import ChatLoop, World
+from lmsupply_cli.repl.loop import ChatLoop
 from lmsupply_cli.store.judging import open_model
-from lmsupply_cli.store.locate import installed_models
+from lmsupply_cli.store.locate import guide, installed_models
 
 _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
 
@@ -86,6 +87,7 @@ def converse(asked: Conversation) -> None:
         world = World(
             prepare=prepare,
             model_names=lambda: _model_names(settings),
+            installed_models=lambda: [*installed_models(store_root(settings)), guide()],
             license_text=lambda shown: _license_text(shown, settings),
             make_stream=lambda: choose_stream(
                 terminal.stdout, terminal=True, dumb=terminal.dumb, color=terminal.color, theme=theme, hold=False
@@ -93,9 +95,8 @@ def converse(asked: Conversation) -> None:
             environ=terminal.environ,
             debug=asked.debug,
         )
-        loop = ChatLoop(
+        chat = Chat(
             session,
-            TerminalReader(color=terminal.color, history=paths.history_file() if settings.get("history") else None),
             terminal,
             world,
             archive,
@@ -104,11 +105,12 @@ def converse(asked: Conversation) -> None:
             think=settings.get("think"),
         )
         if saved:
-            loop.go_on(saved)
+            chat.resume(saved)
             if asked.system is not None:
                 session.system = asked.system
         try:
-            loop.run()
+            history = paths.history_file() if settings.get("history") else None
+            ChatLoop(chat, TerminalReader(color=terminal.color, history=history)).run()
         finally:
             session.generator.close()
 
