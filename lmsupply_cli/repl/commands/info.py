@@ -40,9 +40,11 @@ def help_command(commands: Callable[[], Sequence[Command]]) -> Command:
         if not found:
             raise UsageError(f"no such command: {rest}", hint="/help lists the commands")
         command = found[0]
-        chat.say(f"{_usage(command)}\n  {command.help[0].upper()}{command.help[1:]}.")
-        for text in filter(None, (command.details, f"Example: {command.example or command.names[0]}")):
-            chat.say(f"  {text}")
+        chat.say(_usage(command))
+        texts = [f"{command.help[0].upper()}{command.help[1:]}.", command.details]
+        chat.say_rows(
+            [("", text) for text in [*filter(None, texts), f"Example: {command.example or command.names[0]}"]]
+        )
 
     def names(_: Chat, rest: str) -> list[str]:
         known = [name[1:] for command in commands() for name in command.names]
