@@ -164,7 +164,11 @@ class ChatSession(Generic[G]):
     @property
     def can_drop(self) -> bool:
         """Whether an old turn can be dropped to make room, and the policy allows it."""
-        return self.policy == "drop-oldest" and drop_oldest_turn(self._given(self.messages)) is not None
+        return (
+            bool(self.messages)
+            and self.policy == "drop-oldest"
+            and drop_oldest_turn(self._given(self.messages)) is not None
+        )
 
     def reread(self) -> Reread:
         """What the messages so far cost when the next one comes."""

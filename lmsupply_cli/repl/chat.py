@@ -27,6 +27,9 @@ from lmsupply_cli.repl.parameters import change_parameter, value_text
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import count, format_rate, format_seconds
 
+# C0 but tab and line feed, DEL, C1
+_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+
 
 @dataclass(frozen=True)
 class World:
@@ -95,7 +98,7 @@ class Chat:
 
     def edit(self, text: str) -> str:
         """What `text` became in the user's editor. Raises UsageError."""
-        return edit_text(text, self.world.environ).strip("\n")
+        return without_control(edit_text(text, self.world.environ)).strip("\n")
 
     def bar(self) -> str:
         """Model, provider, use of the context, rate: as much as the width holds."""
@@ -272,6 +275,11 @@ class Chat:
                 self.set_parameter(key, as_text(value))
             except LmsupplyError as error:
                 self.note(f"{key} {value} was left out: {error.message}")
+
+
+def without_control(text: str) -> str:
+    """What was typed without control characters, which nobody means to send."""
+    return text.translate(_CONTROL)
 
 
 def shortened(text: str, most: int) -> str:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.chat import Chat
+from lmsupply_cli.repl.parameters import PARAMETERS
 
 Handler = Callable[[Chat, str], None]
 Candidates = Callable[[Chat, str], Iterable[str]]
@@ -40,11 +41,12 @@ def find_command(line: str, commands: dict[str, Command]) -> tuple[Command, str]
         return commands[name.lower()], rest.strip()
     if "/" in name[1:] or "\n" in name:
         return None  # a path or a pasted text, not a command
-    near = get_close_matches(name.lower(), commands, n=1)
-    raise UsageError(
-        f"no such command: {name}",
-        hint=f"did you mean {commands[near[0]].names[0]}?" if near else "/help lists the commands",
-    )
+    hint = "/help lists the commands"
+    if name[1:].lower() in PARAMETERS:
+        hint = f"/set {name[1:].lower()} VALUE changes it"
+    elif near := get_close_matches(name.lower(), commands, n=1):
+        hint = f"did you mean {commands[near[0]].names[0]}?"
+    raise UsageError(f"no such command: {name}", hint=hint)
 
 
 def needs_user_message(text: str) -> Callable[[Chat], str | None]:

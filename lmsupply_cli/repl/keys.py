@@ -13,8 +13,8 @@ from typing import IO, Any
 
 @contextmanager
 def quiet_keys(stdin: IO[str] | None) -> Iterator[None]:
-    """No echo on a terminal. Typed lines wait in the terminal for the next prompt; Ctrl-C and Ctrl-Z work as always, and
-    while the program is suspended the shell has its echo."""
+    """No echo on a terminal. What is typed waits there for the next prompt, Ctrl-D too; Ctrl-C and Ctrl-Z work as always,
+    and while the program is suspended the shell has its echo."""
     if sys.platform == "win32" or stdin is None or not stdin.isatty():
         yield
         return
@@ -22,15 +22,18 @@ def quiet_keys(stdin: IO[str] | None) -> Iterator[None]:
 
     try:
         before = termios.tcgetattr(stdin)
+        disabled = bytes([os.fpathconf(stdin.fileno(), "PC_VDISABLE")])
     except (termios.error, ValueError, OSError):
         yield
         return
     quiet = [*before]
     quiet[3] &= ~termios.ECHO
+    quiet[6] = [*before[6]]
+    quiet[6][termios.VEOF] = disabled
 
     def apply(mode: list[Any]) -> None:
         try:
-            termios.tcsetattr(stdin, termios.TCSADRAIN, mode)
+            termios.tcsetattr(stdin, termios.TCSANOW, mode)
         except (termios.error, ValueError, OSError):  # the terminal is gone
             return
 

@@ -6,12 +6,9 @@ from typing import Protocol
 
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.repl.attach import attach_files
-from lmsupply_cli.repl.chat import Chat
+from lmsupply_cli.repl.chat import Chat, without_control
 from lmsupply_cli.repl.command import find_command
 from lmsupply_cli.repl.commands import NAMES
-
-# nothing that the model gets was typed as a control character: C0 but tab and line feed, DEL, C1
-_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
 class LineReader(Protocol):
@@ -43,7 +40,7 @@ class ChatLoop:
     def _guarded(self, line: str) -> None:
         chat = self._chat
         try:
-            self._take(line.translate(_CONTROL))
+            self._take(without_control(line))
         except KeyboardInterrupt:
             chat.say_aside("(stopped)")
         except LmsupplyError as error:

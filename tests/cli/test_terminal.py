@@ -104,7 +104,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
     terminal.send("hello\r")
     terminal.shows("ABCDE")
     terminal.send("\x03")
-    text = terminal.shows("(stopped; what was said stays in the chat)")
+    text = terminal.shows("(stopped; partial answer kept)")
     terminal.read(lambda text: text.count(">>>") == 2)
     assert "ABCDE" in text
     terminal.send("again\r")
@@ -113,7 +113,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
     terminal.read(lambda text: text.count("(stopped") == 2)
     terminal.read(lambda text: text.count(">>>") == 3)
     terminal.send("\x03")
-    terminal.shows("Ctrl-D or /bye leaves")
+    terminal.shows("Ctrl-D or /bye quits")
     terminal.send("\x04")
     assert terminal.end() == 0
     assert "Traceback" not in text

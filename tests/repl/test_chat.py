@@ -130,6 +130,16 @@ def test_what_is_typed_while_it_answers_waits_for_the_next_prompt() -> None:
     chat.leave()
 
 
+def test_ctrl_d_while_it_answers_quits_after_it() -> None:
+    chat = Chat(SLOW, *COUNT)
+    chat.send("hello\r")
+    chat.shows("ABCDE")
+    chat.send("\x04")
+    assert chat.end() == 0
+    assert "(cut after 150 tokens" in chat.text
+    assert chat.text.endswith("Bye.")
+
+
 def test_ctrl_z_suspends_at_the_prompt_and_in_an_answer() -> None:
     command = [sys.executable, "-m", "lmsupply_cli", "chat", SLOW, *COUNT]
     shell = Terminal(program=["bash", "--norc", "--noprofile", "-i"], PS1="$ ", columns=120, rows=60)

@@ -104,6 +104,12 @@ def test_edit_with_a_broken_editor_loses_nothing(folder: Path, command: str, sai
     assert chat.messages == [("user", "hello"), ("assistant", "Hi there.")]
 
 
+def test_an_edited_message_has_no_control_characters(folder: Path, tmp_path: Path) -> None:
+    chat = Scripted(folder, environ=editor(tmp_path, "printf 'a\\033[31mb\\r\\n' > \"$1\""))
+    chat.talk("hello", "/edit")
+    assert chat.messages[0] == ("user", "a[31mb")
+
+
 def test_an_edited_message_without_an_answer_brings_the_old_one_back(folder: Path, tmp_path: Path) -> None:
     environ = editor(tmp_path, "head -c 500 /dev/zero | tr '\\0' x > \"$1\"")
     chat = Scripted(folder, fake(context=200), environ=environ)
@@ -244,6 +250,7 @@ def test_a_path_is_a_message(folder: Path) -> None:
         ("/sessions delete", "/sessions delete needs the name or the number"),
         ("/save x", "This chat is not saved (--no-save, or the setting save_sessions)."),
         ("/nonsense", "error: no such command: /nonsense"),
+        ("/temperature 0.5", "hint: /set temperature VALUE changes it"),
         ("/regne", "hint: did you mean /regen?"),
         ("/help", "/regen /retry regenerate the last answer"),
         ("/help nonsense", "error: no such command: /nonsense"),
