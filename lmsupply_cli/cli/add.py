@@ -24,7 +24,7 @@ def add(
     The folder is checked and stays where it is; lmsupply rm NAME forgets it again.
     """
     from lmsupply_cli import paths
-    from lmsupply_cli.cli.choose import store_root
+    from lmsupply_cli.cli.context import store_root
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.render.terminal import Terminal
     from lmsupply_cli.store.add import add_folder

@@ -12,12 +12,13 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import ClickException, NoArgsIsHelpError
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
+from lmsupply_cli.cli.help import HelpCommand
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.render.output import give_back, take_over
 
@@ -31,7 +32,9 @@ COMMANDS = {
     "show": "Show a model: variants, sizes, license, prompt format, files.",
     "rm": "Remove installed models.",
     "verify": "Hash installed models again and name the bad files.",
+    "use": "Set the default model, or show which one answers and why.",
     "add": "Give a local model folder a name.",
+    "templates": "List, show and edit saved prompts.",
     "licenses": "List the licenses that were accepted.",
     "config": "See and change the settings.",
     "hw": "Show what this machine is and what the engine can use.",
@@ -58,13 +61,15 @@ class CommandGroup(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def load_command(name: str) -> TyperCommand:
+def load_command(name: str) -> HelpCommand:
     function = getattr(import_module(f"lmsupply_cli.cli.{name}"), name)
+    module = sys.modules[function.__module__]
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    app.command(name, help=function.__doc__, context_settings=settings)(function)
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "allow_extra_args": True}
+    app.command(name, cls=HelpCommand, help=function.__doc__, context_settings=settings)(function)
     command = get_command(app)
-    assert isinstance(command, TyperCommand)
+    assert isinstance(command, HelpCommand)
+    command.examples = getattr(module, "EXAMPLES", ())
     return command
 
 
@@ -109,13 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except LmsupplyError as error:
-        _report(error.message, error.hint, code=error.code, as_json=as_json, stream=stream)
         if debug:
             _traceback()
+        _report(error.message, error.hint, code=error.code, as_json=as_json, stream=stream)
         return error.exit_code
-    except ClickException as error:
-        hint = "lmsupply --help" if getattr(error, "ctx", None) is None else f"{error.ctx.command_path} --help"  # type: ignore[attr-defined]
-        _report(_lower(error.format_message()), hint, code="usage", as_json=as_json, stream=stream)
+    except TyperException as error:
+        message, hint = _wrong_usage(error, argv)
+        _report(message, hint, code="usage", as_json=as_json, stream=stream)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -125,12 +130,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     except Exception as error:
         message, hint, code_name, exit_code = _unforeseen(error)
-        _report(message, hint, code=code_name, as_json=as_json, stream=stream)
         if debug:
             _traceback()
+        _report(message, hint, code=code_name, as_json=as_json, stream=stream)
         return exit_code
     finally:
         give_back()
+
+
+def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
+    """(message, hint) of what the parser refuses."""
+    context = getattr(error, "ctx", None)
+    hint = f"lmsupply {argv[0]} --help" if argv and argv[0] in COMMANDS else "lmsupply --help"
+    if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
+        from difflib import get_close_matches
+
+        known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
+        near = get_close_matches(option, known, n=1, cutoff=0.7)
+        return f"unknown option {option}", f"did you mean {near[0]}?" if near else hint
+    return _lower(getattr(error, "format_message", error.__str__)()), hint
 
 
 def _unforeseen(error: Exception) -> tuple[str, str, str, int]:
@@ -163,16 +181,23 @@ def _invoke(argv: list[str]) -> int:
         return complete_words(argv)
     group = make_group()
     try:
-        with group.make_context("lmsupply", argv) as context:
+        with group.make_context("lmsupply", _marked(argv)) as context:
             group.invoke(context)
-    except NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        return USAGE
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:
         return INTERRUPTED
     return OK
+
+
+def _marked(argv: list[str]) -> list[str]:
+    """With a mark where `--` begins the prompt: the parser only tells the words after it apart from options."""
+    if "--" not in argv or argv[0] not in ("run", "classify"):
+        return argv
+    from lmsupply_cli.cli.options import PROMPT_MARK
+
+    at = argv.index("--") + 1
+    return [*argv[:at], PROMPT_MARK, *argv[at:]]
 
 
 def _prepare_process() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.layers import Settings, read_settings
+from lmsupply_cli.config.templates import Template
+from lmsupply_cli.engine.options import preset_values
 from lmsupply_cli.events import Notice
 from lmsupply_cli.render.terminal import Terminal
 
@@ -27,23 +29,34 @@ class Context:
         cls,
         flags: Mapping[str, Any] | None = None,
         *,
-        preset: Mapping[str, Any] | None = None,
+        preset: str | None = None,
+        template: Template | None = None,
         quiet: bool = False,
         skip_bad: bool = False,
     ) -> Context:
-        """`skip_bad`: settings that cannot be read are left out, for commands that only look. Raises SettingsError."""
+        """`preset`: the name of one; `skip_bad`: settings that cannot be read are left out, for commands that only look. Raises
+        SettingsError, UsageError."""
         terminal = Terminal.of_process(quiet=quiet)
         settings = read_settings(
-            flags or {}, preset=preset, environ=terminal.environ, path=paths.settings_file(), skip_bad=skip_bad
+            flags or {},
+            preset=preset_values(preset) if preset else None,
+            template=template.options if template else None,
+            environ=terminal.environ,
+            path=paths.settings_file(),
+            skip_bad=skip_bad,
         )
         return cls(terminal, settings)
 
     @cached_property
     def root(self) -> Path:
         """The store."""
-        return paths.store_root(self.settings.get("cache_dir"))
+        return store_root(self.settings)
 
     def notice(self, notice: Notice) -> None:
         """Say it, and record it."""
         self.notices.append(notice)
         self.terminal.notice(notice)
+
+
+def store_root(settings: Settings) -> Path:
+    return paths.store_root(settings.get("cache_dir"))

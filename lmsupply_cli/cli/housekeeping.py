@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from lmsupply_cli import paths
-from lmsupply_cli.cli.choose import store_root
+from lmsupply_cli.cli.context import store_root
 from lmsupply_cli.config.layers import Settings, read_settings
 from lmsupply_cli.errors import HubError, ModelNotInstalled, UsageError
 from lmsupply_cli.files import size_of

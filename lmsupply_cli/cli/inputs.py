@@ -1,58 +1,156 @@
-"""The prompt: arguments, files and stdin, joined by blank lines in this order."""
+"""The prompt: arguments, files and stdin, joined by blank lines in this order; and the model, where the first word names it."""
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmsupply_cli.catalogue.lookup import closest
 from lmsupply_cli.chat.files import LIMIT_BYTES, decode_text, read_text
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.options import PROMPT_MARK
+from lmsupply_cli.config.templates import Template
+from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import read_limited
 from lmsupply_cli.render.terminal import Terminal
-from lmsupply_cli.store.locate import is_ref
+from lmsupply_cli.store.locate import installed_models, is_ref
+
+_WAIT_S = 2.0
+_NAME = re.compile(r"[A-Za-z][\w.]*([-/:.]?\w[\w.]*)*", re.ASCII)
+_NAME_LIKE = re.compile(r"[\d/:]|\w[-.]\w")  # what model names have and words have not
+_TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """`model`: as the user named it, None where they did not."""
+class PromptRequest:
+    """What the command line says about the prompt. `words`: the positional arguments, `prompt`: of `--prompt`; `continues`:
+    it goes on from the last run or chat."""
+
+    words: Sequence[str] = ()
+    prompt: str | None = None
+    files: Sequence[Path] = ()
+    system: str | None = None
+    raw: bool = False
+    no_stdin: bool = False
+    continues: bool = False
+    no_save: bool = False
+    template: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """`model`: as the user named it, None where they did not; `prompt` is "" where a model was named without one."""
 
     model: str | None
     prompt: str
+    system: str = ""
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        """Raises UsageError for text that is not Unicode."""
+        found = [ChatMessage.system(self.system)] if self.system else []
+        found.append(ChatMessage.user(self.prompt))
+        for message in found:
+            check_text(message.content)
+        return found
 
 
-def read_asked(
-    words: Sequence[str],
-    *,
-    model: str | None,
-    files: Sequence[Path],
-    terminal: Terminal,
-    no_stdin: bool,
-    root: Path,
-    command: str = "run",
-) -> Asked:
-    """Split the positional arguments into model and prompt, and join what belongs to the prompt.
-
-    The first word is the model only when it can be one and a prompt follows, in words, files
-    or stdin. Raises UsageError.
-    """
-    piped = "" if no_stdin else read_stdin(terminal)
-    texts = [read_text(path) for path in files]
-    rest = list(words)
-    more = len(rest) > 1 or bool(texts) or bool(piped.strip())
-    if model is None and rest and more and is_ref(rest[0], root):
-        model = rest.pop(0)
-    parts = [" ".join(rest), *texts, piped]
+def read_input(ctx: Context, request: PromptRequest, *, model: str | None, command: str = "run") -> RunInput:
+    """Split the positional arguments into model and prompt, and join what belongs to the prompt. Raises UsageError."""
+    if request.raw and request.system is not None:
+        raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
+    model, words = split_words(ctx, request, model=model)
+    piped = "" if request.no_stdin else read_stdin(ctx.terminal)
+    parts = [" ".join(words), *map(read_text, request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
-    if not prompt:
-        raise UsageError("there is no prompt", hint=f'give one: lmsupply {command} "your question", or pipe it in')
-    return Asked(model, prompt)
+    system = request.system
+    if template := request.template:
+        prompt, system = template.filled(prompt), template.system if system is None else system
+        model = model or template.model
+    if not prompt and model is None:
+        raise no_prompt(command)
+    return RunInput(model, prompt, system or "")
+
+
+def no_prompt(command: str, model: str = "") -> UsageError:
+    named = f"{model} " if model else ""
+    return UsageError("no prompt", hint=f'add one: lmsupply {command} {named}"your question", or pipe it in')
+
+
+def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> tuple[str | None, list[str]]:
+    """(model, words of the prompt). The first word is the model if it can be one; `--` or `--prompt` ends all doubt.
+    Raises UsageError for a word that is nearly the name of a model, if the user cannot be asked or does not mean it."""
+    words = list(request.words)
+    mark = words.index(PROMPT_MARK) if PROMPT_MARK in words else None
+    head, tail = (words, []) if mark is None else (words[:mark], words[mark + 1 :])
+    if model is None and head:
+        if is_ref(head[0], ctx.root):
+            model = head.pop(0)
+        elif mark is None and request.prompt is None and (near := suspected_ref(head[0], ctx.root)) is not None:
+            model = _confirmed(ctx.terminal, head.pop(0), near)
+    if request.prompt is None:
+        return model, [*head, *tail]
+    if head or tail:
+        given = " ".join([*head, *tail])
+        raise UsageError(f"the prompt is given twice: --prompt and {given!r}", hint="use one of them")
+    return model, [request.prompt]
+
+
+def _confirmed(terminal: Terminal, word: str, near: str) -> str:
+    if near and terminal.stdin_tty and terminal.stderr_tty and terminal.ask(f"{word} is not a model. Use {near}?"):
+        return near
+    meant = f"did you mean {near}?" if near else "lmsupply models lists them; -f adds a file to the prompt."
+    raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply run -- {word} …")
+
+
+def suspected_ref(word: str, root: Path) -> str | None:
+    """The model that a word which is none may have meant, "" where its form is that of a model and none is near, None
+    where it reads like a word of a prompt."""
+    if word.startswith(("./", "../", "~/")) and not re.search(r"\s", word):
+        return ""
+    if not _NAME.fullmatch(word):
+        return None
+    installed = [model.ref for model in installed_models(root)]
+    for ref in installed:
+        if len(ref) >= 4 and _one_edit(word.lower(), ref.lower()):
+            return ref
+    near = closest(word, installed) if _NAME_LIKE.search(word) else ""
+    if _TAGGED.fullmatch(word):
+        return near
+    one, other = _bare(word), _bare(near)
+    return near if near and (one == other or _one_edit(one, other)) else None
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _one_edit(one: str, other: str) -> bool:
+    """Whether one character added, removed or changed makes them equal."""
+    short, long = sorted((one, other), key=len)
+    if len(long) - len(short) > 1 or one == other:
+        return False
+    at = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    return short[at + (len(short) == len(long)) :] == long[at + 1 :]
 
 
 def read_stdin(terminal: Terminal) -> str:
-    """All of stdin when it is not a terminal."""
+    """All of stdin if it is not a terminal. After a while of silence a note says what is being waited for."""
     if terminal.stdin is None or terminal.stdin_tty:
         return ""
-    binary = getattr(terminal.stdin, "buffer", None)
-    data = read_limited(binary, LIMIT_BYTES) if binary else terminal.stdin.read(LIMIT_BYTES + 1).encode()
+    waiting = threading.Timer(
+        _WAIT_S, terminal.say, ["note: waiting for input on stdin; end it with Ctrl-D, or use --no-stdin"]
+    )
+    waiting.daemon = True
+    waiting.start()
+    try:
+        binary = getattr(terminal.stdin, "buffer", None)
+        data = read_limited(binary, LIMIT_BYTES) if binary else terminal.stdin.read(LIMIT_BYTES + 1).encode()
+    finally:
+        waiting.cancel()
     return decode_text(data, "stdin")

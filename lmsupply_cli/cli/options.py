@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lmsupply_cli.cli.help import ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
+from lmsupply_cli.errors import UsageError
 
-_TYPES = {"int": int, "float": float, "text": str, "bool": bool, "list": list[str], "bias": list[str]}
+_TYPES = {"bool": bool, "list": list[str], "bias": list[str]}  # others are text, which `check_value` judges
 _MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
-_PANEL = "Generation"
+_GROUPS = {
+    **dict.fromkeys(("provider", "precision", "cache_dir", "offline", "context", "chat_format"), MODEL),
+    **dict.fromkeys(("on_overflow",), INPUT),
+    **dict.fromkeys(("theme", "think", "logprobs", "top_logprobs", "max_tokens"), OUTPUT),
+    **dict.fromkeys(("threads", "memory_limit", "past_present_share_buffer", "speculative", "draft_tokens"), ENGINE),
+}
+PROMPT_MARK = "\0--"  # stands in the words where the command line had `--`: what follows is the prompt
 
 ANSWERING = (  # the settings that run and chat share, beside the generation options
     "context", "memory_limit", "threads", "provider", "precision", "cache_dir", "offline", "on_overflow", "theme",
@@ -21,26 +29,76 @@ ANSWERING = (  # the settings that run and chat share, beside the generation opt
 )  # fmt: skip
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-AcceptLicense = Annotated[bool, typer.Option("--accept-license", help="Accept the license that is shown.")]
-Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it is missing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
+AcceptLicense = Annotated[
+    bool, typer.Option("--accept-license", help="Accept the license that is shown.", rich_help_panel=MODEL)
+]
+Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it is missing.", rich_help_panel=MODEL)]
 TrustModelFiles = Annotated[
-    bool, typer.Option("--trust-model-files", help="Let a model folder load libraries and name files anywhere.")
+    bool,
+    typer.Option(
+        "--trust-model-files",
+        help="Allow the model folder to load native libraries and files outside it (unsafe).",
+        rich_help_panel=MODEL,
+    ),
 ]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)]
-System = Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.")]
-Files = Annotated[
-    list[Path] | None, typer.Option("--file", "-f", metavar="FILE", help="Add a text file to the prompt; repeatable.")
+System = Annotated[
+    str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.", rich_help_panel=INPUT)
 ]
-Raw = Annotated[bool, typer.Option("--raw", help="Send the text as is, without the chat template.")]
-NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Do not read stdin.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print how the model would be loaded, and stop.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Show answers as they are written, markdown not rendered.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--file", "-f", metavar="FILE", help="Append a text file to the prompt; repeatable.", rich_help_panel=INPUT
+    ),
+]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Send the prompt as is, without a chat template.", rich_help_panel=INPUT)
+]
+NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Don't read stdin.", rich_help_panel=INPUT)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print how the model would be loaded, and stop.", rich_help_panel=OUTPUT)
+]
+Plain = Annotated[bool, typer.Option("--plain", help="Don't render Markdown.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Suppress notes.", rich_help_panel=OUTPUT)]
+PromptText = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="TEXT",
+        help="The prompt, whatever its first word; so are words after --.",
+        rich_help_panel=INPUT,
+    ),
+]
+TemplateName = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        "-t",
+        metavar="NAME",
+        help="Use a saved template; lmsupply templates lists them.",
+        rich_help_panel=INPUT,
+    ),
+]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=_PANEL, metavar="NAME"),
+    typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=SAMPLING, metavar="NAME"),
 ]
+
+
+def check_one_of(given: Mapping[str, Any]) -> None:
+    """Raises UsageError if several of the options were given."""
+    names = [name for name, value in given.items() if value not in (None, False)]
+    if len(names) > 1:
+        raise UsageError(f"{' and '.join(names)} can't be combined", hint="use one of them")
+
+
+def check_batch_only(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that a batch has no use for."""
+    for name, value in given.items():
+        if value not in (None, False, []):
+            raise UsageError(f"--batch reads its prompts from the file and writes JSON: leave out {name}")
 
 
 def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -58,10 +116,11 @@ def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
             flags = {key: values.pop(key) for key in keys}
             command(
                 **values,
-                flags={k: tuple(v) if isinstance(v, list) else v for k, v in flags.items() if v not in (None, [])},
+                flags={key: _typed(SETTINGS[key], value) for key, value in flags.items() if value not in (None, [])},
             )
 
         wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
+        wrapper.__module__ = command.__module__
         parameters = [*own, *added]
         wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -84,6 +143,22 @@ def _annotation(setting: Setting) -> Any:
         else {"int": "N", "float": "X", "list": "TEXT", "bias": "ID=N"}.get(setting.kind, "TEXT")
     )
     option = typer.Option(
-        flag, *_MORE_NAMES.get(setting.key, []), help=text, metavar=metavar, show_default=False, rich_help_panel=_PANEL
+        flag,
+        *_MORE_NAMES.get(setting.key, []),
+        help=text,
+        metavar=metavar,
+        show_default=False,
+        rich_help_panel=_GROUPS.get(setting.key, SAMPLING),
     )
-    return Annotated[_TYPES[setting.kind] | None, option]
+    return Annotated[_TYPES.get(setting.kind, str) | None, option]
+
+
+def _typed(setting: Setting, value: Any) -> Any:
+    """Numbers as numbers, lists as tuples; text that is no number stays, for `check_value` to refuse."""
+    if isinstance(value, list):
+        return tuple(value)
+    number = {"int": int, "float": float}.get(setting.kind)
+    try:
+        return number(value) if number else value
+    except ValueError:
+        return value

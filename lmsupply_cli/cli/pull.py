@@ -30,7 +30,7 @@ def pull(
     interrupted goes on where it stopped; every byte is checked.
     """
     from lmsupply_cli import paths
-    from lmsupply_cli.cli.choose import store_root
+    from lmsupply_cli.cli.context import store_root
     from lmsupply_cli.cli.fetching import plan_for, plan_json, plan_rows, pull_plan, say_plan
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.render.sheet import print_sheet

@@ -15,7 +15,7 @@ from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import is_absent, read_text
 
 _FILE_BYTES = 1_000_000
-Source = Literal["flag", "preset", "env", "file", "model", "default"]
+Source = Literal["flag", "preset", "template", "env", "file", "model", "default"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Settings:
 
     def value(self, key: str, model: Mapping[str, Any] | None = None) -> Value:
         """The value of `key` and its source; `model` is what the model's own files say."""
-        for source in ("flag", "preset", "env", "file"):
+        for source in ("flag", "preset", "template", "env", "file"):
             if key in self.layers.get(source, {}):
                 return Value(self.layers[source][key], source)
         if model and key in model:
@@ -56,6 +56,7 @@ def read_settings(
     flags: Mapping[str, Any] | None = None,
     *,
     preset: Mapping[str, Any] | None = None,
+    template: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
     path: Path | None = None,
     skip_bad: bool = False,
@@ -72,7 +73,8 @@ def read_settings(
     if bad and not skip_bad:
         raise bad[0]
     return Settings(
-        {"flag": given, "preset": preset or {}, "env": env, "file": file}, tuple(error.message for error in bad)
+        {"flag": given, "preset": preset or {}, "template": template or {}, "env": env, "file": file},
+        tuple(error.message for error in bad),
     )
 
 

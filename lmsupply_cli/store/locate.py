@@ -16,7 +16,7 @@ from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENSE, Cata
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
 from lmsupply_cli.files import is_file, is_folder, resolved
-from lmsupply_cli.store.manifest import Manifest, read_manifests
+from lmsupply_cli.store.manifest import Manifest, last_used_s, read_manifests
 
 _REPO = re.compile(
     r"(?![^:]*\.\.|[^@:]*--)"  # the Hub has no such names, and "--" stands for the slash in the store
@@ -81,9 +81,13 @@ def is_path(name: str) -> bool:
 
 
 def is_ref(name: str, root: Path) -> bool:
-    """May `name` stand for a model: an alias of the catalogue or store, an owner/repo, a path?"""
+    """May `name` stand for a model: an alias of the catalogue or store, a role, an owner/repo, a path?"""
     return bool(
-        is_path(name) or parse_repo(name) or find_entry(name) or any(m.ref == name for m in read_manifests(root))
+        name.lower().startswith("role:")
+        or is_path(name)
+        or parse_repo(name)
+        or find_entry(name)
+        or any(m.ref == name for m in read_manifests(root))
     )
 
 
@@ -129,9 +133,25 @@ def locate(name: str, root: Path) -> LocatedModel:
     )
 
 
-def best_installed(root: Path) -> LocatedModel | None:
-    """Without a name: of the installed models the one with the most parameters; then the first by ref."""
-    return min(installed_models(root), key=lambda m: (-(m.entry.parameters if m.entry else 0), m.ref), default=None)
+@dataclass(frozen=True, slots=True)
+class DefaultModel:
+    """The model that answers where none is named, and why it does."""
+
+    model: LocatedModel
+    reason: str
+
+
+def default_installed(root: Path) -> DefaultModel | None:
+    """The only installed model; of several the one used last, so that pulling another one changes nothing."""
+    models = installed_models(root)
+    if not models:
+        return None
+    if len(models) == 1:
+        return DefaultModel(models[0], "the only installed model")
+    used = {m.key: at for m in models if (at := last_used_s(root, m.key))}
+    if used:
+        return DefaultModel(max(models, key=lambda m: used.get(m.key, 0)), "the model used last")
+    return DefaultModel(min(models, key=lambda m: (m.pulled, m.ref)), "the model installed first")
 
 
 def located(manifest: Manifest, root: Path) -> LocatedModel:

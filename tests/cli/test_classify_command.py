@@ -40,7 +40,7 @@ def test_json_is_one_object() -> None:
     result = lmsupply("classify", "--json", *BASE[2:], QUESTION)
     found = result.json
     assert list(found) == ["schema", "best", "choices", "model", "usage", "notices"]
-    assert (found["schema"], found["best"], found["notices"]) == (1, "Run", [])
+    assert (found["schema"], found["best"], found["notices"]) == (2, "Run", [])
     assert [choice["text"] for choice in found["choices"]] == ["Hello", "Run", "You are welcome!"]
     for choice in found["choices"]:
         assert list(choice) == ["text", "logprob", "probability", "share", "tokens"]
@@ -85,7 +85,7 @@ def test_bad_input_is_exit_2(arguments: tuple[str, ...], why: str, tmp_path: Pat
 def test_no_prompt_and_no_room() -> None:
     result = lmsupply("classify", "-m", "guide", "--choices", "a,b")
     assert result.code == 2
-    assert 'hint: give one: lmsupply classify "your question", or pipe it in' in result.err
+    assert 'hint: add one: lmsupply classify guide "your question", or pipe it in' in result.err
     command = ("classify", "-m", "guide", "--context", "64", "--choices", "Hello,Run", "word " * 100 + QUESTION)
     result = lmsupply(*command)
     assert result.code == 4

@@ -37,7 +37,7 @@ def test_cut_by_the_limit_is_exit_1_with_what_there_is() -> None:
     result = lmsupply("run", "-m", "guide", "--json-schema", SCHEMA, "--max-tokens", "2", "x")
     assert result.code == 1
     assert result.out.startswith('{"')
-    assert "error: the answer ended before it was complete" in result.err
+    assert "error: the answer was cut off" in result.err
     result = lmsupply("run", "-m", "guide", "--json-schema", SCHEMA, "--max-tokens", "2", "x", "--json")
     assert result.code == 1
     assert result.json["finish_reason"] == "length"
@@ -58,8 +58,8 @@ def test_cut_by_the_limit_is_exit_1_with_what_there_is() -> None:
         (("--regex", "[^\\s\\S]"), "no answer can satisfy the regular expression"),
         (("--regex", "(" * 20_000 + "a" + ")" * 20_000), "the regular expression cannot be followed"),
         (("--grammar", str(CIRCLE)), "no answer can satisfy the grammar"),
-        (("--format", "xml"), "--format xml is not known"),
-        (("--format", "json", "--regex", "x"), "--regex and --format exclude each other"),
+        (("--format", "xml"), "unknown format 'xml'"),
+        (("--format", "json", "--regex", "x"), "--regex and --format can't be combined"),
         (("--format", "json", "--num-beams", "2"), "beam search cannot be combined with a schema"),
     ],
 )

@@ -40,7 +40,7 @@ def test_argument_then_files_then_pipe_joined_by_blank_lines(tmp_path: Path) -> 
         "run", "--raw", "--show-prompt", "-f", "a.txt", "-f", "b.txt", "two", "words", stdin="piped\n", cwd=tmp_path
     )
     assert shown.out == "two words\n\nfrom a\n\nfrom b\n\npiped"
-    assert shown.err == ""
+    assert shown.err.startswith("note: no model is installed")
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,16 @@ def test_argument_then_files_then_pipe_joined_by_blank_lines(tmp_path: Path) -> 
         (["guide", "hello"], "", "guide", "hello"),
         (["GUIDE", "hello", "you"], "", "guide", "hello you"),
         (["guide"], "hello", "guide", "hello"),
-        (["guide"], "", None, "guide"),
         (["small", "talk"], "", None, "small talk"),
         (["-m", "guide", "guide", "hello"], "", "guide", "guide hello"),
         (["--", "-x", "y"], "", None, "-x y"),
+        (["--", "guide", "me"], "", None, "guide me"),
+        (["guide", "--", "guide", "me"], "", "guide", "guide me"),
+        (["-p", "guide me"], "", None, "guide me"),
+        (["guide", "-p", "hello"], "", "guide", "hello"),
+        (["2.5", "is", "what"], "", None, "2.5 is what"),
+        (["well-known", "words"], "", None, "well-known words"),
+        (["todo:", "words"], "", None, "todo: words"),
     ],
 )
 def test_which_word_is_the_model(arguments: list[str], stdin: str, model: str | None, prompt: str) -> None:
@@ -60,6 +66,36 @@ def test_which_word_is_the_model(arguments: list[str], stdin: str, model: str | 
     assert result.out == f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     said = lmsupply("run", "--max-tokens", "1", *arguments, stdin=stdin).err
     assert ("no model is installed" in said) == (model is None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["phi3.5", "hi"], "did you mean phi-3.5?"),
+        (["phi-3.6", "hi"], "did you mean phi-3"),
+        (["llama3:8b", "hi"], "did you mean llama-3"),
+        (["./model.py", "hi"], "-f adds a file"),
+        (["guide"], 'lmsupply run guide "your question"'),
+        (["-m", "guide"], 'lmsupply run guide "your question"'),
+        (["phi3.5"], "did you mean phi-3.5?"),
+        (["-p", "hi", "guide", "hello"], "use one of them"),
+    ],
+)
+def test_a_word_that_may_be_a_model_is_never_sent_to_another_one(arguments: list[str], said: str) -> None:
+    result = lmsupply("run", *arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert result.out == ""
+
+
+def test_silence_on_stdin_is_explained() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lmsupply_cli", "run", "-m", "guide", "thanks"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr
+        assert "waiting for input on stdin" in process.stderr.readline()
+        assert process.communicate("")[0] == "You are welcome!\n"
 
 
 def test_a_folder_is_a_model(toy: Path) -> None:
@@ -198,25 +234,28 @@ def test_text_of_a_windows_shell_is_read(tmp_path: Path) -> None:
 def test_beams_say_what_they_exclude() -> None:
     result = lmsupply("run", "--num-beams", "3", QUESTION)
     assert result.out == ANSWER + "\n"
-    assert "beam search prints only at the end" in result.err
+    assert "beam search doesn't stream" in result.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "said"),
     [
-        ([], b"", "there is no prompt"),
-        (["  "], b"\n\n", "there is no prompt"),
+        ([], b"", "no prompt"),
+        (["  "], b"\n\n", "no prompt"),
         (["x"], b"\xff\xfeabc", "stdin is not UTF-8"),
         (["x"], b"abc\0def", "stdin is binary"),
         (["x", "-f", "none.txt"], b"", "cannot read none.txt"),
         (["x", "-f", "."], b"", "cannot read ."),
         (["--top-p", "3", "x"], b"", "--top-p must be a number from 0 to 1, not 3.0"),
-        (["--top-k", "x", "x"], b"", "invalid value for '--top-k': 'x' is not a valid int"),
+        (["--top-k", "x", "x"], b"", "--top-k must be a whole number, at least 0, not 'x'"),
         (["--max-tokens", "0", "x"], b"", "--max-tokens must be a whole number, at least 1, not 0"),
         (["--preset", "wild", "x"], b"", "unknown preset 'wild'"),
-        (["--json", "--stream-json", "x"], b"", "exclude each other"),
+        (["--json", "--stream-json", "x"], b"", "can't be combined"),
         (["--raw", "-s", "y", "x"], b"", "--system cannot be combined with --raw"),
-        (["--nonsense", "x"], b"", "no such option"),
+        (["--nonsense", "x"], b"", "unknown option --nonsense"),
+        (["--modle", "guide", "x"], b"", "unknown option --modle"),
+        (["--seed"], b"", "option '--seed' requires an argument"),
+        (["--max-tokens", "5.5", "x"], b"", "--max-tokens must be a whole number, at least 1, not '5.5'"),
         (["--provider", "gpu", "x"], b"", "one of auto, cpu, cuda, dml, webgpu"),
         (["-m", "guide", "--context", "99999", "x"], b"", "is more than this model's maximum of 1,024 tokens"),
     ],

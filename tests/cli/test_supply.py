@@ -74,7 +74,7 @@ def test_the_whole_road(hub: Hub) -> None:
     assert (again.code, again.json["usage"]["completion_tokens"]) == (0, 3)
     assert len(hub.requests) == asked, "an installed model needs no request"
     bare = cut("run", "--max-tokens", "2", "hello")
-    assert "using phi-3.5, the largest installed model" in bare.err
+    assert "using phi-3.5, the only installed model" in bare.err
     assert cut("models", "--installed", "-q").out == "guide\nphi-3.5\n"
 
 

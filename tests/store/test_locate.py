@@ -11,8 +11,16 @@ from lmsupply_cli.catalogue.lookup import closest, forgiving_entry, read_catalog
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
 from lmsupply_cli.loading.recommend import expected_variant
 from lmsupply_cli.store.layout import manifests_dir
-from lmsupply_cli.store.locate import RepoRef, best_installed, installed_models, is_ref, locate, parse_repo
-from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests, read_records, write_manifest
+from lmsupply_cli.store.locate import (
+    DefaultModel,
+    RepoRef,
+    default_installed,
+    installed_models,
+    is_ref,
+    locate,
+    parse_repo,
+)
+from lmsupply_cli.store.manifest import FileRecord, Manifest, mark_used, read_manifests, read_records, write_manifest
 
 PHI = Manifest(
     ref="phi-3.5", repo="microsoft/Phi-3.5-mini-instruct-onnx", revision="main", commit="a" * 40, variant="cpu/x-int4",
@@ -89,13 +97,17 @@ def test_no_manifest_no_model(root: Path) -> None:
     assert [m.ref for m in installed_models(root)] == ["me/tiny", "phi-3.5"]
     (root / PHI.folder).rmdir()
     assert [m.ref for m in installed_models(root)] == ["me/tiny"]
-    assert best_installed(root / "empty") is None
+    assert default_installed(root / "empty") is None
 
 
-def test_the_largest_installed_model_is_the_best(root: Path) -> None:
-    found = best_installed(root)
-    assert found is not None
-    assert found.ref == "phi-3.5"
+def test_the_default_is_the_only_model_then_the_last_used(root: Path) -> None:
+    first = default_installed(root)
+    assert first is not None
+    assert first.reason == "the model installed first"
+    mark_used(root, TINY.key)
+    assert default_installed(root) == DefaultModel(locate("me/tiny", root), "the model used last")
+    (root / PHI.folder).rmdir()
+    assert default_installed(root) == DefaultModel(locate("me/tiny", root), "the only installed model")
 
 
 DAMAGED = {

@@ -7,22 +7,29 @@ from typing import Annotated, Any
 
 import typer
 
+from lmsupply_cli.cli.help import BATCH, MODEL
 from lmsupply_cli.cli.options import (
     AcceptLicense,
     Debug,
     Files,
     Json,
     NoStdin,
+    PromptText,
     Pull,
     Quiet,
     Raw,
     System,
     TrustModelFiles,
     Words,
+    check_batch_only,
     takes_settings,
 )
 
-_BATCH = "Batches"
+EXAMPLES = (
+    ('lmsupply classify phi-3.5 --choices yes,no "Is this spam? You won!"', "print the most likely choice"),
+    ("lmsupply classify --choices bug,feature,question --all -f issue.md", "every choice with its probability"),
+    ("lmsupply classify --choices yes,no --batch mails.jsonl --out labels.jsonl", "a file of prompts"),
+)
 
 
 @takes_settings(
@@ -42,8 +49,10 @@ def classify(
     *,
     words: Words = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that classifies.")
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model that classifies.", rich_help_panel=MODEL),
     ] = None,
+    prompt: PromptText = None,
     choices: Annotated[
         list[str] | None,
         typer.Option("--choices", metavar="A,B,...", help="The choices, separated by commas; repeatable."),
@@ -58,7 +67,7 @@ def classify(
     file: Files = None,
     batch: Annotated[
         Path | None,
-        typer.Option("--batch", metavar="FILE", help="Classify every line of this file.", rich_help_panel=_BATCH),
+        typer.Option("--batch", metavar="FILE", help="Classify every line of this file.", rich_help_panel=BATCH),
     ] = None,
     out: Annotated[
         Path | None,
@@ -66,7 +75,7 @@ def classify(
             "--out",
             metavar="FILE",
             help="Where to write the results of --batch; lines already there are skipped.",
-            rich_help_panel=_BATCH,
+            rich_help_panel=BATCH,
         ),
     ] = None,
     raw: Raw = False,
@@ -89,31 +98,22 @@ def classify(
     it is an alias, an owner/repo or a path and a prompt follows; -m always wins. Piped text and
     files are added to the prompt. With a reasoning model use --think off.
     """
-    from lmsupply_cli.cli.classify.single import ClassifyRequest, classify_one
+    from lmsupply_cli.cli.classify.single import classify_prompt, read_choices
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.inputs import PromptRequest
+    from lmsupply_cli.cli.prepare import ModelRequest
 
-    request = ClassifyRequest(
-        words=words or [],
-        model=model,
-        choices=choices or [],
-        choices_file=choices_file,
-        system=system,
-        files=file or [],
-        raw=raw,
-        every=every,
-        as_json=json,
-        no_stdin=no_stdin,
-        trust=trust_model_files,
-        pull=pull,
-        accepted=accept_license,
-        quiet=quiet,
-        flags=flags,
-        batch=batch,
-        out=out,
-    )
-    if batch or out:
-        from lmsupply_cli.cli.classify.batch import classify_many
+    ctx = Context.of(flags | {"speculative": "off"}, quiet=quiet)  # nothing is generated, so there are no draft tokens
+    read = read_choices(choices or (), choices_file)
+    wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
+    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin)
+    if not (batch or out):
+        return classify_prompt(ctx, wanted, asked, read, as_json=json, every=every)
+    from lmsupply_cli.cli.classify.batch import classify_batch
+    from lmsupply_cli.cli.run.batch import BatchRequest
 
-        if code := classify_many(request):
-            raise typer.Exit(code)
-        return
-    classify_one(request)
+    check_batch_only({"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--all": every})
+    request = BatchRequest.of(batch, out, command="classify --choices yes,no")
+    if code := classify_batch(ctx, wanted, asked, read, request):
+        raise typer.Exit(code)
+    return None

@@ -25,7 +25,7 @@ def hw(
     Nothing is loaded: the engine's providers are read from the installed packages. --check does
     load it. What a probe cannot find out becomes a note.
     """
-    from lmsupply_cli.cli.choose import store_root
+    from lmsupply_cli.cli.context import store_root
     from lmsupply_cli.cli.hw.machine import WIDTH, machine_json, machine_rows, read_machine
     from lmsupply_cli.cli.places import skipped_lines
     from lmsupply_cli.config.layers import read_settings

@@ -43,7 +43,7 @@ def models(
     guide comes first. SIZE is of the variant for this machine; FITS is rough: weights, a cache
     for 4,096 tokens and the runtime against the free memory.
     """
-    from lmsupply_cli.cli.choose import store_root
+    from lmsupply_cli.cli.context import store_root
     from lmsupply_cli.cli.models.listing import Filters, list_models, row_json, table_lines
     from lmsupply_cli.cli.places import say_notes, skipped_lines, unfinished_lines
     from lmsupply_cli.cli.provider import pull_wishes

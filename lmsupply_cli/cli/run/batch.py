@@ -5,15 +5,33 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from lmsupply_cli._version import JSON_SCHEMA
-from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.cli.run.batch_input import Line
-from lmsupply_cli.cli.run.batch_output import GOES_ON, State, appending, error_row, state_of, write
+from lmsupply_cli.cli.batch_files import (
+    GOES_ON,
+    Line,
+    State,
+    appending,
+    check_places,
+    error_row,
+    finished,
+    owned,
+    read_lines,
+    state_of,
+    write,
+)
+from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.cli.inputs import PromptRequest, split_words
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, prepare, say_load_plan
+from lmsupply_cli.cli.run.output import run_object
+from lmsupply_cli.cli.run.single import overflow_policy
+from lmsupply_cli.config.layers import Value
 from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
@@ -23,10 +41,100 @@ from lmsupply_cli.generation.batch_plan import BatchPlan
 from lmsupply_cli.generation.completion import Completion
 from lmsupply_cli.generation.fitting import fit_messages
 from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import format_rate
 
 Describe = Callable[[Completion, GenerationOptions, Sequence[Notice]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """`size`: prompts at once, None to choose."""
+
+    source: Path
+    out: Path
+    size: int | None = None
+
+    @classmethod
+    def of(
+        cls, source: Path | None, out: Path | None, size: int | None = None, *, command: str = "run"
+    ) -> BatchRequest:
+        """Raises UsageError where one of the files is not given, or cannot be used."""
+        if source is None or out is None:
+            raise UsageError(
+                "--batch and --out must be used together",
+                hint=f"lmsupply {command} --batch prompts.jsonl --out answers.jsonl",
+            )
+        check_places(source, out)
+        return cls(source, out, size)
+
+
+def run_batch(
+    ctx: Context,
+    wanted: ModelRequest,
+    asked: PromptRequest,
+    guidance: Guidance | None,
+    request: BatchRequest,
+    *,
+    dry_run: bool = False,
+) -> int:
+    """The exit code: 1 where a line could not be answered. Raises the errors of what it uses."""
+    wanted = batch_model(ctx, wanted, asked)
+    with owned(request.out):
+        lines = read_lines(request.source, system=asked.system)
+        done = finished(request.out, lines, guided=guidance is not None)
+        if len(done) == len(lines):
+            return _told(ctx, Counts.of(done), request.out)
+        if guidance:
+            check_guidance(guidance)
+        prepared = prepare(ctx, wanted, guidance=guidance)
+        if prepared.options.num_beams > 1:
+            raise UsageError("beam search cannot be combined with batches", hint="leave out `num_beams`")
+        if ctx.settings.get("speculative") != "off":
+            ctx.notice(Notice("speculative", "speculative decoding is not used in a batch"))
+        plan = prepared.plan(ctx.settings)
+        if dry_run:
+            say_load_plan(ctx, plan)
+            return OK
+        with load_model(ctx, plan) as generator:
+            describe = _describe(ctx, generator, prepared.values)
+            job = BatchJob(ctx, lines, request, generator, guidance=guidance, describe=describe, done=done)
+            counts = job.run()
+    return _told(ctx, counts, request.out)
+
+
+def batch_model(ctx: Context, wanted: ModelRequest, asked: PromptRequest) -> ModelRequest:
+    """The model of a batch: the only word there may be. Raises UsageError."""
+    name, words = split_words(ctx, asked, model=wanted.name)
+    if words and name is None and len(words) == 1:
+        name = words.pop()
+    if words:
+        raise UsageError("--batch reads its prompts from the file and writes JSON: leave out a prompt")
+    return replace(wanted, name=name)
+
+
+def _told(ctx: Context, counts: Counts, out: Path) -> int:
+    """The exit code."""
+    cut = f", {counts.cut} cut short" if counts.cut else ""
+    before = f", {counts.before} done before" if counts.before else ""
+    bad = f", {counts.bad} could not be answered" if counts.bad else ""
+    written = f"; {counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}" if counts.tokens else ""
+    ctx.terminal.say(f"{counts.answered} answered{cut}{before}{bad}{written}: {out}")
+    return ERROR if counts.bad or counts.cut else OK
+
+
+def _describe(ctx: Context, generator: TextGenerator, values: Mapping[str, Value]) -> Describe:
+    """The run object of each answer, with the notices of before the first one."""
+    before = tuple(ctx.notices)
+
+    def describe(answer: Completion, options: GenerationOptions, said: Sequence[Notice]) -> dict[str, Any]:
+        own = {
+            key: Value(value, values[key].source) if value == values[key].value else Value(value, "flag")
+            for key, value in options.as_dict(guided=answer.complete is not None).items()
+        }
+        thoughts = ctx.settings.get("think") == "on"
+        return run_object(answer, generator.info, own, [*before, *said], thoughts=thoughts)
+
+    return describe
 
 
 @dataclass
@@ -66,26 +174,24 @@ class BatchJob:
 
     def __init__(
         self,
+        ctx: Context,
         lines: Sequence[Line],
-        out: Path,
+        request: BatchRequest,
         generator: TextGenerator,
-        terminal: Terminal,
         *,
-        size: int | None,
         guidance: Guidance | None,
-        policy: Policy,
         describe: Describe,
         done: Mapping[int, State],
     ) -> None:
-        """`done`: what `out` holds already; `size`: so many at once, where it is given. Raises UsageError, DoesNotFit,
-        EngineError before anything is written."""
-        self._lines, self._out, self._terminal = lines, out, terminal
-        self._generator, self._guidance, self._policy, self._describe = generator, guidance, policy, describe
+        """`done`: what `out` contains already. Raises UsageError, DoesNotFit, EngineError before anything is written."""
+        self._lines, self._out, self._terminal = lines, request.out, ctx.terminal
+        self._generator, self._guidance, self._describe = generator, guidance, describe
+        self._policy = overflow_policy(ctx.settings)
         self._left = deque(line for line in lines if line.index not in done)
         self._prepared: dict[int, _Made | LmsupplyError] = {}
-        self._status, self._began = terminal.status(), time.monotonic()
+        self._status, self._began = self._terminal.status(), time.monotonic()
         self.counts = Counts.of(done)
-        self._runner = BatchRunner(generator, size=size, guidance=guidance, listener=_Shown(self))
+        self._runner = BatchRunner(generator, size=request.size, guidance=guidance, listener=_Shown(self))
 
     def run(self) -> Counts:
         """Raises UsageError; Ctrl-C leaves what is answered."""

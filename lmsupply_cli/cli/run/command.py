@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lmsupply_cli.cli.help import BATCH, INPUT, MODEL, OUTPUT, STRUCTURED
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
@@ -17,18 +18,27 @@ from lmsupply_cli.cli.options import (
     NoStdin,
     Plain,
     Preset,
+    PromptText,
     Pull,
     Quiet,
     Raw,
     System,
+    TemplateName,
     TrustModelFiles,
     Words,
+    check_batch_only,
+    check_one_of,
     takes_settings,
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
 
-_GUIDANCE = "Guidance"
-_BATCH = "Batches"
+EXAMPLES = (
+    ('lmsupply run phi-3.5 "Why is the sky blue?"', "ask a model"),
+    ("git diff | lmsupply run -s 'Write a commit message.'", "piped input; the default model"),
+    ('lmsupply run -f report.txt "Summarize this." --json', "a file, and one JSON object"),
+    ('lmsupply run --json-schema \'{"type": "object"}\' "A person as JSON."', "an answer that parses"),
+    ("lmsupply run --batch prompts.jsonl --out answers.jsonl", "many prompts"),
+)
 
 
 @takes_settings(
@@ -38,40 +48,55 @@ _BATCH = "Batches"
 def run(
     *,
     words: Words = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.", rich_help_panel=MODEL),
+    ] = None,
+    prompt: PromptText = None,
     system: System = None,
+    template: TemplateName = None,
     file: Files = None,
     json_schema: Annotated[
         str | None,
         typer.Option(
-            "--json-schema", metavar="FILE|JSON", help="The answer follows this JSON schema.", rich_help_panel=_GUIDANCE
+            "--json-schema",
+            metavar="FILE|JSON",
+            help="Constrain the answer to a JSON schema.",
+            rich_help_panel=STRUCTURED,
         ),
     ] = None,
     regex: Annotated[
         str | None,
-        typer.Option("--regex", metavar="PATTERN", help="The answer matches this pattern.", rich_help_panel=_GUIDANCE),
+        typer.Option(
+            "--regex",
+            metavar="PATTERN",
+            help="Constrain the answer to a regular expression.",
+            rich_help_panel=STRUCTURED,
+        ),
     ] = None,
     grammar: Annotated[
         str | None,
         typer.Option(
-            "--grammar", metavar="FILE", help="The answer follows this Lark grammar.", rich_help_panel=_GUIDANCE
+            "--grammar", metavar="FILE", help="Constrain the answer to a Lark grammar.", rich_help_panel=STRUCTURED
         ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="json", help="The answer is JSON, of any shape.", rich_help_panel=_GUIDANCE),
+        typer.Option(
+            "--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=STRUCTURED
+        ),
     ] = None,
     batch: Annotated[
         Path | None,
-        typer.Option("--batch", metavar="FILE", help="Answer every line of this file.", rich_help_panel=_BATCH),
+        typer.Option("--batch", metavar="FILE", help="Answer every line of this file.", rich_help_panel=BATCH),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Where the answers of --batch go; what is there is not asked again.",
-            rich_help_panel=_BATCH,
+            help="Output file for --batch. Prompts already answered there are skipped.",
+            rich_help_panel=BATCH,
         ),
     ] = None,
     batch_size: Annotated[
@@ -81,16 +106,30 @@ def run(
             metavar="N",
             min=1,
             max=32,
-            help="Prompts at once; default: 8 or what fits the memory, 1 where that is faster.",
-            rich_help_panel=_BATCH,
+            help="Number of prompts to process in parallel (default: up to 8, as memory allows).",
+            rich_help_panel=BATCH,
         ),
     ] = None,
+    last: Annotated[
+        bool, typer.Option("--continue", "-c", help="Continue the last run or chat.", rich_help_panel=INPUT)
+    ] = False,
+    no_save: Annotated[
+        bool, typer.Option("--no-save", help="Don't save this answer for --continue.", rich_help_panel=OUTPUT)
+    ] = False,
     raw: Raw = False,
     json: Json = False,
-    stream_json: Annotated[bool, typer.Option("--stream-json", help="Print one JSON event a line.")] = False,
-    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Print times, rates and memory on stderr.")] = False,
-    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.")] = False,
+    stream_json: Annotated[
+        bool, typer.Option("--stream-json", help="Print one JSON event per line.", rich_help_panel=OUTPUT)
+    ] = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Print the answer when it is complete.", rich_help_panel=OUTPUT)
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Print times, rates and memory on stderr.", rich_help_panel=OUTPUT)
+    ] = False,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="Print the exact prompt and stop.", rich_help_panel=OUTPUT)
+    ] = False,
     dry_run: DryRun = False,
     no_stdin: NoStdin = False,
     trust_model_files: TrustModelFiles = False,
@@ -104,42 +143,54 @@ def run(
 ) -> None:
     """Answer one prompt and print it.
 
-    The first word is the model when it is an alias, an owner/repo or a path and a prompt
-    follows; -m always wins. Piped text and files are added to the prompt. stdout carries the
-    answer and nothing else.
+    The first word is the model if it is an alias, a role, an owner/repo or a path; -m takes precedence. Files and
+    piped input are appended to the prompt. Only the answer goes to stdout. A model without a prompt opens the chat on
+    a terminal.
     """
-    from lmsupply_cli.cli.run.request import Request
-    from lmsupply_cli.cli.run.single import answer
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.inputs import PromptRequest
+    from lmsupply_cli.cli.prepare import ModelRequest
+    from lmsupply_cli.cli.run.guidance import read_guidance
+    from lmsupply_cli.cli.run.output import Look
+    from lmsupply_cli.config.templates import read_template
 
-    code = answer(
-        Request(
-            words=words or [],
-            model=model,
-            system=system,
-            files=file or [],
-            raw=raw,
-            form="json" if json else "stream-json" if stream_json else "text",
-            both_json=json and stream_json,
-            hold=no_stream,
-            stats=stats,
-            show_prompt=show_prompt,
-            no_stdin=no_stdin,
-            trust=trust_model_files,
-            pull=pull,
-            accepted=accept_license,
-            preset=preset,
-            quiet=quiet,
-            plain=plain,
-            flags=flags,
-            json_schema=json_schema,
-            regex=regex,
-            grammar=grammar,
-            format=form,
-            batch=batch,
-            out=out,
-            batch_size=batch_size,
-            dry_run=dry_run,
+    check_one_of({"--json": json, "--stream-json": stream_json})
+    check_one_of({"--continue": last, "--raw": raw})
+    check_one_of({"--template": template, "--raw": raw})
+    check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
+    saved = read_template(template) if template else None
+    ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
+    guidance = read_guidance(json_schema=json_schema, regex=regex, grammar=grammar, form=form)
+    wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
+    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
+    look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
+    if batch or out or batch_size is not None:
+        from lmsupply_cli.cli.run.batch import BatchRequest, run_batch
+
+        check_batch_only(
+            {
+                "--continue": last,
+                "--template": template,
+                "--show-prompt": show_prompt,
+                "--no-stream": no_stream,
+                "--stats": stats,
+            }
         )
-    )
+        check_batch_only(
+            {"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--stream-json": stream_json}
+        )
+        code = run_batch(ctx, wanted, asked, guidance, BatchRequest.of(batch, out, batch_size), dry_run=dry_run)
+    elif dry_run:
+        from lmsupply_cli.cli.run.single import print_load_plan
+
+        code = print_load_plan(ctx, wanted, asked, guidance, as_json=look.form != "text")
+    elif show_prompt:
+        from lmsupply_cli.cli.run.single import print_prompt
+
+        code = print_prompt(ctx, wanted, asked)
+    else:
+        from lmsupply_cli.cli.run.single import run_prompt
+
+        code = run_prompt(ctx, wanted, asked, guidance, look)
     if code:
         raise typer.Exit(code)

@@ -1,14 +1,136 @@
-"""The JSON of one answer, as `run --json`, its stream and a batch print it."""
+"""What `lmsupply run` prints: text as it comes, one JSON object, or one JSON event per line; and the lines of --stats."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from lmsupply_cli.cli.context import Context
 from lmsupply_cli.config.layers import Value
-from lmsupply_cli.events import Notice, SpeculativeStats, TokenLogprob
-from lmsupply_cli.generation.completion import Completion, ModelInfo
+from lmsupply_cli.events import (
+    Finished,
+    GenerationEvent,
+    Notice,
+    PrefillProgress,
+    ReasoningDelta,
+    SpeculativeStats,
+    TextDelta,
+    TextWasReasoning,
+    TokenLogprob,
+)
+from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo
+from lmsupply_cli.hardware.host import memory_used_bytes
+from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.flags import as_flags
+from lmsupply_cli.render.stream import ThoughtStream, choose_stream
+from lmsupply_cli.units import count, format_bytes, format_rate, format_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an answer is printed. `buffered`: when it is complete."""
+
+    form: Literal["text", "json", "stream-json"] = "text"
+    buffered: bool = False
+    plain: bool = False
+    stats: bool = False
+
+
+class Output:
+    """Prints the events of one answer."""
+
+    def __init__(self, ctx: Context, look: Look, info: ModelInfo, options: dict[str, Value]) -> None:
+        self._ctx, self._terminal, self._look = ctx, ctx.terminal, look
+        self._info, self._options = info, options
+        self._said = AnswerBuffer()
+        self._think = ctx.settings.get("think")
+        self._theme = "none" if look.plain else ctx.settings.get("theme")
+
+    def take(self, events: Iterator[GenerationEvent]) -> Finished:
+        finished = self._as_text(events) if self._look.form == "text" else self._as_json(events)
+        if finished.finish_reason == "length":
+            notice = Notice(
+                "cut_by_length",
+                f"the answer was cut after {count(finished.usage.completion_tokens, 'token')}; --max-tokens sets the limit",
+            )
+            self._ctx.notice(notice)
+            if self._look.form == "stream-json":
+                self._terminal.json_event("notice", code=notice.code, text=notice.text)
+        if self._look.form == "json":
+            self._terminal.json(self._object(finished))
+        elif self._look.form == "stream-json":
+            whole = self._object(finished)
+            for key in ("text", "reasoning", "notices", "logprobs"):
+                whole.pop(key, None)
+            self._terminal.json_event("finished", **whole)
+        if self._look.stats:
+            for line in stats_lines(finished, self._info):
+                self._terminal.say(line, always=True)
+        return finished
+
+    def _as_text(self, events: Iterator[GenerationEvent]) -> Finished:
+        terminal = self._terminal
+        stream = choose_stream(
+            terminal.stdout,
+            terminal=terminal.stdout_tty,
+            dumb=terminal.dumb,
+            color=terminal.color,
+            theme=self._theme,
+            hold=self._look.buffered,
+        )
+        thoughts = ThoughtStream(
+            terminal.stderr, terminal=terminal.stderr_tty, color=terminal.color and not terminal.dumb
+        )
+        shown = None if self._think != "on" or terminal.quiet else thoughts
+        return show_answer(self._kept(events), stream, terminal.status(), notice=terminal.notice, thoughts=shown)
+
+    def _kept(self, events: Iterator[GenerationEvent]) -> Iterator[GenerationEvent]:
+        for event in events:
+            self._said.add(event)
+            yield event
+
+    def _as_json(self, events: Iterator[GenerationEvent]) -> Finished:
+        emit = self._look.form == "stream-json"
+        if emit:
+            self._terminal.json_event("start", model=model_object(self._info), options=options_object(self._options))
+            for notice in self._ctx.notices:
+                self._terminal.json_event("notice", code=notice.code, text=notice.text)
+        finished: Finished | None = None
+        for event in self._kept(events):
+            if isinstance(event, Notice):
+                self._ctx.notice(event)
+                if emit:
+                    self._terminal.json_event("notice", code=event.code, text=event.text)
+            elif isinstance(event, PrefillProgress):
+                if emit:
+                    self._terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
+            elif isinstance(event, TokenLogprob):
+                if emit:
+                    self._terminal.json_event("logprob", **logprob_object(event))
+            elif isinstance(event, TextDelta):
+                if emit:
+                    self._terminal.json_event("delta", text=event.text)
+            elif isinstance(event, ReasoningDelta):
+                if emit and self._think == "on":
+                    self._terminal.json_event("reasoning", text=event.text)
+            elif isinstance(event, TextWasReasoning):
+                if emit:
+                    self._terminal.json_event("reasoning", text="", text_was_reasoning=True)
+            elif isinstance(event, Finished):
+                finished = event
+        assert finished is not None
+        return finished
+
+    @property
+    def text(self) -> str:
+        """The answer so far, without reasoning."""
+        return self._said.text
+
+    def _object(self, finished: Finished) -> dict[str, Any]:
+        return run_object(
+            self._said.completion(finished), self._info, self._options, self._ctx.notices, thoughts=self._think == "on"
+        )
 
 
 def run_object(
@@ -77,3 +199,32 @@ def _speculative(stats: SpeculativeStats) -> dict[str, float]:
         "rounds": stats.rounds,
         "tokens_per_s": round(stats.tokens_per_s, 2),
     }
+
+
+def stats_lines(finished: Finished, info: ModelInfo) -> list[str]:
+    usage, timings = finished.usage, finished.timings
+    read = usage.prompt_tokens - usage.cached_tokens
+    cached = f", {usage.cached_tokens} cached" if usage.cached_tokens else ""
+    rows = [
+        ("model", f"{info.ref} on {info.provider}, {info.threads} threads"),
+        ("load", format_seconds(timings.load_s)),
+        ("prefill", f"{read} tokens{cached}, {format_rate(read, timings.prefill_s)}"),
+        ("first token", format_seconds(timings.ttft_s)),
+        ("decode", f"{usage.completion_tokens} tokens, {format_rate(usage.completion_tokens, timings.decode_s)}"),
+        *_speculation(finished),
+        ("finish", finished.finish_reason),
+        ("peak memory", format_bytes(memory_used_bytes()[1])),
+    ]
+    return [f"{name:<12} {value}" for name, value in rows]
+
+
+def _speculation(finished: Finished) -> list[tuple[str, str]]:
+    stats = finished.speculative
+    if stats is None:
+        return []
+    return [
+        (
+            "drafted",
+            f"{stats.accepted} of {stats.proposed} draft tokens accepted ({stats.rate:.0%}) in {stats.rounds} rounds",
+        )
+    ]

@@ -26,7 +26,7 @@ def show(
     disk; else the Hub is asked, and without it the catalogue.
     """
     from lmsupply_cli import paths
-    from lmsupply_cli.cli.choose import store_root
+    from lmsupply_cli.cli.context import store_root
     from lmsupply_cli.cli.show.describe import describe, description_json, description_rows, license_text
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.render.sheet import print_sheet

@@ -10,7 +10,7 @@ from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.cli.fetching import license_json, obstacle_rows, obstacles_json
-from lmsupply_cli.cli.load import load_options
+from lmsupply_cli.cli.prepare import load_options
 from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmsupply_cli.cli.options import check_one_of
 from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
 from lmsupply_cli.errors import UsageError
 
@@ -10,10 +11,7 @@ def read_guidance(
     *, json_schema: str | None, regex: str | None, grammar: str | None, form: str | None
 ) -> Guidance | None:
     """Raises UsageError."""
-    options = {"--json-schema": json_schema, "--regex": regex, "--grammar": grammar, "--format": form}
-    given = [name for name, value in options.items() if value is not None]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} exclude each other", hint="use one of them")
+    check_one_of({"--json-schema": json_schema, "--regex": regex, "--grammar": grammar, "--format": form})
     if json_schema is not None:
         return schema_of(json_schema)
     if regex is not None:
@@ -23,5 +21,5 @@ def read_guidance(
     if form is None:
         return None
     if form != "json":
-        raise UsageError(f"--format {form} is not known", hint="--format json; --json prints the answer as an object")
+        raise UsageError(f"unknown format {form!r}", hint="--format json; --json prints the answer as an object")
     return Guidance.json()

@@ -1,0 +1,54 @@
+"""The last exchange of `lmsupply run`, kept so that `run --continue` can go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmsupply_cli import paths
+from lmsupply_cli.chat.messages import ChatMessage, as_messages
+from lmsupply_cli.chats.archive import Archive
+from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.files import is_absent, our_io_error, read_json, write_json
+
+SCHEMA = 1
+_LIMIT_BYTES = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages, the system prompt among them, and the ref of the model that answered last."""
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+
+
+def last_run_file() -> Path:
+    """In a folder that only its owner can read."""
+    return paths.state_dir() / "runs" / "last.json"
+
+
+def remember_run(model: str, messages: Sequence[ChatMessage]) -> None:
+    """Raises FileError where the state folder cannot be written."""
+    rows = [{"role": message.role.value, "content": message.content} for message in messages]
+    with our_io_error(last_run_file()):
+        last_run_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(last_run_file(), {"schema": SCHEMA, "model": model, "messages": rows})
+
+
+def last_conversation(archive: Archive) -> Conversation | None:
+    """The last run or the last saved chat, whichever is newer."""
+    chat = next(iter(archive.find()), None)
+    run_s = 0.0 if is_absent(last_run_file()) else last_run_file().stat().st_mtime
+    if chat and chat.changed >= run_s:
+        return Conversation(chat.model, tuple(chat.messages))
+    return _last_run() if run_s else None
+
+
+def _last_run() -> Conversation | None:
+    with suppress(LmsupplyError, KeyError, TypeError):
+        data = read_json(last_run_file(), limit_bytes=_LIMIT_BYTES)
+        return Conversation(str(data["model"]), tuple(as_messages(data["messages"])))
+    return None

@@ -1,0 +1,1 @@
+from lmsupply_cli.cli.chat.command import chat as chat

@@ -1,0 +1,24 @@
+"""A file of the user's in their editor."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from lmsupply_cli.errors import SettingsError, UsageError
+
+
+def open_editor(file: Path) -> None:
+    """Wait for $VISUAL or $EDITOR. Raises UsageError where there is none, SettingsError where it failed."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise UsageError("no editor set", hint=f"set $EDITOR, or edit {file} yourself")
+    try:
+        code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot start {editor}: {reason}", hint="set $EDITOR to an installed editor") from error
+    if code:
+        raise SettingsError(f"{editor} exited with {code}", hint=f"the file is {file}")

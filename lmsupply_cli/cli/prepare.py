@@ -1,0 +1,175 @@
+"""From what the user asked for to a loaded model: choose, open, options, plan, load. Shared by run, chat and classify."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lmsupply_cli.catalogue.entry import GUIDE_REF
+from lmsupply_cli.cli.consent import check_allowed
+from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.provider import load_provider
+from lmsupply_cli.config.layers import Settings, Source, Value
+from lmsupply_cli.engine.folder import ModelFolder
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.model_options import model_options
+from lmsupply_cli.engine.options import GenerationOptions, make_options
+from lmsupply_cli.errors import ModelNotInstalled
+from lmsupply_cli.events import Notice
+from lmsupply_cli.files import folder_bytes
+from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.generation.load import load_plan
+from lmsupply_cli.hardware.host import detect_memory
+from lmsupply_cli.loading.options import LoadOptions
+from lmsupply_cli.loading.plan import LoadPlan, plan_folder
+from lmsupply_cli.loading.recommend import named_by_role, recommend_model
+from lmsupply_cli.store.judging import open_model
+from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate
+from lmsupply_cli.store.manifest import mark_used
+
+_SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be read
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """The model as the user named it (None where they did not), and what may be done to use it."""
+
+    name: str | None = None
+    pull: bool = False
+    accepted: bool = False
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that is chosen and opened, not loaded. `values`: the generation options with their sources."""
+
+    model: LocatedModel
+    folder: ModelFolder
+    values: dict[str, Value]
+    options: GenerationOptions
+    guidance: Guidance | None = None
+
+    def plan(self, settings: Settings, *, reserve_tokens: int = 0) -> LoadPlan:
+        """How it is loaded. The notices of the plan say what was decided on the way. Raises DoesNotFit, UsageError."""
+        provider, said = load_provider(settings, self.model, self.folder)
+        wanted = replace(
+            load_options(settings, trust=self.folder.trusted),
+            provider=provider,
+            options=self.options,
+            guidance=self.guidance,
+            reserve_tokens=reserve_tokens,
+        )
+        plan = plan_folder(self.model, self.folder, wanted)
+        return replace(plan, notices=(*said, *plan.notices))
+
+
+def prepare(ctx: Context, request: ModelRequest, *, guidance: Guidance | None = None, weights: bool = True) -> Prepared:
+    """Choose a model and open its folder. `weights`: whether they must be there. Raises the errors of what it uses."""
+    model = choose_model(ctx, request)
+    folder = open_model(model, trust=request.trust, weights=weights)
+    values, options = read_options(ctx.settings, folder, guidance)
+    return Prepared(model, folder, values, options, guidance)
+
+
+def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
+    """The model that was named; else the setting default_model; else the only installed model; else the one used last;
+    else the guide.
+
+    A named model that is missing is pulled as `auto_pull` says; without a name nothing is ever downloaded. Raises
+    ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError.
+    """
+    name = request.name or ctx.settings.get("default_model")
+    if name:
+        name = named_by_role(name, lambda: detect_memory().available_bytes)
+        try:
+            model = locate(name, ctx.root)
+        except ModelNotInstalled as missing:
+            model = _pulled(ctx, name, request, missing)
+    elif found := default_installed(ctx.root):
+        model = found.model
+        ctx.notice(Notice("model_chosen", f"using {model.ref}, {found.reason}"))
+    else:
+        model = guide()
+        ref = recommend_model(detect_memory().available_bytes).entry.ref
+        text = f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}"
+        ctx.notice(Notice("guide", text))
+    check_allowed(model.ref, model.license, ctx.settings)
+    if model.key:
+        mark_used(ctx.root, model.key)
+    return model
+
+
+def _pulled(ctx: Context, name: str, request: ModelRequest, missing: ModelNotInstalled) -> LocatedModel:
+    """Pull it now: `always`, or `ask` on a terminal. With a terminal on stderr only, the plan is shown and carried out."""
+    terminal = ctx.terminal
+    wish = "always" if request.pull else ctx.settings.get("auto_pull")
+    if wish == "never" or (wish == "ask" and not terminal.stderr_tty):
+        raise missing
+    from lmsupply_cli.cli.fetching import plan_for, pull_plan
+    from lmsupply_cli.cli.fetching import say_plan as say_pull_plan
+    from lmsupply_cli.store.locate import located
+
+    plan = plan_for(name, ctx.settings, ctx.root, terminal)
+    say_pull_plan(plan, terminal)
+    if wish == "ask" and terminal.stdin_tty and not terminal.ask("Pull it now?"):
+        raise missing
+    return located(pull_plan(plan, ctx.root, terminal, accepted=request.accepted), ctx.root)
+
+
+def load_options(settings: Settings, *, trust: bool = False) -> LoadOptions:
+    """The load options from the settings."""
+    return LoadOptions(
+        provider=settings.get("provider"),
+        threads=settings.get("threads"),
+        context=settings.get("context"),
+        cache_dir=settings.get("cache_dir"),
+        memory_limit=settings.get("memory_limit"),
+        trust_model_files=trust,
+        chat_format=settings.get("chat_format") or "",
+        enable_thinking=settings.get("think") != "off",
+        reasoning_effort=settings.get("reasoning_effort"),
+        speculative=settings.get("speculative"),
+        draft_tokens=settings.get("draft_tokens"),
+    )
+
+
+def read_options(
+    settings: Settings, folder: ModelFolder, guidance: Guidance | None = None
+) -> tuple[dict[str, Value], GenerationOptions]:
+    """The generation options with their sources, and as they are used."""
+    own = model_options(folder)
+    values = settings.generation(own)
+    options = make_options({key: value.value for key, value in values.items()}, own)
+    if options.repetition_penalty is None:
+        penalty = options.penalty(guided=guidance is not None)
+        source: Source = "model" if penalty == own.get("repetition_penalty") else "default"
+        values["repetition_penalty"] = Value(penalty, source)
+    return values, options
+
+
+def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
+    """Load, with a line on the terminal meanwhile, and say the model's notices."""
+    status = ctx.terminal.status()
+    if folder_bytes(plan.folder.path) > _SHOW_BYTES:
+        status.show(f"loading {plan.model.ref} …")
+    try:
+        generator = load_plan(plan)
+    finally:
+        status.clear()
+    for notice in generator.notices:
+        ctx.notice(notice)
+    return generator
+
+
+def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> None:
+    """Print the plan on stdout."""
+    from lmsupply_cli.cli.run.output import notices_object
+
+    for notice in plan.notices:
+        ctx.terminal.notice(notice)
+    if as_json:
+        ctx.terminal.json({"plan": plan.as_dict(), "notices": notices_object(plan.notices)})
+        return
+    rows = plan.rows()
+    width = max(len(name) for name, _ in rows)
+    ctx.terminal.exact("".join(f"{name:<{width}}  {text}\n" for name, text in rows))

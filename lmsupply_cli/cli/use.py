@@ -1,0 +1,52 @@
+"""`lmsupply use`: the model that answers where none is named."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lmsupply_cli.cli.options import Debug, takes_settings
+
+EXAMPLES = (
+    ("lmsupply use phi-3.5", "run and chat use phi-3.5 where no model is named"),
+    ("lmsupply use", "show the default model and why it is the default"),
+)
+
+
+@takes_settings("cache_dir")
+def use(
+    *,
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Choose automatically again.")] = False,
+    debug: Debug = False,
+    flags: dict[str, Any],
+) -> None:
+    """Set the default model.
+
+    Without MODEL: show which model answers and why. The default is the setting `default_model`, then the only
+    installed model, then the one used last, then the built-in guide.
+    """
+    from lmsupply_cli.catalogue.entry import GUIDE_REF
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.config.edit import set_value, unset_value
+    from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.paths import settings_file
+    from lmsupply_cli.store.locate import default_installed, locate
+
+    if model and unset:
+        raise UsageError("MODEL and --unset can't be combined", hint="use one of them")
+    ctx = Context.of(flags)
+    if unset:
+        unset_value(settings_file(), "default_model")
+    elif model:
+        if not model.lower().startswith("role:"):
+            model = locate(model, ctx.root).ref
+        set_value(settings_file(), "default_model", model)
+    settings = Context.of(flags).settings
+    if name := settings.get("default_model"):
+        ctx.terminal.data(f"{name} (default_model, {settings.value('default_model').source})")
+    elif found := default_installed(ctx.root):
+        ctx.terminal.data(f"{found.model.ref} ({found.reason})")
+    else:
+        ctx.terminal.data(f"{GUIDE_REF} (no model is installed)")

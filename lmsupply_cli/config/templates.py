@@ -1,0 +1,125 @@
+"""Templates: saved prompts, system prompts and options, one file each in the `templates` folder beside the settings.
+
+`NAME.toml` has any of `prompt` (with `{input}` where the user's text goes), `system`, `model` and a table `[options]` of
+settings; `NAME.md` and `NAME.txt` are a system prompt.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli import paths
+from lmsupply_cli.config.table import SETTINGS
+from lmsupply_cli.config.values import check_value
+from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.files import is_file, listed, read_bytes
+
+INPUT = "{input}"
+EXAMPLE = '''# The text of the user goes where {input} is; without it, below the prompt.
+prompt = """Summarize in three sentences:
+
+{input}"""
+system = "You are a careful editor."
+# model = "phi-3.5"
+
+[options]
+temperature = 0.2
+'''
+_NAME = re.compile(r"\w[\w.-]{0,99}")
+_SUFFIXES = (".toml", ".md", ".txt")
+_KEYS = ("prompt", "system", "model", "options")
+_LIMIT_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """`options` are checked values of the settings table. `prompt` is "" where the template has none."""
+
+    name: str
+    path: Path
+    prompt: str = ""
+    system: str | None = None
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def filled(self, text: str) -> str:
+        """The prompt for `text`. Raises UsageError for a template that needs a text, without one."""
+        if not self.prompt:
+            return text
+        if INPUT in self.prompt:
+            if not text:
+                raise UsageError(f"the template {self.name} needs an input", hint="add a text, a file or piped input")
+            return self.prompt.replace(INPUT, text)
+        return f"{self.prompt}\n\n{text}" if text else self.prompt
+
+
+def templates_dir() -> Path:
+    return paths.config_dir() / "templates"
+
+
+def template_names() -> list[str]:
+    """Sorted, each once."""
+    return sorted({path.stem for path in listed(templates_dir()) if path.suffix in _SUFFIXES and is_file(path)})
+
+
+def find_template(name: str) -> Path:
+    """Raises UsageError."""
+    if _NAME.fullmatch(name):
+        for suffix in _SUFFIXES:
+            path = templates_dir() / (name + suffix)
+            if is_file(path):
+                return path
+    near = get_close_matches(name, template_names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"lmsupply templates edit {name} creates it"
+    raise UsageError(f"template {name!r} not found", hint=hint)
+
+
+def new_template_path(name: str) -> Path:
+    """Raises UsageError for what cannot be a name."""
+    if not _NAME.fullmatch(name) or name.endswith(_SUFFIXES):
+        raise UsageError(f"{name!r} cannot be a template's name", hint="use letters, digits, '-' and '_'")
+    return templates_dir() / f"{name}.toml"
+
+
+def read_template(name: str) -> Template:
+    """Raises UsageError for a name that is not there, SettingsError for a file that cannot be used."""
+    path = find_template(name)
+    data = read_bytes(path, limit_bytes=_LIMIT_BYTES)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not text in UTF-8", hint="save it as UTF-8") from error
+    if path.suffix != ".toml":
+        return Template(name, path, system=text.strip())
+    try:
+        found = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}", hint=f"lmsupply templates edit {name}") from error
+    unknown = next((key for key in found if key not in _KEYS), None)
+    if unknown:
+        raise SettingsError(f"{path}: unknown key {unknown!r}", hint=f"a template has {', '.join(_KEYS)}")
+    for key in ("prompt", "system", "model"):
+        if not isinstance(found.get(key, ""), str):
+            raise SettingsError(f"{path}: {key} must be a string", hint=f"lmsupply templates edit {name}")
+    options = _options(found.get("options", {}), path)
+    return Template(name, path, found.get("prompt", ""), found.get("system"), found.get("model"), options)
+
+
+def _options(given: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise SettingsError(f"{path}: options must be a table", hint="[options], then a setting per line")
+    for key in given:
+        if key not in SETTINGS:
+            near = get_close_matches(key, SETTINGS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "lmsupply config list shows the settings"
+            raise SettingsError(f"{path}: unknown option {key!r}", hint=hint)
+    return {
+        key: check_value(key, tuple(value) if isinstance(value, list) else value, place=str(path))
+        for key, value in given.items()
+    }

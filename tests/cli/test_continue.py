@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from support.cli import lmsupply
+
+QUESTION = "How do I list my models?"
+
+
+def last() -> Path:
+    return Path(os.environ["LMSUPPLY_HOME"]) / "state" / "runs" / "last.json"
+
+
+def test_a_run_continues_the_last_one() -> None:
+    first = lmsupply("run", "-m", "guide", "-s", "Be short.", QUESTION).out.strip()
+    prompt = lmsupply("run", "-c", "--show-prompt", "thanks").out
+    assert prompt.startswith(
+        "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nhow do i list my models?<|im_end|>"
+    )
+    assert first in prompt
+    assert prompt.endswith("<|im_start|>user\nthanks<|im_end|>\n<|im_start|>assistant\n")
+    second = lmsupply("run", "-c", "thanks")
+    assert second.out == "You are welcome!\n"
+    assert "no model is installed" not in second.err
+    third = lmsupply("run", "-c", "-s", "Be long.", "--show-prompt", "bye").out
+    assert third.count("<|im_start|>user") == 3
+    assert "Be long." in third
+    assert "Be short." not in third
+    assert last().parent.stat().st_mode & 0o77 == 0
+
+
+def test_it_continues_a_chat_that_is_newer() -> None:
+    lmsupply("run", "-m", "guide", QUESTION)
+    chats = last().parent.parent / "sessions"
+    chats.mkdir()
+    rows = [
+        {"type": "session", "schema": 1, "created": "2026-01-01", "model": "guide"},
+        {"type": "message", "role": "user", "content": "from the chat"},
+        {"type": "message", "role": "assistant", "content": "yes"},
+    ]
+    (chats / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "from the chat" in lmsupply("run", "-c", "--show-prompt", "thanks").out
+    os.utime(last(), (2**31, 2**31))
+    assert "how do i list" in lmsupply("run", "-c", "--show-prompt", "thanks").out
+
+
+def test_what_is_not_kept_cannot_be_continued() -> None:
+    lmsupply("run", "-m", "guide", "--no-save", "hi")
+    lmsupply("run", "-m", "guide", "hi", LMSUPPLY_SAVE_SESSIONS="off")
+    lmsupply("run", "-m", "guide", "--raw", "hi")
+    nothing = lmsupply("run", "-c", "thanks")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "nothing to continue" in nothing.err
+    assert lmsupply("run", "-c", "--raw", "thanks").code == 2
+
+
+def test_a_damaged_record_is_no_record() -> None:
+    last().parent.mkdir(parents=True)
+    for text in ("{", "[]", '{"model": "guide", "messages": []}', '{"model": "guide", "messages": [{"role": "x"}]}'):
+        last().write_text(text)
+        assert "nothing to continue" in lmsupply("run", "-c", "thanks").err
+
+
+def test_a_full_context_drops_the_oldest_turns() -> None:
+    lmsupply("run", "-m", "guide", "word " * 300)
+    again = lmsupply("run", "-c", "--context", "256", "thanks")
+    assert again.code == 0
+    assert "dropped" in again.err
