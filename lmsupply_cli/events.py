@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 FinishReason = Literal["stop", "length", "cancelled", "memory"]
+Limit = Literal["max_tokens", "context"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,15 @@ class SpeculativeStats:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """`speculative`: what speculative decoding came to, where it was on; `complete`: whether the guidance accepts the
-    answer, whatever ended it, None where there was none."""
+    answer, whatever ended it, None where there was none; `cut_by`: the limit that was reached where the finish reason is
+    "length"."""
 
     finish_reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
     speculative: SpeculativeStats | None = None
     complete: bool | None = None
+    cut_by: Limit | None = None
 
 
 GenerationEvent = Notice | PrefillProgress | TokenLogprob | TextDelta | ReasoningDelta | TextWasReasoning | Finished

@@ -7,6 +7,7 @@ and only `final` is for the user.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -15,6 +16,7 @@ Kind = Literal["text", "reasoning", "retract"]
 State = Literal["start", "thinking", "after", "text"]
 OPEN, CLOSE = "<think>", "</think>"
 CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ENDS = ("<|end|>", "<|return|>", "<|call|>")
 
 
@@ -62,13 +64,15 @@ def make_splitter(markers: Markers | None, prompt: str) -> Splitter:
 
 
 class ThinkSplitter:
-    """A thought only begins an answer; the white space around the marks belongs to nobody."""
+    """A thought only begins an answer; the white space around the marks belongs to nobody. In the code of an answer that
+    began without a thought a mark is text."""
 
     def __init__(self, state: State = "start", *, retracts: bool = True) -> None:
         """`retracts`: an end without a beginning makes a thought of what came before it."""
         self._state = state
         self._retracts = retracts
         self._held = ""
+        self._answer = ""  # the text so far, where an end of a thought may still come
         self._fresh = True  # nothing was shown of this part yet
 
     def push(self, text: str) -> Iterator[Piece]:
@@ -97,6 +101,11 @@ class ThinkSplitter:
                 if not found:
                     yield from self._show("text", _overlap(self._held, CLOSE) if ends else 0)
                     return
+                if _in_code(self._answer + before):
+                    self._held = before + CLOSE
+                    yield from self._show("text", 0)
+                    self._held = rest
+                    continue
                 self._held = before
                 yield from self._show("text", 0)
                 yield Piece("retract", "")
@@ -113,6 +122,8 @@ class ThinkSplitter:
         if kind == "reasoning":
             text = text.rstrip()
         self._held = self._held[len(text) :]
+        if self._retracts and self._state == "text":
+            self._answer += text
         if self._fresh and self._state != "text":
             text = text.lstrip()
         if text:
@@ -154,6 +165,24 @@ class ChannelSplitter:
             self._header += text
         elif text:
             yield Piece("text" if self._channel == "final" else "reasoning", text)
+
+
+def _in_code(text: str) -> bool:
+    """Whether `text` ends inside a fenced block, or inside a code span of its last line."""
+    *lines, last = text.split("\n")
+    fence = ""
+    for line in lines:
+        found = _FENCE.match(line)
+        if found and not fence:
+            fence = found[1]
+        elif found and found[1].startswith(fence) and not line[found.end() :].strip():
+            fence = ""
+    if fence:
+        return True
+    opened = ""
+    for run in re.findall("`+", last):
+        opened = run if not opened else "" if run == opened else opened
+    return bool(opened)
 
 
 def _overlap(text: str, mark: str) -> int:

@@ -132,7 +132,8 @@ class Archive:
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} is no name for a chat", hint="letters, digits, spaces, dots and dashes, at most 64"
+                f"{name!r} is not a valid name for a chat",
+                hint="use letters, digits, spaces, dots and dashes, at most 64",
             )
         return self.folder / (name + _SUFFIX)
 
@@ -182,10 +183,10 @@ class Recorder(SessionListener):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def go_on(self, chat: SavedChat) -> None:
+    def resume(self, chat: SavedChat) -> None:
         """Write to the file of `chat` from here on. Raises UsageError where it is open elsewhere."""
         self.close()
-        self.name = chat.name
+        self.name, self._model = chat.name, chat.model
         self.lock()
         self._file = self._open()
         self._written, self._options, self._guidance = list(chat.messages), dict(chat.options), chat.guidance
@@ -236,8 +237,8 @@ class Recorder(SessionListener):
             self._write(_format_row(guidance))
 
     def set_model(self, ref: str) -> None:
-        self._model = ref
-        if self._file is not None:
+        changed, self._model = ref != self._model, ref
+        if changed and self._file is not None:
             self._write({"type": "model", "ref": ref})
 
     def rename(self, name: str) -> None:

@@ -23,7 +23,10 @@ def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> st
         return f"# Chat with {model}\n\n" + "\n\n".join(f"## {_who(m)}\n\n{m.content.strip()}" for m in messages) + "\n"
     if form == ".txt":
         return "\n\n".join(f"{_who(m)}: {m.content.strip()}" for m in messages) + "\n"
-    raise UsageError(f"a chat cannot be written as {form or 'a file without an ending'}", hint=", ".join(FORMS))
+    raise UsageError(
+        f"a chat cannot be written as {form or 'a file without an extension'}",
+        hint="use the extension .md, .json or .txt",
+    )
 
 
 def _who(message: ChatMessage) -> str:

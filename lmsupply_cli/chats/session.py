@@ -6,8 +6,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, Unpack
 
+from lmsupply_cli.chat.formatter import Prompt
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
-from lmsupply_cli.chat.overflow import Policy
+from lmsupply_cli.chat.overflow import Policy, drop_oldest_turn
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
@@ -121,29 +122,29 @@ class ChatSession(Generic[G]):
         before = list(self.messages)
         asked = before[:-1] if before and before[-1].role is ChatRole.ASSISTANT else before
         if not asked or asked[-1].role is not ChatRole.USER:
-            raise UsageError("there is no answer to make again")
+            raise UsageError("there is no answer to regenerate")
         return self._answer(asked, before, None, cancel, self.options.replaced(**options))
 
     def resume(
         self, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
     ) -> Generator[GenerationEvent]:
-        """Go on with the last answer where it ended. Raises UsageError where there is none."""
+        """Continue the last answer where it ended. Raises UsageError where there is none."""
         before = list(self.messages)
         if not before or before[-1].role is not ChatRole.ASSISTANT:
-            raise UsageError("there is no answer to go on with")
+            raise UsageError("there is no answer to continue")
         return self._answer(before[:-1], before, before[-1], cancel, self.options.replaced(**options))
 
     def undo(self) -> ChatMessage:
-        """Take back the last message of the user and what followed; the message. Raises UsageError."""
+        """Remove the last message of the user and what followed; returns the message. Raises UsageError."""
         at = next((i for i in reversed(range(len(self.messages))) if self.messages[i].role is ChatRole.USER), None)
         if at is None:
-            raise UsageError("there is no turn to take back")
+            raise UsageError("there is no turn to undo")
         asked = self.messages[at]
         self._change(self.messages[:at])
         return asked
 
     def restore(self, messages: Sequence[ChatMessage]) -> None:
-        """Go on from other messages, such as those of a saved chat."""
+        """Continue from other messages, such as those of a saved chat."""
         self._change(list(messages))
 
     def clear(self) -> None:
@@ -152,11 +153,22 @@ class ChatSession(Generic[G]):
 
     def prompt_text(self) -> str:
         """The exact text of the chat so far as the model is given it, "" where there is no message."""
-        if not self.messages:
-            return ""
-        given = self._given(self.messages)
-        prefix = self._prefix(given.pop()) if given[-1].role is ChatRole.ASSISTANT else ""
-        return self.prompter.chat(given, answer_prefix=prefix).text
+        return self._prompt_so_far().text if self.messages else ""
+
+    def used_tokens(self) -> int:
+        """Tokens that the chat so far takes of the context, 0 before its first message."""
+        if not any(m.role is not ChatRole.SYSTEM for m in self.messages):
+            return 0
+        return len(self._prompt_so_far().ids)
+
+    @property
+    def can_drop(self) -> bool:
+        """Whether an old turn can be dropped to make room, and the policy allows it."""
+        return (
+            bool(self.messages)
+            and self.policy == "drop-oldest"
+            and drop_oldest_turn(self._given(self.messages)) is not None
+        )
 
     def reread(self) -> Reread:
         """What the messages so far cost when the next one comes."""
@@ -170,6 +182,11 @@ class ChatSession(Generic[G]):
         if sum(m.role is not ChatRole.SYSTEM for m in messages) <= self.dropped:
             self.dropped = 0
         self.listener.messages(messages)
+
+    def _prompt_so_far(self) -> Prompt:
+        given = self._given(self.messages)
+        prefix = self._prefix(given.pop()) if given[-1].role is ChatRole.ASSISTANT else ""
+        return self.prompter.chat(given, answer_prefix=prefix)
 
     def _given(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Without those that were dropped."""

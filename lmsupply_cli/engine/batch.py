@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import BatchDecoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.generate import AnswerText, Task, token_logprob
+from lmsupply_cli.engine.generate import AnswerText, Task, reached_limit, token_logprob
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.events import FinishReason, TokenLogprob
+from lmsupply_cli.events import FinishReason, Limit, TokenLogprob
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
@@ -29,6 +29,7 @@ class Row:
     completion_tokens: int = 0
     finish_reason: FinishReason | None = None
     complete: bool | None = None  # as in Finished
+    cut_by: Limit | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
@@ -36,7 +37,7 @@ class _Writer:
     """Makes the text of a row from the scores of its next token."""
 
     def __init__(self, model: TextModel, row: Row, room: int) -> None:
-        self._model, self._row = model, row
+        self._model, self._row, self._room = model, row, room
         task = row.task
         self._ends = model.shape.eos_ids | task.stop_ids
         self._limit = min(task.options.max_tokens, room)
@@ -72,6 +73,7 @@ class _Writer:
         self._row.text += self._text.flush()
         self._row.finish_reason = "stop" if self._text.stopped else reason
         self._row.complete = self._text.complete
+        self._row.cut_by = reached_limit(self._row.finish_reason, self._row.task.options.max_tokens, self._room)
 
 
 def stream_batch(

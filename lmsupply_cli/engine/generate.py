@@ -24,7 +24,9 @@ from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import (
     Finished,
+    FinishReason,
     GenerationEvent,
+    Limit,
     SpeculativeStats,
     TextDelta,
     Timings,
@@ -171,7 +173,15 @@ def stream_events(
     if stats:
         stats.tokens_per_s = run.completion_tokens / timings.decode_s if timings.decode_s > 0 else 0.0
     usage = Usage(len(ids), run.cached_tokens, run.completion_tokens)
-    yield Finished(run.finish_reason, usage, timings, stats, complete=text.complete)
+    cut_by = reached_limit(run.finish_reason, options.max_tokens, room)
+    yield Finished(run.finish_reason, usage, timings, stats, complete=text.complete, cut_by=cut_by)
+
+
+def reached_limit(reason: FinishReason, max_tokens: int, room: int) -> Limit | None:
+    """What cut an answer for which the context had `room`; None for one that was not cut."""
+    if reason != "length":
+        return None
+    return "context" if room < max_tokens else "max_tokens"
 
 
 def token_logprob(model: TextModel, sampler: Sampler) -> TokenLogprob:
@@ -219,7 +229,8 @@ def _beams(model: TextModel, decoder: Decoder, task: Task, run: Run, cancel: Can
     if shown:
         yield TextDelta(shown)
     seconds, usage = time.monotonic() - began, Usage(len(task.ids), 0, len(best.tokens))
-    yield Finished(run.finish_reason, usage, Timings(ttft_s=seconds, decode_s=seconds))
+    cut_by = reached_limit(run.finish_reason, options.max_tokens, decoder.capacity_tokens - len(task.ids))
+    yield Finished(run.finish_reason, usage, Timings(ttft_s=seconds, decode_s=seconds), cut_by=cut_by)
 
 
 def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:

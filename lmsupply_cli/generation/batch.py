@@ -167,7 +167,9 @@ def _completion(asked: BatchItem, row: Row, timings: Timings) -> Completion:
         buffer.text = row.text
     buffer.logprobs = row.logprobs
     usage = Usage(len(asked.prompt.ids), 0, row.completion_tokens)
-    return buffer.completion(Finished(row.finish_reason or "stop", usage, timings, complete=row.complete))
+    return buffer.completion(
+        Finished(row.finish_reason or "stop", usage, timings, complete=row.complete, cut_by=row.cut_by)
+    )
 
 
 def largest_batch(

@@ -11,6 +11,7 @@ from lmsupply_cli.events import (
     Finished,
     FinishReason,
     GenerationEvent,
+    Limit,
     ReasoningDelta,
     SpeculativeStats,
     TextDelta,
@@ -19,6 +20,7 @@ from lmsupply_cli.events import (
     TokenLogprob,
     Usage,
 )
+from lmsupply_cli.units import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Completion:
     """A whole answer; `str()` of it is its text.
 
     `reasoning`: what the model thought before it; `complete`: whether the guidance accepts the answer, None without
-    one; `logprobs`: of each token, where they were asked for.
+    one; `logprobs`: of each token, where they were asked for; `cut_by`: the limit that was reached where the finish
+    reason is "length".
     """
 
     text: str
@@ -55,6 +58,7 @@ class Completion:
     speculative: SpeculativeStats | None = None
     complete: bool | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    cut_by: Limit | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -90,10 +94,19 @@ class AnswerBuffer:
             end.speculative,
             end.complete,
             tuple(self.logprobs),
+            end.cut_by,
         )
 
     def __bool__(self) -> bool:
         return bool(self.text or self.reasoning)
+
+
+def describe_cut(end: Finished | Completion, *, context_tokens: int) -> str:
+    """What cut an answer, such as "cut after 60 tokens by max_tokens"; "" for one that was not cut."""
+    if end.cut_by is None:
+        return ""
+    limit = "max_tokens" if end.cut_by == "max_tokens" else f"the context of {context_tokens:,} tokens"
+    return f"cut after {count(end.usage.completion_tokens, 'token')} by {limit}"
 
 
 def complete(events: Iterator[GenerationEvent]) -> Completion:

@@ -48,17 +48,22 @@ def fit_messages(
     max_tokens: int,
     answer_prefix: str = "",
 ) -> Fitted:
-    """`answer_prefix`: text that the answer starts with. Raises DoesNotFit where the policy is `error`, or cannot help."""
+    """`answer_prefix`: text that the answer starts with. `drop-oldest` also makes room for the answer: turns are dropped
+    before the context is full. Raises DoesNotFit where the policy is `error`, or cannot help."""
     prompt, fitting = generator.prompter.chat(messages, answer_prefix=answer_prefix), list(messages)
     whole = len(prompt.ids)
-    if whole < generator.context_tokens:
-        return Fitted(prompt, tuple(fitting), ())
     limit = generator.context_tokens - answer_room(generator, max_tokens)
+    if whole < generator.context_tokens and (policy != "drop-oldest" or whole <= limit):
+        return Fitted(prompt, tuple(fitting), ())
     while len(prompt.ids) > limit:
         shorter = _shorter(generator, fitting, len(prompt.ids) - limit, policy)
+        if shorter is None and policy == "drop-oldest" and len(prompt.ids) < generator.context_tokens:
+            break  # the last turn alone leaves less room than it should, but some
         if shorter is None:
             raise overflow(whole, generator.context_tokens)
         fitting, prompt = shorter, generator.prompter.chat(shorter, answer_prefix=answer_prefix)
+    if len(prompt.ids) == whole:
+        return Fitted(prompt, tuple(fitting), ())
     if policy == "drop-oldest":
         text = _dropped_text(messages, fitting) + f" ({whole:,} to {len(prompt.ids):,} tokens)"
     else:

@@ -48,7 +48,7 @@ def show_answer(
                     thoughts.finish()
                 stream.write(event.text)
             elif isinstance(event, TextWasReasoning):
-                notice(Notice("text_was_reasoning", "what was shown so far is what the model thought"))
+                notice(Notice("text_was_reasoning", "the text so far was reasoning, not the answer"))
             elif isinstance(event, Finished):
                 return event
     finally:

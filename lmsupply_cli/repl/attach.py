@@ -15,7 +15,7 @@ _AT = re.compile(r'(?<!\S)@(?:"([^"\n]+)"|(\S+))')
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """`missing`: what looks like a file and is none; it stays in the text as it is."""
+    """`missing`: what looks like a file but is not there; it stays in the text as is."""
 
     text: str
     files: tuple[str, ...]

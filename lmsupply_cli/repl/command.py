@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.repl.chat import Chat
+from lmsupply_cli.repl.parameters import PARAMETERS
 
-if TYPE_CHECKING:
-    from lmsupply_cli.repl.loop import ChatLoop
-
-Handler = Callable[["ChatLoop", str], None]
-Candidates = Callable[["ChatLoop", str], Iterable[str]]
+Handler = Callable[[Chat, str], None]
+Candidates = Callable[[Chat, str], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`handler` gets the loop and the rest of the line; `lacks` says what is missing for it to be legal, "" where
-    nothing is; `complete` gives what the rest, as far as it is typed, may become; `path`: it is a file."""
+    """`handler` gets the chat and the rest of the line; `unavailable`: why the command cannot be used now, None where it
+    can; `complete`: what the rest, as far as it is typed, may become; `path`: the rest is a file; `details`, `example`:
+    shown by /help COMMAND; `synonyms`: words that other programs use, accepted but not listed."""
 
     names: tuple[str, ...]
     usage: str
@@ -27,7 +26,10 @@ class Command:
     handler: Handler
     complete: Candidates | None = None
     path: bool = False
-    lacks: Callable[[ChatLoop], str] = lambda _: ""
+    unavailable: Callable[[Chat], str | None] = lambda _: None
+    details: str = ""
+    example: str = ""
+    synonyms: tuple[str, ...] = ()
 
 
 def find_command(line: str, commands: dict[str, Command]) -> tuple[Command, str] | None:
@@ -39,18 +41,22 @@ def find_command(line: str, commands: dict[str, Command]) -> tuple[Command, str]
         return commands[name.lower()], rest.strip()
     if "/" in name[1:] or "\n" in name:
         return None  # a path or a pasted text, not a command
-    near = get_close_matches(name.lower(), commands, n=1)
-    raise UsageError(
-        f"no such command: {name}", hint=f"did you mean {near[0]}?" if near else "/help lists the commands"
-    )
+    hint = "/help lists the commands"
+    if name[1:].lower() in PARAMETERS:
+        hint = f"/set {name[1:].lower()} VALUE changes it"
+    elif near := get_close_matches(name.lower(), commands, n=1):
+        hint = f"did you mean {commands[near[0]].names[0]}?"
+    raise UsageError(f"no such command: {name}", hint=hint)
 
 
-def lacks_turn(loop: ChatLoop) -> str:
-    return "" if loop.session.asked else "there is no message of yours yet"
+def needs_user_message(text: str) -> Callable[[Chat], str | None]:
+    """`text` is said where the user has sent nothing yet."""
+    return lambda chat: None if chat.session.asked else text
 
 
-def lacks_answer(loop: ChatLoop) -> str:
-    return "" if loop.session.answered else "there is no answer yet"
+def needs_answer(text: str) -> Callable[[Chat], str | None]:
+    """`text` is said where the last message is no answer."""
+    return lambda chat: None if chat.session.answered else text
 
 
 def one_of(*words: str) -> Candidates:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
-from lmsupply_cli.repl.commands import NAMES
-
-if TYPE_CHECKING:
-    from lmsupply_cli.repl.loop import ChatLoop
+from lmsupply_cli.repl.chat import Chat
+from lmsupply_cli.repl.commands import COMMANDS, NAMES
 
 _AT = re.compile(r"(?:^|\s)@(\S*)$")
 
 
 class ChatCompleter(Completer):
-    def __init__(self, loop: ChatLoop) -> None:
-        self._loop = loop
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -30,19 +27,21 @@ class ChatCompleter(Completer):
             yield from self._path(match.group(1), complete_event)
 
     def _command(self, before: str, event: CompleteEvent) -> Iterable[Completion]:
-        name, space, rest = before.partition(" ")
+        typed, space, rest = before.partition(" ")
         if not space:
-            for known, command in NAMES.items():
-                if known.startswith(name.lower()) and not command.lacks(self._loop):
-                    yield Completion(known, start_position=-len(name), display_meta=command.help)
+            for command in COMMANDS:
+                names = [name for name in command.names if name.startswith(typed.lower())]
+                if names and not command.unavailable(self._chat):
+                    for name in names:
+                        yield Completion(name, start_position=-len(typed), display_meta=command.help)
             return
-        command = NAMES.get(name.lower())  # type: ignore[assignment]
-        if command is None:
+        called = NAMES.get(typed.lower())
+        if called is None:
             return
-        if command.path:
+        if called.path:
             yield from self._path(rest, event)
-        elif command.complete is not None:
-            for found in command.complete(self._loop, rest):
+        elif called.complete is not None:
+            for found in called.complete(self._chat, rest):
                 yield Completion(found, start_position=-len(rest))
 
     def _path(self, typed: str, event: CompleteEvent) -> Iterable[Completion]:

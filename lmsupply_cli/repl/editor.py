@@ -1,4 +1,4 @@
-"""A text in the user's editor."""
+"""Edit a text in the user's editor."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ def edit_text(text: str, environ: Mapping[str, str]) -> str:
         try:
             done = subprocess.run([*shlex.split(command), name], check=False)
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot run the editor {command!r}: {error}", hint="set EDITOR to another one") from error
+            raise UsageError(
+                f"cannot run the editor {command!r}: {error}", hint="set $EDITOR to an installed editor"
+            ) from error
         if done.returncode:
-            raise UsageError(f"the editor {command!r} ended with {done.returncode}: nothing was changed")
+            raise UsageError(f"the editor {command!r} failed with code {done.returncode}: nothing was changed")
         return read_bytes(path, error=UsageError).decode("utf-8", errors="replace")
     finally:
         with suppress(OSError):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.repl.editor import edit_text
-
-if TYPE_CHECKING:
-    from lmsupply_cli.repl.loop import ChatLoop
+from lmsupply_cli.repl.chat import Chat
 
 BLOCK = '"""'
-
-
-class LineReader(Protocol):
-    def read(self, loop: ChatLoop) -> str:
-        """One message. Raises KeyboardInterrupt for Ctrl-C and EOFError for Ctrl-D."""
+_STYLE = {
+    "prompt": "bold",
+    "bottom-toolbar": "noreverse dim",
+    "completion-menu": "bg:default fg:default",
+    "completion-menu.completion": "bg:default fg:default",
+    "completion-menu.completion.current": "bg:default fg:default reverse",
+    "completion-menu.meta.completion": "bg:default fg:default dim",
+    "completion-menu.meta.completion.current": "bg:default fg:default",
+    "scrollbar.background": "bg:default",
+    "scrollbar.button": "bg:default reverse",
+}
 
 
 class TerminalReader:
@@ -30,15 +32,14 @@ class TerminalReader:
         self._color, self._history = color, history
         self._session: Any = None
 
-    def read(self, loop: ChatLoop) -> str:
+    def read(self, chat: Chat) -> str:
+        """Raises KeyboardInterrupt for Ctrl-C and EOFError for Ctrl-D."""
         if self._session is None:
-            self._session = self._make(loop)
-        text: str = self._session.prompt(
-            lambda: loop.prompt(), prompt_continuation="... ", bottom_toolbar=_bar(loop), refresh_interval=None
-        )
+            self._session = self._make(chat)
+        text: str = self._session.prompt()
         return unquoted(text)
 
-    def _make(self, loop: ChatLoop) -> Any:
+    def _make(self, chat: Chat) -> Any:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
         from prompt_toolkit.history import InMemoryHistory
@@ -48,16 +49,26 @@ class TerminalReader:
         from lmsupply_cli.repl.completer import ChatCompleter
 
         return PromptSession(
+            [("class:prompt", ">>> ")],
+            prompt_continuation=_continuation,
+            bottom_toolbar=chat.bar,
             multiline=True,
-            key_bindings=_bindings(loop),
-            completer=ChatCompleter(loop),
+            enable_suspend=True,
+            enable_history_search=True,
+            key_bindings=_bindings(chat),
+            completer=ChatCompleter(chat),
             complete_while_typing=False,
             auto_suggest=AutoSuggestFromHistory(),
             history=private_history(self._history) if self._history else InMemoryHistory(),
             color_depth=None if self._color else ColorDepth.DEPTH_1_BIT,
-            style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
+            style=Style.from_dict(_STYLE),
             reserve_space_for_menu=4,
         )
+
+
+def _continuation(width: int, line: int, wraps: int) -> str:
+    """Dots mark a line that was typed; one that only wraps has none, for it would look like a line and be copied."""
+    return "" if wraps else "... "
 
 
 def unquoted(text: str) -> str:
@@ -99,14 +110,30 @@ def private_history(path: Path) -> Any:
     return PrivateHistory(str(path))
 
 
-def _bindings(loop: ChatLoop) -> Any:
+def go_through_history(buffer: Any, step: int) -> None:
+    """To the next older (-1) or newer (1) line that begins as the line did before; a command only where that was `/`."""
+    start = buffer.working_index
+    while True:
+        before = buffer.working_index
+        (buffer.history_backward if step < 0 else buffer.history_forward)()
+        if buffer.working_index == before:
+            buffer.go_to_history(start)
+            return
+        if not buffer.text.startswith("/") or (buffer.history_search_text or "").startswith("/"):
+            return
+
+
+def _bindings(chat: Chat) -> Any:
     from prompt_toolkit.application import run_in_terminal
     from prompt_toolkit.application.current import get_app
-    from prompt_toolkit.filters import Condition, is_searching
+    from prompt_toolkit.filters import Condition, has_completions, has_selection, is_searching
     from prompt_toolkit.key_binding import KeyBindings
 
     bindings = KeyBindings()
     in_block = Condition(lambda: is_open_block(get_app().current_buffer.text))
+    in_first_line = Condition(lambda: get_app().current_buffer.document.cursor_position_row == 0)
+    in_last_line = Condition(lambda: get_app().current_buffer.document.on_last_line)
+    plain = ~has_completions & ~has_selection & ~is_searching
 
     @bindings.add("enter", filter=~in_block)
     def _send(event: Any) -> None:
@@ -116,23 +143,29 @@ def _bindings(loop: ChatLoop) -> Any:
     def _newline(event: Any) -> None:
         event.current_buffer.insert_text("\n")
 
+    @bindings.add("up", filter=plain & in_first_line)
+    @bindings.add("c-p", filter=plain & in_first_line)
+    def _older(event: Any) -> None:
+        go_through_history(event.current_buffer, -1)
+
+    @bindings.add("down", filter=plain & in_last_line)
+    @bindings.add("c-n", filter=plain & in_last_line)
+    def _newer(event: Any) -> None:
+        go_through_history(event.current_buffer, 1)
+
     @bindings.add("c-g", filter=~is_searching)
     def _editor(event: Any) -> None:
         buffer = event.current_buffer
 
         def edit() -> None:
             try:
-                text = edit_text(buffer.text, loop.environ)
+                text = chat.edit(buffer.text)
             except LmsupplyError as error:
-                loop.say(f"error: {error.message}")
+                chat.say_error(error)
                 return
-            buffer.text = text.rstrip("\n")
-            buffer.cursor_position = len(buffer.text)
+            buffer.text = text
+            buffer.cursor_position = len(text)
 
         run_in_terminal(edit)
 
     return bindings
-
-
-def _bar(loop: ChatLoop) -> Callable[[], str]:
-    return lambda: loop.bar()

@@ -1,24 +1,23 @@
-"""`/set parameter`: our names, and Ollama's for those who know them."""
+"""`/set`: our names of generation settings, and Ollama's for those who know them."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import Any
 
+from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import parse_text
 from lmsupply_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from lmsupply_cli.repl.loop import ChatLoop
+from lmsupply_cli.generation.generator import TextGenerator
 
 ALIASES = {"num_predict": "max_tokens", "num_ctx": "context", "repeat_penalty": "repetition_penalty"}
 EXCLUDED = {"num_beams", *(key for key in GENERATION_KEYS if SETTINGS[key].json_only)}  # of no use in a chat
 PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in EXCLUDED), "context", *ALIASES)
 
 
-def set_parameter(loop: ChatLoop, name: str, text: str) -> str:
-    """Set it for the answers to come, `default` or `none` as it was at first; what to say of it. Raises UsageError,
+def change_parameter(session: ChatSession[TextGenerator], name: str, text: str) -> tuple[str, Any]:
+    """Set it from the next answer on, `default` or `none` to what it is by default; its key and value. Raises UsageError,
     DoesNotFit."""
     key = ALIASES.get(name.lower(), name.lower().replace("-", "_"))
     if key in EXCLUDED:
@@ -28,7 +27,7 @@ def set_parameter(loop: ChatLoop, name: str, text: str) -> str:
         raise UsageError(
             f"no such parameter: {name}", hint=f"did you mean {near[0]}?" if near else "/set shows the parameters"
         )
-    generator = loop.session.generator
+    generator = session.generator
     if text.lower() in ("default", "none", '""', "''"):
         value = SETTINGS[key].default
         value = generator.fitting_tokens if key == "context" else value
@@ -37,21 +36,18 @@ def set_parameter(loop: ChatLoop, name: str, text: str) -> str:
     if key == "context":
         generator.resize_context(value)
     else:
-        changed = loop.session.options.replaced(**{key: value})
-        generator.check_options(changed, loop.session.guidance)
-        loop.session.options = changed
-    loop.keep_option(key, value)
-    shown = _text(value) if isinstance(value, tuple) else value
-    return f"{key} is {shown} from the next answer on."
+        changed = session.options.replaced(**{key: value})
+        generator.check_options(changed, session.guidance)
+        session.options = changed
+    return key, value
 
 
-def parameter_rows(loop: ChatLoop) -> list[tuple[str, str]]:
-    generator = loop.session.generator
-    values = loop.session.options.as_dict() | {"context": generator.context_tokens}
-    return [(key, f"{_text(values[key]):<8} {SETTINGS[key].help}") for key in PARAMETERS if key not in ALIASES]
+def parameter_rows(session: ChatSession[TextGenerator]) -> list[tuple[str, str]]:
+    values = session.options.as_dict() | {"context": session.generator.context_tokens}
+    return [(key, f"{value_text(values[key]):<8} {SETTINGS[key].help}") for key in PARAMETERS if key not in ALIASES]
 
 
-def _text(value: object) -> str:
+def value_text(value: object) -> str:
     if isinstance(value, tuple):
         texts = (f"{one[0]}={one[1]:g}" if isinstance(one, tuple) else repr(one) for one in value)
         return ",".join(texts) or "none"

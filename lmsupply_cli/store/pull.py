@@ -16,7 +16,7 @@ from lmsupply_cli.catalogue.lookup import closest, entry_of_repo
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
-from lmsupply_cli.files import read_text, size_of, write_whole
+from lmsupply_cli.files import free_bytes, read_text, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve

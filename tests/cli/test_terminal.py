@@ -81,14 +81,14 @@ def test_a_chat_of_several_turns() -> None:
     terminal.shows("works offline.")
     terminal.read(lambda text: text.count(">>>") == 2)
     terminal.send("/stats\r")
-    terminal.shows("Statistics follow each answer.")
+    terminal.shows("Stats on.")
     terminal.send("thanks\r")
-    terminal.shows("tokens cached")
+    terminal.shows(" cached) · ")
     assert "You are welcome!" in terminal.text
     terminal.send("/help\r")
     terminal.shows("/bye /exit /quit")
     terminal.send("/clear\r")
-    terminal.shows("starts afresh")
+    terminal.shows("New chat.")
     terminal.send("/sats\r")
     terminal.shows("did you mean /stats?")
     terminal.send("/stats maybe\r")
@@ -104,7 +104,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
     terminal.send("hello\r")
     terminal.shows("ABCDE")
     terminal.send("\x03")
-    text = terminal.shows("(stopped; what was said stays in the chat)")
+    text = terminal.shows("(stopped; partial answer kept)")
     terminal.read(lambda text: text.count(">>>") == 2)
     assert "ABCDE" in text
     terminal.send("again\r")
@@ -113,7 +113,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
     terminal.read(lambda text: text.count("(stopped") == 2)
     terminal.read(lambda text: text.count(">>>") == 3)
     terminal.send("\x03")
-    terminal.shows("Ctrl-D or /bye leaves")
+    terminal.shows("Ctrl-D or /bye quits")
     terminal.send("\x04")
     assert terminal.end() == 0
     assert "Traceback" not in text

@@ -9,6 +9,7 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import Notice, TextDelta
+from lmsupply_cli.generation.completion import describe_cut
 from lmsupply_cli.generation.fitting import answer_room, fit_messages, fit_raw
 
 TALK = [
@@ -67,6 +68,34 @@ def test_what_no_policy_can_mend_is_an_error(policy: str) -> None:
     messages = [ChatMessage.system("S" * 500), ChatMessage.user("x")]
     with generator("x", context=200) as model, pytest.raises(DoesNotFit, match="the context holds 200"):
         fit_messages(model, messages, policy=policy, max_tokens=20)  # type: ignore[arg-type]
+
+
+def test_the_oldest_turns_go_before_the_context_is_full() -> None:
+    with generator("x", context=4000) as model:
+        whole = len(model.prompter.chat(TALK).ids)
+    with generator("x", context=whole + 10) as model:
+        assert not fit_messages(model, TALK, policy="drop-oldest", max_tokens=10).notices
+        fitted = fit_messages(model, TALK, policy="drop-oldest", max_tokens=50)
+        assert fitted.notices
+        assert len(fitted.prompt.ids) <= model.context_tokens - 50
+        one = [ChatMessage.user("x" * (whole - 60))]
+        assert fit_messages(model, one, policy="drop-oldest", max_tokens=100).messages == tuple(one)
+
+
+@pytest.mark.parametrize(("context", "max_tokens", "cut_by"), [(300, 20, "max_tokens"), (120, 100, "context")])
+def test_a_cut_answer_says_which_limit_it_met(context: int, max_tokens: int, cut_by: str) -> None:
+    with generator("y" * 500, context=context) as model:
+        answer = model.generate("x" * 30, max_tokens=max_tokens)
+        assert answer.finish_reason == "length"
+        assert answer.cut_by == cut_by
+        limit = "max_tokens" if cut_by == "max_tokens" else "the context of 120 tokens"
+        said = f"cut after {answer.usage.completion_tokens} tokens by {limit}"
+        assert describe_cut(answer, context_tokens=context) == said
+        (row,) = model.generate_batch(["x" * 30], max_tokens=max_tokens)
+        assert row.cut_by == cut_by
+        assert model.generate("x", max_tokens=1, num_beams=2).cut_by == "max_tokens"
+    with generator("y") as model:
+        assert describe_cut(model.generate("x"), context_tokens=context) == ""
 
 
 def test_a_long_chat_goes_on_and_says_what_it_drops() -> None:

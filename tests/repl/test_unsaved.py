@@ -15,6 +15,7 @@ if sys.platform == "win32":
 
 from support.chat import Chat
 from support.cli import lmsupply
+from support.scripted import Scripted
 
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage
@@ -27,7 +28,20 @@ QUESTION = "How do I list my models?"
 ANSWER = "Run `lmsupply models`"
 
 
-def test_a_state_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a folder should be")
+    chat = Scripted(tmp_path / "state" / "sessions")
+    said = chat.talk("hello", "hello", "/save x", "/sessions", "/show info", "/clear")
+    assert said[0].startswith("note: this chat can no longer be saved: cannot write")
+    assert said[0].endswith("Hi there.")
+    assert said[1] == "Hi there.", "it is said once"
+    assert said[2].startswith("This chat cannot be saved: cannot write")
+    assert said[3] == "There are no saved chats."
+    assert "chat not saved" in said[4]
+    assert said[5] == "New chat."
+
+
+def test_a_chat_in_a_state_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "state").write_text("a file where a folder should be")
@@ -36,13 +50,19 @@ def test_a_state_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pyte
     first = chat.ask(QUESTION)
     assert "this chat can no longer be saved: cannot write" in first
     assert "Run lmsupply models" in first
-    again = chat.ask(QUESTION)
-    assert "Run lmsupply models" in again
-    assert "not saved" not in again, "it is said once"
-    assert "this chat cannot be saved: cannot write" in chat.ask("/save x")
-    assert "There are no saved chats" in chat.ask("/sessions")
-    assert "can no longer be saved" not in chat.ask("/clear")
     assert "a bug" not in chat.leave()
+
+
+def test_a_disk_that_fills_up_takes_no_answer_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = Scripted(tmp_path).talk("hello", "hello")
+    assert said[0].count("can no longer be saved") == 1
+    assert "No space left on device" in said[0]
+    assert said[0].endswith("Hi there.")
+    assert said[1] == "Hi there."
 
 
 def test_a_disk_that_fills_up_while_a_chat_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,11 +138,12 @@ def test_a_file_that_is_no_chat_hides_no_other(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(LmsupplyError, match="newer"):
         archive.load("newer")
     chat = Chat("--continue", columns=120)
-    assert "Going on with good: 1 messages" in chat.text
+    assert "Resumed good: 1 message." in chat.text
     assert chat.text.count("note: skipped:") == 3
-    shown = chat.ask("/sessions")
-    assert "good" in shown
     chat.leave()
+    said = Scripted(folder).talk("/sessions")[0]
+    assert said.count("note: skipped:") == 3
+    assert "1 good good · guide · 1 message · " in said
 
 
 def test_history_that_cannot_be_written_stays_in_memory(tmp_path: Path) -> None:
@@ -139,7 +160,10 @@ def test_history_that_cannot_be_written_stays_in_memory(tmp_path: Path) -> None:
 def test_an_editor_that_cannot_be_run_is_one_line(editor: str) -> None:
     with pytest.raises(UsageError, match="cannot run the editor"):
         edit_text("x", {"EDITOR": editor})
-    chat = Chat("guide", EDITOR=editor)
+
+
+def test_an_editor_that_ctrl_g_cannot_run_is_one_line() -> None:
+    chat = Chat("guide", EDITOR='"')
     chat.send("\x07")
     chat.shows("error: cannot run the editor")
     assert "Traceback" not in chat.leave()

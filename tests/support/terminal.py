@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pexpect
 import pyte
 
 
 class Terminal:
-    """`lmsupply ARGUMENTS` on a screen of `columns` × `rows`; what it drew is in `screen`."""
+    """`lmsupply ARGUMENTS` or another program on a screen of `columns` × `rows`; what it drew is in `screen`."""
 
-    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24, **environ: str) -> None:
+    def __init__(
+        self, *arguments: str, columns: int = 80, rows: int = 24, program: Sequence[str] = (), **environ: str
+    ) -> None:
+        command = [*program, *arguments] if program else [sys.executable, "-m", "lmsupply_cli", *arguments]
         self.process = pexpect.spawn(
-            sys.executable,
-            ["-m", "lmsupply_cli", *arguments],
+            command[0],
+            command[1:],
             env={**os.environ, **environ},
             dimensions=(rows, columns),
             timeout=30,

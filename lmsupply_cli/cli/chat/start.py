@@ -18,9 +18,10 @@ from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.loading.plan import LoadPlan
 from lmsupply_cli.render.stream import choose_stream
+from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.input import TerminalReader
-from lmsupply_cli.repl.loop import ChatLoop, World
-from lmsupply_cli.store.locate import installed_models
+from lmsupply_cli.repl.loop import ChatLoop
+from lmsupply_cli.store.locate import guide, installed_models
 
 _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
 
@@ -71,6 +72,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
         world = World(
             prepare=prepared,
             model_names=lambda: _model_names(ctx.root),
+            installed_models=lambda: [*installed_models(ctx.root), guide()],
             license_text=lambda shown: _license_text(ctx, shown),
             make_stream=lambda: choose_stream(
                 terminal.stdout, terminal=True, dumb=terminal.dumb, color=terminal.color, theme=theme, hold=False
@@ -78,9 +80,8 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             environ=terminal.environ,
             debug=asked.debug,
         )
-        loop = ChatLoop(
+        chat = Chat(
             session,
-            TerminalReader(color=terminal.color, history=paths.history_file() if settings.get("history") else None),
             terminal,
             world,
             archive,
@@ -89,11 +90,12 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             think=settings.get("think"),
         )
         if saved:
-            loop.go_on(saved)
+            chat.resume(saved)
             if asked.system is not None:
                 session.system = asked.system
         try:
-            loop.run()
+            history = paths.history_file() if settings.get("history") else None
+            ChatLoop(chat, TerminalReader(color=terminal.color, history=history)).run()
         finally:
             session.generator.close()
 

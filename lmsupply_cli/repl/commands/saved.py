@@ -1,115 +1,163 @@
-"""Saved chats: name, load, list, rename, delete, export."""
+"""/save, /load, /sessions and /export: saved chats."""
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from lmsupply_cli.chats.archive import SavedChat
-from lmsupply_cli.chats.export import FORMS, export_text
+from lmsupply_cli.chats.export import export_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import expanded, is_absent, is_folder, resolved, write_whole
-from lmsupply_cli.repl.command import Command, lacks_turn
-from lmsupply_cli.units import format_age
+from lmsupply_cli.repl.chat import Chat, shortened
+from lmsupply_cli.repl.command import Command, needs_user_message
+from lmsupply_cli.units import count, format_age
 
-if TYPE_CHECKING:
-    from lmsupply_cli.repl.loop import ChatLoop
-
-_SHOWN = 20
+_SHOWN = 10
 
 
-def _save(loop: ChatLoop, rest: str) -> None:
-    loop.say(loop.save_as(rest))
+def _save(chat: Chat, rest: str) -> None:
+    chat.say(chat.save_as(rest))
 
 
-def _load(loop: ChatLoop, rest: str) -> None:
+def _load(chat: Chat, rest: str) -> None:
     if not rest:
-        raise UsageError("/load needs the name of a chat", hint="/sessions lists them")
-    loop.go_on(loop.archive.load(rest))
+        raise UsageError("/load needs the name or the number of a chat", hint="/sessions lists them")
+    chat.resume(chat.archive.load(_named(chat, rest)))
 
 
-def _sessions(loop: ChatLoop, rest: str) -> None:
+def _sessions(chat: Chat, rest: str) -> None:
     what, _, names = rest.partition(" ")
     if what == "rename":
-        old, new = _two(names)
-        if old == loop.chat_name() and not loop.not_kept:
-            loop.say(loop.save_as(new))
-        else:
-            loop.archive.rename(old, new)
-            loop.say(f"{old} is {new} now.")
-        return
-    if what == "delete":
-        if not names.strip():
-            raise UsageError("/sessions delete needs the name of a chat")
-        loop.archive.load(names.strip())
-        loop.archive.refuse_open(names.strip())
-        if loop.confirm(f"Delete the chat {names.strip()!r} for good?"):
-            loop.archive.delete(names.strip())
-            loop.say("It is deleted.")
-        return
-    found = loop.archive.find(rest)
-    for reason in loop.archive.unreadable():
-        loop.say(f"note: skipped: {reason}")
+        _rename(chat, names)
+    elif what == "delete":
+        _delete(chat, names.strip())
+    else:
+        _list(chat, rest)
+
+
+def _list(chat: Chat, text: str) -> None:
+    found = chat.archive.find(text)
+    for reason in chat.archive.unreadable():
+        chat.note(f"skipped: {reason}")
     if not found:
-        loop.say(f"No saved chat holds {rest!r}." if rest else "There are no saved chats.")
+        chat.say(f"No saved chat matches {text!r}." if text else "There are no saved chats.")
         return
-    loop.say_rows([_row(chat, loop.chat_name()) for chat in found[:_SHOWN]])
-    if len(found) > _SHOWN:
-        loop.say(f"({len(found) - _SHOWN} more; /sessions TEXT searches)")
+    chat.listed = [saved.name for saved in found]
+    rows = []
+    for number, saved in enumerate(found[:_SHOWN], 1):
+        rows += [(str(number), shortened(saved.title, 60)), ("", _about(saved, chat.keeper.name))]
+    chat.say_rows(rows)
+    more = f"{count(len(found) - _SHOWN, 'older chat')} not shown: /sessions TEXT searches. "
+    chat.say((more if len(found) > _SHOWN else "") + "/load N opens one.")
 
 
-def _row(chat: SavedChat, current: str) -> tuple[str, str]:
-    title = chat.title if len(chat.title) <= 50 else chat.title[:49] + "…"
-    here = ", this one" if chat.name == current else ""
-    return (
-        chat.name,
-        f"{title}  ({chat.model}, {len(chat.messages)} messages, {format_age(time.time() - chat.changed)}{here})",
-    )
+def _about(saved: SavedChat, current: str) -> str:
+    age = format_age(time.time() - saved.changed)
+    parts = [saved.name, saved.model, count(len(saved.messages), "message"), age]
+    return " · ".join([*parts, "this chat"] if saved.name == current else parts)
 
 
-def _two(names: str) -> tuple[str, str]:
-    parts = names.split()
+def _rename(chat: Chat, names: str) -> None:
+    try:
+        parts = shlex.split(names)
+    except ValueError:
+        parts = []
     if len(parts) != 2:
-        raise UsageError("/sessions rename needs an old and a new name", hint="/sessions rename OLD NEW")
-    return parts[0], parts[1]
+        raise UsageError(
+            "/sessions rename needs an old and a new name", hint='/sessions rename OLD NEW; "in quotes" with spaces'
+        )
+    old, new = _named(chat, parts[0]), parts[1]
+    if old == chat.keeper.name:
+        chat.keeper.rename(new)
+    else:
+        chat.archive.rename(old, new)
+    chat.say(f"Renamed {old} to {new}.")
 
 
-def _export(loop: ChatLoop, rest: str) -> None:
+def _delete(chat: Chat, name: str) -> None:
+    if not name:
+        raise UsageError("/sessions delete needs the name or the number of a chat")
+    name = _named(chat, name)
+    chat.archive.load(name)
+    chat.archive.refuse_open(name)
+    if chat.confirm(f"Delete the chat {name!r} permanently?"):
+        chat.archive.delete(name)
+        chat.say("Deleted.")
+
+
+def _named(chat: Chat, text: str) -> str:
+    """The name of a chat, also by its number in the list that was shown last."""
+    names = chat.archive.names()
+    if text in names or not text.isdecimal():
+        return text
+    listed = chat.listed or names
+    if not 1 <= int(text) <= len(listed):
+        raise UsageError(f"there is no chat number {text}", hint="/sessions lists the saved chats")
+    return listed[int(text) - 1]
+
+
+def _export(chat: Chat, rest: str) -> None:
     if not rest:
-        raise UsageError("/export needs a file", hint=f"its ending says the form: {', '.join(FORMS)}")
+        raise UsageError("/export needs a file", hint="use the extension .md, .json or .txt")
     path = resolved(expanded(rest))  # a link stays a link
-    text = export_text(loop.session.messages, path.suffix, model=loop.session.generator.info.ref)
+    text = export_text(chat.session.messages, path.suffix, model=chat.session.generator.info.ref)
     if not is_folder(path.parent):
         raise UsageError(f"cannot write {path}: its folder does not exist, or may not be used")
-    if not is_absent(path) and not loop.confirm(f"{path} exists. Write over it?"):
+    if not is_absent(path) and not chat.confirm(f"{path} exists. Overwrite it?"):
         return
     write_whole(path, text, keep_mode=True, error=UsageError)
-    loop.say(f"Written: {path}")
+    chat.say(f"Saved to {path}")
 
 
-def _names(loop: ChatLoop, rest: str) -> Iterable[str]:
-    return [name for name in loop.archive.names() if name.startswith(rest)]
+def _names(chat: Chat, rest: str) -> Iterable[str]:
+    return [name for name in chat.archive.names() if name.startswith(rest)]
 
 
-def _complete_sessions(loop: ChatLoop, rest: str) -> Iterable[str]:
+def _complete_sessions(chat: Chat, rest: str) -> Iterable[str]:
     what, space, name = rest.partition(" ")
     if space and what in ("rename", "delete"):
-        return [f"{what} {found}" for found in loop.archive.names() if found.startswith(name)]
+        return [f"{what} {found}" for found in chat.archive.names() if found.startswith(name)]
     return [word for word in ("rename", "delete") if word.startswith(rest)] if not space else []
 
 
 SAVED = (
-    Command(("/save",), "[NAME]", "name this chat", _save, lacks=lambda loop: loop.not_kept),
-    Command(("/load",), "NAME", "go on with a saved chat", _load, _names),
+    Command(
+        ("/save",),
+        "[NAME]",
+        "name this chat",
+        _save,
+        unavailable=lambda chat: chat.keeper.unavailable,
+        details="Chats are saved as they go; a name makes one easy to find.",
+        example="/save whales",
+    ),
+    Command(
+        ("/load",),
+        "NAME|N",
+        "resume a saved chat, by its name or its number in /sessions",
+        _load,
+        _names,
+        example="/load 2",
+        synonyms=("/resume", "/open"),
+    ),
     Command(
         ("/sessions",),
         "[TEXT]",
-        "list the saved chats, or those that hold TEXT; rename OLD NEW; delete NAME",
+        "list the saved chats, or those matching TEXT; rename OLD NEW; delete NAME",
         _sessions,
         _complete_sessions,
+        details="`/sessions rename OLD NEW` and `/sessions delete NAME` take numbers too.",
+        example="/sessions whales",
+        synonyms=("/chats", "/history"),
     ),
     Command(
-        ("/export",), "FILE", "write this chat to a file: .md, .json or .txt", _export, path=True, lacks=lacks_turn
+        ("/export",),
+        "FILE",
+        "write this chat to a file: .md, .json or .txt",
+        _export,
+        path=True,
+        unavailable=needs_user_message("Nothing to export."),
+        example="/export whales.md",
     ),
 )

@@ -1,17 +1,14 @@
-"""Commands that change how answers are made and shown."""
+"""/system, /set, /format, /stats and /think: how answers are generated and shown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.repl.chat import Chat
 from lmsupply_cli.repl.command import Command, one_of
-from lmsupply_cli.repl.parameters import EXCLUDED, PARAMETERS, parameter_rows, set_parameter
-
-if TYPE_CHECKING:
-    from lmsupply_cli.repl.loop import ChatLoop
+from lmsupply_cli.repl.parameters import EXCLUDED, PARAMETERS, parameter_rows
 
 _OLLAMA = {
     "verbose": ("/stats", "on"),
@@ -19,81 +16,80 @@ _OLLAMA = {
     "think": ("/think", "on"),
     "nothink": ("/think", "off"),
 }
+_NO_THINKING = "This model has no thinking mode."
 
 
-def _system(loop: ChatLoop, rest: str) -> None:
+def _system(chat: Chat, rest: str) -> None:
     if not rest:
-        loop.say(loop.session.system or "There is no system prompt; /system TEXT sets one.")
+        chat.say(chat.session.system or "There is no system prompt; /system TEXT sets one.")
         return
-    loop.session.system = "" if rest in ('""', "''") else rest
-    loop.say("The system prompt is set; the chat goes on." if loop.session.system else "There is no system prompt now.")
+    chat.session.system = "" if rest in ('""', "''") else rest
+    chat.say("System prompt set." if chat.session.system else "System prompt cleared.")
 
 
-def _set(loop: ChatLoop, rest: str) -> None:
+def _set(chat: Chat, rest: str) -> None:
     what, _, value = rest.partition(" ")
     value = value.strip()
     if not what:
-        loop.say_rows(parameter_rows(loop))
+        chat.say_rows(parameter_rows(chat.session))
     elif what in _OLLAMA and not value:
         name, argument = _OLLAMA[what]
-        (_stats if name == "/stats" else _think)(loop, argument)
+        (_stats if name == "/stats" else _think)(chat, argument)
     elif what == "format":
-        _format(loop, value)
+        _format(chat, value)
     elif what == "system":
-        _system(loop, value.strip('"') or '""')
+        _system(chat, value.strip('"') or '""')
     elif what == "parameter" or what in (*PARAMETERS, *EXCLUDED):
         name, _, text = (value if what == "parameter" else rest).partition(" ")
         if not name or not text.strip():
-            raise UsageError("/set parameter needs a name and a value", hint="/set shows the parameters")
-        loop.say(set_parameter(loop, name, text.strip()))
+            raise UsageError("/set needs a name and a value", hint="/set shows the names")
+        chat.say(chat.set_parameter(name, text.strip()))
     else:
         raise UsageError(
-            f"/set knows no {what!r}",
-            hint="/set parameter NAME VALUE, /set system TEXT, /set verbose|quiet|think|nothink",
+            f"/set: unknown option {what!r}", hint="/set NAME VALUE, /set system TEXT, /set verbose|quiet|think|nothink"
         )
 
 
-def _complete_set(_: ChatLoop, rest: str) -> Iterable[str]:
+def _complete_set(_: Chat, rest: str) -> Iterable[str]:
     first, space, name = rest.partition(" ")
     if not space:
-        return [word for word in ("parameter", "system", "format", *_OLLAMA) if word.startswith(first)]
+        return [word for word in (*PARAMETERS, "parameter", "system", "format", *_OLLAMA) if word.startswith(first)]
     if first == "parameter" and " " not in name:
         return [f"parameter {key}" for key in PARAMETERS if key.startswith(name)]
     return []
 
 
-def _stats(loop: ChatLoop, rest: str) -> None:
+def _stats(chat: Chat, rest: str) -> None:
     if rest not in ("", "on", "off"):
         raise UsageError(f"/stats takes on or off, not {rest!r}")
-    loop.show_stats = rest == "on" if rest else not loop.show_stats
-    loop.say("Statistics follow each answer." if loop.show_stats else "No statistics.")
+    chat.show_stats = rest == "on" if rest else not chat.show_stats
+    chat.say("Stats on." if chat.show_stats else "Stats off.")
 
 
-def _think(loop: ChatLoop, rest: str) -> None:
+def _think(chat: Chat, rest: str) -> None:
     if rest not in ("", "on", "off", "hide"):
         raise UsageError(f"/think takes on, off or hide, not {rest!r}")
-    if not rest:
-        loop.say(
-            f"Thinking is {loop.think}."
-            if loop.session.prompter.format.markers
-            else "This model does not mark its thoughts."
-        )
+    if not chat.session.prompter.format.markers:
+        chat.think = rest or chat.think
+        chat.say(_NO_THINKING)
         return
-    said = loop.set_think(rest)
-    loop.say(
-        said
-        or {"on": "Thoughts are shown.", "hide": "Thoughts are not shown.", "off": "The model answers at once."}[rest]
-    )
-
-
-def _format(loop: ChatLoop, rest: str) -> None:
     if not rest:
-        loop.say(f"Answers follow a {loop.session.guidance.name}." if loop.session.guidance else "Answers are free.")
+        chat.say(f"Thinking is {chat.think}.")
+        return
+    refused = chat.set_think(rest)
+    done = {"on": "Thinking on.", "hide": "Thinking on, not shown.", "off": "Thinking off."}
+    chat.say(refused or done[rest])
+
+
+def _format(chat: Chat, rest: str) -> None:
+    if not rest:
+        guidance = chat.session.guidance
+        chat.say(f"Answers follow a {guidance.name}. /format off to stop." if guidance else "Format off.")
         return
     what, _, value = rest.partition(" ")
     if what == "off":
-        loop.set_format(None)
-        loop.say("Answers are free from the next one on.")
+        chat.set_format(None)
+        chat.say("Format off.")
         return
     if what == "json":
         guidance = Guidance.json()
@@ -106,23 +102,55 @@ def _format(loop: ChatLoop, rest: str) -> None:
     elif what == "grammar" and value.strip():
         guidance = grammar_of(value.strip())
     else:
-        raise UsageError(f"/format knows no {rest!r}", hint="/format json|schema FILE|regex PATTERN|grammar FILE|off")
-    loop.set_format(guidance)
-    loop.say(f"Answers follow this {guidance.name} from the next one on; /format off frees them.")
+        raise UsageError(f"unknown format {rest!r}", hint="/format json|schema FILE|regex PATTERN|grammar FILE|off")
+    chat.set_format(guidance)
+    how = "be JSON" if what == "json" else f"follow this {guidance.name}"
+    chat.say(f"Answers will {how} from now on. /format off to stop.")
 
 
 SETTINGS_COMMANDS = (
-    Command(("/system",), "[TEXT]", 'show or set the system prompt; "" takes it away', _system),
-    Command(("/set",), "[parameter N V]", "show or set how answers are made: a name and a value", _set, _complete_set),
+    Command(
+        ("/system",),
+        "[TEXT]",
+        'show or set the system prompt; "" clears it',
+        _system,
+        example="/system Answer in one sentence.",
+    ),
+    Command(
+        ("/set",),
+        "[NAME VALUE]",
+        "show or change a generation setting",
+        _set,
+        _complete_set,
+        details="Without a name it lists all settings; the value `default` resets one. Ollama's forms "
+        "(/set parameter num_ctx 4096, /set system TEXT, /set verbose, /set nothink) work too.",
+        example="/set temperature 0.2",
+        synonyms=("/settings", "/config", "/parameters", "/params"),
+    ),
     Command(
         ("/format",),
         "[WHAT]",
         "make answers follow json, schema FILE, regex PATTERN or grammar FILE; off",
         _format,
         one_of("json", "schema", "regex", "grammar", "off"),
+        details="A schema may be typed as JSON instead of a file name.",
+        example='/format {"enum": ["yes", "no"]}',
     ),
-    Command(("/stats",), "[on|off]", "show tokens and speed after each answer", _stats, one_of("on", "off")),
     Command(
-        ("/think",), "[on|off|hide]", "let a reasoning model think, show it or not", _think, one_of("on", "off", "hide")
+        ("/stats",),
+        "[on|off]",
+        "show tokens and speed after each answer",
+        _stats,
+        one_of("on", "off"),
+        synonyms=("/verbose",),
+    ),
+    Command(
+        ("/think",),
+        "[on|off|hide]",
+        "let a reasoning model think, show it or not",
+        _think,
+        one_of("on", "off", "hide"),
+        details="`hide` lets it think without showing the thoughts.",
+        example="/think off",
     ),
 )

@@ -1,63 +1,64 @@
-"""Commands that change the chat itself: they only edit messages, the prompt cache follows."""
+"""/clear, /undo, /edit and /read: they only edit messages, the prompt cache follows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.attach import read_file
-from lmsupply_cli.repl.command import Command, lacks_answer, lacks_turn
-from lmsupply_cli.repl.editor import edit_text
-
-if TYPE_CHECKING:
-    from lmsupply_cli.repl.loop import ChatLoop
+from lmsupply_cli.repl.chat import Chat, shortened
+from lmsupply_cli.repl.command import Command, needs_user_message
 
 
-def _clear(loop: ChatLoop, _: str) -> None:
-    loop.begin_afresh()
-    loop.say("The chat starts afresh; the system prompt stays.")
+def _clear(chat: Chat, _: str) -> None:
+    chat.start_afresh()
+    chat.say("New chat. The system prompt stays." if chat.session.system else "New chat.")
 
 
-def _undo(loop: ChatLoop, _: str) -> None:
-    asked = loop.session.undo()
-    loop.say(f"Taken back: {_shown(asked.content)}")
+def _undo(chat: Chat, _: str) -> None:
+    chat.say(f"Removed: {shortened(chat.session.undo().content, 60)}")
 
 
-def _regen(loop: ChatLoop, _: str) -> None:
-    loop.show(loop.session.regenerate())
-
-
-def _edit(loop: ChatLoop, _: str) -> None:
-    asked = loop.session.asked
-    text = edit_text(asked, loop.environ).strip("\n")
+def _edit(chat: Chat, _: str) -> None:
+    asked = chat.session.asked
+    text = chat.edit(asked)
     if not text.strip() or text == asked:
-        loop.say("Nothing changed.")
+        chat.say("Nothing changed.")
         return
-    before = list(loop.session.messages)
-    loop.session.undo()
-    loop.ask(text, keep=before)
+    before = list(chat.session.messages)
+    chat.session.undo()
+    chat.ask(text, keep=before)
 
 
-def _continue(loop: ChatLoop, _: str) -> None:
-    loop.show(loop.session.resume())
-
-
-def _read(loop: ChatLoop, rest: str) -> None:
+def _read(chat: Chat, rest: str) -> None:
     if not rest:
-        raise UsageError("/read needs the name of a file")
-    loop.ask(read_file(rest))
-
-
-def _shown(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:59] + "…"
+        raise UsageError("/read needs the name of a file", hint="/read FILE")
+    chat.ask(read_file(rest))
 
 
 TURNS = (
-    Command(("/clear",), "", "forget the messages so far", _clear),
-    Command(("/undo",), "", "take back the last message and its answer", _undo, lacks=lacks_turn),
-    Command(("/regen",), "", "answer the last message again", _regen, lacks=lacks_turn),
-    Command(("/edit",), "", "change the last message in $EDITOR and ask it again", _edit, lacks=lacks_turn),
-    Command(("/continue",), "", "go on with the last answer where it ended", _continue, lacks=lacks_answer),
-    Command(("/read",), "FILE", "send a text file as a message", _read, path=True),
+    Command(
+        ("/clear",),
+        "",
+        "start a new chat, with the same system prompt",
+        _clear,
+        details="The chat so far stays saved; /sessions lists it.",
+        synonyms=("/new", "/reset"),
+    ),
+    Command(("/undo",), "", "undo the last exchange", _undo, unavailable=needs_user_message("Nothing to undo.")),
+    Command(
+        ("/edit",),
+        "",
+        "edit the last message in $EDITOR and send it again",
+        _edit,
+        unavailable=needs_user_message("Nothing to edit."),
+        details="The last message and its answer are replaced. Ctrl-G opens the line that you are typing.",
+    ),
+    Command(
+        ("/read", "/file"),
+        "FILE",
+        "send a text file as a message",
+        _read,
+        path=True,
+        details="To ask about a file, name it in a message: what does @notes.txt say?",
+        example="/read question.txt",
+    ),
 )

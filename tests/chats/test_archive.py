@@ -66,7 +66,7 @@ def test_what_answers_follow_is_kept(archive: Archive) -> None:
     assert archive.load("x").guidance == yes_or_no
     recorder.close()
     again = Recorder(archive, "x", model="guide")
-    again.go_on(archive.load("x"))
+    again.resume(archive.load("x"))
     size = archive.path("x").stat().st_size
     again.set_format(yes_or_no)
     assert archive.path("x").stat().st_size == size
@@ -115,7 +115,7 @@ def test_what_is_no_chat_is_left_out_of_the_list(archive: Archive) -> None:
         archive.load("bad")
     with pytest.raises(LmsupplyError, match="newer lmsupply"):
         archive.load("newer")
-    with pytest.raises(UsageError, match="no name for a chat"):
+    with pytest.raises(UsageError, match="not a valid name for a chat"):
         archive.load("../bad")
 
 
@@ -124,7 +124,7 @@ def test_one_writer_at_a_time(archive: Archive) -> None:
     recorder.messages(HELLO)
     assert archive.is_open("x")
     with pytest.raises(UsageError, match="open in another window"):
-        Recorder(archive, model="guide").go_on(archive.load("x"))
+        Recorder(archive, model="guide").resume(archive.load("x"))
     with pytest.raises(UsageError, match="is open"):
         archive.rename("x", "y")
     recorder.close()

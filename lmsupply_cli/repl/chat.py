@@ -1,0 +1,300 @@
+"""Chat: the session, its settings and the terminal, as the commands of the chat use them; no line editor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chats.archive import Archive, SavedChat
+from lmsupply_cli.chats.keeper import ChatKeeper
+from lmsupply_cli.chats.session import ChatSession, SessionListener
+from lmsupply_cli.config.values import as_text
+from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
+from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.events import Finished, GenerationEvent, Notice
+from lmsupply_cli.generation.completion import ModelInfo, describe_cut
+from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.render.answer import show_answer
+from lmsupply_cli.render.fields import say_fields
+from lmsupply_cli.render.stream import TextStream, ThoughtStream
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.repl.editor import edit_text
+from lmsupply_cli.repl.keys import quiet_keys
+from lmsupply_cli.repl.parameters import change_parameter, value_text
+from lmsupply_cli.store.locate import LocatedModel
+from lmsupply_cli.units import count, format_rate, format_seconds
+
+# C0 but tab and line feed, DEL, C1
+_CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+
+
+@dataclass(frozen=True)
+class World:
+    """What the chat needs from outside. `prepare` checks a model and gives what loads it; `debug` lets bugs through."""
+
+    prepare: Callable[[str], Callable[[], TextGenerator]]
+    model_names: Callable[[], Iterable[str]]
+    installed_models: Callable[[], Iterable[LocatedModel]]
+    license_text: Callable[[ModelInfo], str]
+    make_stream: Callable[[], TextStream]
+    environ: Mapping[str, str]
+    debug: bool = False
+
+
+class Chat:
+    """One chat on one terminal. `done` ends it; `listed`: names of the saved chats that were listed last."""
+
+    def __init__(
+        self,
+        session: ChatSession[TextGenerator],
+        terminal: Terminal,
+        world: World,
+        archive: Archive,
+        *,
+        keep: bool = True,
+        show_stats: bool = False,
+        think: str = "on",
+    ) -> None:
+        """`keep`: save the chat to the archive as it goes."""
+        self.session, self.terminal, self.world, self.archive = session, terminal, world, archive
+        self.show_stats, self.think, self.done = show_stats, think, False
+        self.listed: Sequence[str] = ()
+        self.keeper = ChatKeeper(
+            archive, enabled=keep, on_loss=lambda why: self.note(f"this chat can no longer be saved: {why}")
+        )
+        self._options: dict[str, Any] = {}  # that were set in the chat
+        self._rate = ""
+        self._counted: tuple[object, object, int] | None = None  # messages and prompter, and what they come to
+        self._start_record()
+
+    # what is said
+
+    def say(self, text: str) -> None:
+        self.terminal.say(text)
+
+    def note(self, text: str) -> None:
+        self.terminal.notice(Notice("chat", text))
+
+    def say_aside(self, text: str) -> None:
+        """A line about an answer."""
+        self.terminal.aside(text)
+
+    def say_rows(self, rows: Sequence[tuple[str, str]]) -> None:
+        say_fields(self.terminal, rows)
+
+    def say_error(self, error: LmsupplyError) -> None:
+        self.say(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+
+    def confirm(self, question: str) -> bool:
+        return self.terminal.ask(question)
+
+    def edit(self, text: str) -> str:
+        """What `text` became in the user's editor. Raises UsageError."""
+        return without_control(edit_text(text, self.world.environ)).strip("\n")
+
+    def bar(self) -> str:
+        """Model, provider, use of the context, rate: as much as the width holds."""
+        generator = self.session.generator
+        parts = [
+            generator.info.ref.replace("\\", "/").rsplit("/", 1)[-1],
+            generator.info.provider,
+            f"{self._used_tokens():,}/{generator.context_tokens:,} tokens",
+            self._rate,
+        ]
+        text = ""
+        for part in filter(None, parts):
+            longer = f"{text} · {part}" if text else part
+            if len(longer) >= self.terminal.width:
+                break
+            text = longer
+        return text
+
+    def _used_tokens(self) -> int:
+        """Counted once for each state of the chat: the bar is drawn at every key."""
+        messages, prompter = self.session.messages, self.session.prompter
+        if self._counted is None or self._counted[0] is not messages or self._counted[1] is not prompter:
+            try:
+                tokens = self.session.used_tokens()
+            except LmsupplyError:
+                tokens = self.session.generator.cached_tokens
+            self._counted = (messages, prompter, tokens)
+        return self._counted[2]
+
+    # answers
+
+    def ask(self, text: str, *, keep: Sequence[ChatMessage] | None = None) -> None:
+        """Send a message; `keep`: the history to go back to where it gets no answer."""
+        before = list(self.session.messages)
+        try:
+            self.show(self.session.send(text))
+        finally:
+            if keep is not None and self.session.messages == before:
+                self.session.restore(keep)
+
+    def show(self, events: Generator[GenerationEvent]) -> None:
+        """Show an answer while it is generated, and what is to be said of it."""
+        before = list(self.session.messages)
+        terminal = self.terminal
+        self.keeper.set_model(self.session.generator.info.ref)
+        color = terminal.color and not terminal.dumb
+        thoughts = ThoughtStream(terminal.stdout, terminal=True, color=color) if self.think == "on" else None
+        try:
+            with quiet_keys(terminal.stdin):
+                finished = show_answer(
+                    events, self.world.make_stream(), terminal.status(), notice=terminal.notice, thoughts=thoughts
+                )
+        except KeyboardInterrupt:
+            events.close()
+            kept = self.session.messages != before
+            self.say_aside("(stopped; partial answer kept)\n" if kept else "(stopped; message discarded)\n")
+            return
+        self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
+        if finished.cut_by:
+            self.say_aside(
+                f"({describe_cut(finished, context_tokens=self.session.context_tokens)}; {self._way(finished)})"
+            )
+        if self.show_stats:
+            self.say_aside(_stats_line(finished))
+        self.say("")
+
+    def _way(self, finished: Finished) -> str:
+        """What to do about an answer that was cut."""
+        if finished.cut_by == "max_tokens":
+            return "/continue resumes, /set max_tokens N changes the limit"
+        if self.session.can_drop:
+            return "/continue resumes without the oldest messages"
+        return "/set context N enlarges it" if self._can_grow() else "ask for a shorter answer"
+
+    def _can_grow(self) -> bool:
+        return self.session.context_tokens < self.session.generator.fitting_tokens
+
+    # settings
+
+    def set_parameter(self, name: str, text: str) -> str:
+        """Set it from the next answer on; what to say of it. Raises UsageError, DoesNotFit."""
+        key, value = change_parameter(self.session, name, text)
+        self._options[key] = value
+        self.keeper.set_option(key, value)
+        return f"{key} set to {value_text(value)}."
+
+    def set_format(self, guidance: Guidance | None) -> None:
+        """What answers must follow from the next one on. Raises UsageError for what cannot be followed."""
+        if guidance:
+            check_guidance(guidance)
+        self.session.guidance = guidance
+        self.keeper.set_format(guidance)
+
+    def set_think(self, mode: str) -> str:
+        """What could not be done, "" where all could."""
+        self.session.prompter, refused = self.session.prompter.with_thinking(mode != "off")
+        self.think = mode
+        return refused
+
+    # the model
+
+    def change_model(self, ref: str) -> None:
+        """Switch to another model; where it cannot be loaded, the one before is loaded again. Raises LmsupplyError."""
+        load, back = self.world.prepare(ref), self.world.prepare(self.session.generator.info.ref)
+        self.session.generator.close()
+        with quiet_keys(self.terminal.stdin):
+            try:
+                self.session.use(load())
+            except BaseException:
+                self.say("Reloading the previous model …")
+                self.session.use(back())
+                raise
+        self._rate = ""
+        info = self.session.generator.info
+        self._apply(self._options)
+        self.keeper.set_model(info.ref)
+        self.say(f"{info.ref} on {info.provider}, context {self.session.context_tokens:,} tokens.")
+        self._say_cost()
+
+    # saved chats
+
+    def start_afresh(self) -> None:
+        """A new chat; the one before stays saved."""
+        self._start_record()
+        self.session.clear()
+        self._rate = ""
+
+    def save_as(self, name: str) -> str:
+        """Name the chat, or say its name. Raises UsageError."""
+        if not name:
+            return f"Saved automatically as {self.keeper.name}. Use /save NAME to name it."
+        self.keeper.rename(name)
+        return f"Saved as {name}; resume it with: lmsupply chat --resume {_quoted(name)}"
+
+    def resume(self, chat: SavedChat) -> None:
+        """Continue a saved chat. Raises UsageError where another window has it open."""
+        if chat.name == self.keeper.name:
+            self.say("That chat is already open.")
+            return
+        self.keeper.resume(chat)
+        self.session.listener = SessionListener()  # what is restored is in the file already
+        self.session.restore(chat.messages)
+        self.session.listener = self.keeper
+        self._options = {}
+        self._apply(chat.options)
+        self.session.guidance = None
+        try:
+            self.set_format(chat.guidance)
+        except LmsupplyError as error:
+            self.note(f"the format of the answers was left out: {error.message}")
+        self.say(f"Resumed {chat.name}: {count(len(chat.messages), 'message')}.")
+        if chat.model and chat.model != self.session.generator.info.ref:
+            self.note(f"this chat was held with {chat.model}; /model {chat.model} switches to it")
+        if self.session.guidance:
+            self.say(f"Answers will follow a {self.session.guidance.name}. /format off to stop.")
+        for message in chat.messages[-2:]:
+            mark = "…" if message.partial else ""
+            self.say(f"  {message.role}: {shortened(message.content, 70)}{mark}")
+        self._say_cost()
+
+    def _start_record(self) -> None:
+        self.keeper.start(self.session.generator.info.ref, self._options, self.session.guidance)
+        self.session.listener = self.keeper
+
+    def _say_cost(self) -> None:
+        cost = self.session.reread()
+        if (tokens := cost.prompt_tokens - cost.cached_tokens) > 0:
+            self.say(f"About {count(tokens, 'token')} will be reprocessed.")
+
+    def _apply(self, options: Mapping[str, Any]) -> None:
+        """Options that were set in the chat; one that this model cannot have is said and left out."""
+        for key, value in options.items():
+            try:
+                self.set_parameter(key, as_text(value))
+            except LmsupplyError as error:
+                self.note(f"{key} {value} was left out: {error.message}")
+
+
+def without_control(text: str) -> str:
+    """What was typed without control characters, which nobody means to send."""
+    return text.translate(_CONTROL)
+
+
+def shortened(text: str, most: int) -> str:
+    """On one line of at most `most` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _stats_line(finished: Finished) -> str:
+    usage, timings, drafts = finished.usage, finished.timings, finished.speculative
+    rate = format_rate(usage.completion_tokens, timings.decode_s).replace(" tokens", "")
+    parts = [
+        f"{count(usage.prompt_tokens, 'prompt token')} ({usage.cached_tokens:,} cached)",
+        f"{format_seconds(timings.ttft_s)} to first token",
+        f"{count(usage.completion_tokens, 'token')} at {rate}",
+    ]
+    if drafts:
+        parts.append(f"{drafts.accepted} of {drafts.proposed} draft tokens accepted")
+    return " · ".join(parts)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if " " in name else name

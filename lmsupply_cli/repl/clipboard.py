@@ -1,0 +1,84 @@
+"""Text into the clipboard, by the terminal or by a program of the system."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+from lmsupply_cli.errors import UsageError
+from lmsupply_cli.render.terminal import Terminal
+
+_OSC_52_BYTES = 74_000  # terminals drop longer sequences
+# (the program, the variable without which it does not work)
+_PROGRAMS = (
+    (("pbcopy",), ""),
+    (("wl-copy",), "WAYLAND_DISPLAY"),
+    (("xclip", "-selection", "clipboard"), "DISPLAY"),
+    (("xsel", "--clipboard", "--input"), "DISPLAY"),
+    (("clip.exe",), ""),
+)
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
+
+
+def copy_text(text: str, terminal: Terminal) -> str:
+    """Copy `text`; what to say of it. Raises UsageError where there is no way."""
+    done = f"Copied {len(text):,} character{'' if len(text) == 1 else 's'}."
+    asked = _ask_terminal(text, terminal)
+    if _run_program(text, terminal.environ):
+        return done
+    if asked:
+        return f"{done} (By the terminal: not every terminal allows it.)"
+    raise UsageError("no clipboard found", hint="install wl-copy, xclip or xsel, or use /export FILE")
+
+
+def code_blocks(markdown: str) -> list[str]:
+    """The texts of the fenced code blocks; one that is still open ends with the text."""
+    blocks: list[str] = []
+    fence, lines = "", list[str]()
+    for line in markdown.split("\n"):
+        found = _FENCE.match(line)
+        if not fence and found:
+            fence, lines = found[1], []
+        elif fence and found and found[1].startswith(fence) and not line[found.end() :].strip():
+            blocks.append("\n".join(lines))
+            fence = ""
+        elif fence:
+            lines.append(line)
+    return [*blocks, "\n".join(lines)] if fence else blocks
+
+
+def _ask_terminal(text: str, terminal: Terminal) -> bool:
+    """OSC 52: the terminal copies, also at the other end of ssh. Whether it did is not known."""
+    data = base64.b64encode(text.encode("utf-8", errors="replace"))
+    if not terminal.stdout_tty or terminal.dumb or len(data) > _OSC_52_BYTES:
+        return False
+    terminal.stdout.write(f"\x1b]52;c;{data.decode()}\x07")
+    terminal.stdout.flush()
+    return True
+
+
+def _run_program(text: str, environ: Mapping[str, str]) -> bool:
+    if environ.get("SSH_CONNECTION"):
+        return False  # it would copy on the other machine
+    for command, variable in _PROGRAMS:
+        program = shutil.which(command[0], path=environ.get("PATH"))
+        if program is None or (variable and not environ.get(variable)):
+            continue
+        data = text.encode("utf-16" if command[0] == "clip.exe" else "utf-8", errors="replace")
+        try:
+            done = subprocess.run(
+                [program, *command[1:]],
+                input=data,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=5,
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError):
+            continue
+        if done.returncode == 0:
+            return True
+    return False
