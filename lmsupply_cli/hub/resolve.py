@@ -13,13 +13,9 @@ from types import MappingProxyType
 
 from lmsupply_cli.errors import ModelNotFound, UsageError
 from lmsupply_cli.hub.variant import DEVICES, PRECISIONS, Variant, tokens_of
+from lmsupply_cli.providers import GPU, PROVIDERS
 
-RUNS_ON: Mapping[str, Sequence[str]] = {
-    "cpu": ("cpu", ""),
-    "cuda": ("cuda", "gpu", "", "cpu"),
-    "dml": ("dml", "gpu", "", "cpu"),
-    "webgpu": ("webgpu", "gpu", "", "cpu"),
-}
+RUNS_ON: Mapping[str, Sequence[str]] = {row.name: row.runs for row in PROVIDERS}
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
 
@@ -100,7 +96,7 @@ def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]
     source = "as its config says" if best.declared else "by its name"
     if best.device not in RUNS_ON[provider]:
         device = f"made for {best.declared or best.device} {source}, to be tried on the CPU as you asked"
-    elif best.device in (provider, "gpu") and best.device:
+    elif best.device in (provider, GPU):
         device = f"made for {best.device} {source}"
     elif best.device:
         device = f"nothing is made for {provider}; this one for {best.device} runs"

@@ -140,7 +140,7 @@ def machine_json(machine: Machine) -> dict[str, Any]:
         "npus": list(profile.npus),
         "engine": [{"distribution": name, "version": version} for name, version in machine.wheels.installed],
         "providers": [
-            {"name": s.name, "usable": s.usable, "reason": s.reason, "mend": s.mend or None} for s in machine.providers
+            {"name": s.name, "usable": s.usable, "reason": s.reason, "fix": s.fix or None} for s in machine.providers
         ],
         "notes": machine.all_notes,
         "recommendation": {
@@ -199,7 +199,7 @@ def _gpu(gpu: Gpu) -> str:
 
 def _provider(state: ProviderState) -> str:
     return f"{state.name}: {'usable' if state.usable else 'not usable'}, {state.reason}" + (
-        f"; {state.mend}" if state.mend else ""
+        f"; {state.fix}" if state.fix else ""
     )
 
 
