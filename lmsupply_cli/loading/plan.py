@@ -268,10 +268,9 @@ def _fitted(plan: LoadPlan) -> LoadPlan:
     try:
         fit = fit_context(shape, budget, wanted_tokens=plan.options.context)
     except DoesNotFit as error:
-        usable = int(budget * MARGIN)
-        entry = recommend_model(usable).entry
+        entry = recommend_model(budget).entry
         expected = expected_variant(entry)
-        fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= usable
+        fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= budget * MARGIN
         smaller = plan.model.entry is None or entry.parameters < plan.model.entry.parameters
         hint = f"{error.hint}; {entry.ref} would fit" if fits and smaller else error.hint
         raise DoesNotFit(error.message, hint=hint) from error
