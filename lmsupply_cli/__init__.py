@@ -1,11 +1,11 @@
 """lmsupply: language models on your own machine, with ONNX Runtime GenAI.
 
-    from lmsupply_cli import load
+    from lmsupply import load
 
     with load("guide") as model:
         print(model.generate("How do I download a model?"))
 
-Names are imported when they are used: `import lmsupply_cli` alone costs next to nothing.
+Names are imported when they are used: `import lmsupply` alone costs next to nothing.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ GROUPS = {
 }  # fmt: skip
 HEAD = """# The Python library
 
-Written by `tools/make_api.py` from the docstrings. Everything here is imported from `lmsupply_cli`; names are loaded
+Written by `tools/make_api.py` from the docstrings. Everything here is imported from `lmsupply`; names are loaded
 when they are used. Nothing needs typer, rich or prompt_toolkit.
 """
 

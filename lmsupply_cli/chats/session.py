@@ -43,7 +43,7 @@ class ChatSession(Generic[G]):
     """`messages` is the whole chat; the prompt cache follows what the model is given of it. Two sessions on one
     generator have options of their own.
 
-    >>> from lmsupply_cli import ChatSession, TextDelta, load
+    >>> from lmsupply import ChatSession, TextDelta, load
     >>> with load("guide") as model:
     ...     chat = ChatSession(model, system="Be brief.")
     ...     for event in chat.send("hello", temperature=0):

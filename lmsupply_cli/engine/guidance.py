@@ -76,7 +76,7 @@ _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 class Guidance:
     """What an answer must follow. `text` is as llguidance takes it.
 
-    >>> from lmsupply_cli import Guidance, load
+    >>> from lmsupply import Guidance, load
     >>> with load("guide") as model:
     ...     answer = model.generate("Which color?", guidance=Guidance.regex("(red|green)"), seed=1)
     ...     print(answer.text, answer.complete)

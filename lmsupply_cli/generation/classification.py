@@ -32,7 +32,7 @@ class Classification:
     """`best`: the likeliest choice, which is also `str()` of it; `choices` in the order given; `usage` counts no
     completion tokens, since nothing is generated.
 
-    >>> from lmsupply_cli import load
+    >>> from lmsupply import load
     >>> with load("guide") as model:
     ...     found = model.classify("thanks", ["Run", "Hello", "You are welcome!"])
     ...     print(found.best, [round(choice.share, 3) for choice in found.ranked])

@@ -64,7 +64,7 @@ class TextGenerator(Answers):
     Options given to a call override `options`. A call from a second thread while an answer is generated raises
     EngineError; a GeneratorPool is for several threads.
 
-    >>> from lmsupply_cli import load
+    >>> from lmsupply import load
     >>> with load("guide") as model:
     ...     for piece in model.stream_text("thanks", temperature=0, stop="!"):
     ...         print(piece, end="")

@@ -21,7 +21,7 @@ def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder, by a LoadOptions or
     its fields as keywords. Nothing is downloaded.
 
-    >>> from lmsupply_cli import load
+    >>> from lmsupply import load
     >>> with load("guide", context=512) as model:
     ...     print(model.generate("How do I list my models?", temperature=0))
 

@@ -47,7 +47,7 @@ class LoadPlan:
     `shape`, `fit`: what the memory depends on and the context that fits it, None where the folder does not tell;
     `fitting_tokens`: the largest context that fits; `notices`: what the user should know.
 
-    >>> from lmsupply_cli import LoadOptions, plan_load
+    >>> from lmsupply import LoadOptions, plan_load
     >>> for name, text in plan_load("guide", LoadOptions(context=512)).rows():
     ...     print(name, text)
     """

@@ -64,7 +64,7 @@ class _Entry:
 class ModelPool:
     """Use it in `with`, or close it.
 
-    >>> from lmsupply_cli import ModelPool
+    >>> from lmsupply import ModelPool
     >>> with ModelPool(memory_limit="8GB") as pool, pool.use("guide") as model:
     ...     print(model.generate("hello"))
     """
