@@ -31,7 +31,7 @@ PREFILL_CHUNK = 64  # tokens; as fast as one piece, and each chunk is a place to
 class ModelShape:
     """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens.
 
-    `switch_tokens` (longrope): all of a sequence of more tokens must be read in another way, 0: never. The graph goes by
+    `longrope_threshold` (longrope): all of a sequence of more tokens must be read in another way, 0: never. The graph goes by
     how many there are when it reads, so such a sequence begins with one piece that is longer, and one that becomes
     longer is read again."""
 
@@ -44,7 +44,7 @@ class ModelShape:
     provider: str = "cpu"
     threads: int = 1
     pad_id: int | None = None
-    switch_tokens: int = 0
+    longrope_threshold: int = 0
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class Decoder(Protocol):
     """One sequence. Not safe for use by two threads at once."""
 
     capacity_tokens: int
-    switch_tokens: int  # as in ModelShape
+    longrope_threshold: int  # as in ModelShape
 
     @property
     def tokens(self) -> Sequence[int]:

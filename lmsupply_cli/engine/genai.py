@@ -61,13 +61,13 @@ def import_engine() -> Any:
 class EngineOptions:
     """`shares_cores` with another model, which takes turns with it; `keep_full_window`: needed to rewind rejected draft
     tokens, a layer with a sliding window keeps the whole context (the engine rewinds none that has dropped something);
-    `switch_tokens` as in ModelShape."""
+    `longrope_threshold` as in ModelShape."""
 
     provider: str = "auto"
     threads: int = 1
     shares_cores: bool = False
     keep_full_window: bool = False
-    switch_tokens: int = 0
+    longrope_threshold: int = 0
 
 
 class GenaiModel:
@@ -110,7 +110,7 @@ class GenaiModel:
             bos_id=folder.bos_id,
             provider=name,
             threads=threads,
-            switch_tokens=options.switch_tokens,
+            longrope_threshold=options.longrope_threshold,
             pad_id=next((i for i in (folder.pad_id, *sorted(folder.eos_ids)) if i is not None), 0),
         )
 

@@ -148,7 +148,7 @@ def stream_speculative(
                 if at < len(drafts):
                     decoder.rewind(sure)
             room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
-            left = decoder.switch_tokens - len(tokens)  # a draft token beyond would have all read in the other way
+            left = decoder.longrope_threshold - len(tokens)  # a draft token beyond would have all read in the other way
             count = min(width.next(), room - 1, left if left >= 0 else room)
             drafts = drafter.propose(tokens, count) if count > 0 else []
             decoder.append([tokens[-1], *drafts])

@@ -90,7 +90,7 @@ def answer_batch(
 def switches(generator: TextGenerator, asked: Sequence[BatchItem]) -> bool:
     """Whether they would pass the tokens beyond which the model reads a sequence in another way: all rows do together."""
     longest, most = max(len(one.prompt.ids) for one in asked), max(one.options.max_tokens for one in asked)
-    return 0 < generator.model.shape.switch_tokens < longest + most
+    return 0 < generator.model.shape.longrope_threshold < longest + most
 
 
 def answer_alone(
@@ -233,7 +233,7 @@ class BatchRunner:
             return self._said_of(BatchPlan(1, together=False, reason=self._why_never))
         left = left[: self.size]
         if len(left) > 1 and switches(self._generator, left):
-            beyond = self._generator.model.shape.switch_tokens
+            beyond = self._generator.model.shape.longrope_threshold
             return self._said_of(
                 BatchPlan(
                     1,

@@ -193,13 +193,15 @@ def load_weights(plan: LoadPlan) -> LoadedWeights:
         shares_cores=plan.draft is not None,
         keep_full_window=options.speculative != "off",
     )
-    own = replace(engine, switch_tokens=plan.shape.switch_tokens if plan.shape else 0)
+    own = replace(engine, longrope_threshold=plan.shape.longrope_threshold if plan.shape else 0)
     model = GenaiModel(plan.folder, own, visible=plan.format.visible)
     draft = None
     if plan.draft:
         small = plan.draft.shape
         try:
-            draft = GenaiModel(plan.draft.folder, replace(engine, switch_tokens=small.switch_tokens if small else 0))
+            draft = GenaiModel(
+                plan.draft.folder, replace(engine, longrope_threshold=small.longrope_threshold if small else 0)
+            )
         except BaseException:
             model.close()
             raise

@@ -39,9 +39,9 @@ class MemoryShape:
         return replace(self, window_layers=0)
 
     @property
-    def switch_tokens(self) -> int:
+    def longrope_threshold(self) -> int:
         """Beyond so many the model reads a sequence in another way, 0: never. The first piece is then as long."""
-        return self.weights.switch_tokens if self.weights else 0
+        return self.weights.longrope_threshold if self.weights else 0
 
     def cache_bytes(self, tokens: int) -> int:
         """2 · kv_heads · head_size · bytes a number · tokens, summed over the layers: keys and values.

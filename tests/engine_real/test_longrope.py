@@ -39,7 +39,7 @@ LONG, SHORT = "a " * 60, "a " * 5
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[GenaiModel]:
-    with GenaiModel(open_folder(MODEL), EngineOptions(switch_tokens=64)) as made:
+    with GenaiModel(open_folder(MODEL), EngineOptions(longrope_threshold=64)) as made:
         yield made
 
 
@@ -62,11 +62,11 @@ def read(model: GenaiModel, decoder: object, ids: list[int], chunk: int = 16) ->
 def test_the_graph_tells_where_it_switches() -> None:
     shape = read_shape(open_folder(MODEL))
     assert shape is not None
-    assert shape.switch_tokens == 64
+    assert shape.longrope_threshold == 64
     for name in ("phi3", "llama", "gemma2", "toy"):
         other = read_shape(open_folder(MODELS / name))
         assert other is not None
-        assert other.switch_tokens == 0
+        assert other.longrope_threshold == 0
     near, beyond = estimate_memory(shape, 64), estimate_memory(shape, 65)
     assert near.logits_bytes == 64 * shape.vocabulary * 4
     assert beyond.logits_bytes == 65 * shape.vocabulary * 4
