@@ -31,9 +31,9 @@ PREFILL_CHUNK = 64  # tokens; as fast as one piece, and each chunk is a place to
 class ModelShape:
     """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens.
 
-    `longrope_threshold` (longrope): all of a sequence of more tokens must be read in another way, 0: never. The graph goes by
-    how many there are when it reads, so such a sequence begins with one piece that is longer, and one that becomes
-    longer is read again."""
+    `longrope_threshold`: beyond this many tokens a long-RoPE model uses other rotary factors, and a KV cache built with
+    the first set is invalid; 0: not long-RoPE. The graph chooses by the number of tokens in its input, so a longer prompt
+    begins with one chunk beyond the threshold, and a sequence that grows beyond it is prefilled again."""
 
     folder: Path | None
     type: str

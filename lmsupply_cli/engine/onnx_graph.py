@@ -29,8 +29,8 @@ _LENGTH = re.compile(r"[0-9]{1,18}")  # bytes of a tensor
 class GraphWeights:
     """Bytes by use. `product`: matrix products; `lookup`: tables that are only looked up in; `tied`: of the
     products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest.
-    `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told. `longrope_threshold`:
-    beyond so many the graph takes other rotary tables (longrope), 0 where it has one kind."""
+    `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told. `longrope_threshold`: as
+    in ModelShape."""
 
     product_bytes: int
     lookup_bytes: int

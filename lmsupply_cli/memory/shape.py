@@ -40,7 +40,7 @@ class MemoryShape:
 
     @property
     def longrope_threshold(self) -> int:
-        """Beyond so many the model reads a sequence in another way, 0: never. The first piece is then as long."""
+        """As in the engine's ModelShape; the first chunk of a longer prompt has one token more."""
         return self.weights.longrope_threshold if self.weights else 0
 
     def cache_bytes(self, tokens: int) -> int:
