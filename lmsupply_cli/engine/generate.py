@@ -54,9 +54,9 @@ class Task:
 
 @dataclass
 class Drafting:
-    """A token floor of the shape of `stream_tokens`, and what it counts."""
+    """A token stream with the parameters of `stream_tokens`, and its statistics."""
 
-    floor: Callable[..., Iterator[int]]
+    token_stream: Callable[..., Iterator[int]]
     stats: SpeculativeStats
 
 
@@ -129,7 +129,7 @@ def stream_events(
 ) -> Iterator[GenerationEvent]:
     """Prefill the prompt, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
 
-    `run` is filled; `drafting`: another token floor, such as one for speculative decoding.
+    `run` is filled; `drafting`: another token stream, such as that of speculative decoding.
     """
     cancel, run = cancel or CancelToken(), run if run is not None else Run()
     ids, options = task.ids, task.options
@@ -151,8 +151,8 @@ def stream_events(
         sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=eos, matcher=task.matcher)
         sampler.read(ids)
         limit = min(options.max_tokens, room)
-        floor = drafting.floor if drafting else stream_tokens
-        for token in floor(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
+        token_stream = drafting.token_stream if drafting else stream_tokens
+        for token in token_stream(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
             if run.completion_tokens == 1:
                 first = time.monotonic()
             if sampler.logprobs:

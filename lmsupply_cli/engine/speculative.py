@@ -76,7 +76,7 @@ class ModelDrafter:
             self._decoder.append(found[-1:])
 
 
-class Width:
+class DraftLength:
     """How many draft tokens to propose: fewer after rejected ones, none for a while after rounds in which all were."""
 
     def __init__(self, most: int) -> None:
@@ -118,10 +118,10 @@ def stream_speculative(
     stats: SpeculativeStats,
 ) -> Iterator[int]:
     """As `stream_tokens`; `stats` is filled."""
-    ends, width = frozenset(eos_ids), Width(draft_tokens)
+    ends, length = frozenset(eos_ids), DraftLength(draft_tokens)
     tokens = list(decoder.tokens)
     rows, drafts = decoder.wide_logits(1), list[int]()
-    sure = len(tokens)  # of the decoder's tokens, how many are true
+    verified = len(tokens)  # how many of the decoder's tokens the sampler has chosen
     try:
         while True:
             for at in range(len(rows)):
@@ -132,7 +132,7 @@ def stream_speculative(
                 if token in ends:
                     return
                 right = at < len(drafts) and token == drafts[at]
-                sure += right
+                verified += right
                 stats.accepted += right
                 run.ids.append(token)
                 tokens.append(token)
@@ -144,20 +144,20 @@ def stream_speculative(
                 if not right:
                     break
             if drafts:
-                width.learn(len(drafts), at)
+                length.learn(len(drafts), at)
                 if at < len(drafts):
-                    decoder.rewind(sure)
+                    decoder.rewind(verified)
             room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
             left = decoder.longrope_threshold - len(tokens)  # a draft token beyond would have all read in the other way
-            count = min(width.next(), room - 1, left if left >= 0 else room)
+            count = min(length.next(), room - 1, left if left >= 0 else room)
             drafts = drafter.propose(tokens, count) if count > 0 else []
             decoder.append([tokens[-1], *drafts])
-            sure += 1
+            verified += 1
             rows = decoder.wide_logits(1 + len(drafts))
             if drafts:
                 stats.rounds += 1
                 stats.proposed += len(drafts)
     finally:
         with suppress(EngineError):  # closed under an answer that is given up
-            if sure < len(decoder.tokens):
-                decoder.rewind(sure)
+            if verified < len(decoder.tokens):
+                decoder.rewind(verified)

@@ -29,8 +29,8 @@ class Speculation:
             return None, "" if said else note
         stats = SpeculativeStats()
         drafter = self._drafter(decoder.capacity_tokens, model.shape.vocabulary)
-        floor = partial(stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats)
-        return Drafting(floor, stats), ""
+        token_stream = partial(stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats)
+        return Drafting(token_stream, stats), ""
 
     def sibling(self) -> Speculation:
         """For another generator on the same models."""
