@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.chat.formats import register_chat_format
     from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
-    from lmsupply_cli.chats.session import ChatSession, Reread, SessionListener
+    from lmsupply_cli.chats.session import ChatSession, PromptCost, SessionListener
     from lmsupply_cli.engine.cancel import CancelToken
     from lmsupply_cli.engine.guidance import Guidance
     from lmsupply_cli.engine.options import GenerationOptions
@@ -113,7 +113,7 @@ _HOME = {
     "serving.generator_pool": ("GeneratorPool", "QueueStats",),
     "serving.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),
     "loading.pulling": ("pull",),
-    "chats.session": ("ChatSession", "Reread", "SessionListener",),
+    "chats.session": ("ChatSession", "PromptCost", "SessionListener",),
     "store.locate": ("LocatedModel",),
     "store.model_store": ("ModelStore",),
     "store.verify": ("FileCheck", "ModelCheck",),
@@ -171,6 +171,7 @@ __all__ = [
     "PrefillProgress",
     "ProgressListener",
     "Prompt",
+    "PromptCost",
     "PromptFormat",
     "Prompter",
     "ProviderUnavailable",
@@ -178,7 +179,6 @@ __all__ = [
     "QueueStats",
     "QueueTimeout",
     "ReasoningDelta",
-    "Reread",
     "SessionListener",
     "SettingsError",
     "SpeculativeStats",

@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 GROUPS = {
     "Load and generate": (
         "load", "TextGenerator", "GeneratorLimits", "Generates", "TextGeneratorBuilder", "LoadOptions", "LoadPlan", "plan_load", "ChatSession", "Completion", "ModelInfo", "GenerationOptions",
-        "Guidance", "Classification", "ChoiceScore", "CancelToken", "SessionListener", "Reread", "Prompt", "Prompter",
+        "Guidance", "Classification", "ChoiceScore", "CancelToken", "SessionListener", "PromptCost", "Prompt", "Prompter",
     ),
     "Messages and formats": ("ChatMessage", "ChatRole", "ChatFormatter", "PromptFormat", "register_chat_format", "StopSequenceDetector"),
     "Events": (

@@ -32,7 +32,7 @@ class SessionListener:
 
 
 @dataclass(frozen=True, slots=True)
-class Reread:
+class PromptCost:
     """What the next prompt costs: tokens of the history, and those of them that are in the cache."""
 
     prompt_tokens: int
@@ -158,12 +158,12 @@ class ChatSession(Generic[G]):
         prefix = self._prefix(given.pop()) if given[-1].role is ChatRole.ASSISTANT else ""
         return self.prompter.chat(given, answer_prefix=prefix).text
 
-    def reread(self) -> Reread:
+    def next_prompt_cost(self) -> PromptCost:
         """What the messages so far cost when the next one comes."""
         if not any(m.role is not ChatRole.SYSTEM for m in self.messages):
-            return Reread(0, 0)
+            return PromptCost(0, 0)
         ids = self.prompter.chat([*self._given(self.messages), ChatMessage.user("x")]).ids
-        return Reread(len(ids), self.generator.common_tokens(ids))
+        return PromptCost(len(ids), self.generator.cached_prefix_tokens(ids))
 
     def _change(self, messages: list[ChatMessage]) -> None:
         self.messages = messages

@@ -244,7 +244,7 @@ class BatchRunner:
         if self._fixed or len(left) == 1:
             return BatchPlan(len(left), together=len(left) > 1)
         fits = largest_batch(self._generator.memory_shape, self._free_bytes, left, at_most=self.size)
-        cached = self._generator.common_tokens(left[0].prompt.ids)
+        cached = self._generator.cached_prefix_tokens(left[0].prompt.ids)
         return self._said_of(self._planner.choose([one.prompt.ids for one in left[:fits]], cached_tokens=cached))
 
     def together(self, asked: Sequence[BatchItem]) -> list[Completion]:

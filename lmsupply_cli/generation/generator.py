@@ -209,9 +209,9 @@ class TextGenerator(Answers):
         """Tokens in the prompt cache now."""
         return len(self.cache.tokens)
 
-    def common_tokens(self, ids: Sequence[int]) -> int:
+    def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
         """How many of `ids`, from the first, are in the prompt cache."""
-        return self.cache.common_tokens(ids)
+        return self.cache.cached_prefix_tokens(ids)
 
     def resize_context(self, tokens: int) -> None:
         """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""

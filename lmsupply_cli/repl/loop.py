@@ -255,7 +255,7 @@ class ChatLoop:
         self._say_reread()
 
     def _say_reread(self) -> None:
-        cost = self.session.reread()
+        cost = self.session.next_prompt_cost()
         read = cost.prompt_tokens - cost.cached_tokens
         if read > 0:
             self.say(f"The next answer reads about {read:,} tokens of it again.")
