@@ -66,7 +66,7 @@ class Decoder(Protocol):
 
     def wide_logits(self, count: int) -> Logits:
         """Scores after each of the last `count` tokens of the last append, of shape (count, vocabulary).
-        Raises EngineError where that cannot be had, see `why_no_drafts`."""
+        Raises EngineError where it is unsupported, see `drafting_blocker`."""
 
     def rewind(self, count: int) -> None:
         """Keep the first `count` tokens. An append must follow before `logits`."""
@@ -124,13 +124,13 @@ class TextModel(Protocol):
         share_buffer: bool | None = None,
     ) -> BatchDecoder:
         """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included.
-        See `why_no_batches`."""
+        See `batching_blocker`."""
 
-    def why_no_batches(self) -> str:
-        """Why `new_batch` cannot be used, "" where it can."""
+    def batching_blocker(self) -> str | None:
+        """Why `new_batch` cannot be used; None where it can."""
 
-    def why_no_drafts(self) -> str:
-        """Why several tokens cannot be read and scored at once, "" where they can."""
+    def drafting_blocker(self) -> str | None:
+        """Why draft tokens cannot be scored in one call; None where they can."""
 
     def close(self) -> None:
         """Free the weights; a second call does nothing."""

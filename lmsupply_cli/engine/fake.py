@@ -103,11 +103,11 @@ class FakeModel:
     ) -> FakeBatch:
         return FakeBatch(self, prompts)
 
-    def why_no_batches(self) -> str:
-        return ""
+    def batching_blocker(self) -> str | None:
+        return None
 
-    def why_no_drafts(self) -> str:
-        return ""
+    def drafting_blocker(self) -> str | None:
+        return None
 
     def close(self) -> None:
         self.closed = True

@@ -199,25 +199,25 @@ class GenaiModel:
     def new_batch(
         self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
     ) -> GenaiBatch:
-        if why := self.why_no_batches():
+        if why := self.batching_blocker():
             raise EngineError(f"these prompts cannot be batched: {why}", hint="use `batch_size=1`")
         batch = GenaiBatch(self, prompts, capacity_tokens=capacity_tokens, search=_shared(share_buffer))
         self._decoders.add(batch)
         return batch
 
-    def why_no_batches(self) -> str:
+    def batching_blocker(self) -> str | None:
         if self._restarts:
             return f"batches were not tried with {self.shape.provider}"
         if self._has_draft_model:
             return "the engine cannot batch prompts for a folder that names its own draft model"
         if self._window or not self._takes_padding:
             return "the engine takes only prompts of one length for this model"
-        return "" if self._scores_all else _LAST_ONLY  # which is padding in a shorter prompt
+        return None if self._scores_all else _LAST_ONLY  # which is padding in a shorter prompt
 
-    def why_no_drafts(self) -> str:
+    def drafting_blocker(self) -> str | None:
         if self._restarts:
             return f"{self.shape.provider} cannot read several tokens at once"
-        return "" if self._has_draft_model or self._scores_all else _LAST_ONLY
+        return None if self._has_draft_model or self._scores_all else _LAST_ONLY
 
     @cached_property
     def _takes_padding(self) -> bool:

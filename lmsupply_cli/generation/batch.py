@@ -78,7 +78,7 @@ def answer_batch(
         generator.check_options(one.options, guidance)
     pad = generator.model.shape.pad_id
     together = [one for one in asked if one.prompt.ids[-1] != pad]  # else its end would be taken for padding
-    if len(together) < 2 or generator.model.why_no_batches() or switches(generator, together):
+    if len(together) < 2 or generator.model.batching_blocker() or switches(generator, together):
         together = []
     answers = iter(_answer_rows(generator, together, guidance, cancel, listener) if together else ())
     return [
@@ -222,7 +222,7 @@ class BatchRunner:
         if size is not None:
             check_batch(generator, self._free_bytes, size)
         self._fixed = size is not None
-        self._why_never = generator.model.why_no_batches()
+        self._why_never = generator.model.batching_blocker()
         self.size = 1 if self._why_never else (size or BATCH_SIZE)
         self._planner = BatchPlanner()
         self._said = False

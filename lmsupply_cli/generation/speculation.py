@@ -22,7 +22,7 @@ class Speculation:
 
     def for_answer(self, decoder: Decoder, options: GenerationOptions, model: TextModel) -> tuple[Drafting | None, str]:
         """How one answer of the model is drafted, and why it is not, said once."""
-        why = "beam search does not use draft tokens" if options.num_beams > 1 else model.why_no_drafts()
+        why = "beam search does not use draft tokens" if options.num_beams > 1 else model.drafting_blocker()
         if why:
             note = f"speculative decoding is off: {why}"
             said, self._noted = note == self._noted, note

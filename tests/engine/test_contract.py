@@ -282,8 +282,8 @@ def test_without_a_guidance_nothing_is_said_of_completeness(model: TextModel) ->
 
 
 def test_a_row_of_a_batch_is_complete_only_if_the_guidance_accepts_it(model: TextModel) -> None:
-    if model.why_no_batches():
-        pytest.skip(model.why_no_batches())
+    if blocker := model.batching_blocker():
+        pytest.skip(blocker)
     guidance = Guidance.regex("[A-Z]{2,}")
     cuts: list[dict[str, Any]] = [{"max_tokens": 1}, {"max_tokens": 3}, {"stop": "B"}, {"stop": "D"}]
     rows = [Row(Task([64], GREEDY.replaced(**cut), matcher=model.new_matcher(guidance))) for cut in cuts]

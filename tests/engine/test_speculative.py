@@ -133,7 +133,7 @@ def test_beyond_a_sliding_window(speculative: str, guidance: Guidance | None, mo
 
     monkeypatch.setattr(GenaiModel, "new_generator", noted)
     with load(folder, speculative=speculative, guidance=guidance) as model:
-        model.model.why_no_drafts()
+        model.model.drafting_blocker()
         made.clear()
         found = model.generate(prompt, **options)
     assert (found.text, found.usage) == (expected.text, expected.usage)
