@@ -156,7 +156,7 @@ def _task(generator: TextGenerator, asked: BatchItem, guidance: Guidance | None)
 
 def _completion(asked: BatchItem, row: Row, timings: Timings) -> Completion:
     buffer = AnswerBuffer()
-    if asked.prompt.marked and row.task.matcher is None:
+    if asked.prompt.escaped and row.task.matcher is None:
         splitter = make_splitter(asked.prompt.markers, asked.prompt.text)
         for piece in [*splitter.push(row.text), *splitter.flush()]:
             if piece.kind == "retract":

@@ -313,7 +313,7 @@ class TextGenerator(Answers):
             drafting, note = self.speculation.for_answer(decoder, options, self.model)
             if note:
                 yield Notice("speculative", note)
-        splits = prompt.marked and task.matcher is None
+        splits = prompt.escaped and task.matcher is None
         splitter = make_splitter(prompt.markers, prompt.text) if splits else None
         events = stream_events(self.model, decoder, task, cancel=ending, run=run, drafting=drafting)
         watch = _Watched(self.budget.watch(), ending) if self.budget else None

@@ -21,7 +21,7 @@ from lmsupply_cli.engine.generate import stream_tokens
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.engine.speculative import NgramDrafter, Width, stream_speculative
+from lmsupply_cli.engine.speculative import DraftLength, NgramDrafter, stream_speculative
 from lmsupply_cli.events import SpeculativeStats
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import plan_load
@@ -191,7 +191,7 @@ def test_the_text_itself_is_looked_up() -> None:
 
 
 def test_the_width_follows_what_was_right() -> None:
-    width = Width(4)
+    width = DraftLength(4)
     assert width.next() == 4
     width.learn(4, 1)
     assert width.next() == 3
