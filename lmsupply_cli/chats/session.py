@@ -180,11 +180,11 @@ class ChatSession(Generic[G]):
         self,
         asked: list[ChatMessage],
         before: list[ChatMessage],
-        begun: ChatMessage | None,
+        partial: ChatMessage | None,
         cancel: CancelToken | None,
         options: GenerationOptions,
     ) -> Generator[GenerationEvent]:
-        prefix = self._prefix(begun) if begun else ""
+        prefix = self._prefix(partial) if partial else ""
         given = self._given(asked)
         fitted = fit_messages(self, given, policy=self.policy, max_tokens=options.max_tokens, answer_prefix=prefix)
         yield from fitted.notices
@@ -192,11 +192,11 @@ class ChatSession(Generic[G]):
         first = len(fitted.messages) - (fitted.messages[0].role is ChatRole.SYSTEM)
         kept = [*asked[: len(asked) - first], *fitted.messages[len(fitted.messages) - first :]]
         self.dropped += went
-        self._change([*kept, begun] if begun else kept)
+        self._change([*kept, partial] if partial else kept)
         events = self.generator.stream_prompt(fitted.prompt, options, guidance=self.guidance, cancel=cancel)
         said, ended = AnswerBuffer(), False
-        if begun:
-            said.text, said.reasoning = begun.content, begun.reasoning
+        if partial:
+            said.text, said.reasoning = partial.content, partial.reasoning
         try:
             for event in events:
                 said.add(event)
@@ -210,9 +210,9 @@ class ChatSession(Generic[G]):
             else:
                 self._change(before)
 
-    def _prefix(self, begun: ChatMessage) -> str:
+    def _prefix(self, partial: ChatMessage) -> str:
         """The text of an answer as the model wrote it, thoughts included."""
         markers = self.prompter.format.markers
-        if not begun.reasoning or (markers and markers.style == "channels"):
-            return begun.content
-        return f"<think>\n{begun.reasoning}" + (f"\n</think>\n\n{begun.content}" if begun.content else "")
+        if not partial.reasoning or (markers and markers.style == "channels"):
+            return partial.content
+        return f"<think>\n{partial.reasoning}" + (f"\n</think>\n\n{partial.content}" if partial.content else "")
