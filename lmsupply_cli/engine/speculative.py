@@ -11,12 +11,13 @@ or from a smaller model of the same vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from lmsupply_cli.engine.base import Decoder
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.errors import EngineError
@@ -111,22 +112,19 @@ def stream_speculative(
     *,
     drafter: Drafter,
     draft_tokens: int,
-    max_tokens: int,
-    eos_ids: Iterable[int],
-    run: Run,
-    cancel: CancelToken,
     stats: SpeculativeStats,
+    ending: Ending,
+    run: Run,
 ) -> Iterator[int]:
     """As `stream_tokens`; `stats` is filled."""
-    ends, length = frozenset(eos_ids), DraftLength(draft_tokens)
+    ends, length = frozenset(ending.eos_ids), DraftLength(draft_tokens)
     tokens = list(decoder.tokens)
     rows, drafts = decoder.wide_logits(1), list[int]()
     verified = len(tokens)  # how many of the decoder's tokens the sampler has chosen
     try:
         while True:
             for at in range(len(rows)):
-                if cancel.cancelled:
-                    run.finish_reason = "cancelled"
+                if ending.is_cancelled(run):
                     return
                 token = sampler.choose(rows[at])
                 if token in ends:
@@ -138,26 +136,34 @@ def stream_speculative(
                 tokens.append(token)
                 sampler.accept(token)
                 yield token
-                if run.completion_tokens >= max_tokens:
-                    run.finish_reason = "length"
+                if ending.is_full(run):
                     return
                 if not right:
                     break
             if drafts:
                 length.learn(len(drafts), at)
-                if at < len(drafts):
-                    decoder.rewind(verified)
-            room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
-            left = decoder.longrope_threshold - len(tokens)  # a draft token beyond would have all read in the other way
-            count = min(length.next(), room - 1, left if left >= 0 else room)
+                _rewind(decoder, verified)
+            count = min(length.next(), _room(decoder, tokens, ending.max_tokens - run.completion_tokens))
             drafts = drafter.propose(tokens, count) if count > 0 else []
             decoder.append([tokens[-1], *drafts])
             verified += 1
             rows = decoder.wide_logits(1 + len(drafts))
-            if drafts:
-                stats.rounds += 1
-                stats.proposed += len(drafts)
+            stats.rounds += bool(drafts)
+            stats.proposed += len(drafts)
     finally:
         with suppress(EngineError):  # closed under an answer that is given up
-            if verified < len(decoder.tokens):
-                decoder.rewind(verified)
+            _rewind(decoder, verified)
+
+
+def _rewind(decoder: Decoder, verified: int) -> None:
+    """Drop rejected draft tokens."""
+    if verified < len(decoder.tokens):
+        decoder.rewind(verified)
+
+
+def _room(decoder: Decoder, tokens: Sequence[int], left: int) -> int:
+    """How many draft tokens may follow `tokens` where `left` more tokens are allowed: the last one comes from the
+    sampler, and none may cross the long-RoPE threshold, where the cache becomes invalid."""
+    room = min(left, decoder.capacity_tokens - len(tokens)) - 1
+    below = decoder.longrope_threshold - len(tokens)
+    return min(room, below) if below >= 0 else room
