@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.serving.builder import TextGeneratorBuilder
     from lmsupply_cli.serving.factory import Lease, ModelFactory
     from lmsupply_cli.serving.generator_pool import GeneratorPool, QueueStats
-    from lmsupply_cli.serving.model_pool import LoadedModel, ModelPool, PoolStats
+    from lmsupply_cli.serving.model_pool import LoadedModel, ModelPool, PoolHooks, PoolStats
     from lmsupply_cli.store.locate import LocatedModel
     from lmsupply_cli.store.model_store import ModelStore
     from lmsupply_cli.store.verify import FileCheck, ModelCheck
@@ -111,7 +111,7 @@ _HOME = {
     "generation.answers": ("Generates",),
     "generation.generator": ("GeneratorLimits", "TextGenerator",),
     "serving.generator_pool": ("GeneratorPool", "QueueStats",),
-    "serving.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),
+    "serving.model_pool": ("LoadedModel", "ModelPool", "PoolHooks", "PoolStats",),
     "loading.pulling": ("pull",),
     "chats.session": ("ChatSession", "PromptCost", "SessionListener",),
     "store.locate": ("LocatedModel",),
@@ -167,6 +167,7 @@ __all__ = [
     "ModelPool",
     "ModelStore",
     "Notice",
+    "PoolHooks",
     "PoolStats",
     "PrefillProgress",
     "ProgressListener",

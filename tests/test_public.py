@@ -67,7 +67,7 @@ def test_the_library_never_loads_the_front_ends(guide: object) -> None:
 # what `TextGenerator` is made of is for `load` and the builder to know
 INSIDE = {
     "TextModel", "Markers", "MemoryBudget", "MemoryShape", "Speculation", "Manifest", "ModelFolder", "FolderFormat",
-    "ContextFit", "DraftPlan", "PromptCache", "LoadKeywords", "GenerationKeywords", "Codec", "CachedPrompt", "Messages", "Matcher",
+    "ContextFit", "DraftPlan", "PromptCache", "LoadKeywords", "GenerationKeywords", "VariantKeywords", "Codec", "CachedPrompt", "Messages", "Matcher",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ GROUPS = {
         "pull", "ModelStore", "ModelFactory", "Lease", "LocatedModel", "CatalogueEntry", "License", "ModelCheck",
         "FileCheck", "ProgressListener", "FileProgress",
     ),
-    "Many callers, several models": ("GeneratorPool", "QueueStats", "ModelPool", "PoolStats", "LoadedModel"),
+    "Many callers, several models": ("GeneratorPool", "QueueStats", "ModelPool", "PoolHooks", "PoolStats", "LoadedModel"),
     "Machine and memory": (
         "detect_hardware", "HardwareProfile", "Cpu", "Memory", "Gpu", "estimate_memory", "MemoryEstimate", "MemoryOptions",
     ),

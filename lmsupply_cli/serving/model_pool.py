@@ -61,6 +61,17 @@ class _Entry:
     last_used: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class PoolHooks:
+    """How a pool meets the world, for programs that know better and for tests: `load` a model, the bytes that it needs,
+    the free bytes of this machine, and the clock; None for the pool's own."""
+
+    load: Callable[[str], TextGenerator] | None = None
+    needed_bytes: Callable[[str], int] | None = None
+    probe_memory: Callable[[], int] | None = None
+    clock: Callable[[], float] = time.monotonic
+
+
 class ModelPool:
     """Use it in `with`, or close it.
 
@@ -77,22 +88,19 @@ class ModelPool:
         idle_timeout_s: float | None = None,
         concurrency: int = 1,
         context: int = 4096,
-        load: Callable[[str], TextGenerator] | None = None,
-        needed_bytes: Callable[[str], int] | None = None,
-        probe_memory: Callable[[], int] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        hooks: PoolHooks | None = None,
     ) -> None:
-        """`memory_limit`: of all models together, by estimate; `idle_timeout_s`: who is idle longer is evicted at the
-        next call; `concurrency` and `context`: of each model. `load`, `needed_bytes`, `probe_memory` (free bytes) and
-        `clock` are for programs that know better, and for tests. Raises UsageError."""
+        """`memory_limit`: of all models together, by estimate; `idle_timeout_s`: a model that is idle for longer is
+        evicted at the next call; `concurrency` and `context`: of each model. Raises UsageError."""
+        hooks = hooks or PoolHooks()
         if max_models is not None and max_models < 1:
             raise UsageError("a pool needs room for at least one model")
         self._limit = parse_memory(memory_limit) if isinstance(memory_limit, str) else memory_limit
         self._max_models, self._idle_timeout_s, self._concurrency = max_models, idle_timeout_s, concurrency
-        self._load = load or (lambda ref: _load(ref, context))
-        self._needed = needed_bytes or (lambda ref: model_bytes(ref, context))
-        self._probe = probe_memory or (lambda: detect_memory().available_bytes)
-        self._clock = clock
+        self._load = hooks.load or (lambda ref: _load(ref, context))
+        self._needed = hooks.needed_bytes or (lambda ref: model_bytes(ref, context))
+        self._probe = hooks.probe_memory or (lambda: detect_memory().available_bytes)
+        self._clock = hooks.clock
         self._models: dict[str, _Entry] = {}
         self._pinned: set[str] = set()
         self._changed = threading.Condition()

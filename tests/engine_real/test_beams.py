@@ -144,4 +144,4 @@ def test_cancelled_it_gives_what_there_is() -> None:
     decoder = model.new_decoder(capacity_tokens=100)
     found = beam_search(decoder, [7, 8], num_beams=2, ending=Ending(40, {EOS}, cancel), processors=[third])
     assert found[0].tokens == (9, 10)
-    assert beam_search(decoder, [7, 8], num_beams=2, ending=Ending(4, {EOS}), cancel=cancel) == [Beam((), 0.0)]
+    assert beam_search(decoder, [7, 8], num_beams=2, ending=Ending(4, {EOS}, cancel)) == [Beam((), 0.0)]

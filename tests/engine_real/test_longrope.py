@@ -22,6 +22,7 @@ from lmsupply_cli import (
 )
 from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import EngineOptions, GenaiModel
 from lmsupply_cli.engine.prefill import Run, prefill
@@ -142,7 +143,7 @@ def _asked(model: TextGenerator, prompt: str) -> BatchItem:
 def test_beams_are_worth_what_is_read_at_once(model: GenaiModel, length: int, num_beams: int) -> None:
     decoder = model.new_decoder(capacity_tokens=200)
     ids = IDS[:length]
-    best, *_ = beam_search(decoder, ids, num_beams=num_beams, max_tokens=8, eos_ids=())
+    best, *_ = beam_search(decoder, ids, num_beams=num_beams, ending=Ending(8, ()))
     total = 0.0
     for at, token in enumerate(best.tokens):
         scores = truth(model, [*ids, *best.tokens[:at]]).astype(np.float64)
