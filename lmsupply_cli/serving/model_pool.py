@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lmsupply_cli.errors import DoesNotFit, QueueTimeout, UsageError
-from lmsupply_cli.files import listed, size_of
+from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load
 from lmsupply_cli.hardware.host import detect_memory
@@ -264,7 +264,7 @@ def model_bytes(ref: str, context: int) -> int:
     folder = open_model(find_model(ref))
     shape = read_shape(folder)
     if shape is None:
-        return sum(max(0, size_of(file)) for file in listed(folder.path))
+        return folder_bytes(folder.path, below=False)
     estimate = estimate_memory(shape, min(context, shape.context_length))
     return estimate.peak_bytes - estimate.process_bytes
 

@@ -13,7 +13,7 @@ import pytest
 from lmsupply_cli.hardware import apple, host, linux, nvidia, windows
 from lmsupply_cli.hardware.choice import choose_provider, provider_states
 from lmsupply_cli.hardware.cuda_libraries import missing_libraries
-from lmsupply_cli.hardware.detect import detect_hardware, is_wsl, merge_gpus, odd
+from lmsupply_cli.hardware.detect import detect_hardware, gpu_notes, is_wsl, merge_gpus
 from lmsupply_cli.hardware.probe import ProbeFailed, run_probe
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.hardware.wheels import judge_wheels
@@ -211,7 +211,7 @@ def test_one_card_is_named_once() -> None:
     known, bus = smi("synthetic_smi_one_gpu.csv"), linux.parse_lspci(text("synthetic_lspci_desktop.txt"))[0]
     assert [g.vendor for g in merge_gpus(known, bus)] == ["nvidia", "intel"]
     assert [g.vendor for g in merge_gpus([], bus)] == ["intel", "nvidia"]
-    assert any("its driver is not" in note for note in odd(bus))
+    assert any("its driver is not" in note for note in gpu_notes(bus))
 
 
 @pytest.fixture(autouse=True)
