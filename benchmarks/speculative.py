@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lmsupply_cli import Guidance, load
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.generate import stream_tokens
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.speculative import NgramDrafter, stream_speculative
@@ -116,7 +117,7 @@ def rate(model, prompt, script, width, stats) -> float:  # type: ignore[no-untyp
     decoder = model.new_decoder(capacity_tokens=len(prompt) + len(script) + 8)
     for _ in prefill(decoder, prompt, run=Run(), cancel=CancelToken()):
         pass
-    settings = {"max_tokens": len(script), "eos_ids": (), "run": Run(), "cancel": CancelToken()}
+    settings = {"ending": Ending(len(script), ()), "run": Run()}
     began = time.monotonic()
     if width:
         more = {"drafter": NgramDrafter(), "draft_tokens": width, "stats": stats}

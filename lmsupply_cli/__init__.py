@@ -1,11 +1,11 @@
 """lmsupply: language models on your own machine, with ONNX Runtime GenAI.
 
-    from lmsupply_cli import load
+    from lmsupply import load
 
     with load("guide") as model:
         print(model.generate("How do I download a model?"))
 
-Names are imported when they are used: `import lmsupply_cli` alone costs next to nothing.
+Names are imported when they are used: `import lmsupply` alone costs next to nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.chat.formats import register_chat_format
     from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
-    from lmsupply_cli.chats.session import ChatSession, Reread, SessionListener
+    from lmsupply_cli.chats.session import ChatSession, PromptCost, SessionListener
     from lmsupply_cli.engine.cancel import CancelToken
     from lmsupply_cli.engine.guidance import Guidance
     from lmsupply_cli.engine.options import GenerationOptions
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.serving.builder import TextGeneratorBuilder
     from lmsupply_cli.serving.factory import Lease, ModelFactory
     from lmsupply_cli.serving.generator_pool import GeneratorPool, QueueStats
-    from lmsupply_cli.serving.model_pool import LoadedModel, ModelPool, PoolStats
+    from lmsupply_cli.serving.model_pool import LoadedModel, ModelPool, PoolHooks, PoolStats
     from lmsupply_cli.store.locate import LocatedModel
     from lmsupply_cli.store.model_store import ModelStore
     from lmsupply_cli.store.verify import FileCheck, ModelCheck
@@ -111,9 +111,9 @@ _HOME = {
     "generation.answers": ("Generates",),
     "generation.generator": ("GeneratorLimits", "TextGenerator",),
     "serving.generator_pool": ("GeneratorPool", "QueueStats",),
-    "serving.model_pool": ("LoadedModel", "ModelPool", "PoolStats",),
+    "serving.model_pool": ("LoadedModel", "ModelPool", "PoolHooks", "PoolStats",),
     "loading.pulling": ("pull",),
-    "chats.session": ("ChatSession", "Reread", "SessionListener",),
+    "chats.session": ("ChatSession", "PromptCost", "SessionListener",),
     "store.locate": ("LocatedModel",),
     "store.model_store": ("ModelStore",),
     "store.verify": ("FileCheck", "ModelCheck",),
@@ -167,10 +167,12 @@ __all__ = [
     "ModelPool",
     "ModelStore",
     "Notice",
+    "PoolHooks",
     "PoolStats",
     "PrefillProgress",
     "ProgressListener",
     "Prompt",
+    "PromptCost",
     "PromptFormat",
     "Prompter",
     "ProviderUnavailable",
@@ -178,7 +180,6 @@ __all__ = [
     "QueueStats",
     "QueueTimeout",
     "ReasoningDelta",
-    "Reread",
     "SessionListener",
     "SettingsError",
     "SpeculativeStats",

@@ -1,4 +1,4 @@
-"""Text that stands inside another text, as token ids."""
+"""Text inside other text: its token ids, and where it may begin."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def encode_inside(piece: str, encode: Callable[[str], list[int]]) -> list[int]:
         if whole[: len(before)] == before:
             return whole[len(before) :]
     return encode(piece)
+
+
+def partial_match(text: str, wanted: str) -> int:
+    """Length of the longest end of `text` that begins `wanted`, and is not all of it."""
+    return next((size for size in range(min(len(wanted) - 1, len(text)), 0, -1) if text.endswith(wanted[:size])), 0)

@@ -9,7 +9,7 @@
     ├── LicenseNotAccepted        5  terms to accept, or access not granted
     ├── EngineError               1  the engine failed
     │   ├── EngineUnavailable     1  missing, or a version that was not tested
-    │   ├── ProviderUnavailable   1  cuda, dml … asked for and not to be had
+    │   ├── ProviderUnavailable   1  cuda, dml … requested but not available
     │   ├── ModelFilesError       1  a model folder that is incomplete or broken
     │   └── UntrustedModelFiles   1  a model folder that wants to load or leave
     ├── FileError                 1  a file or folder that cannot be read or written
@@ -85,7 +85,7 @@ class EngineUnavailable(EngineError):
 
 
 class ProviderUnavailable(EngineError):
-    """cuda, dml and the like, asked for and not to be had."""
+    """cuda, dml and the like, requested but not available."""
 
 
 class ModelFilesError(EngineError):

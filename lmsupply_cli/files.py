@@ -105,9 +105,9 @@ def resolved(path: Path) -> Path:
         return path
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all regular files in and below `folder`."""
-    return sum(max(0, size_of(path)) for path in listed(folder, "**/*"))
+def folder_bytes(folder: Path, *, below: bool = True) -> int:
+    """Bytes of all regular files in `folder`, and `below` it."""
+    return sum(max(0, size_of(path)) for path in listed(folder, "**/*" if below else "*"))
 
 
 def read_bytes(

@@ -37,8 +37,10 @@ def parse_memory(size: int | str) -> int:
     if count < LEAST_MEMORY_BYTES:
         number = str(size).strip()
         bare = number.isdecimal() and count > 0
-        hint = f"a number without a unit is bytes: did you mean {number}GB?" if bare else "write it like 8GB or 6.5GiB"
-        raise UsageError(f"{count:,} bytes of memory are too little for any model", hint=hint)
+        hint = (
+            f"{number} is read as {number} bytes; did you mean {number}GB?" if bare else "write it like 8GB or 6.5GiB"
+        )
+        raise UsageError(f"{count:,} bytes of memory is too little for any model", hint=hint)
     return count
 
 

@@ -6,12 +6,14 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import lmsupply
 import lmsupply_cli
 
 
@@ -65,7 +67,7 @@ def test_the_library_never_loads_the_front_ends(guide: object) -> None:
 # what `TextGenerator` is made of is for `load` and the builder to know
 INSIDE = {
     "TextModel", "Markers", "MemoryBudget", "MemoryShape", "Speculation", "Manifest", "ModelFolder", "FolderFormat",
-    "ContextFit", "DraftPlan", "PromptCache", "LoadKeywords", "GenerationKeywords", "Codec", "CachedPrompt", "Messages", "Matcher",
+    "ContextFit", "DraftPlan", "PromptCache", "LoadKeywords", "GenerationKeywords", "VariantKeywords", "Codec", "CachedPrompt", "Messages", "Matcher",
 }  # fmt: skip
 
 
@@ -107,3 +109,31 @@ def test_every_public_name_is_on_the_page_and_says_something() -> None:
         if name != "__version__":
             assert re.search(rf"^### (class )?`{name}\b.*\n\n\S", page, re.M), name
     assert re.findall(r"^- `[^`]*`$", page, re.M) == []
+
+
+def test_lmsupply_is_the_public_name() -> None:
+    assert lmsupply.__all__ == lmsupply_cli.__all__ == dir(lmsupply)
+    assert lmsupply.__version__ == lmsupply_cli.__version__
+    assert all(getattr(lmsupply, name) is getattr(lmsupply_cli, name) for name in lmsupply.__all__)
+    with pytest.raises(AttributeError, match="module 'lmsupply' has no attribute 'nope'"):
+        lmsupply.nope  # noqa: B018
+    assert (Path(lmsupply.__file__).parent / "py.typed").is_file()
+
+
+def test_the_public_name_alone_imports_nothing() -> None:
+    program = (
+        "import sys, lmsupply\nfrom lmsupply import UsageError\n"
+        "print([m for m in ('typer', 'rich', 'numpy', 'onnxruntime_genai', 'lmsupply_cli.generation') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_public_name_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "lmsupply", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith(lmsupply.__version__)
+
+
+def test_the_wheel_and_the_checkers_know_both_names() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["lmsupply", "lmsupply_cli"]
+    assert set(project["tool"]["mypy"]["packages"]) == {"lmsupply", "lmsupply_cli"}

@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 GROUPS = {
     "Load and generate": (
         "load", "TextGenerator", "GeneratorLimits", "Generates", "TextGeneratorBuilder", "LoadOptions", "LoadPlan", "plan_load", "ChatSession", "Completion", "ModelInfo", "GenerationOptions",
-        "Guidance", "Classification", "ChoiceScore", "CancelToken", "SessionListener", "Reread", "Prompt", "Prompter",
+        "Guidance", "Classification", "ChoiceScore", "CancelToken", "SessionListener", "PromptCost", "Prompt", "Prompter",
     ),
     "Messages and formats": ("ChatMessage", "ChatRole", "ChatFormatter", "PromptFormat", "register_chat_format", "StopSequenceDetector"),
     "Events": (
@@ -27,7 +27,7 @@ GROUPS = {
         "pull", "ModelStore", "ModelFactory", "Lease", "LocatedModel", "CatalogueEntry", "License", "ModelCheck",
         "FileCheck", "ProgressListener", "FileProgress",
     ),
-    "Many callers, several models": ("GeneratorPool", "QueueStats", "ModelPool", "PoolStats", "LoadedModel"),
+    "Many callers, several models": ("GeneratorPool", "QueueStats", "ModelPool", "PoolHooks", "PoolStats", "LoadedModel"),
     "Machine and memory": (
         "detect_hardware", "HardwareProfile", "Cpu", "Memory", "Gpu", "estimate_memory", "MemoryEstimate", "MemoryOptions",
     ),
@@ -38,7 +38,7 @@ GROUPS = {
 }  # fmt: skip
 HEAD = """# The Python library
 
-Written by `tools/make_api.py` from the docstrings. Everything here is imported from `lmsupply_cli`; names are loaded
+Written by `tools/make_api.py` from the docstrings. Everything here is imported from `lmsupply`; names are loaded
 when they are used. Nothing needs typer, rich or prompt_toolkit.
 """
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE, CatalogueEntry
 from lmsupply_cli.catalogue.own import Skipped, read_own
+from lmsupply_cli.catalogue.roles import ROLES, role_name, roles_of, unknown_role
 from lmsupply_cli.catalogue.rows import entry_of
 from lmsupply_cli.errors import SettingsError
 
@@ -42,25 +43,38 @@ def _read() -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
 @lru_cache(maxsize=4)
 def _read_at(file: Path, stamp: tuple[int, int]) -> tuple[tuple[CatalogueEntry, ...], tuple[Skipped, ...]]:
     shipped = tomllib.loads(Path(__file__).with_name("models.toml").read_text(encoding="utf-8"))
-    ours = [entry_of(row, shipped["licenses"]) for row in shipped["model"]]
+    ours = [entry_of(row | {"roles": list(roles_of(row["ref"]))}, shipped["licenses"]) for row in shipped["model"]]
     own, skipped = read_own(file, shipped["licenses"])
     taken = {entry.ref for entry in own}
     return (GUIDE, *own, *(entry for entry in ours if entry.ref not in taken)), tuple(skipped)
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """The entry that is called exactly `name`: its ref or an alias, in any case, or `role:…`.
+    """The entry that is called exactly `name`: its ref or an alias, in any case, or the best one of `role:…`.
 
-    Raises SettingsError where the user's own entry of that name cannot be used.
+    Raises SettingsError where the user's own entry of that name cannot be used, ModelNotFound for an unknown role.
     """
     wanted = name.lower()
+    if role := role_name(name):
+        return entries_of_role(role)[0]
     for skipped in _read()[1]:
         if skipped.ref == wanted:
             raise SettingsError(skipped.text, hint="entries have the form of the catalogue: see lmsupply show --json")
     for entry in read_catalogue():
-        if wanted in (entry.ref, *entry.aliases) or wanted in {f"role:{role}" for role in entry.roles}:
+        if wanted in (entry.ref, *entry.aliases):
             return entry
     return None
+
+
+def entries_of_role(name: str) -> list[CatalogueEntry]:
+    """The models that may play a role, the first to be preferred: the user's own, then ours. Raises ModelNotFound."""
+    entries = {entry.ref: entry for entry in read_catalogue()}
+    ours = next((role.refs for role in ROLES if role.name == name), ())
+    own = [entry for entry in entries.values() if name in entry.roles and entry.ref not in ours]
+    found = [*own, *(entries[ref] for ref in ours)]
+    if not found:
+        raise unknown_role(name, [*(role.name for role in ROLES), *(r for e in entries.values() for r in e.roles)])
+    return found
 
 
 def forgiving_entry(name: str) -> CatalogueEntry | None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CachedPrompt:
-    """`text`, marked as by `Defuser` with `mark`, is what `ids` stand for; `ends`: (characters, tokens) at the end
+    """`text`, escaped by `ControlTokenEscaper` with `sentinel`, is what `ids` stand for; `ends`: (characters, tokens) at the end
     of each answer, in ascending order."""
 
     text: str
     ids: tuple[int, ...]
-    mark: str
+    sentinel: str
     ends: tuple[tuple[int, int], ...] = ()
 
     def reusable_prefix(self, rendered: str, control_strings: Iterable[str]) -> tuple[tuple[int, ...], int] | None:
@@ -30,12 +30,12 @@ class CachedPrompt:
                 return self.ids[:tokens], characters
         return None
 
-    def extended(self, marked: str, ids: Sequence[int], answer: str, answer_ids: Sequence[int]) -> CachedPrompt:
-        """After the prompt `marked` of `ids` was answered."""
+    def extended(self, escaped: str, ids: Sequence[int], answer: str, answer_ids: Sequence[int]) -> CachedPrompt:
+        """After the prompt `escaped` of `ids` was answered."""
         kept = tuple(
             (characters, tokens)
             for characters, tokens in self.ends
-            if marked.startswith(self.text[:characters]) and tuple(ids[:tokens]) == self.ids[:tokens]
+            if escaped.startswith(self.text[:characters]) and tuple(ids[:tokens]) == self.ids[:tokens]
         )
-        text, whole = marked + answer, (*ids, *answer_ids)
-        return CachedPrompt(text, whole, self.mark, (*kept, (len(text), len(whole))))
+        text, whole = escaped + answer, (*ids, *answer_ids)
+        return CachedPrompt(text, whole, self.sentinel, (*kept, (len(text), len(whole))))

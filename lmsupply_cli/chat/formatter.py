@@ -9,7 +9,7 @@ from typing import Protocol
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.reasoning import Markers
-from lmsupply_cli.chat.segments import Defuser
+from lmsupply_cli.chat.segments import ControlTokenEscaper
 
 
 class ChatFormatter(Protocol):
@@ -35,7 +35,7 @@ class ChatFormatter(Protocol):
 class Prompt:
     """`text` byte for byte as the model reads it; `ids` in which only the format made control tokens.
 
-    `marked`: the text with the marks that keep control strings of messages apart, `mark` their character;
+    `escaped`: the text with the sentinels inside control strings of messages, `sentinel` their character;
     `stop_ids`: tokens that end an answer besides those of the model's config; `continues`: the answer goes on with this
     text, so a space at its start counts; `answer_prefix`: what of `text` belongs to the answer; `control`, `markers`: the format's control strings and marks of thoughts.
     """
@@ -44,8 +44,8 @@ class Prompt:
     ids: tuple[int, ...]
     stop: tuple[str, ...]
     stop_ids: frozenset[int] = frozenset()
-    marked: str = ""
-    mark: str = ""
+    escaped: str = ""
+    sentinel: str = ""
     continues: bool = False
     answer_prefix: str = ""
     control: frozenset[str] = frozenset()
@@ -65,8 +65,8 @@ class PromptFormat:
 
     def text(self, messages: Sequence[ChatMessage]) -> str:
         """The exact text that the model would read."""
-        defuser = Defuser(self.control, avoid=_texts(messages))
-        return defuser.plain(self.formatter.render(defuser.messages(messages)))
+        escaper = ControlTokenEscaper(self.control, avoid=_texts(messages))
+        return escaper.plain(self.formatter.render(escaper.messages(messages)))
 
     def chat(
         self,
@@ -79,18 +79,18 @@ class PromptFormat:
         """`answer_prefix`: text that the answer starts with; `cached`: what is in the cache, whose ids are used
         again."""
         texts = answer_prefix + _texts(messages)
-        mark = cached.mark if cached and cached.mark not in texts else ""
-        defuser = Defuser(self.control, avoid=texts, mark=mark)
-        rendered = self.formatter.render(defuser.messages(messages)) + defuser.defuse(answer_prefix)
-        known = cached.reusable_prefix(rendered, self.control) if cached and mark else None
+        sentinel = cached.sentinel if cached and cached.sentinel not in texts else ""
+        escaper = ControlTokenEscaper(self.control, avoid=texts, sentinel=sentinel)
+        rendered = self.formatter.render(escaper.messages(messages)) + escaper.escape(answer_prefix)
+        known = cached.reusable_prefix(rendered, self.control) if cached and sentinel else None
         before, at = known or ((), 0)
         return Prompt(
-            text=defuser.plain(rendered),
-            ids=(*before, *defuser.encode(rendered[at:], encode)),
+            text=escaper.plain(rendered),
+            ids=(*before, *escaper.encode(rendered[at:], encode)),
             stop=self.formatter.stop,
             stop_ids=self._stop_ids(encode),
-            marked=rendered,
-            mark=defuser.mark,
+            escaped=rendered,
+            sentinel=escaper.sentinel,
             continues=bool(answer_prefix),
             answer_prefix=answer_prefix,
             control=self.control,
@@ -106,8 +106,8 @@ class PromptFormat:
 
     def plain_tokens(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
         """The ids of a text in which nothing is a control token, as of a message."""
-        defuser = Defuser(self.control, avoid=text)
-        return defuser.encode(defuser.defuse(text), encode)
+        escaper = ControlTokenEscaper(self.control, avoid=text)
+        return escaper.encode(escaper.escape(text), encode)
 
     def _stop_ids(self, encode: Callable[[str], list[int]]) -> frozenset[int]:
         known = (text for text in self.formatter.stop_tokens if text in self.control)
@@ -119,12 +119,12 @@ def answered(
 ) -> CachedPrompt | None:
     """What the cache stands for after `prompt` was answered with `ids`; None where control strings were not kept apart.
     `answer`: pieces of its text, and whether each is a control token."""
-    if not prompt.marked or any(prompt.mark in text for text, _ in answer):
+    if not prompt.escaped or any(prompt.sentinel in text for text, _ in answer):
         return None
-    before = cached if cached and cached.mark == prompt.mark else CachedPrompt("", (), prompt.mark)
-    defuser = Defuser(prompt.control, mark=prompt.mark)
-    text = "".join(piece if control else defuser.defuse(piece) for piece, control in answer)
-    return before.extended(prompt.marked, prompt.ids, text, ids)
+    before = cached if cached and cached.sentinel == prompt.sentinel else CachedPrompt("", (), prompt.sentinel)
+    escaper = ControlTokenEscaper(prompt.control, sentinel=prompt.sentinel)
+    text = "".join(piece if control else escaper.escape(piece) for piece, control in answer)
+    return before.extended(prompt.escaped, prompt.ids, text, ids)
 
 
 def _texts(messages: Sequence[ChatMessage]) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from lmsupply_cli.encoding import partial_match
+
 Kind = Literal["text", "reasoning", "retract"]
 State = Literal["start", "thinking", "after", "text"]
 OPEN, CLOSE = "<think>", "</think>"
@@ -90,7 +92,7 @@ class ThinkSplitter:
             elif self._state == "thinking":
                 before, found, rest = self._held.partition(CLOSE)
                 if not found:
-                    yield from self._show("reasoning", _overlap(self._held, CLOSE))
+                    yield from self._show("reasoning", partial_match(self._held, CLOSE))
                     return
                 self._held = before.rstrip()
                 yield from self._show("reasoning", 0)
@@ -99,7 +101,7 @@ class ThinkSplitter:
                 ends = self._retracts and self._state == "text"
                 before, found, rest = self._held.partition(CLOSE) if ends else (self._held, "", "")
                 if not found:
-                    yield from self._show("text", _overlap(self._held, CLOSE) if ends else 0)
+                    yield from self._show("text", partial_match(self._held, CLOSE) if ends else 0)
                     return
                 if _in_code(self._answer + before):
                     self._held = before + CLOSE
@@ -145,7 +147,7 @@ class ChannelSplitter:
         while self._held:
             at, mark = min(((i, m) for m in marks if (i := self._held.find(m)) >= 0), default=(-1, ""))
             if at < 0:
-                keep = max(_overlap(self._held, mark) for mark in marks)
+                keep = max(partial_match(self._held, mark) for mark in marks)
                 yield from self._take(self._held[: len(self._held) - keep])
                 self._held = self._held[len(self._held) - keep :]
                 return
@@ -183,8 +185,3 @@ def _in_code(text: str) -> bool:
     for run in re.findall("`+", last):
         opened = run if not opened else "" if run == opened else opened
     return bool(opened)
-
-
-def _overlap(text: str, mark: str) -> int:
-    """Length of the longest end of `text` that begins `mark`."""
-    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:size])), 0)

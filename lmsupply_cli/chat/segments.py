@@ -20,20 +20,20 @@ from lmsupply_cli.chat.reasoning import CLOSE, OPEN
 from lmsupply_cli.encoding import encode_inside
 
 
-class Defuser:
-    """Marks control strings in messages, and takes the marks out of what was rendered."""
+class ControlTokenEscaper:
+    """Puts a sentinel into the control strings of messages, and takes it out of what was rendered."""
 
-    def __init__(self, control_strings: Iterable[str], *, avoid: str = "", mark: str = "") -> None:
-        """`avoid`: text that the mark must not occur in; `mark`: the one to use, where it was drawn before."""
+    def __init__(self, control_strings: Iterable[str], *, avoid: str = "", sentinel: str = "") -> None:
+        """`avoid`: text that must not contain the sentinel; `sentinel`: the one to use, where it was drawn before."""
         # in any case: a template may change it
         strings = sorted((s for s in control_strings if len(s) > 1), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, strings)), re.IGNORECASE) if strings else None
-        self.mark = mark or chr(0xE000 + secrets.randbelow(0x1900))
-        while self.mark in avoid:
-            self.mark = mark or chr(0xE000 + secrets.randbelow(0x1900))
+        self.sentinel = sentinel or chr(0xE000 + secrets.randbelow(0x1900))
+        while self.sentinel in avoid:
+            self.sentinel = sentinel or chr(0xE000 + secrets.randbelow(0x1900))
 
-    def defuse(self, text: str) -> str:
-        """`text` with the mark inside every control string, also in those that overlap."""
+    def escape(self, text: str) -> str:
+        """`text` with the sentinel inside every control string, also in those that overlap."""
         if self._control is None:
             return text
         pieces, rest = [], text
@@ -41,14 +41,14 @@ class Defuser:
             cut = match.start() + 1
             pieces.append(rest[:cut])
             rest = rest[cut:]
-        return self.mark.join([*pieces, rest])
+        return self.sentinel.join([*pieces, rest])
 
     def messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         return [
             replace(
                 m,
-                content=self._answer(m.content) if m.role is ChatRole.ASSISTANT else self.defuse(m.content),
-                reasoning=self.defuse(m.reasoning),
+                content=self._answer(m.content) if m.role is ChatRole.ASSISTANT else self.escape(m.content),
+                reasoning=self.escape(m.reasoning),
             )
             for m in messages
         ]
@@ -57,17 +57,17 @@ class Defuser:
         """An assistant's message, with the marks of a leading thought as they are."""
         thought, close, rest = text.partition(CLOSE)
         if not close:
-            return self.defuse(text)
+            return self.escape(text)
         before, opening, inner = thought.partition(OPEN)
         if not opening or before.strip():
-            return self.defuse(thought) + close + self.defuse(rest)
-        return before + opening + self.defuse(inner) + close + self.defuse(rest)
+            return self.escape(thought) + close + self.escape(rest)
+        return before + opening + self.escape(inner) + close + self.escape(rest)
 
     def plain(self, rendered: str) -> str:
-        return rendered.replace(self.mark, "")
+        return rendered.replace(self.sentinel, "")
 
     def encode(self, rendered: str, encode: Callable[[str], list[int]]) -> list[int]:
-        first, *others = rendered.split(self.mark)
+        first, *others = rendered.split(self.sentinel)
         ids = encode(first) if first else []
         for piece in filter(None, others):
             ids += encode_inside(piece, encode)

@@ -33,7 +33,7 @@ class SessionListener:
 
 
 @dataclass(frozen=True, slots=True)
-class Reread:
+class PromptCost:
     """What the next prompt costs: tokens of the history, and those of them that are in the cache."""
 
     prompt_tokens: int
@@ -44,7 +44,7 @@ class ChatSession(Generic[G]):
     """`messages` is the whole chat; the prompt cache follows what the model is given of it. Two sessions on one
     generator have options of their own.
 
-    >>> from lmsupply_cli import ChatSession, TextDelta, load
+    >>> from lmsupply import ChatSession, TextDelta, load
     >>> with load("guide") as model:
     ...     chat = ChatSession(model, system="Be brief.")
     ...     for event in chat.send("hello", temperature=0):
@@ -170,12 +170,12 @@ class ChatSession(Generic[G]):
             and drop_oldest_turn(self._given(self.messages)) is not None
         )
 
-    def reread(self) -> Reread:
+    def next_prompt_cost(self) -> PromptCost:
         """What the messages so far cost when the next one comes."""
         if not any(m.role is not ChatRole.SYSTEM for m in self.messages):
-            return Reread(0, 0)
+            return PromptCost(0, 0)
         ids = self.prompter.chat([*self._given(self.messages), ChatMessage.user("x")]).ids
-        return Reread(len(ids), self.generator.common_tokens(ids))
+        return PromptCost(len(ids), self.generator.cached_prefix_tokens(ids))
 
     def _change(self, messages: list[ChatMessage]) -> None:
         self.messages = messages
@@ -197,11 +197,11 @@ class ChatSession(Generic[G]):
         self,
         asked: list[ChatMessage],
         before: list[ChatMessage],
-        begun: ChatMessage | None,
+        partial: ChatMessage | None,
         cancel: CancelToken | None,
         options: GenerationOptions,
     ) -> Generator[GenerationEvent]:
-        prefix = self._prefix(begun) if begun else ""
+        prefix = self._prefix(partial) if partial else ""
         given = self._given(asked)
         fitted = fit_messages(self, given, policy=self.policy, max_tokens=options.max_tokens, answer_prefix=prefix)
         yield from fitted.notices
@@ -209,11 +209,11 @@ class ChatSession(Generic[G]):
         first = len(fitted.messages) - (fitted.messages[0].role is ChatRole.SYSTEM)
         kept = [*asked[: len(asked) - first], *fitted.messages[len(fitted.messages) - first :]]
         self.dropped += went
-        self._change([*kept, begun] if begun else kept)
+        self._change([*kept, partial] if partial else kept)
         events = self.generator.stream_prompt(fitted.prompt, options, guidance=self.guidance, cancel=cancel)
         said, ended = AnswerBuffer(), False
-        if begun:
-            said.text, said.reasoning = begun.content, begun.reasoning
+        if partial:
+            said.text, said.reasoning = partial.content, partial.reasoning
         try:
             for event in events:
                 said.add(event)
@@ -227,9 +227,9 @@ class ChatSession(Generic[G]):
             else:
                 self._change(before)
 
-    def _prefix(self, begun: ChatMessage) -> str:
+    def _prefix(self, partial: ChatMessage) -> str:
         """The text of an answer as the model wrote it, thoughts included."""
         markers = self.prompter.format.markers
-        if not begun.reasoning or (markers and markers.style == "channels"):
-            return begun.content
-        return f"<think>\n{begun.reasoning}" + (f"\n</think>\n\n{begun.content}" if begun.content else "")
+        if not partial.reasoning or (markers and markers.style == "channels"):
+            return partial.content
+        return f"<think>\n{partial.reasoning}" + (f"\n</think>\n\n{partial.content}" if partial.content else "")

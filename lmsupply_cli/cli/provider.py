@@ -58,12 +58,12 @@ def load_provider(
     if found.choice.provider != "cpu" and devices & {"gpu", found.choice.provider}:
         return found.choice.provider, []
     better = itertools.takewhile(lambda state: state.name != found.choice.provider, found.states)
-    blocked = next((state for state in better if state.mend), None)
+    blocked = next((state for state in better if state.fix), None)
     if blocked is None or not _first_time(blocked):
         return "auto", []
     from lmsupply_cli.events import Notice
 
-    text = f"{blocked.name} is not used: {blocked.reason}; running on cpu. To mend it: {blocked.mend}"
+    text = f"{blocked.name} is not used: {blocked.reason}; running on cpu. To fix it: {blocked.fix}"
     return "auto", [Notice("provider_fallback", text)]
 
 

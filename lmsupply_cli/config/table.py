@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from lmsupply_cli.paths import check_folder
+from lmsupply_cli.providers import PROVIDER_NAMES
 from lmsupply_cli.units import parse_memory
 
 Kind = Literal["text", "int", "float", "bool", "list", "bias"]
@@ -40,8 +41,6 @@ class Setting:
         return "--" + self.key.replace("_", "-")
 
 
-PROVIDERS = ("auto", "cpu", "cuda", "dml", "webgpu")
-
 CHAT_FORMATS = (
     "phi3", "phi4-mini", "phi4", "llama3", "chatml", "qwen", "mistral-v1", "mistral-v3", "mistral-tekken", "gemma",
     "deepseek-r1", "generic",
@@ -49,7 +48,7 @@ CHAT_FORMATS = (
 
 GENERAL: tuple[Setting, ...] = (
     Setting("default_model", "text", None, "model that run and chat use when none is named"),
-    Setting("provider", "text", "auto", "execution provider", choices=PROVIDERS),
+    Setting("provider", "text", "auto", "execution provider", choices=("auto", *PROVIDER_NAMES)),
     Setting("precision", "text", "auto", "precision to prefer when a model is pulled: auto, int4, int8, fp16 …"),
     Setting("context", "int", None, "context length in tokens, at most the model's own", low=1),
     Setting("threads", "int", None, "CPU threads; default: the physical cores that may be used", low=1, high=1024),

@@ -31,9 +31,9 @@ PREFILL_CHUNK = 64  # tokens; as fast as one piece, and each chunk is a place to
 class ModelShape:
     """What the engine needs to be told about a model; `context_length` and `vocabulary` in tokens.
 
-    `switch_tokens` (longrope): all of a sequence of more tokens must be read in another way, 0: never. The graph goes by
-    how many there are when it reads, so such a sequence begins with one piece that is longer, and one that becomes
-    longer is read again."""
+    `longrope_threshold`: beyond this many tokens a long-RoPE model uses other rotary factors, and a KV cache built with
+    the first set is invalid; 0: not long-RoPE. The graph chooses by the number of tokens in its input, so a longer prompt
+    begins with one chunk beyond the threshold, and a sequence that grows beyond it is prefilled again."""
 
     folder: Path | None
     type: str
@@ -44,7 +44,7 @@ class ModelShape:
     provider: str = "cpu"
     threads: int = 1
     pad_id: int | None = None
-    switch_tokens: int = 0
+    longrope_threshold: int = 0
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class Decoder(Protocol):
     """One sequence. Not safe for use by two threads at once."""
 
     capacity_tokens: int
-    switch_tokens: int  # as in ModelShape
+    longrope_threshold: int  # as in ModelShape
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -66,7 +66,7 @@ class Decoder(Protocol):
 
     def wide_logits(self, count: int) -> Logits:
         """Scores after each of the last `count` tokens of the last append, of shape (count, vocabulary).
-        Raises EngineError where that cannot be had, see `why_no_drafts`."""
+        Raises EngineError where it is unsupported, see `drafting_blocker`."""
 
     def rewind(self, count: int) -> None:
         """Keep the first `count` tokens. An append must follow before `logits`."""
@@ -124,13 +124,13 @@ class TextModel(Protocol):
         share_buffer: bool | None = None,
     ) -> BatchDecoder:
         """Read several prompts at once; the cache is allocated for `capacity_tokens` of each, padding included.
-        See `why_no_batches`."""
+        See `batching_blocker`."""
 
-    def why_no_batches(self) -> str:
-        """Why `new_batch` cannot be used, "" where it can."""
+    def batching_blocker(self) -> str | None:
+        """Why `new_batch` cannot be used; None where it can."""
 
-    def why_no_drafts(self) -> str:
-        """Why several tokens cannot be read and scored at once, "" where they can."""
+    def drafting_blocker(self) -> str | None:
+        """Why draft tokens cannot be scored in one call; None where they can."""
 
     def close(self) -> None:
         """Free the weights; a second call does nothing."""

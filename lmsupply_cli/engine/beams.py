@@ -16,12 +16,13 @@ The engine's own beams divide by the length with the prompt, so of two answers t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import Decoder
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.prompt_cache import plan_reuse
 
@@ -51,25 +52,23 @@ def beam_search(
     ids: Sequence[int],
     *,
     num_beams: int,
-    max_tokens: int,
-    eos_ids: Collection[int],
+    ending: Ending,
     length_penalty: float = 1.0,
     processors: Iterable[Processor] = (),
-    cancel: CancelToken | None = None,
 ) -> list[Beam]:
     """The finished answers to `ids` (at least one), the best one first; if cancelled, there may be fewer, or only
-    unfinished ones. The decoder's capacity must hold `ids` and `max_tokens`; it is left with the tokens of any of the beams."""
-    cancel, processors = cancel or CancelToken(), tuple(processors)
-    looked_at = max(2, 1 + len(eos_ids)) * num_beams
+    unfinished ones. The decoder's capacity must hold `ids` and the answer; it is left with the tokens of any of the beams."""
+    processors, max_tokens = tuple(processors), ending.max_tokens
+    looked_at = max(2, 1 + len(ending.eos_ids)) * num_beams
     running, finished = [Beam((), 0.0)], list[Beam]()
     for length in range(1, max_tokens + 1):
-        rows = _continued(decoder, ids, running, processors, cancel)
+        rows = _continued(decoder, ids, running, processors, ending.cancel)
         if rows is None:
             break
         going, divisor = list[Beam](), float(length) ** length_penalty
         for rank, (score, parent, token) in enumerate(_best(rows, looked_at)):
             tokens = running[parent].tokens
-            ends = token in eos_ids
+            ends = token in ending.eos_ids
             if not ends and length < max_tokens:
                 going.append(Beam((*tokens, token), score))
             elif rank < num_beams:

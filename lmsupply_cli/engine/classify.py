@@ -106,9 +106,9 @@ class _Reader:
             unwanted = 0
 
     def _parts(self, ids: list[int]) -> Iterator[list[int]]:
-        """As even as possible, so that none is a single token. A sequence that grows beyond `switch_tokens` is read in
+        """As even as possible, so that none is a single token. A sequence that grows beyond `longrope_threshold` is read in
         another way from there on, as it is where it is written token by token."""
-        switch = self._decoder.switch_tokens
+        switch = self._decoder.longrope_threshold
         cut = switch - self._kept if self._prompt_tokens <= switch else 0
         for whole in (ids[:cut], ids[cut:]):
             count = -(-len(whole) // PREFILL_CHUNK)

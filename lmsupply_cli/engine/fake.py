@@ -103,11 +103,11 @@ class FakeModel:
     ) -> FakeBatch:
         return FakeBatch(self, prompts)
 
-    def why_no_batches(self) -> str:
-        return ""
+    def batching_blocker(self) -> str | None:
+        return None
 
-    def why_no_drafts(self) -> str:
-        return ""
+    def drafting_blocker(self) -> str | None:
+        return None
 
     def close(self) -> None:
         self.closed = True
@@ -116,7 +116,7 @@ class FakeModel:
 class FakeDecoder:
     def __init__(self, model: FakeModel, capacity_tokens: int) -> None:
         self.capacity_tokens = capacity_tokens
-        self.switch_tokens = model.shape.switch_tokens
+        self.longrope_threshold = model.shape.longrope_threshold
         self._model = model
         self._tokens: list[int] | None = []
         self._fresh = False

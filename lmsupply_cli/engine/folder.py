@@ -25,8 +25,7 @@ from lmsupply_cli.genai_config import (
     graph_names,
     token_ids,
 )
-
-PROVIDER_NAMES = {"cuda": "cuda", "dml": "dml", "webgpu": "WebGPU"}  # ours → the engine's; it has none for the CPU
+from lmsupply_cli.providers import CPU, device_declared
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class ModelFolder:
     @property
     def provider(self) -> str:
         """The execution provider that the config declares, "cpu" where it declares none."""
-        return declared_provider(self.config) or "cpu"
+        return device_declared(declared_provider(self.config)) or CPU.name
 
     @property
     def eos_ids(self) -> frozenset[int]:

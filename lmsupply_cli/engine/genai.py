@@ -13,11 +13,12 @@ import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 from lmsupply_cli.engine.base import Decoder, ModelShape
 from lmsupply_cli.engine.detokenizer import Detokenizer
-from lmsupply_cli.engine.folder import PROVIDER_NAMES, ModelFolder, check_provider
+from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, RestartingDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
@@ -26,13 +27,14 @@ from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
 from lmsupply_cli.hardware.host import give_back_memory
+from lmsupply_cli.providers import RESTARTING as RESTARTING
+from lmsupply_cli.providers import ROWS, Plugin
 
 TESTED = "0.18"
 # What the folder's config asks for is among our options, or overruled by them: it must not be applied once more.
 _PLAIN = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "min_length": 0, "repetition_penalty": 1.0,
           "no_repeat_ngram_size": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # fmt: skip
 _LAST_ONLY = "this model returns scores only for the last token"
-RESTARTING = {"dml"}  # providers that cannot go on with a generator once it decodes
 
 
 def import_engine() -> Any:
@@ -59,13 +61,13 @@ def import_engine() -> Any:
 class EngineOptions:
     """`shares_cores` with another model, which takes turns with it; `keep_full_window`: needed to rewind rejected draft
     tokens, a layer with a sliding window keeps the whole context (the engine rewinds none that has dropped something);
-    `switch_tokens` as in ModelShape."""
+    `longrope_threshold` as in ModelShape."""
 
     provider: str = "auto"
     threads: int = 1
     shares_cores: bool = False
     keep_full_window: bool = False
-    switch_tokens: int = 0
+    longrope_threshold: int = 0
 
 
 class GenaiModel:
@@ -108,40 +110,39 @@ class GenaiModel:
             bos_id=folder.bos_id,
             provider=name,
             threads=threads,
-            switch_tokens=options.switch_tokens,
+            longrope_threshold=options.longrope_threshold,
             pad_id=next((i for i in (folder.pad_id, *sorted(folder.eos_ids)) if i is not None), 0),
         )
 
     def _choose_provider(self, config: Any, folder: ModelFolder, provider: str) -> str:
         """Apply `provider` to the engine's config; `auto` keeps what the folder declares."""
-        if provider == "auto":
-            if folder.provider == "webgpu":
-                self._register_webgpu()
-            return folder.provider
-        available = {"cuda": self._engine.is_cuda_available, "dml": self._engine.is_dml_available}
-        if provider in available and not available[provider]():
+        row = ROWS[folder.provider if provider == "auto" else provider]
+        if provider != "auto" and row.engine_check and not getattr(self._engine, row.engine_check)():
             raise ProviderUnavailable(
-                f"`provider={provider}`: the installed engine has no {provider}",
+                f"`provider={row.name}`: the installed engine does not support {row.label}",
                 hint="lmsupply hw shows the installed engine and its providers; `provider=cpu` works everywhere",
             )
-        if provider == "webgpu":
-            self._register_webgpu()
-        config.clear_providers()
-        if provider in PROVIDER_NAMES:
-            config.append_provider(PROVIDER_NAMES[provider])
-        return provider
+        if row.plugin:
+            self._register(row.name, row.plugin)
+        if provider != "auto":
+            config.clear_providers()
+            if row.engine_name:
+                config.append_provider(row.engine_name)
+        return row.name
 
-    def _register_webgpu(self) -> None:
+    def _register(self, provider: str, plugin: Plugin) -> None:
         try:
-            import onnxruntime_ep_webgpu as plugin
+            module = import_module(plugin.module)
         except ImportError as error:
             raise ProviderUnavailable(
-                "`provider=webgpu`: the plug-in is not installed", hint="pip install onnxruntime-ep-webgpu"
+                f"`provider={provider}`: the plug-in is not installed", hint=f"pip install {plugin.wheel}"
             ) from error
         try:
-            self._engine.register_execution_provider_library("webgpu", plugin.get_library_path())
+            self._engine.register_execution_provider_library(plugin.registered_as, module.get_library_path())
         except RuntimeError as error:
-            raise ProviderUnavailable(f"`provider=webgpu`: {error}", hint="`provider=cpu` works everywhere") from error
+            raise ProviderUnavailable(
+                f"`provider={provider}`: {error}", hint="`provider=cpu` works everywhere"
+            ) from error
 
     def encode(self, text: str) -> list[int]:
         ids = self._tokenizer.encode(text)
@@ -198,25 +199,25 @@ class GenaiModel:
     def new_batch(
         self, prompts: Sequence[Sequence[int]], *, capacity_tokens: int, share_buffer: bool | None = None
     ) -> GenaiBatch:
-        if why := self.why_no_batches():
+        if why := self.batching_blocker():
             raise EngineError(f"these prompts cannot be batched: {why}", hint="use `batch_size=1`")
         batch = GenaiBatch(self, prompts, capacity_tokens=capacity_tokens, search=_shared(share_buffer))
         self._decoders.add(batch)
         return batch
 
-    def why_no_batches(self) -> str:
+    def batching_blocker(self) -> str | None:
         if self._restarts:
             return f"batches were not tried with {self.shape.provider}"
         if self._has_draft_model:
             return "the engine cannot batch prompts for a folder that names its own draft model"
         if self._window or not self._takes_padding:
             return "the engine takes only prompts of one length for this model"
-        return "" if self._scores_all else _LAST_ONLY  # which is padding in a shorter prompt
+        return None if self._scores_all else _LAST_ONLY  # which is padding in a shorter prompt
 
-    def why_no_drafts(self) -> str:
+    def drafting_blocker(self) -> str | None:
         if self._restarts:
             return f"{self.shape.provider} cannot read several tokens at once"
-        return "" if self._has_draft_model or self._scores_all else _LAST_ONLY
+        return None if self._has_draft_model or self._scores_all else _LAST_ONLY
 
     @cached_property
     def _takes_padding(self) -> bool:

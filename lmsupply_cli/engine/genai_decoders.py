@@ -24,7 +24,7 @@ class GenaiDecoder:
 
     def __init__(self, model: GenaiModel, *, capacity_tokens: int, search: dict[str, Any]) -> None:
         self.capacity_tokens = capacity_tokens
-        self.switch_tokens = model.shape.switch_tokens
+        self.longrope_threshold = model.shape.longrope_threshold
         self._model = model
         self._search = search
         self._generator: Any = self._new_generator()
@@ -48,7 +48,7 @@ class GenaiDecoder:
             capacity_tokens=self.capacity_tokens,
             vocabulary=self._model.shape.vocabulary,
         )
-        if 0 < held <= self.switch_tokens < held + len(ids):
+        if 0 < held <= self.longrope_threshold < held + len(ids):
             ids = [*self.tokens, *ids]
             generator = self._begin_anew()
         self._rows = []
@@ -93,7 +93,7 @@ class GenaiDecoder:
         self._fresh = False
         if count == generator.token_count():
             return
-        if not 0 < count <= self.switch_tokens < generator.token_count():
+        if not 0 < count <= self.longrope_threshold < generator.token_count():
             try:
                 generator.rewind_to(count)
             except RuntimeError:  # a sliding window forgets what it would need
@@ -138,7 +138,7 @@ class RestartingDecoder:
         shape: ModelShape,
     ) -> None:
         self.capacity_tokens = capacity_tokens
-        self.switch_tokens = shape.switch_tokens
+        self.longrope_threshold = shape.longrope_threshold
         self.restarts = 0
         self._new_generator = new_generator
         self._pad = None if shape.pad_id in shape.eos_ids else shape.pad_id  # an end token cannot be forced
@@ -181,7 +181,7 @@ class RestartingDecoder:
         new = tokens[self._read :]
         if not new:
             return
-        crosses = self._read <= self.switch_tokens < len(tokens)
+        crosses = self._read <= self.longrope_threshold < len(tokens)
         if self._read and len(new) == 1 and new[0] not in self._eos and not crosses:
             self._force(new[0])
         else:

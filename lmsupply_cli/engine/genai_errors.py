@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError, ProviderUnavailable, UsageError
 from lmsupply_cli.genai_config import CONFIG
+from lmsupply_cli.providers import CPU, ROWS
 
 _GRAMMAR = "Error creating grammar: "
 _COMMIT = ("Error committing tokens", "ParserTooComplex", "Parser Error")
@@ -21,14 +22,14 @@ def load_error(
     lower = text.lower()
     if any(words in lower for words in _MEMORY):
         return EngineError(f"not enough memory to load {folder}", hint="use a smaller model, or close other programs")
-    if provider == "webgpu" and any(words in lower for words in _PROVIDER):
+    if provider in ROWS and ROWS[provider].plugin and any(words in lower for words in _PROVIDER):
         return ProviderUnavailable(
-            f"`provider=webgpu`: the plug-in is installed, but finds no device here ({text})",
+            f"`provider={provider}`: the plug-in is installed, but it found no device ({text})",
             hint="it needs a GPU and its driver; `provider=cpu` works everywhere",
         )
     if provider == "auto" and any(words in lower for words in _PROVIDER):
         return ProviderUnavailable(
-            f"this folder wants a provider that the installed engine does not have: {text}",
+            f"this folder needs a provider that the installed engine does not support: {text}",
             hint="lmsupply hw shows the providers; `provider=cpu` runs most folders on the CPU",
         )
     if "unknown value" in lower:
@@ -42,7 +43,7 @@ def load_error(
             f"{folder / CONFIG}: {text.partition('JSON Error:')[2].strip()}",
             hint="correct it there, or take another copy of the model",
         )
-    if provider not in ("auto", "cpu"):
+    if provider not in ("auto", CPU.name):
         return ProviderUnavailable(
             f"`provider={provider}` does not work here: {text}",
             hint="lmsupply hw shows what it needs; `provider=cpu` works everywhere",

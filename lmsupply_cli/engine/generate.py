@@ -7,7 +7,7 @@ prefix.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.matcher import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prefill import Run, prefill
@@ -56,29 +57,23 @@ class Task:
 
 @dataclass
 class Drafting:
-    """A token floor of the shape of `stream_tokens`, and what it counts."""
+    """A token stream with the parameters of `stream_tokens`, and its statistics."""
 
-    floor: Callable[..., Iterator[int]]
+    token_stream: Callable[..., Iterator[int]]
     stats: SpeculativeStats
 
 
-def stream_tokens(
-    decoder: Decoder, sampler: Sampler, *, max_tokens: int, eos_ids: Iterable[int], run: Run, cancel: CancelToken
-) -> Iterator[int]:
+def stream_tokens(decoder: Decoder, sampler: Sampler, *, ending: Ending, run: Run) -> Iterator[int]:
     """Ids of the answer, without its end token. The decoder must have been prefilled."""
-    ends = frozenset(eos_ids)
-    while True:
-        if cancel.cancelled:
-            run.finish_reason = "cancelled"
-            return
+    ends = frozenset(ending.eos_ids)
+    while not ending.is_cancelled(run):
         token = sampler.choose(decoder.logits())
         if token in ends:
             return
         run.ids.append(token)
         sampler.accept(token)
         yield token
-        if run.completion_tokens >= max_tokens:
-            run.finish_reason = "length"
+        if ending.is_full(run):
             return
         decoder.append((token,))
 
@@ -131,49 +126,32 @@ def stream_events(
 ) -> Iterator[GenerationEvent]:
     """Prefill the prompt, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
 
-    `run` is filled; `drafting`: another token floor, such as one for speculative decoding.
+    `run` is filled; `drafting`: another token stream, such as that of speculative decoding.
     """
     cancel, run = cancel or CancelToken(), run if run is not None else Run()
-    ids, options = task.ids, task.options
-    eos = model.shape.eos_ids | task.stop_ids
-    room = decoder.capacity_tokens - len(ids)
+    room = decoder.capacity_tokens - len(task.ids)
     if room < 1:
-        raise overflow(len(ids), decoder.capacity_tokens)
-    if options.num_beams > 1:
-        yield from _beams(model, decoder, task, run, cancel)
+        raise overflow(len(task.ids), decoder.capacity_tokens)
+    ending = Ending(min(task.options.max_tokens, room), model.shape.eos_ids | task.stop_ids, cancel)
+    if task.options.num_beams > 1:
+        yield from _beams(model, decoder, task, ending, run)
         return
     began = time.monotonic()
-    yield from prefill(decoder, ids, run=run, cancel=cancel)
+    yield from prefill(decoder, task.ids, run=run, cancel=cancel)
     prefilled = time.monotonic()
-    first = prefilled
     text = AnswerText(model, task)
-    if cancel.cancelled:
-        run.finish_reason = "cancelled"
-    else:
-        sampler = Sampler(options, vocabulary=model.shape.vocabulary, eos_ids=eos, matcher=task.matcher)
-        sampler.read(ids)
-        limit = min(options.max_tokens, room)
-        floor = drafting.floor if drafting else stream_tokens
-        for token in floor(decoder, sampler, max_tokens=limit, eos_ids=eos, run=run, cancel=cancel):
-            if run.completion_tokens == 1:
-                first = time.monotonic()
-            if sampler.logprobs:
-                yield token_logprob(model, sampler)
-            if shown := text.push(token):
-                yield TextDelta(shown)
-            if text.stopped:
-                break
+    first = yield from _decode(model, decoder, task, text, ending=ending, run=run, drafting=drafting)
     if rest := text.flush():
         yield TextDelta(rest)
     if text.stopped:
         run.finish_reason = "stop"
     ended = time.monotonic()
-    timings = Timings(ttft_s=first - began, prefill_s=prefilled - began, decode_s=ended - prefilled)
+    timings = Timings(ttft_s=(first or prefilled) - began, prefill_s=prefilled - began, decode_s=ended - prefilled)
     stats = drafting.stats if drafting else None
     if stats:
         stats.tokens_per_s = run.completion_tokens / timings.decode_s if timings.decode_s > 0 else 0.0
-    usage = Usage(len(ids), run.cached_tokens, run.completion_tokens)
-    cut_by = reached_limit(run.finish_reason, options.max_tokens, room)
+    usage = Usage(len(task.ids), run.cached_tokens, run.completion_tokens)
+    cut_by = reached_limit(run.finish_reason, task.options.max_tokens, room)
     yield Finished(run.finish_reason, usage, timings, stats, complete=text.complete, cut_by=cut_by)
 
 
@@ -184,6 +162,34 @@ def reached_limit(reason: FinishReason, max_tokens: int, room: int) -> Limit | N
     return "context" if room < max_tokens else "max_tokens"
 
 
+def _decode(
+    model: TextModel,
+    decoder: Decoder,
+    task: Task,
+    text: AnswerText,
+    *,
+    ending: Ending,
+    run: Run,
+    drafting: Drafting | None,
+) -> Generator[GenerationEvent, None, float | None]:
+    """The answer after the prefill, up to what `text` still holds; returns when its first token came, None where none did."""
+    first = None
+    if ending.is_cancelled(run):
+        return first
+    sampler = Sampler(task.options, vocabulary=model.shape.vocabulary, eos_ids=ending.eos_ids, matcher=task.matcher)
+    sampler.read(task.ids)
+    token_stream = drafting.token_stream if drafting else stream_tokens
+    for token in token_stream(decoder, sampler, ending=ending, run=run):
+        first = first or time.monotonic()
+        if sampler.logprobs:
+            yield token_logprob(model, sampler)
+        if shown := text.push(token):
+            yield TextDelta(shown)
+        if text.stopped:
+            break
+    return first
+
+
 def token_logprob(model: TextModel, sampler: Sampler) -> TokenLogprob:
     """What the sampler noted of its last choice, with the texts of the tokens."""
     scores = sampler.logprobs
@@ -192,29 +198,20 @@ def token_logprob(model: TextModel, sampler: Sampler) -> TokenLogprob:
     return TokenLogprob(model.token_text(scores.token), scores.token, scores.logprob, top)
 
 
-def _beams(model: TextModel, decoder: Decoder, task: Task, run: Run, cancel: CancelToken) -> Iterator[GenerationEvent]:
+def _beams(model: TextModel, decoder: Decoder, task: Task, ending: Ending, run: Run) -> Iterator[GenerationEvent]:
     """Beam search has nothing to show until it is done."""
     began = time.monotonic()
-    options, ends = task.options, sorted(model.shape.eos_ids | task.stop_ids)
-    limit = min(options.max_tokens, decoder.capacity_tokens - len(task.ids))
+    options = task.options
 
     def penalize(tokens: Sequence[int], scores: Scores) -> Scores:
-        for processor in make_processors(options, vocabulary=model.shape.vocabulary, ends=ends):
+        for processor in make_processors(options, vocabulary=model.shape.vocabulary, ends=sorted(ending.eos_ids)):
             processor.read(tokens[: len(task.ids)])
             for token in tokens[len(task.ids) :]:
                 processor.accept(token)
             processor.apply(scores)
         return scores
 
-    best, *_ = beam_search(
-        decoder,
-        task.ids,
-        num_beams=options.num_beams,
-        max_tokens=limit,
-        eos_ids=ends,
-        processors=[penalize],
-        cancel=cancel,
-    )
+    best, *_ = beam_search(decoder, task.ids, num_beams=options.num_beams, ending=ending, processors=[penalize])
     text = AnswerText(model, task)
     shown = ""
     for token in best.tokens:
@@ -222,9 +219,7 @@ def _beams(model: TextModel, decoder: Decoder, task: Task, run: Run, cancel: Can
         if text.stopped:
             break
     shown += text.flush()
-    if cancel.cancelled:
-        run.finish_reason = "cancelled"
-    elif not text.stopped and len(best.tokens) >= limit:
+    if not ending.is_cancelled(run) and not text.stopped and len(best.tokens) >= ending.max_tokens:
         run.finish_reason = "length"
     if shown:
         yield TextDelta(shown)

@@ -76,7 +76,7 @@ _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 class Guidance:
     """What an answer must follow. `text` is as llguidance takes it.
 
-    >>> from lmsupply_cli import Guidance, load
+    >>> from lmsupply import Guidance, load
     >>> with load("guide") as model:
     ...     answer = model.generate("Which color?", guidance=Guidance.regex("(red|green)"), seed=1)
     ...     print(answer.text, answer.complete)
@@ -211,6 +211,13 @@ def _check(schema: Any, where: str) -> None:
         raise UsageError(f"{place}: {json.dumps(schema)[:40]} is no schema that an answer can follow")
     for keyword, value in schema.items():
         _check_keyword(keyword, value, place)
+    _check_names(schema, place)
+    for at, part in _parts(schema, where):
+        _check(part, at)
+
+
+def _check_names(schema: Mapping[str, Any], place: str) -> None:
+    """The types, the format and the reference that the schema names. Raises UsageError."""
     types = schema.get("type", [])
     for name in types if isinstance(types, list) else [types]:
         if name not in _TYPES:
@@ -223,16 +230,20 @@ def _check(schema: Any, where: str) -> None:
         raise UsageError(
             f"{place} refers to {ref!r}: only references inside the schema are followed", hint="put it in $defs"
         )
+
+
+def _parts(schema: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    """(place, schema) of each schema inside this one."""
     for keyword, value in schema.items():
         at = f"{where}.{keyword}" if where else keyword
         if keyword in _MAPS and isinstance(value, Mapping):
-            for name, part in value.items():
-                _check(part, f"{at}.{name}")
+            yield from ((f"{at}.{name}", part) for name, part in value.items())
         elif keyword in _LISTS or (keyword == "items" and isinstance(value, list)):
-            for number, part in enumerate(value if isinstance(value, list) else []):
-                _check(part, f"{at}[{number}]")
+            yield from (
+                (f"{at}[{number}]", part) for number, part in enumerate(value if isinstance(value, list) else [])
+            )
         elif keyword in _SCHEMAS and value is not False:
-            _check(value, at)
+            yield at, value
 
 
 def _check_keyword(keyword: str, value: Any, place: str) -> None:

@@ -29,8 +29,8 @@ _LENGTH = re.compile(r"[0-9]{1,18}")  # bytes of a tensor
 class GraphWeights:
     """Bytes by use. `product`: matrix products; `lookup`: tables that are only looked up in; `tied`: of the
     products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest.
-    `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told. `switch_tokens`:
-    beyond so many the graph takes other rotary tables (longrope), 0 where it has one kind."""
+    `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told. `longrope_threshold`: as
+    in ModelShape."""
 
     product_bytes: int
     lookup_bytes: int
@@ -38,7 +38,7 @@ class GraphWeights:
     largest_bytes: int
     other_bytes: int
     cache_number_bytes: int = 0
-    switch_tokens: int = 0
+    longrope_threshold: int = 0
 
 
 def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> GraphWeights:
@@ -62,7 +62,7 @@ def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> Gra
         largest_bytes=max((sizes[name] for name in product), default=0),
         other_bytes=sum(size for name, size in sizes.items() if name not in product | lookup),
         cache_number_bytes=cache_number,
-        switch_tokens=_switch(nodes),
+        longrope_threshold=_switch(nodes),
     )
 
 

@@ -31,7 +31,7 @@ def prefill(
 
     Ends early when cancelled; the decoder then holds a true prefix of `ids`.
     """
-    done, switch = plan_reuse(decoder.tokens, ids).rewind_to, decoder.switch_tokens
+    done, switch = plan_reuse(decoder.tokens, ids).rewind_to, decoder.longrope_threshold
     beyond = 0 < switch < len(ids)
     if switch and (len(decoder.tokens) > switch) != beyond:
         done = 0  # the cached tokens were read in the other way

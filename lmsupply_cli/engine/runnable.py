@@ -23,9 +23,9 @@ from lmsupply_cli.genai_config import (
     graph_names,
     shown,
 )
+from lmsupply_cli.providers import provider_declared
 
 TRUST, ON_CPU = "`trust_model_files`", "`provider=cpu`"
-PROVIDERS = ("cpu", "cuda", "dml", "webgpu")
 CHAT_TYPES = frozenset((
     "chatglm", "decoder", "decoder-pipeline", "ernie4_5", "gemma", "gemma2", "gemma3_text", "gemma3_vl_text",
     "gemma4_text", "gpt2", "gptoss", "granite", "granitemoehybrid", "hunyuandensev1", "internlm2", "lfm2",
@@ -57,26 +57,6 @@ _SESSION = frozenset((
     "optimization.enable_cast_chain_elimination", "optimization.enable_gelu_approximation",
 ))  # fmt: skip
 _RUN = frozenset(("disable_synchronize_execution_providers", "gpu_graph_id", "memory.enable_memory_arena_shrinkage"))
-_PROVIDER: Mapping[str, frozenset[str]] = {
-    "cpu": frozenset(),
-    "cuda": frozenset((
-        "arena_extend_strategy", "cudnn_conv1d_pad_to_nc1d", "cudnn_conv_algo_search", "cudnn_conv_use_max_workspace",
-        "device_id", "do_copy_in_default_stream", "enable_cuda_graph", "enable_skip_layer_norm_strict_mode",
-        "fuse_conv_bias", "gpu_mem_limit", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk", "max_mem",
-        "prefer_nhwc", "sdpa_kernel", "tunable_op_enable", "tunable_op_tuning_enable", "use_ep_level_unified_stream",
-        "use_tf32",
-    )),
-    "dml": frozenset((
-        "device_filter", "device_id", "disable_metacommands", "enable_dynamic_graph_fusion", "enable_graph_capture",
-        "performance_preference",
-    )),
-    "webgpu": frozenset((
-        "dawnBackendType", "defaultBufferCacheMode", "deviceId", "enableGraphCapture", "enableInt64",
-        "enablePIXCapture", "forceCpuNodeNames", "maxNumPendingDispatches", "maxStorageBufferBindingSize",
-        "powerPreference", "preferredLayout", "preserveDevice", "queryResolveBufferCacheMode",
-        "storageBufferCacheMode", "uniformBufferCacheMode", "validationMode",
-    )),
-}  # fmt: skip
 _LOADS_CODE = re.compile(r"custom_op|library|shared_lib|plugin|entry_point|\bdll\b", re.IGNORECASE)
 _LIBRARY = re.compile(r"\.(so(\.\d+)*|dll|dylib|pyd|py)$", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"^([/\\]|[A-Za-z]:[/\\]|file:|~[/\\])")
@@ -153,7 +133,7 @@ def find_obstacles(view: FolderView) -> tuple[Obstacle, ...]:
 def provider_obstacles(config: Mapping[str, Any]) -> Iterator[Obstacle]:
     """What stands against the provider that the config declares, with the options that it gives it."""
     name = declared_provider(config)
-    if name and name not in PROVIDERS:
+    if name and provider_declared(name) is None:
         yield Obstacle(
             f"its {CONFIG} declares the provider {name}, which lmsupply does not support",
             hint=f"{ON_CPU} may run it; not every folder made for {name} does",
@@ -274,7 +254,8 @@ _IF_TRUSTED = f"if you trust whoever made this folder: {TRUST}"
 def _options(rows: Any, place: str, lifted_by: tuple[str, ...] = (TRUST,)) -> Iterator[Obstacle]:
     for at, row in enumerate(rows):
         for name, options in row.items():
-            known = _PROVIDER.get(name.lower().removesuffix("executionprovider"), frozenset())
+            provider = provider_declared(name.lower().removesuffix("executionprovider"))
+            known = provider.options if provider else frozenset[str]()
             for key, value in options.items():
                 if key not in known and key != "device_filtering_options" and value not in _OFF:
                     yield _refused(f"{place}[{at}].{name}.{key}", key, value, lifted_by)

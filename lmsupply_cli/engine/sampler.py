@@ -104,7 +104,7 @@ class Sampler:
         if options.top_k:
             candidates, weights = self._best(scores, min(options.top_k, len(scores)), highest)
             if options.top_p < 1.0:
-                candidates, weights = _within(candidates, weights, options.top_p * weights.sum())
+                candidates, weights = _nucleus_prefix(candidates, weights, options.top_p * weights.sum())
         elif options.top_p < 1.0:
             candidates, weights = self._nucleus(scores, highest)
         else:
@@ -122,14 +122,14 @@ class Sampler:
         wanted = self._options.top_p * whole.sum(dtype=np.float64)
         candidates, weights = self._best(scores, min(_HEAD, len(scores)), highest)
         if weights.sum() >= wanted:
-            return _within(candidates, weights, wanted)
+            return _nucleus_prefix(candidates, weights, wanted)
         bins = np.minimum((highest - scores) * np.float32(_BINS_PER_UNIT), np.float32(_BINS - 1)).astype(np.intp)
         mass = np.bincount(bins, weights=whole, minlength=_BINS)
         before = np.cumsum(mass) - mass
         edge = int(np.searchsorted(before, wanted)) - 1  # the last bin that begins within
         inside, border = np.flatnonzero(bins < edge), np.flatnonzero(bins == edge)
         border = border[np.argsort(-scores[border], kind="stable")]
-        last, _ = _within(border, whole[border].astype(np.float64), wanted - before[edge])
+        last, _ = _nucleus_prefix(border, whole[border].astype(np.float64), wanted - before[edge])
         kept = np.concatenate([inside, last])
         return kept, whole[kept].astype(np.float64)
 
@@ -166,8 +166,8 @@ def score_token(logits: Floats, token: int, top: int = 0) -> TokenScores:
     return TokenScores(token, float(logits[token]) - whole, rows)
 
 
-def _within(ids: Ids, weights: Weights, wanted: float) -> tuple[Ids, Weights]:
-    """Of ids by falling weight those before which the sum has not reached `wanted`; at least one."""
+def _nucleus_prefix(ids: Ids, weights: Weights, wanted: float) -> tuple[Ids, Weights]:
+    """Shortest prefix (weights descending) whose sum reaches `wanted`; never empty."""
     before = weights.cumsum() - weights
     keep = max(1, int((before < wanted).sum()))
     return ids[:keep], weights[:keep]

@@ -11,12 +11,13 @@ or from a smaller model of the same vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from lmsupply_cli.engine.base import Decoder
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.sampler import Sampler
 from lmsupply_cli.errors import EngineError
@@ -76,7 +77,7 @@ class ModelDrafter:
             self._decoder.append(found[-1:])
 
 
-class Width:
+class DraftLength:
     """How many draft tokens to propose: fewer after rejected ones, none for a while after rounds in which all were."""
 
     def __init__(self, most: int) -> None:
@@ -111,53 +112,58 @@ def stream_speculative(
     *,
     drafter: Drafter,
     draft_tokens: int,
-    max_tokens: int,
-    eos_ids: Iterable[int],
-    run: Run,
-    cancel: CancelToken,
     stats: SpeculativeStats,
+    ending: Ending,
+    run: Run,
 ) -> Iterator[int]:
     """As `stream_tokens`; `stats` is filled."""
-    ends, width = frozenset(eos_ids), Width(draft_tokens)
+    ends, length = frozenset(ending.eos_ids), DraftLength(draft_tokens)
     tokens = list(decoder.tokens)
     rows, drafts = decoder.wide_logits(1), list[int]()
-    sure = len(tokens)  # of the decoder's tokens, how many are true
+    verified = len(tokens)  # how many of the decoder's tokens the sampler has chosen
     try:
         while True:
             for at in range(len(rows)):
-                if cancel.cancelled:
-                    run.finish_reason = "cancelled"
+                if ending.is_cancelled(run):
                     return
                 token = sampler.choose(rows[at])
                 if token in ends:
                     return
                 right = at < len(drafts) and token == drafts[at]
-                sure += right
+                verified += right
                 stats.accepted += right
                 run.ids.append(token)
                 tokens.append(token)
                 sampler.accept(token)
                 yield token
-                if run.completion_tokens >= max_tokens:
-                    run.finish_reason = "length"
+                if ending.is_full(run):
                     return
                 if not right:
                     break
             if drafts:
-                width.learn(len(drafts), at)
-                if at < len(drafts):
-                    decoder.rewind(sure)
-            room = min(max_tokens - run.completion_tokens, decoder.capacity_tokens - len(tokens))
-            left = decoder.switch_tokens - len(tokens)  # a draft token beyond would have all read in the other way
-            count = min(width.next(), room - 1, left if left >= 0 else room)
+                length.learn(len(drafts), at)
+                _rewind(decoder, verified)
+            count = min(length.next(), _room(decoder, tokens, ending.max_tokens - run.completion_tokens))
             drafts = drafter.propose(tokens, count) if count > 0 else []
             decoder.append([tokens[-1], *drafts])
-            sure += 1
+            verified += 1
             rows = decoder.wide_logits(1 + len(drafts))
-            if drafts:
-                stats.rounds += 1
-                stats.proposed += len(drafts)
+            stats.rounds += bool(drafts)
+            stats.proposed += len(drafts)
     finally:
         with suppress(EngineError):  # closed under an answer that is given up
-            if sure < len(decoder.tokens):
-                decoder.rewind(sure)
+            _rewind(decoder, verified)
+
+
+def _rewind(decoder: Decoder, verified: int) -> None:
+    """Drop rejected draft tokens."""
+    if verified < len(decoder.tokens):
+        decoder.rewind(verified)
+
+
+def _room(decoder: Decoder, tokens: Sequence[int], left: int) -> int:
+    """How many draft tokens may follow `tokens` where `left` more tokens are allowed: the last one comes from the
+    sampler, and none may cross the long-RoPE threshold, where the cache becomes invalid."""
+    room = min(left, decoder.capacity_tokens - len(tokens)) - 1
+    below = decoder.longrope_threshold - len(tokens)
+    return min(room, below) if below >= 0 else room

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lmsupply_cli.encoding import partial_match
+
 
 class StopSequenceDetector:
     """Feed text with `push`; it gives back what can be shown.
@@ -30,7 +32,7 @@ class StopSequenceDetector:
             _, at, self.matched = min(found)
             self._held = ""
             return text[:at]
-        keep = max(self._overlap(text, stop) for stop in self._stops)
+        keep = max(partial_match(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -38,11 +40,3 @@ class StopSequenceDetector:
         """What was held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
-
-    @staticmethod
-    def _overlap(text: str, stop: str) -> int:
-        """Length of the longest end of `text` that begins `stop`."""
-        for size in range(min(len(stop) - 1, len(text)), 0, -1):
-            if text.endswith(stop[:size]):
-                return size
-        return 0

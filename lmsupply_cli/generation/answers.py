@@ -38,7 +38,7 @@ class Generates(Protocol):
     def context_tokens(self) -> int:
         """Tokens that a prompt and its answer may have together."""
 
-    def common_tokens(self, ids: Sequence[int]) -> int:
+    def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
         """How many of `ids`, from the first, are in the prompt cache."""
 
     def stream_prompt(

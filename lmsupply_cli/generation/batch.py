@@ -78,7 +78,7 @@ def answer_batch(
         generator.check_options(one.options, guidance)
     pad = generator.model.shape.pad_id
     together = [one for one in asked if one.prompt.ids[-1] != pad]  # else its end would be taken for padding
-    if len(together) < 2 or generator.model.why_no_batches() or switches(generator, together):
+    if len(together) < 2 or generator.model.batching_blocker() or switches(generator, together):
         together = []
     answers = iter(_answer_rows(generator, together, guidance, cancel, listener) if together else ())
     return [
@@ -90,7 +90,7 @@ def answer_batch(
 def switches(generator: TextGenerator, asked: Sequence[BatchItem]) -> bool:
     """Whether they would pass the tokens beyond which the model reads a sequence in another way: all rows do together."""
     longest, most = max(len(one.prompt.ids) for one in asked), max(one.options.max_tokens for one in asked)
-    return 0 < generator.model.shape.switch_tokens < longest + most
+    return 0 < generator.model.shape.longrope_threshold < longest + most
 
 
 def answer_alone(
@@ -156,7 +156,7 @@ def _task(generator: TextGenerator, asked: BatchItem, guidance: Guidance | None)
 
 def _completion(asked: BatchItem, row: Row, timings: Timings) -> Completion:
     buffer = AnswerBuffer()
-    if asked.prompt.marked and row.task.matcher is None:
+    if asked.prompt.escaped and row.task.matcher is None:
         splitter = make_splitter(asked.prompt.markers, asked.prompt.text)
         for piece in [*splitter.push(row.text), *splitter.flush()]:
             if piece.kind == "retract":
@@ -224,7 +224,7 @@ class BatchRunner:
         if size is not None:
             check_batch(generator, self._free_bytes, size)
         self._fixed = size is not None
-        self._why_never = generator.model.why_no_batches()
+        self._why_never = generator.model.batching_blocker()
         self.size = 1 if self._why_never else (size or BATCH_SIZE)
         self._planner = BatchPlanner()
         self._said = False
@@ -235,7 +235,7 @@ class BatchRunner:
             return self._said_of(BatchPlan(1, together=False, reason=self._why_never))
         left = left[: self.size]
         if len(left) > 1 and switches(self._generator, left):
-            beyond = self._generator.model.shape.switch_tokens
+            beyond = self._generator.model.shape.longrope_threshold
             return self._said_of(
                 BatchPlan(
                     1,
@@ -246,7 +246,7 @@ class BatchRunner:
         if self._fixed or len(left) == 1:
             return BatchPlan(len(left), together=len(left) > 1)
         fits = largest_batch(self._generator.memory_shape, self._free_bytes, left, at_most=self.size)
-        cached = self._generator.common_tokens(left[0].prompt.ids)
+        cached = self._generator.cached_prefix_tokens(left[0].prompt.ids)
         return self._said_of(self._planner.choose([one.prompt.ids for one in left[:fits]], cached_tokens=cached))
 
     def together(self, asked: Sequence[BatchItem]) -> list[Completion]:

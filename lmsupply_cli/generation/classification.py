@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from lmsupply_cli.chat.formatter import Prompt
-from lmsupply_cli.chat.segments import Defuser
+from lmsupply_cli.chat.segments import ControlTokenEscaper
 from lmsupply_cli.encoding import encode_inside
 from lmsupply_cli.engine.base import TextModel, check_text
 from lmsupply_cli.errors import UsageError
@@ -32,7 +32,7 @@ class Classification:
     """`best`: the likeliest choice, which is also `str()` of it; `choices` in the order given; `usage` counts no
     completion tokens, since nothing is generated.
 
-    >>> from lmsupply_cli import load
+    >>> from lmsupply import load
     >>> with load("guide") as model:
     ...     found = model.classify("thanks", ["Run", "Hello", "You are welcome!"])
     ...     print(found.best, [round(choice.share, 3) for choice in found.ranked])
@@ -69,9 +69,9 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
 def continuation_ids(model: TextModel, prompt: Prompt, text: str) -> list[int]:
     """The tokens of `text` after the prompt: those that it has in the whole text, where the prompt's own tokens stay as
     they are, else those that it has by itself. Control strings in `text` stay plain text."""
-    before = prompt.marked.rsplit(prompt.mark, 1)[-1] if prompt.mark else prompt.text
-    defuser = Defuser(prompt.control, avoid=text)
-    first, *others = defuser.defuse(text).split(defuser.mark)
+    before = prompt.escaped.rsplit(prompt.sentinel, 1)[-1] if prompt.sentinel else prompt.text
+    escaper = ControlTokenEscaper(prompt.control, avoid=text)
+    first, *others = escaper.escape(text).split(escaper.sentinel)
     ids = _ids_after(model, before, prompt, first)
     for piece in others:
         ids += encode_inside(piece, model.encode)

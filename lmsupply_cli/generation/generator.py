@@ -64,7 +64,7 @@ class TextGenerator(Answers):
     Options given to a call override `options`. A call from a second thread while an answer is generated raises
     EngineError; a GeneratorPool is for several threads.
 
-    >>> from lmsupply_cli import load
+    >>> from lmsupply import load
     >>> with load("guide") as model:
     ...     for piece in model.stream_text("thanks", temperature=0, stop="!"):
     ...         print(piece, end="")
@@ -209,9 +209,9 @@ class TextGenerator(Answers):
         """Tokens in the prompt cache now."""
         return len(self.cache.tokens)
 
-    def common_tokens(self, ids: Sequence[int]) -> int:
+    def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
         """How many of `ids`, from the first, are in the prompt cache."""
-        return self.cache.common_tokens(ids)
+        return self.cache.cached_prefix_tokens(ids)
 
     def resize_context(self, tokens: int) -> None:
         """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""
@@ -313,7 +313,7 @@ class TextGenerator(Answers):
             drafting, note = self.speculation.for_answer(decoder, options, self.model)
             if note:
                 yield Notice("speculative", note)
-        splits = prompt.marked and task.matcher is None
+        splits = prompt.escaped and task.matcher is None
         splitter = make_splitter(prompt.markers, prompt.text) if splits else None
         events = stream_events(self.model, decoder, task, cancel=ending, run=run, drafting=drafting)
         watch = _Watched(self.budget.watch(), ending) if self.budget else None

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.files import listed, size_of
+from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.answers import check_type
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
@@ -21,7 +21,7 @@ def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder, by a LoadOptions or
     its fields as keywords. Nothing is downloaded.
 
-    >>> from lmsupply_cli import load
+    >>> from lmsupply import load
     >>> with load("guide", context=512) as model:
     ...     print(model.generate("How do I list my models?", temperature=0))
 
@@ -53,7 +53,7 @@ def load_plan(plan: LoadPlan) -> TextGenerator:
         variant=model.variant,
         precision=model.precision,
         parameters=model.entry.parameters if model.entry else None,
-        size_bytes=sum(max(0, size_of(file)) for file in listed(plan.folder.path)),
+        size_bytes=folder_bytes(plan.folder.path, below=False),
     )
     generator = TextGenerator(
         loaded.model,

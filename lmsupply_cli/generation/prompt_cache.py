@@ -28,7 +28,7 @@ class PromptCache:
         """What is in the cache now."""
         return self._decoder.tokens if self._decoder is not None else ()
 
-    def common_tokens(self, ids: Sequence[int]) -> int:
+    def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
         """How many of `ids`, from the first, need not be read again."""
         return plan_reuse(self.tokens, ids).rewind_to
 

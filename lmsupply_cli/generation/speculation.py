@@ -22,15 +22,15 @@ class Speculation:
 
     def for_answer(self, decoder: Decoder, options: GenerationOptions, model: TextModel) -> tuple[Drafting | None, str]:
         """How one answer of the model is drafted, and why it is not, said once."""
-        why = "beam search does not use draft tokens" if options.num_beams > 1 else model.why_no_drafts()
+        why = "beam search does not use draft tokens" if options.num_beams > 1 else model.drafting_blocker()
         if why:
             note = f"speculative decoding is off: {why}"
             said, self._noted = note == self._noted, note
             return None, "" if said else note
         stats = SpeculativeStats()
         drafter = self._drafter(decoder.capacity_tokens, model.shape.vocabulary)
-        floor = partial(stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats)
-        return Drafting(floor, stats), ""
+        token_stream = partial(stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats)
+        return Drafting(token_stream, stats), ""
 
     def sibling(self) -> Speculation:
         """For another generator on the same models."""

@@ -1,35 +1,33 @@
-"""Which provider and precision suit this machine: one table of rules, each with its reason.
+"""Which provider and precision suit this machine, each with its reason.
 
-provider    cuda    an NVIDIA GPU with 4 GB or more is usable, and the engine carries cuda
-            dml     Windows with a GPU, and the engine carries dml
-            webgpu  a GPU and the WebGPU plug-in
-            cpu     otherwise
-precision   GPU     fp16 from 16 GB, int8 from 8 GB, else int4
-            CPU     int4; int8 from 32 GB of memory where a variant exists
+A provider is usable where its row in `lmsupply_cli.providers` says so: the system, a GPU of its vendors with enough
+memory, and a wheel or plug-in that carries it. PROBES holds what only one provider needs to know. The first usable one
+is chosen, in the order of the table, and the precision by the memory of its device.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lmsupply_cli.hardware.cuda_libraries import missing_libraries
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
 from lmsupply_cli.hardware.wheels import EngineWheels
+from lmsupply_cli.providers import CPU, PROVIDERS, ROWS, Provider
 from lmsupply_cli.units import format_bytes
 
 _GB = 10**9
-CUDA_LEAST_BYTES = 4 * _GB
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """`usable`: the engine carries it and there is a device; else `reason` says why not and `mend` what to do."""
+    """`usable`: the engine carries it and there is a device; else `reason` says why not and `fix` what to do."""
 
     name: str
     usable: bool
     reason: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +40,24 @@ class Choice:
     device: Gpu | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ProbedMachine:
+    """What a probe looks at; `system` as platform.system() says it."""
+
+    profile: HardwareProfile
+    wheels: EngineWheels
+    system: str
+
+
+Probe = Callable[[Provider, ProbedMachine], ProviderState]
+
+
 def provider_states(
     profile: HardwareProfile, wheels: EngineWheels, *, system: str = platform.system()
 ) -> list[ProviderState]:
     """Every provider that `--provider` knows, in the order of preference."""
-    return [
-        _cuda(profile, wheels, system),
-        _dml(profile, wheels, system),
-        _webgpu(profile, wheels),
-        ProviderState("cpu", True, "every build of the engine carries it"),
-    ]
+    machine = ProbedMachine(profile, wheels, system)
+    return [PROBES.get(row.name, probe_row)(row, machine) for row in PROVIDERS]
 
 
 def choose_provider(profile: HardwareProfile, wheels: EngineWheels, *, system: str = platform.system()) -> Choice:
@@ -63,89 +69,84 @@ def choose_provider(profile: HardwareProfile, wheels: EngineWheels, *, system: s
         if _worth_saying(state, profile)
     ]
     reasons.append(f"{best.name}: {best.reason}")
-    device = _device(best.name, profile)
+    device = max(usable_gpus(best.name, profile), key=lambda gpu: gpu.total_bytes or 0, default=None)
     memory = (device.total_bytes or 0) if device else profile.memory.total_bytes
     precision, why = choose_precision(best.name, memory)
     return Choice(best.name, precision, (*reasons, f"{precision}: {why}"), device)
 
 
 def choose_precision(provider: str, memory_bytes: int) -> tuple[str, str]:
-    have = format_bytes(memory_bytes)
-    if provider == "cpu":
-        if memory_bytes >= 32 * _GB:
-            return "int8", f"{have} of memory, 32 GB or more; int4 where a model has no int8 variant"
-        return "int4", "smallest and fastest on a CPU"
-    if memory_bytes >= 16 * _GB:
-        return "fp16", f"the GPU has {have}, 16 GB or more"
-    if memory_bytes >= 8 * _GB:
-        return "int8", f"the GPU has {have}, 8 GB or more"
-    return "int4", f"the GPU has {have}, less than 8 GB"
+    """The first precision of the provider's row for which the device's memory is enough, and why."""
+    row = ROWS[provider]
+    ladder = row.precisions
+    at, (least, precision) = next((at, rung) for at, rung in enumerate(ladder) if memory_bytes >= rung[0])
+    have = f"the GPU has {format_bytes(memory_bytes)}" if row.needs_gpu else f"{format_bytes(memory_bytes)} of memory"
+    if least:
+        rest = "" if row.needs_gpu else f"; {ladder[-1][1]} where a model has no {precision} variant"
+        return precision, f"{have}, {least // _GB} GB or more{rest}"
+    if not row.needs_gpu:
+        return precision, f"smallest and fastest on a {row.label}"
+    if not memory_bytes:
+        return precision, "the memory of the GPU is unknown"
+    return precision, f"{have}, less than {ladder[at - 1][0] // _GB} GB" if at else have
 
 
-def _cuda(profile: HardwareProfile, wheels: EngineWheels, system: str) -> ProviderState:
-    cards = [gpu for gpu in profile.gpus if gpu.vendor == "nvidia"]
-    usable = [gpu for gpu in cards if not gpu.hidden and (gpu.total_bytes or 0) >= CUDA_LEAST_BYTES]
-    if not cards:
-        return ProviderState("cuda", False, "no NVIDIA GPU was found")
-    if all(gpu.hidden for gpu in cards):
-        return ProviderState("cuda", False, "CUDA_VISIBLE_DEVICES leaves every GPU out", "unset CUDA_VISIBLE_DEVICES")
-    if all(gpu.total_bytes is None for gpu in cards):
-        return ProviderState(
-            "cuda",
-            False,
-            "the NVIDIA driver does not answer",
-            "install or load the NVIDIA driver; nvidia-smi must work",
-        )
-    if not usable:
-        most = max(gpu.total_bytes or 0 for gpu in cards)
-        return ProviderState(
-            "cuda", False, f"{format_bytes(most)} of GPU memory, less than {format_bytes(CUDA_LEAST_BYTES)}"
-        )
-    if system == "Darwin":
-        return ProviderState("cuda", False, "there is no CUDA on macOS")
-    if "cuda" not in wheels.providers:
-        mend = "pip uninstall -y onnxruntime-genai onnxruntime && pip install onnxruntime-genai-cuda"
-        return ProviderState("cuda", False, f"{usable[0].name} is there, but the installed engine is a CPU build", mend)
-    missing = missing_libraries()
-    if missing:
-        mend = "pip install nvidia-cudnn-cu12 nvidia-cublas-cu12 nvidia-cuda-runtime-cu12, or install CUDA and cuDNN 9"
-        return ProviderState("cuda", False, f"{' and '.join(missing)} cannot be found", mend)
-    return ProviderState("cuda", True, f"{usable[0].name} with {format_bytes(usable[0].total_bytes or 0)}")
+def usable_gpus(provider: str, profile: HardwareProfile) -> list[Gpu]:
+    """The GPUs that the provider can use; none for one that needs none."""
+    row = ROWS[provider]
+    return [gpu for gpu in _cards(row, profile) if not gpu.hidden] if row.needs_gpu else []
 
 
-def _dml(profile: HardwareProfile, wheels: EngineWheels, system: str) -> ProviderState:
-    if system != "Windows":
-        return ProviderState("dml", False, "DirectML is there on Windows only")
-    if not profile.gpus:
-        return ProviderState("dml", False, "no GPU was found")
-    if "dml" not in wheels.providers:
-        mend = "pip uninstall -y onnxruntime-genai onnxruntime && pip install onnxruntime-genai-winml"
-        return ProviderState(
-            "dml", False, f"{profile.gpus[0].name} is there, but the installed engine has no DirectML", mend
-        )
-    return ProviderState(
-        "dml",
-        True,
-        f"{profile.gpus[0].name} through DirectML; a chat reads its history again each turn there: where CUDA is to be had, use it",
-    )
+def probe_row(row: Provider, machine: ProbedMachine) -> ProviderState:
+    """Whether the provider is usable, as far as its row tells."""
+    if row.systems and machine.system not in row.systems:
+        return ProviderState(row.name, False, f"{' and '.join(sorted(row.systems))} only")
+    name, remark = "", row.remark
+    if row.needs_gpu:
+        cards = _cards(row, machine.profile)
+        usable = [gpu for gpu in cards if not gpu.hidden and (gpu.total_bytes or 0) >= row.least_bytes]
+        if not cards:
+            return ProviderState(row.name, False, f"no {row.gpu_label} was found")
+        if not usable:
+            most = max(gpu.total_bytes or 0 for gpu in cards)
+            text = f"{format_bytes(most)} of GPU memory, less than {format_bytes(row.least_bytes)}"
+            return ProviderState(row.name, False, text)
+        name = usable[0].name
+        remark = remark or f"with {format_bytes(usable[0].total_bytes or 0)}"
+    if row is not CPU and row.name not in machine.wheels.providers:
+        return ProviderState(row.name, False, _not_installed(row, name), row.fix)
+    return ProviderState(row.name, True, f"{name} {remark}".strip())
 
 
-def _webgpu(profile: HardwareProfile, wheels: EngineWheels) -> ProviderState:
-    if not profile.gpus:
-        return ProviderState("webgpu", False, "no GPU was found")
-    if "webgpu" not in wheels.providers:
-        return ProviderState(
-            "webgpu", False, "the WebGPU plug-in is not installed", "pip install onnxruntime-ep-webgpu"
-        )
-    return ProviderState("webgpu", True, f"{profile.gpus[0].name} through the WebGPU plug-in")
+def _not_installed(row: Provider, device: str) -> str:
+    if row.plugin:
+        return f"the {row.label} plug-in is not installed"
+    return f"{device + ' is there, but ' if device else ''}the installed engine does not support {row.label}"
+
+
+def _probe_cuda(row: Provider, machine: ProbedMachine) -> ProviderState:
+    """CUDA hides GPUs by an environment variable, and needs the driver and libraries of its own."""
+    cards = _cards(row, machine.profile)
+    if cards and all(gpu.hidden for gpu in cards):
+        return ProviderState(row.name, False, "CUDA_VISIBLE_DEVICES hides every GPU", "unset CUDA_VISIBLE_DEVICES")
+    if cards and all(gpu.total_bytes is None for gpu in cards):
+        fix = "install or load the NVIDIA driver; nvidia-smi must work"
+        return ProviderState(row.name, False, "the NVIDIA driver does not respond", fix)
+    state = probe_row(row, machine)
+    if state.usable and (missing := missing_libraries()):
+        fix = "pip install nvidia-cudnn-cu12 nvidia-cublas-cu12 nvidia-cuda-runtime-cu12, or install CUDA and cuDNN 9"
+        return ProviderState(row.name, False, f"{' and '.join(missing)} not found", fix)
+    return state
+
+
+PROBES: Mapping[str, Probe] = {"cuda": _probe_cuda}
+
+
+def _cards(row: Provider, profile: HardwareProfile) -> list[Gpu]:
+    return [gpu for gpu in profile.gpus if not row.vendors or gpu.vendor in row.vendors]
 
 
 def _worth_saying(state: ProviderState, profile: HardwareProfile) -> bool:
-    return bool(state.mend) or (state.name == "cuda" and any(gpu.vendor == "nvidia" for gpu in profile.gpus))
-
-
-def _device(provider: str, profile: HardwareProfile) -> Gpu | None:
-    if provider == "cpu":
-        return None
-    gpus = [gpu for gpu in profile.gpus if not gpu.hidden and (provider != "cuda" or gpu.vendor == "nvidia")]
-    return max(gpus, key=lambda gpu: gpu.total_bytes or 0, default=None)
+    """A reason to name where something else was chosen: it can be fixed, or there is a GPU made for the provider."""
+    row = ROWS[state.name]
+    return bool(state.fix) or bool(row.vendors and _cards(row, profile))

@@ -22,12 +22,12 @@ def detect_hardware() -> HardwareProfile:
     notes: list[str] = []
     no_gpus: list[Gpu] = []
     no_npus: list[str] = []
-    gpus = _tried(lambda: nvidia.probe(os.environ.get("CUDA_VISIBLE_DEVICES")), no_gpus, notes)
-    others, npus = _tried(_others, (no_gpus, no_npus), notes)
+    gpus = _or_note(lambda: nvidia.probe(os.environ.get("CUDA_VISIBLE_DEVICES")), no_gpus, notes)
+    others, npus = _or_note(_other_devices, (no_gpus, no_npus), notes)
     gpus = merge_gpus(gpus, others)
     if is_wsl(platform.release()):
         notes.append("WSL: the GPU is the one of Windows, through its driver; install no Linux driver here")
-    notes += odd(gpus)
+    notes += gpu_notes(gpus)
     return HardwareProfile(
         system=f"{platform.system()} {platform.release()}",
         cpu=detect_cpu(),
@@ -49,7 +49,7 @@ def merge_gpus(nvidia_gpus: Iterable[Gpu], others: Iterable[Gpu]) -> list[Gpu]:
     return known + [gpu for gpu in others if gpu.vendor != "nvidia" or not known]
 
 
-def odd(gpus: Iterable[Gpu]) -> list[str]:
+def gpu_notes(gpus: Iterable[Gpu]) -> list[str]:
     """What the user should know about the GPUs."""
     found = list(gpus)
     notes = [f"{gpu.name} is left out by CUDA_VISIBLE_DEVICES" for gpu in found if gpu.hidden]
@@ -62,7 +62,7 @@ def odd(gpus: Iterable[Gpu]) -> list[str]:
     return notes
 
 
-def _others() -> tuple[list[Gpu], list[str]]:
+def _other_devices() -> tuple[list[Gpu], list[str]]:
     if sys.platform == "win32":
         return windows.probe(), []
     if sys.platform == "darwin":
@@ -70,7 +70,7 @@ def _others() -> tuple[list[Gpu], list[str]]:
     return linux.parse_lspci(run_probe(["lspci", "-mm", "-nn"]) or "")
 
 
-def _tried(act: Callable[[], T], otherwise: T, notes: list[str]) -> T:
+def _or_note(act: Callable[[], T], otherwise: T, notes: list[str]) -> T:
     try:
         return act()
     except ProbeFailed as error:

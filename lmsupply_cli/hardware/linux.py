@@ -7,15 +7,12 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from lmsupply_cli.hardware.profile import Gpu, Vendor
+from lmsupply_cli.hardware.profile import PCI_VENDORS, Gpu, Vendor
 
 # flag in /proc/cpuinfo → what people call it; only those that int4 and int8 kernels use
 _FLAGS = {
     "avx2": "AVX2", "avx_vnni": "AVX-VNNI", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "amx_int8": "AMX",
     "asimd": "NEON", "asimddp": "dot product", "i8mm": "i8mm", "sve": "SVE", "sme": "SME",
-}  # fmt: skip
-_VENDORS: Mapping[str, Vendor] = {
-    "10de": "nvidia", "1002": "amd", "1022": "amd", "8086": "intel", "106b": "apple", "17cb": "qualcomm", "1414": "microsoft",
 }  # fmt: skip
 
 
@@ -90,7 +87,7 @@ def parse_lspci(text: str) -> tuple[list[Gpu], list[str]]:
 
 def _vendor(text: str) -> Vendor:
     match = re.search(r"\[([0-9a-f]{4})\]", text)
-    return _VENDORS.get(match.group(1), "other") if match else "other"
+    return PCI_VENDORS.get(match.group(1), "other") if match else "other"
 
 
 def _plain(text: str) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Vendor = Literal["nvidia", "amd", "intel", "apple", "qualcomm", "microsoft", "other"]
+# by the id of the vendor on the PCI bus
+PCI_VENDORS: Mapping[str, Vendor] = {
+    "10de": "nvidia", "1002": "amd", "1022": "amd", "8086": "intel", "106b": "apple", "17cb": "qualcomm", "1414": "microsoft",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

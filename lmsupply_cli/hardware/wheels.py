@@ -13,23 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.files import listed
+from lmsupply_cli.providers import CPU, ENGINE_WHEEL, PROVIDERS, RUNTIME_WHEEL
 
-# distribution → the providers it carries
-ENGINE_WHEELS = {
-    "onnxruntime-genai": ("cpu",),
-    "onnxruntime-genai-cuda": ("cuda", "cpu"),
-    "onnxruntime-genai-directml": ("dml", "cpu"),
-    "onnxruntime-genai-winml": ("dml", "cpu"),
+# distribution → the providers it carries: its own, and the CPU as every build does
+ENGINE_WHEELS = {ENGINE_WHEEL: (CPU.name,)} | {
+    wheel: (row.name, CPU.name) for row in PROVIDERS if row is not CPU for wheel in row.wheels
 }
-RUNTIME_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
-WEBGPU_PLUGIN = "onnxruntime-ep-webgpu"
 _DIST_INFO = re.compile(r"([^-]+)-([^-]+)\.dist-info")
-_NAMES = (*ENGINE_WHEELS, *RUNTIME_WHEELS, WEBGPU_PLUGIN)
+RUNTIME_WHEELS = tuple(dict.fromkeys((RUNTIME_WHEEL, *(row.runtime for row in PROVIDERS if row.runtime))))
+PLUGINS = {row.plugin.wheel: row.name for row in PROVIDERS if row.plugin}
+_NAMES = (*ENGINE_WHEELS, *RUNTIME_WHEELS, *PLUGINS)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineWheels:
-    """`installed`: (distribution, version) of every engine build found; `notes`: what is wrong, with its mending."""
+    """`installed`: (distribution, version) of every engine build found; `notes`: what is wrong, with its fix."""
 
     installed: tuple[tuple[str, str], ...]
     providers: tuple[str, ...]
@@ -44,11 +42,10 @@ def judge_wheels(versions: Mapping[str, str]) -> EngineWheels:
     """`versions`: of the distributions that are installed."""
     installed = tuple((name, versions[name]) for name in ENGINE_WHEELS if name in versions)
     providers = [provider for name, _ in installed for provider in ENGINE_WHEELS[name]]
-    if WEBGPU_PLUGIN in versions:
-        providers.append("webgpu")
+    providers += [name for wheel, name in PLUGINS.items() if wheel in versions]
     notes = []
     if not installed:
-        notes.append("the engine is not installed: pip install onnxruntime-genai")
+        notes.append(f"the engine is not installed: {CPU.fix}")
     for kind, names in (("engine", list(ENGINE_WHEELS)), ("runtime", list(RUNTIME_WHEELS))):
         found = [name for name in names if name in versions]
         if len(found) > 1:
@@ -57,10 +54,12 @@ def judge_wheels(versions: Mapping[str, str]) -> EngineWheels:
                 f"{' and '.join(found)} overwrite each other: pip uninstall -y {' '.join(found)}, then pip install {keep}"
                 + ("" if kind == "runtime" else f"=={versions[keep]}")
             )
-    if "onnxruntime-genai-cuda" in versions and "onnxruntime-gpu" not in versions:
-        notes.append(
-            "the CUDA engine needs onnxruntime-gpu: pip uninstall -y onnxruntime, then pip install onnxruntime-gpu"
-        )
+    for row in PROVIDERS:
+        if row is not CPU and row.runtime and row.wheels[0] in versions and row.runtime not in versions:
+            notes.append(
+                f"the {row.label} engine needs {row.runtime}: "
+                f"pip uninstall -y {RUNTIME_WHEEL}, then pip install {row.runtime}"
+            )
     return EngineWheels(installed, tuple(dict.fromkeys(providers)), tuple(notes))
 
 

@@ -11,8 +11,7 @@ import sys
 import uuid
 from typing import Any
 
-from lmsupply_cli.hardware.linux import _VENDORS
-from lmsupply_cli.hardware.profile import Gpu
+from lmsupply_cli.hardware.profile import PCI_VENDORS, Gpu
 
 _LAYOUT = struct.Struct("<256s4I3Q3I")  # description (128 UTF-16), ids, three SIZE_T, LUID, flags
 DESCRIPTION_BYTES = 312
@@ -35,7 +34,7 @@ def parse_adapter(data: bytes) -> Gpu | None:
     text = name.decode("utf-16-le", errors="replace").split("\0")[0]
     unified = dedicated < 512 << 20  # an integrated GPU sets little aside and shares the rest
     total = shared if unified else dedicated
-    return Gpu(text, _VENDORS.get(f"{vendor:04x}", "other"), total, unified=unified)
+    return Gpu(text, PCI_VENDORS.get(f"{vendor:04x}", "other"), total, unified=unified)
 
 
 def _adapters() -> list[bytes]:  # pragma: no cover  (only on Windows)

@@ -13,14 +13,10 @@ from types import MappingProxyType
 
 from lmsupply_cli.errors import ModelNotFound, UsageError
 from lmsupply_cli.hub.variant import DEVICES, PRECISIONS, Variant, tokens_of
+from lmsupply_cli.providers import GPU, PROVIDERS
 
-RUNS_ON: Mapping[str, Sequence[str]] = {
-    "cpu": ("cpu", ""),
-    "cuda": ("cuda", "gpu", "", "cpu"),
-    "dml": ("dml", "gpu", "", "cpu"),
-    "webgpu": ("webgpu", "gpu", "", "cpu"),
-}
-_SPELLED = {"cpu": "CPU", "gpu": "GPU", "cuda": "CUDA", "dml": "DirectML", "webgpu": "WebGPU", "npu": "NPU"}
+RUNS_ON: Mapping[str, Sequence[str]] = {row.name: row.runs for row in PROVIDERS}
+_SPELLED = {row.name: row.label for row in PROVIDERS} | {GPU: "GPU", "npu": "NPU"}
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
 
@@ -111,7 +107,7 @@ def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]
     made_for = _build(best.declared or best.device)
     if best.device not in RUNS_ON[provider]:
         device = f"{made_for}, to be tried on the CPU as requested"
-    elif best.device in (provider, "gpu") and best.device:
+    elif best.device in (provider, GPU) and best.device:
         device = made_for
     elif best.device:
         device = f"{made_for}, which also runs on {provider}"

@@ -22,15 +22,10 @@ from lmsupply_cli.genai_config import (
     parse_config,
 )
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
+from lmsupply_cli.providers import device_declared, device_order, folder_devices
 
 PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")
-DEVICES = {
-    "cpu": "cpu", "mobile": "cpu", "cuda": "cuda", "gpu": "gpu", "directml": "dml", "dml": "dml", "webgpu": "webgpu",
-    "web": "webgpu", "npu": "npu", "qnn": "npu", "ryzenai": "npu", "openvino": "npu", "vitisai": "npu", "trtrtx": "trt",
-}  # fmt: skip
-_DECLARED = {
-    "qnn": "npu", "openvino": "npu", "ryzenai": "npu", "vitisai": "npu", "nvtensorrtrtx": "trt", "amdgpu": "amd",
-}  # fmt: skip
+DEVICES = folder_devices()  # word in a folder's name → device
 _SMALL = re.compile(r"\.(json|jinja|txt|ya?ml)$", re.IGNORECASE)
 _SMALL_BYTES = 2_000_000
 _NO_TEXT = re.compile(r"\.index\.json$|^requirements.*\.txt$|^quant_strategy\.json$", re.IGNORECASE)
@@ -106,12 +101,12 @@ def _variant(tree: RepoTree, folder: str) -> Variant:
     named = tokens or tokens_of(tree.repo.rpartition("/")[2])
     declared = declared_provider(config)
     devices = {device for token, device in DEVICES.items() if token in named}
-    by_name = next((d for d in ("npu", "trt", "webgpu", "cuda", "dml", "gpu", "cpu") if d in devices), "")
+    by_name = next((device for device in device_order() if device in devices), "")
     precision = next((p for p in PRECISIONS if p in named), "")
     return Variant(
         folder=folder,
         files=tuple(files[path] for path in sorted(files)),
-        device=_DECLARED.get(declared, declared) or by_name,
+        device=device_declared(declared) or by_name,
         declared=declared,
         precision=precision,
         tokens=tokens,

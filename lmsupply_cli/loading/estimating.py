@@ -7,8 +7,9 @@ from pathlib import Path
 from lmsupply_cli.catalogue.lookup import forgiving_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelFilesError, ModelNotInstalled
+from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.plan import find_model
-from lmsupply_cli.loading.recommend import expected_variant
+from lmsupply_cli.loading.recommend import expected_variant, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate
 from lmsupply_cli.memory.estimate import estimate_memory as estimate_shape
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
@@ -24,7 +25,7 @@ def estimate_memory(
     try:
         path = ref if isinstance(ref, Path) else find_model(ref, cache_dir).path
     except ModelNotInstalled:
-        shape = _by_catalogue(str(ref), provider)
+        shape = _by_catalogue(named_by_role(str(ref), lambda: detect_memory().available_bytes), provider)
         if shape is None:
             raise
     else:

@@ -79,7 +79,7 @@ def with_thinking(
 ) -> tuple[ChatFormatter, str]:
     """The format with thinking on or off, and what could not be done ("" where all could)."""
     said = []
-    if isinstance(formatter, Qwen) and formatter.thinks:
+    if isinstance(formatter, Qwen) and formatter.can_think:
         formatter = replace(formatter, enable_thinking=enable)
         said += ["`reasoning_effort` has no effect: the qwen format does not support it"] if effort else []
         return formatter, "; ".join(said)

@@ -47,7 +47,7 @@ class LoadPlan:
     `shape`, `fit`: what the memory depends on and the context that fits it, None where the folder does not tell;
     `fitting_tokens`: the largest context that fits; `notices`: what the user should know.
 
-    >>> from lmsupply_cli import LoadOptions, plan_load
+    >>> from lmsupply import LoadOptions, plan_load
     >>> for name, text in plan_load("guide", LoadOptions(context=512)).rows():
     ...     print(name, text)
     """
@@ -193,13 +193,15 @@ def load_weights(plan: LoadPlan) -> LoadedWeights:
         shares_cores=plan.draft is not None,
         keep_full_window=options.speculative != "off",
     )
-    own = replace(engine, switch_tokens=plan.shape.switch_tokens if plan.shape else 0)
+    own = replace(engine, longrope_threshold=plan.shape.longrope_threshold if plan.shape else 0)
     model = GenaiModel(plan.folder, own, visible=plan.format.visible)
     draft = None
     if plan.draft:
         small = plan.draft.shape
         try:
-            draft = GenaiModel(plan.draft.folder, replace(engine, switch_tokens=small.switch_tokens if small else 0))
+            draft = GenaiModel(
+                plan.draft.folder, replace(engine, longrope_threshold=small.longrope_threshold if small else 0)
+            )
         except BaseException:
             model.close()
             raise
@@ -268,10 +270,9 @@ def _fitted(plan: LoadPlan) -> LoadPlan:
     try:
         fit = fit_context(shape, budget, wanted_tokens=plan.options.context)
     except DoesNotFit as error:
-        usable = int(budget * MARGIN)
-        entry = recommend_model(usable).entry
+        entry = recommend_model(budget).entry
         expected = expected_variant(entry)
-        fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= usable
+        fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= budget * MARGIN
         smaller = plan.model.entry is None or entry.parameters < plan.model.entry.parameters
         hint = f"{error.hint}; {entry.ref} would fit" if fits and smaller else error.hint
         raise DoesNotFit(error.message, hint=hint) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
@@ -14,24 +16,50 @@ from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hardware.wheels import detect_engine_wheels
 from lmsupply_cli.loading.recommend import named_by_role
+from lmsupply_cli.providers import CPU
 from lmsupply_cli.store.locate import LocatedModel, located
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
 from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantWish:
+    """Which variant to pull: `provider` and `precision`, "auto" for what suits this machine; `variant`: its folder, or a
+    unique part of the name."""
+
+    provider: str = "auto"
+    precision: str = "auto"
+    variant: str | None = None
+
+    def for_machine(self) -> VariantWish:
+        """With a provider, and its precision where none is wished for."""
+        if self.provider != "auto":
+            return self
+        choice = choose_provider(detect_hardware(), detect_engine_wheels())
+        precision = choice.precision if self.precision == "auto" else self.precision
+        return replace(self, provider=choice.provider, precision=precision)
+
+
+class VariantKeywords(TypedDict, total=False):
+    """The fields of `VariantWish`, for type checkers."""
+
+    provider: str
+    precision: str
+    variant: str | None
+
+
 def pull(
     ref: str,
     *,
-    provider: str = "auto",
-    precision: str = "auto",
-    variant: str | None = None,
     cache_dir: Path | str | None = None,
     accept_license: bool = False,
     offline: bool = False,
     listener: ProgressListener | None = None,
+    **wanted: Unpack[VariantKeywords],
 ) -> LocatedModel:
-    """Fetch the variant for this machine, or for `provider` and `precision`; what is here already is not fetched.
+    """Fetch the variant for this machine, or for `provider`, `precision` and `variant`; what is here already is not
+    fetched.
 
     A license that is not permissive needs `accept_license` once, and is recorded. Raises ModelNotFound,
     ModelNotInstalled (offline), LicenseNotAccepted, HubError, ModelFilesError, UsageError.
@@ -49,9 +77,7 @@ def pull(
         accept(plan.ref, repo, plan.tree.commit, license)
 
     root = paths.store_root(cache_dir)
-    plan = plan_for(
-        ref, root, provider=provider, precision=precision, variant=variant, offline=offline, listener=listener
-    )
+    plan = plan_for(ref, root, offline=offline, listener=listener, **wanted)
     return located(fetch(plan, root, consent=consent, listener=listener), root)
 
 
@@ -59,37 +85,26 @@ def plan_for(
     ref: str,
     root: Path,
     *,
-    provider: str = "auto",
-    precision: str = "auto",
-    variant: str | None = None,
     offline: bool = False,
     exact: bool = True,
     listener: ProgressListener | None = None,
+    **wanted: Unpack[VariantKeywords],
 ) -> PullPlan:
     """What a pull of `ref`, a role too, would fetch for this machine. `exact`: no precision but the given one will do;
     otherwise it ranks first. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
-    on_cpu = provider == "cpu"
-    exact = exact and precision != "auto"
-    provider, precision = choose_here(provider, precision)
+    wish = VariantWish(**wanted)
+    choice = wish.for_machine()
     return plan_pull(
         named_by_role(ref, lambda: detect_memory().available_bytes),
         root,
-        provider=provider,
-        precision=precision,
-        variant=variant,
+        provider=choice.provider,
+        precision=choice.precision,
+        variant=choice.variant,
         offline=offline,
-        on_cpu=on_cpu,
-        exact=exact,
+        on_cpu=wish.provider == CPU.name,
+        exact=exact and wish.precision != "auto",
         listener=listener,
     )
-
-
-def choose_here(provider: str, precision: str) -> tuple[str, str]:
-    """What "auto" means on this machine."""
-    if provider != "auto":
-        return provider, precision
-    choice = choose_provider(detect_hardware(), detect_engine_wheels())
-    return choice.provider, choice.precision if precision == "auto" else precision
 
 
 def fetch(

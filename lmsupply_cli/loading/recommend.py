@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lmsupply_cli.catalogue.entry import CatalogueEntry
-from lmsupply_cli.catalogue.lookup import find_entry
+from lmsupply_cli.catalogue.lookup import entries_of_role
+from lmsupply_cli.catalogue.roles import role_name
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
@@ -16,7 +17,6 @@ from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.units import format_bytes
 
 CONTEXT_TOKENS = 4096  # the least context that a useful chat needs
-_IN_ORDER = ("phi-3.5", "qwen3-1.7b", "qwen3-0.6b")  # permissive ones, the best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +62,20 @@ def largest_context(entry: CatalogueEntry, size_bytes: int | None, available_byt
 
 
 def named_by_role(name: str, available_bytes: Callable[[], int]) -> str:
-    """`role:default` is what suits this machine; other names stand for themselves."""
-    return recommend_model(available_bytes()).entry.ref if name.lower() == "role:default" else name
+    """`role:…` is the model of that role for this machine; other names stand for themselves. Raises ModelNotFound."""
+    role = role_name(name)
+    return recommend_model(available_bytes(), role).entry.ref if role else name
 
 
-def recommend_model(available_bytes: int) -> Recommendation:
-    for ref in _IN_ORDER:
-        entry = find_entry(ref)
-        resolution = expected_variant(entry) if entry else None
-        if entry is None or resolution is None:
-            continue
-        need = needed_bytes(entry, resolution.chosen.size_bytes)
-        if need <= available_bytes:
-            return Recommendation(
-                entry, f"it needs about {format_bytes(need)}, {format_bytes(available_bytes)} are free"
-            )
-    smallest = find_entry(_IN_ORDER[-1])
-    assert smallest is not None
-    return Recommendation(smallest, f"only {format_bytes(available_bytes)} are free, and it is the smallest")
+def recommend_model(available_bytes: int, role: str = "default") -> Recommendation:
+    """The first model of the role that fits the memory, with a margin; else the last, which is the smallest. Raises
+    ModelNotFound for an unknown role."""
+    entries = entries_of_role(role)
+    for entry in entries:
+        resolution = expected_variant(entry)
+        size = resolution.chosen.size_bytes if resolution else 0
+        need = needed_bytes(entry, size)
+        if size and need <= available_bytes * MARGIN:
+            reason = f"it needs about {format_bytes(need)}; {format_bytes(available_bytes)} available"
+            return Recommendation(entry, reason)
+    return Recommendation(entries[-1], f"the smallest; only {format_bytes(available_bytes)} available")

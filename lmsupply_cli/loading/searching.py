@@ -17,7 +17,7 @@ from lmsupply_cli.hub.answers import Found
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.variant import Variant
-from lmsupply_cli.loading.pulling import choose_here
+from lmsupply_cli.loading.pulling import VariantWish
 from lmsupply_cli.store.judging import judge_variant
 from lmsupply_cli.store.pull import resolve_here
 
@@ -52,7 +52,8 @@ def search(
     if offline or is_offline():
         raise HubError("cannot search the Hub offline", hint="lmsupply models lists the models known without it")
     on_cpu = provider == "cpu"
-    provider, precision = choose_here(provider, precision)
+    wish = VariantWish(provider=provider, precision=precision).for_machine()
+    provider, precision = wish.provider, wish.precision
     with client() as hub:
         hub.tell(listener or ProgressListener())
         found = list(islice((one for one in hub.search(text) if _has_genai(one)), limit))

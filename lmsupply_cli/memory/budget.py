@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lmsupply_cli.engine.base import PREFILL_CHUNK
 from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
+from lmsupply_cli.hardware.choice import usable_gpus
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory, memory_used_bytes
 from lmsupply_cli.hardware.profile import HardwareProfile
@@ -15,6 +16,7 @@ from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.memory.watch import CRITICAL, WARNING, MemoryWatch
+from lmsupply_cli.providers import CPU
 from lmsupply_cli.units import format_bytes, parse_memory
 
 
@@ -22,12 +24,12 @@ def resident_bytes() -> int:
     return memory_used_bytes()[0]
 
 
-def planning_bytes(limit_bytes: int | None, provider: str = "cpu") -> int | None:
+def planning_bytes(limit_bytes: int | None, provider: str = CPU.name) -> int | None:
     """What may be planned with: what is free on the provider's device, at most the limit; None where that is not known.
 
     On the CPU what this process holds already counts as free: it is part of the estimate.
     """
-    if provider == "cpu":
+    if provider == CPU.name:
         memory = detect_memory()
         free: int | None = memory.available_bytes + resident_bytes() if memory.total_bytes else limit_bytes
     else:
@@ -39,7 +41,7 @@ def planning_bytes(limit_bytes: int | None, provider: str = "cpu") -> int | None
 
 def device_bytes(provider: str, profile: HardwareProfile) -> int | None:
     """Free memory of the largest GPU that the provider can use; its whole memory where only that is known."""
-    gpus = [gpu for gpu in profile.gpus if not gpu.hidden and (provider != "cuda" or gpu.vendor == "nvidia")]
+    gpus = usable_gpus(provider, profile)
     known = [gpu.free_bytes if gpu.free_bytes is not None else gpu.total_bytes for gpu in gpus]
     return max((size for size in known if size is not None), default=None)
 

@@ -65,8 +65,8 @@ def guidance_bytes(shape: MemoryShape) -> int:
 def estimate_memory(shape: MemoryShape, context_tokens: int, *, chunk_tokens: int | None = None) -> MemoryEstimate:
     """`chunk_tokens` are read at once; by default as the prefill does."""
     if chunk_tokens is None:
-        beyond = 0 < shape.switch_tokens < context_tokens
-        chunk_tokens = max(PREFILL_CHUNK, shape.switch_tokens + 1 if beyond else 0)
+        beyond = 0 < shape.longrope_threshold < context_tokens
+        chunk_tokens = max(PREFILL_CHUNK, shape.longrope_threshold + 1 if beyond else 0)
     weights = shape.weights
     if weights is None:  # by the files alone: as if all were products
         held, loading = int(PACKED * shape.file_bytes), 0

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.onnx_graph import GraphWeights, read_graph
-from lmsupply_cli.files import listed, size_of
+from lmsupply_cli.files import folder_bytes, size_of
 from lmsupply_cli.genai_config import MOST, TOKENIZER
 
 
@@ -39,9 +39,9 @@ class MemoryShape:
         return replace(self, window_layers=0)
 
     @property
-    def switch_tokens(self) -> int:
-        """Beyond so many the model reads a sequence in another way, 0: never. The first piece is then as long."""
-        return self.weights.switch_tokens if self.weights else 0
+    def longrope_threshold(self) -> int:
+        """As in the engine's ModelShape; the first chunk of a longer prompt has one token more."""
+        return self.weights.longrope_threshold if self.weights else 0
 
     def cache_bytes(self, tokens: int) -> int:
         """2 · kv_heads · head_size · bytes a number · tokens, summed over the layers: keys and values.
@@ -56,7 +56,7 @@ class MemoryShape:
 def read_shape(folder: ModelFolder, *, provider: str = "auto") -> MemoryShape | None:
     """Of a folder on a provider ("auto": the one that it declares); None where the config does not tell the sizes."""
     provider = folder.provider if provider == "auto" else provider
-    size = sum(max(0, size_of(path)) for path in listed(folder.path))
+    size = folder_bytes(folder.path, below=False)
     shape = shape_by_config(folder.model, size, provider=provider)
     if shape is not None:
         shape = replace(shape, tokenizer_file_bytes=max(0, size_of(folder.path / TOKENIZER)))

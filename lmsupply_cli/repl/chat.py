@@ -259,7 +259,7 @@ class Chat:
         self.session.listener = self.keeper
 
     def _say_cost(self) -> None:
-        cost = self.session.reread()
+        cost = self.session.next_prompt_cost()
         if (tokens := cost.prompt_tokens - cost.cached_tokens) > 0:
             self.say(f"About {count(tokens, 'token')} will be reprocessed.")
 

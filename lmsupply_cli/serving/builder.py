@@ -22,7 +22,7 @@ from lmsupply_cli.serving.generator_pool import GeneratorPool
 class TextGeneratorBuilder:
     """Every method sets one choice and gives the builder back.
 
-    >>> from lmsupply_cli import TextGeneratorBuilder
+    >>> from lmsupply import TextGeneratorBuilder
     >>> with TextGeneratorBuilder().with_model("guide").with_context(512).build() as model:
     ...     print(model.context_tokens)
     """

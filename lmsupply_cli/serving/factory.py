@@ -42,7 +42,7 @@ class Lease:
 class ModelFactory:
     """One shared instance of each model, as long as somebody uses it.
 
-    >>> from lmsupply_cli import ModelFactory
+    >>> from lmsupply import ModelFactory
     >>> with ModelFactory().create("guide") as model:
     ...     print(model.generate("hello"))
     """

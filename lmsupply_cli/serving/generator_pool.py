@@ -89,10 +89,10 @@ class GeneratorPool(Answers):
         """Tokens that a prompt and its answer may have together."""
         return self._slots[0].context_tokens
 
-    def common_tokens(self, ids: Sequence[int]) -> int:
+    def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
         """How many of `ids`, from the first, are in the cache that has the most of them."""
         with self._changed:
-            return max((slot.common_tokens(ids) for slot in self._free), default=0)
+            return max((slot.cached_prefix_tokens(ids) for slot in self._free), default=0)
 
     @property
     def stats(self) -> QueueStats:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lmsupply_cli.errors import DoesNotFit, QueueTimeout, UsageError
-from lmsupply_cli.files import listed, size_of
+from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load
 from lmsupply_cli.hardware.host import detect_memory
@@ -61,10 +61,21 @@ class _Entry:
     last_used: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class PoolHooks:
+    """How a pool meets the world, for programs that know better and for tests: `load` a model, the bytes that it needs,
+    the free bytes of this machine, and the clock; None for the pool's own."""
+
+    load: Callable[[str], TextGenerator] | None = None
+    needed_bytes: Callable[[str], int] | None = None
+    probe_memory: Callable[[], int] | None = None
+    clock: Callable[[], float] = time.monotonic
+
+
 class ModelPool:
     """Use it in `with`, or close it.
 
-    >>> from lmsupply_cli import ModelPool
+    >>> from lmsupply import ModelPool
     >>> with ModelPool(memory_limit="8GB") as pool, pool.use("guide") as model:
     ...     print(model.generate("hello"))
     """
@@ -77,22 +88,19 @@ class ModelPool:
         idle_timeout_s: float | None = None,
         concurrency: int = 1,
         context: int = 4096,
-        load: Callable[[str], TextGenerator] | None = None,
-        needed_bytes: Callable[[str], int] | None = None,
-        probe_memory: Callable[[], int] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        hooks: PoolHooks | None = None,
     ) -> None:
-        """`memory_limit`: of all models together, by estimate; `idle_timeout_s`: who is idle longer is evicted at the
-        next call; `concurrency` and `context`: of each model. `load`, `needed_bytes`, `probe_memory` (free bytes) and
-        `clock` are for programs that know better, and for tests. Raises UsageError."""
+        """`memory_limit`: of all models together, by estimate; `idle_timeout_s`: a model that is idle for longer is
+        evicted at the next call; `concurrency` and `context`: of each model. Raises UsageError."""
+        hooks = hooks or PoolHooks()
         if max_models is not None and max_models < 1:
             raise UsageError("a pool needs room for at least one model")
         self._limit = parse_memory(memory_limit) if isinstance(memory_limit, str) else memory_limit
         self._max_models, self._idle_timeout_s, self._concurrency = max_models, idle_timeout_s, concurrency
-        self._load = load or (lambda ref: _load(ref, context))
-        self._needed = needed_bytes or (lambda ref: model_bytes(ref, context))
-        self._probe = probe_memory or (lambda: detect_memory().available_bytes)
-        self._clock = clock
+        self._load = hooks.load or (lambda ref: _load(ref, context))
+        self._needed = hooks.needed_bytes or (lambda ref: model_bytes(ref, context))
+        self._probe = hooks.probe_memory or (lambda: detect_memory().available_bytes)
+        self._clock = hooks.clock
         self._models: dict[str, _Entry] = {}
         self._pinned: set[str] = set()
         self._changed = threading.Condition()
@@ -256,7 +264,7 @@ def model_bytes(ref: str, context: int) -> int:
     folder = open_model(find_model(ref))
     shape = read_shape(folder)
     if shape is None:
-        return sum(max(0, size_of(file)) for file in listed(folder.path))
+        return folder_bytes(folder.path, below=False)
     estimate = estimate_memory(shape, min(context, shape.context_length))
     return estimate.peak_bytes - estimate.process_bytes
 

@@ -74,7 +74,6 @@ def make_plan(
     resolution: Resolution,
     license: License,
     *,
-    obstacles: Sequence[Obstacle] = (),
     repairs: Manifest | None = None,
     distrusted: Collection[str] = (),
 ) -> PullPlan:
@@ -90,7 +89,6 @@ def make_plan(
         free_disk_bytes=free_bytes(root),
         repairs=repairs,
         distrusted=frozenset(distrusted),
-        obstacles=tuple(obstacles),
         installed=any((m.repo, m.commit, m.variant) == variant for m in manifests),
     )
 

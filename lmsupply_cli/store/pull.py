@@ -93,7 +93,7 @@ def plan_pull(
     owner = entry or entry_of_repo(tree.repo, resolution.chosen.folder)
     license = owner.license if owner else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
     ref = entry.ref if entry and not wish else f"{tree.repo}:{resolution.chosen.folder}" if wish else tree.repo
-    return make_plan(root, ref, tree, resolution, license, obstacles=obstacles)
+    return replace(make_plan(root, ref, tree, resolution, license), obstacles=tuple(obstacles))
 
 
 def resolve_here(

@@ -12,7 +12,7 @@ from lmsupply_cli.chat.control import control_strings
 from lmsupply_cli.chat.formats import FAMILIES, family_of
 from lmsupply_cli.chat.formatter import PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage
-from lmsupply_cli.chat.segments import Defuser
+from lmsupply_cli.chat.segments import ControlTokenEscaper
 from lmsupply_cli.engine.tokenizer import encode_with, load_library
 
 EXTRACTS = sorted(
@@ -64,10 +64,10 @@ def test_no_message_holds_a_control_token(path: Path) -> None:
 
 
 def test_the_thought_that_begins_an_answer_keeps_its_marks() -> None:
-    defuser = Defuser(["<think>", "</think>", "<|im_end|>"])
+    escaper = ControlTokenEscaper(["<think>", "</think>", "<|im_end|>"])
 
     def shown(message: ChatMessage) -> str:
-        return defuser.messages([message])[0].content.replace(defuser.mark, "·")
+        return escaper.messages([message])[0].content.replace(escaper.sentinel, "·")
 
     thought = "<think>\nhmm <|im_end|>\n</think>\n\nanswer </think>"
     assert shown(ChatMessage.assistant(thought)) == "<think>\nhmm <·|im_end|>\n</think>\n\nanswer <·/think>"

@@ -26,7 +26,7 @@ DATA = json.loads((Path(__file__).parent.parent / "data" / "chat_prompts.json").
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 MADE: dict[str, Callable[[], ChatFormatter]] = {
     "llama3": lambda: Llama3(date(2026, 10, 3)),
-    "qwen3": lambda: Qwen(thinks=True),
+    "qwen3": lambda: Qwen(can_think=True),
     "gemma3": lambda: FAMILIES["gemma"](()),
 }
 
@@ -49,7 +49,7 @@ def test_there_are_enough_conversations() -> None:
 
 
 def test_an_empty_thought_keeps_qwen3_from_thinking() -> None:
-    found = Qwen(thinks=True, enable_thinking=False).render(conversation("user"))
+    found = Qwen(can_think=True, enable_thinking=False).render(conversation("user"))
     assert found == DATA["expected"]["qwen3"]["user:no_think"]
 
 
@@ -80,7 +80,7 @@ def test_the_vocabulary_tells_the_family(control: list[str], vocabulary: int, mo
 def test_the_thoughts_of_qwen3_are_known_by_its_vocabulary() -> None:
     found = choose_formatter(None, ["<|im_start|>", "<think>"], SPECIAL, model_type="qwen3").formatter
     assert isinstance(found, Qwen)
-    assert found.thinks
+    assert found.can_think
 
 
 def test_a_failing_template_is_said_and_the_family_serves() -> None:

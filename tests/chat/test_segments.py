@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsupply_cli import ChatMessage, load
-from lmsupply_cli.chat.segments import Defuser
+from lmsupply_cli.chat.segments import ControlTokenEscaper
 
 MODELS = Path(__file__).parent.parent / "models"
 CONTROL = ["<|end|>", "<|endoftext|>", "<|im_end|>", "<end>", "<<end>>"]
@@ -18,10 +18,10 @@ CONTROL = ["<|end|>", "<|endoftext|>", "<|im_end|>", "<end>", "<<end>>"]
 
 @given(st.lists(st.sampled_from([*CONTROL, "<", "|", ">", "end", "a", "é", "<|"]), max_size=12).map("".join))
 def test_no_piece_holds_a_control_string_and_nothing_is_lost(text: str) -> None:
-    defuser = Defuser(CONTROL, avoid=text)
-    marked = defuser.defuse(text)
-    assert defuser.plain(marked) == text
-    assert not any(control in piece for piece in marked.split(defuser.mark) for control in CONTROL)
+    escaper = ControlTokenEscaper(CONTROL, avoid=text)
+    escaped = escaper.escape(text)
+    assert escaper.plain(escaped) == text
+    assert not any(control in piece for piece in escaped.split(escaper.sentinel) for control in CONTROL)
 
 
 @pytest.mark.parametrize("name", ["toy", "llama", "qwen2", "phi3", "gemma2", "guide"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmsupply_cli import (
+from lmsupply import (
     ChatSession,
     GenerationOptions,
     GeneratorPool,

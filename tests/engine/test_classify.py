@@ -128,7 +128,7 @@ def real(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     if name == "restarting":
         monkeypatch.setattr(genai, "RESTARTING", {"cpu"})
         name = "llama-fp32"
-    with GenaiModel(open_folder(MODELS / name), EngineOptions(switch_tokens=switch)) as made:
+    with GenaiModel(open_folder(MODELS / name), EngineOptions(longrope_threshold=switch)) as made:
         yield made
 
 
@@ -143,7 +143,7 @@ def test_they_equal_brute_force_on_the_engine(real: TextModel, length: int) -> N
     assert score_continuations(decoder, ids, continuations, run=run) == pytest.approx(expected, abs=1e-4)
     assert (run.cached_tokens, list(decoder.tokens[:length])) == (0, ids)
     assert score_continuations(decoder, ids, continuations, run=run) == pytest.approx(expected, abs=1e-4)
-    if not real.shape.switch_tokens:
+    if not real.shape.longrope_threshold:
         assert run.cached_tokens == max(0, length - LEAST)
     changed = [*ids[: length // 2], 7, 8]
     expected = [brute_force(real.new_decoder(capacity_tokens=120), changed, one) for one in continuations]

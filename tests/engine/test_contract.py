@@ -13,6 +13,7 @@ from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.batch import Row, stream_batch
 from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.fake import FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
@@ -176,7 +177,7 @@ def test_tokens_stop_at_the_end_token_which_is_not_kept(model: TextModel) -> Non
     decoder, run = model.new_decoder(capacity_tokens=64), Run()
     list(prefill(decoder, [254], run=run, cancel=CancelToken()))
     sampler = Sampler(GREEDY, vocabulary=300, eos_ids=model.shape.eos_ids)
-    found = list(stream_tokens(decoder, sampler, max_tokens=20, eos_ids={258}, run=run, cancel=CancelToken()))
+    found = list(stream_tokens(decoder, sampler, ending=Ending(20, {258}), run=run))
     assert found == [255, 256, 257]
     assert run.finish_reason == "stop"
     assert list(decoder.tokens) == [254, 255, 256, 257]
@@ -247,8 +248,8 @@ def test_cancelling_during_the_answer_ends_it(model: TextModel) -> None:
 def test_beam_search_finds_the_only_way(model: TextModel) -> None:
     options = GREEDY.replaced(num_beams=2, max_tokens=4)
     decoder = model.new_decoder(capacity_tokens=64)
-    assert beam_search(decoder, [64, 65], num_beams=2, max_tokens=4, eos_ids={258})[0].tokens == (66, 67, 68, 69)
-    assert beam_search(decoder, [254, 255], num_beams=2, max_tokens=20, eos_ids={258})[0].tokens == (256, 257)
+    assert beam_search(decoder, [64, 65], num_beams=2, ending=Ending(4, {258}))[0].tokens == (66, 67, 68, 69)
+    assert beam_search(decoder, [254, 255], num_beams=2, ending=Ending(20, {258}))[0].tokens == (256, 257)
     events = list(stream_events(model, decoder, Task([64, 65], options)))
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "BCDE"
     assert isinstance(events[-1], Finished)
@@ -282,8 +283,8 @@ def test_without_a_guidance_nothing_is_said_of_completeness(model: TextModel) ->
 
 
 def test_a_row_of_a_batch_is_complete_only_if_the_guidance_accepts_it(model: TextModel) -> None:
-    if model.why_no_batches():
-        pytest.skip(model.why_no_batches())
+    if blocker := model.batching_blocker():
+        pytest.skip(blocker)
     guidance = Guidance.regex("[A-Z]{2,}")
     cuts: list[dict[str, Any]] = [{"max_tokens": 1}, {"max_tokens": 3}, {"stop": "B"}, {"stop": "D"}]
     rows = [Row(Task([64], GREEDY.replaced(**cut), matcher=model.new_matcher(guidance))) for cut in cuts]

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from lmsupply_cli import Finished, Guidance, TextDelta, UsageError, load
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.fake import VOCABULARY, FakeModel
 from lmsupply_cli.engine.genai import GenaiModel
 from lmsupply_cli.engine.generate import stream_tokens
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.engine.speculative import NgramDrafter, Width, stream_speculative
+from lmsupply_cli.engine.speculative import DraftLength, NgramDrafter, stream_speculative
 from lmsupply_cli.events import SpeculativeStats
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import plan_load
@@ -50,9 +51,7 @@ def plain(model: FakeModel, ids: Sequence[int], options: GenerationOptions, most
         pass
     sampler = Sampler(options, vocabulary=VOCABULARY, eos_ids=model.shape.eos_ids)
     sampler.read(ids)
-    return list(
-        stream_tokens(decoder, sampler, max_tokens=most, eos_ids=model.shape.eos_ids, run=run, cancel=CancelToken())
-    ), run
+    return list(stream_tokens(decoder, sampler, ending=Ending(most, model.shape.eos_ids), run=run)), run
 
 
 @settings(max_examples=150, deadline=None)
@@ -75,8 +74,8 @@ def test_whatever_is_drafted_the_answer_is_that_of_plain_decoding(
     sampler = Sampler(options, vocabulary=VOCABULARY, eos_ids=model.shape.eos_ids)
     sampler.read(ids)
     stream = stream_speculative(
-        decoder, sampler, drafter=Drafts(drafts), draft_tokens=width, max_tokens=most,
-        eos_ids=model.shape.eos_ids, run=run, cancel=CancelToken(), stats=stats,
+        decoder, sampler, drafter=Drafts(drafts), draft_tokens=width, stats=stats,
+        ending=Ending(most, model.shape.eos_ids), run=run,
     )  # fmt: skip
     found = [token for token, _ in zip(stream, range(taken), strict=False)]
     stream.close()  # type: ignore[attr-defined]
@@ -133,7 +132,7 @@ def test_beyond_a_sliding_window(speculative: str, guidance: Guidance | None, mo
 
     monkeypatch.setattr(GenaiModel, "new_generator", noted)
     with load(folder, speculative=speculative, guidance=guidance) as model:
-        model.model.why_no_drafts()
+        model.model.drafting_blocker()
         made.clear()
         found = model.generate(prompt, **options)
     assert (found.text, found.usage) == (expected.text, expected.usage)
@@ -166,11 +165,9 @@ def test_sampling_keeps_the_distribution() -> None:
                 sampler,
                 drafter=Drafts([[0, 0, 3], [1, 0]]),
                 draft_tokens=3,
-                max_tokens=3,
-                eos_ids=(),
-                run=Run(),
-                cancel=CancelToken(),
                 stats=SpeculativeStats(),
+                ending=Ending(3, ()),
+                run=Run(),
             )
         )
         for token in made[1:]:  # the first has no draft token before it
@@ -191,7 +188,7 @@ def test_the_text_itself_is_looked_up() -> None:
 
 
 def test_the_width_follows_what_was_right() -> None:
-    width = Width(4)
+    width = DraftLength(4)
     assert width.next() == 4
     width.learn(4, 1)
     assert width.next() == 3

@@ -13,6 +13,7 @@ import pytest
 from lmsupply_cli.engine.base import PREFILL_CHUNK, TextModel
 from lmsupply_cli.engine.beams import Beam, beam_search
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.fake import EOS, FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
@@ -79,7 +80,7 @@ def compare(model: TextModel, seed: int, num_beams: int, max_tokens: int, penalt
     eos = sorted({int(likely[draw.randrange(2, 30)]) for _ in range(draw.randint(1, 6))})
     expected = reference(model, ids, num_beams=num_beams, max_tokens=max_tokens, eos_ids=eos, penalty=penalty)
     decoder = model.new_decoder(capacity_tokens=len(ids) + max_tokens)
-    found = beam_search(decoder, ids, num_beams=num_beams, max_tokens=max_tokens, eos_ids=eos, length_penalty=penalty)
+    found = beam_search(decoder, ids, num_beams=num_beams, ending=Ending(max_tokens, eos), length_penalty=penalty)
     decoder.close()
     without_end = [tuple(tokens[:-1] if tokens[-1] in eos else tokens) for tokens, _ in expected]
     assert [beam.tokens for beam in found] == without_end
@@ -95,9 +96,9 @@ def test_the_beams_are_those_of_the_reference(model: TextModel, num_beams: int, 
 def test_one_beam_without_an_end_is_greedy() -> None:
     with GenaiModel(open_folder(MODELS / "toy")) as model:
         decoder = model.new_decoder(capacity_tokens=30)
-        (found,) = beam_search(decoder, [7, 8], num_beams=1, max_tokens=5, eos_ids=())
+        (found,) = beam_search(decoder, [7, 8], num_beams=1, ending=Ending(5, ()))
         assert found.tokens == (9, 10, 11, 12, 13)
-        assert beam_search(decoder, [7, 8], num_beams=3, max_tokens=9, eos_ids={12})[0].tokens == (9, 10, 11)
+        assert beam_search(decoder, [7, 8], num_beams=3, ending=Ending(9, {12}))[0].tokens == (9, 10, 11)
 
 
 @pytest.mark.parametrize("size", [1, 2, PREFILL_CHUNK, PREFILL_CHUNK + 1, 65 * PREFILL_CHUNK + 1])
@@ -105,7 +106,7 @@ def test_no_token_is_read_alone(size: int) -> None:
     model = FakeModel(context_length=5000)
     decoder = model.new_decoder(capacity_tokens=5000)
     ids = [at % 200 for at in range(size)]
-    beam_search(decoder, ids, num_beams=3, max_tokens=4, eos_ids={EOS})
+    beam_search(decoder, ids, num_beams=3, ending=Ending(4, {EOS}))
     appended: list[int] = decoder.appended  # type: ignore[attr-defined]
     assert min(appended[1:] if size == 1 else appended) == (2 if size <= 2 else LEAST)
     assert max(appended) <= PREFILL_CHUNK
@@ -120,7 +121,7 @@ def test_processors_see_the_tokens_and_rule_out_others() -> None:
         return scores
 
     decoder = model.new_decoder(capacity_tokens=100)
-    found = beam_search(decoder, [7, 8], num_beams=2, max_tokens=4, eos_ids={EOS}, processors=[no_tens])
+    found = beam_search(decoder, [7, 8], num_beams=2, ending=Ending(4, {EOS}), processors=[no_tens])
     assert not any(token and token % 10 == 0 for beam in found for token in beam.tokens)
     assert found[0].tokens[0] == 9
     assert seen[0] == [7, 8]
@@ -129,9 +130,7 @@ def test_processors_see_the_tokens_and_rule_out_others() -> None:
     def nothing(tokens: Sequence[int], scores: Floats) -> Floats:
         return np.full_like(scores, -np.inf)
 
-    assert beam_search(decoder, [7, 8], num_beams=2, max_tokens=4, eos_ids={EOS}, processors=[nothing]) == [
-        Beam((), 0.0)
-    ]
+    assert beam_search(decoder, [7, 8], num_beams=2, ending=Ending(4, {EOS}), processors=[nothing]) == [Beam((), 0.0)]
 
 
 def test_cancelled_it_gives_what_there_is() -> None:
@@ -143,6 +142,6 @@ def test_cancelled_it_gives_what_there_is() -> None:
         return scores
 
     decoder = model.new_decoder(capacity_tokens=100)
-    found = beam_search(decoder, [7, 8], num_beams=2, max_tokens=40, eos_ids={EOS}, processors=[third], cancel=cancel)
+    found = beam_search(decoder, [7, 8], num_beams=2, ending=Ending(40, {EOS}, cancel), processors=[third])
     assert found[0].tokens == (9, 10)
-    assert beam_search(decoder, [7, 8], num_beams=2, max_tokens=4, eos_ids={EOS}, cancel=cancel) == [Beam((), 0.0)]
+    assert beam_search(decoder, [7, 8], num_beams=2, ending=Ending(4, {EOS}, cancel)) == [Beam((), 0.0)]

@@ -125,7 +125,7 @@ def test_a_plug_in_without_a_device_is_said(guide: Path, monkeypatch: pytest.Mon
     plugin.get_library_path = lambda: "nowhere"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_webgpu", plugin)
     monkeypatch.setattr(genai.import_engine(), "register_execution_provider_library", lambda name, path: None)
-    with pytest.raises(ProviderUnavailable, match="the plug-in is installed, but finds no device here"):
+    with pytest.raises(ProviderUnavailable, match="the plug-in is installed, but it found no device"):
         load(guide, provider="webgpu")
 
 

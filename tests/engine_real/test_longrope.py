@@ -22,6 +22,7 @@ from lmsupply_cli import (
 )
 from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import EngineOptions, GenaiModel
 from lmsupply_cli.engine.prefill import Run, prefill
@@ -39,7 +40,7 @@ LONG, SHORT = "a " * 60, "a " * 5
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[GenaiModel]:
-    with GenaiModel(open_folder(MODEL), EngineOptions(switch_tokens=64)) as made:
+    with GenaiModel(open_folder(MODEL), EngineOptions(longrope_threshold=64)) as made:
         yield made
 
 
@@ -62,11 +63,11 @@ def read(model: GenaiModel, decoder: object, ids: list[int], chunk: int = 16) ->
 def test_the_graph_tells_where_it_switches() -> None:
     shape = read_shape(open_folder(MODEL))
     assert shape is not None
-    assert shape.switch_tokens == 64
+    assert shape.longrope_threshold == 64
     for name in ("phi3", "llama", "gemma2", "toy"):
         other = read_shape(open_folder(MODELS / name))
         assert other is not None
-        assert other.switch_tokens == 0
+        assert other.longrope_threshold == 0
     near, beyond = estimate_memory(shape, 64), estimate_memory(shape, 65)
     assert near.logits_bytes == 64 * shape.vocabulary * 4
     assert beyond.logits_bytes == 65 * shape.vocabulary * 4
@@ -142,7 +143,7 @@ def _asked(model: TextGenerator, prompt: str) -> BatchItem:
 def test_beams_are_worth_what_is_read_at_once(model: GenaiModel, length: int, num_beams: int) -> None:
     decoder = model.new_decoder(capacity_tokens=200)
     ids = IDS[:length]
-    best, *_ = beam_search(decoder, ids, num_beams=num_beams, max_tokens=8, eos_ids=())
+    best, *_ = beam_search(decoder, ids, num_beams=num_beams, ending=Ending(8, ()))
     total = 0.0
     for at, token in enumerate(best.tokens):
         scores = truth(model, [*ids, *best.tokens[:at]]).astype(np.float64)

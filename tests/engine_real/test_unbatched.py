@@ -74,7 +74,7 @@ def test_with_a_draft_model_in_a_guided_answer(large: Path, small: Path) -> None
 def test_a_sliding_window_takes_prompts_of_one_length_only() -> None:
     prompts = ["a long prompt, of many more tokens than the window of this model holds, and then some", "abc", "x"]
     with load(MODELS / "gemma2", options=OPTIONS) as model:
-        assert model.model.why_no_batches() == "the engine takes only prompts of one length for this model"
+        assert model.model.batching_blocker() == "the engine takes only prompts of one length for this model"
         expected = [str(model.generate(prompt)) for prompt in prompts]
         assert [str(answer) for answer in model.generate_batch(prompts, batch_size=3)] == expected
 

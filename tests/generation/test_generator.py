@@ -136,7 +136,9 @@ def test_a_second_turn_reads_only_what_is_new() -> None:
         assert read <= len(model.model.encode(new)) + last_token
 
 
-@pytest.mark.parametrize(("free", "ref"), [(8e9, "phi-3.5"), (4e9, "qwen3-1.7b"), (1e9, "qwen3-0.6b")])
+@pytest.mark.parametrize(
+    ("free", "ref"), [(9e9, "phi-4-mini"), (6e9, "qwen3-4b"), (4e9, "qwen3-1.7b"), (1e9, "qwen3-0.6b")]
+)
 def test_the_recommendation_follows_the_memory(free: float, ref: str) -> None:
     recommended = recommend_model(int(free))
     assert recommended.entry.ref == ref

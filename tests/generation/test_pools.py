@@ -18,7 +18,7 @@ from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.serving.factory import ModelFactory
 from lmsupply_cli.serving.generator_pool import GeneratorPool
-from lmsupply_cli.serving.model_pool import ModelPool
+from lmsupply_cli.serving.model_pool import ModelPool, PoolHooks
 
 
 def fake(ref: str = "fake") -> TextGenerator:
@@ -191,8 +191,10 @@ class World:
 
     def pool(self, **more: object) -> ModelPool:
         return ModelPool(
-            load=self.load, needed_bytes=lambda ref: abs(self.sizes[ref]), probe_memory=lambda: self.free,
-            clock=lambda: self.now, **more,  # type: ignore[arg-type]
+            hooks=PoolHooks(
+                load=self.load, needed_bytes=lambda ref: abs(self.sizes[ref]), probe_memory=lambda: self.free,
+                clock=lambda: self.now,
+            ), **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def closed(self, ref: str) -> bool:

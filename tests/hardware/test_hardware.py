@@ -13,7 +13,7 @@ import pytest
 from lmsupply_cli.hardware import apple, host, linux, nvidia, windows
 from lmsupply_cli.hardware.choice import choose_provider, provider_states
 from lmsupply_cli.hardware.cuda_libraries import missing_libraries
-from lmsupply_cli.hardware.detect import detect_hardware, is_wsl, merge_gpus, odd
+from lmsupply_cli.hardware.detect import detect_hardware, gpu_notes, is_wsl, merge_gpus
 from lmsupply_cli.hardware.probe import ProbeFailed, run_probe
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.hardware.wheels import judge_wheels
@@ -211,7 +211,7 @@ def test_one_card_is_named_once() -> None:
     known, bus = smi("synthetic_smi_one_gpu.csv"), linux.parse_lspci(text("synthetic_lspci_desktop.txt"))[0]
     assert [g.vendor for g in merge_gpus(known, bus)] == ["nvidia", "intel"]
     assert [g.vendor for g in merge_gpus([], bus)] == ["intel", "nvidia"]
-    assert any("its driver is not" in note for note in odd(bus))
+    assert any("its driver is not" in note for note in gpu_notes(bus))
 
 
 @pytest.fixture(autouse=True)
@@ -242,16 +242,16 @@ def card(total: float, vendor: str = "nvidia", **more: object) -> Gpu:
         (machine(card(10e9)), CUDA_WHEEL, "Windows", "cuda", "int8", "8 GB or more"),
         (machine(card(6e9)), CUDA_WHEEL, "Linux", "cuda", "int4", "less than 8 GB"),
         (machine(card(2e9)), CUDA_WHEEL, "Linux", "cpu", "int4", "less than 4.0 GB"),
-        (machine(card(24e9)), CPU_WHEEL, "Linux", "cpu", "int4", "the installed engine is a CPU build"),
+        (machine(card(24e9)), CPU_WHEEL, "Linux", "cpu", "int4", "the installed engine does not support CUDA"),
         (
             machine(card(24e9, hidden=True)),
             CUDA_WHEEL,
             "Linux",
             "cpu",
             "int4",
-            "CUDA_VISIBLE_DEVICES leaves every GPU out",
+            "CUDA_VISIBLE_DEVICES hides every GPU",
         ),
-        (machine(Gpu("Card", "nvidia")), CUDA_WHEEL, "Linux", "cpu", "int4", "the NVIDIA driver does not answer"),
+        (machine(Gpu("Card", "nvidia")), CUDA_WHEEL, "Linux", "cpu", "int4", "the NVIDIA driver does not respond"),
         (machine(card(8e9, "amd")), WINML, "Windows", "dml", "int8", "DirectML"),
         (machine(card(8e9, "amd")), CPU_WHEEL | {"onnxruntime-ep-webgpu": "0.4"}, "Linux", "webgpu", "int8", "plug-in"),
         (machine(card(8e9, "amd")), CPU_WHEEL, "Linux", "cpu", "int4", "the WebGPU plug-in is not installed"),
@@ -277,8 +277,8 @@ def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "cuDNN 9" not in missing_libraries()
     monkeypatch.setattr("lmsupply_cli.hardware.choice.missing_libraries", lambda: ["cuDNN 9"])
     (cuda, *_) = provider_states(machine(card(24e9)), judge_wheels(CUDA_WHEEL), system="Linux")
-    assert (cuda.usable, cuda.reason) == (False, "cuDNN 9 cannot be found")
-    assert "pip install nvidia-cudnn-cu12" in cuda.mend
+    assert (cuda.usable, cuda.reason) == (False, "cuDNN 9 not found")
+    assert "pip install nvidia-cudnn-cu12" in cuda.fix
 
 
 NVML = """
@@ -317,9 +317,9 @@ def test_nvml_through_its_c_interface(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (second.total_bytes, second.hidden) == (None, True)
 
 
-def test_what_mends_a_cpu_engine_beside_a_gpu() -> None:
+def test_the_fix_for_a_cpu_engine_beside_a_gpu() -> None:
     (cuda, *_) = provider_states(machine(card(24e9)), judge_wheels(CPU_WHEEL), system="Linux")
-    assert cuda.mend == "pip uninstall -y onnxruntime-genai onnxruntime && pip install onnxruntime-genai-cuda"
+    assert cuda.fix == "pip uninstall -y onnxruntime-genai onnxruntime && pip install onnxruntime-genai-cuda"
 
 
 @pytest.mark.parametrize(

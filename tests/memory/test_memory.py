@@ -19,6 +19,7 @@ from support.cli import lmsupply
 from lmsupply_cli import DoesNotFit, Finished, Notice, load
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.onnx_graph import read_graph
+from lmsupply_cli.errors import ModelNotFound
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.loading.recommend import named_by_role
 from lmsupply_cli.memory.budget import MemoryBudget, device_bytes
@@ -161,7 +162,7 @@ def test_what_does_not_fit_names_what_would(tmp_path: Path, guide: Path) -> None
     (tmp_path / "genai_config.json").write_text(config)
     with pytest.raises(DoesNotFit) as caught:
         load(tmp_path, memory_limit="10GB")
-    assert "phi-3.5 would fit" in caught.value.hint
+    assert "phi-4-mini would fit" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -180,9 +181,14 @@ def test_the_memory_of_the_chosen_device_counts(provider: str, gpus: tuple[Gpu, 
 
 
 def test_the_default_role_follows_the_memory() -> None:
-    assert named_by_role("role:default", lambda: 16_000_000_000) == "phi-3.5"
+    assert named_by_role("role:default", lambda: 16_000_000_000) == "phi-4-mini"
     assert named_by_role("ROLE:DEFAULT", lambda: 4_500_000_000) == "qwen3-1.7b"
-    assert named_by_role("role:fast", lambda: 0) == "role:fast"
+    assert named_by_role("role:quality", lambda: 32_000_000_000) == "phi-4"
+    assert named_by_role("role:fast", lambda: 0) == "qwen3-0.6b"
+    assert named_by_role("fast", lambda: 0) == "fast"
+    with pytest.raises(ModelNotFound, match="unknown role 'smart'") as caught:
+        named_by_role("role:smart", lambda: 0)
+    assert caught.value.hint.startswith("roles: role:default, role:quality, role:fast, role:small, ")
 
 
 def test_the_watch_warns_once_and_ends() -> None:

@@ -67,7 +67,6 @@ def test_where_names_lead(root: Path, toy: Path) -> None:
         "phi-3.5",
         "PHI-3.5",
         "phi-3.5-mini",
-        "role:default",
         PHI.repo,
         f"{PHI.repo}@aaaa",
         f"{PHI.repo}:int4",
@@ -206,10 +205,8 @@ def test_every_row_of_the_catalogue_is_sound(entry: CatalogueEntry) -> None:
     assert expected.chosen.device in ("cpu", "")
 
 
-def test_names_and_roles_of_the_catalogue_are_unique() -> None:
+def test_names_of_the_catalogue_are_unique() -> None:
     entries = read_catalogue()
     names = [name for e in entries for name in (e.ref, *e.aliases)]
-    roles = [role for e in entries for role in e.roles]
     assert len(names) == len(set(names))
-    assert sorted(roles) == ["default", "fast", "multilingual", "quality", "reasoning", "small"]
     assert entries[0].ref == "guide"

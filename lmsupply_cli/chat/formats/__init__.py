@@ -31,7 +31,7 @@ FAMILIES: Mapping[str, Callable[[Collection[str]], ChatFormatter]] = {
     "phi4": lambda _: Phi4(),
     "llama3": lambda _: Llama3(),
     "chatml": lambda _: ChatML(),
-    "qwen": lambda control: Qwen(thinks="<think>" in control),
+    "qwen": lambda control: Qwen(can_think="<think>" in control),
     "mistral-v1": lambda _: MistralV1(),
     "mistral-v3": lambda _: MistralV3(),
     "mistral-tekken": lambda _: MistralTekken(),

@@ -88,10 +88,10 @@ class ChatML:
 
 @dataclass(frozen=True)
 class Qwen:
-    """ChatML. Qwen2.5 (`thinks` off) has a system prompt of its own; Qwen3 (`thinks` on) has none, and an empty
+    """ChatML. Qwen2.5 (`can_think` off) has a system prompt of its own; Qwen3 (`can_think` on) has none, and an empty
     thought in front of the answer keeps it from thinking."""
 
-    thinks: bool = False
+    can_think: bool = False
     enable_thinking: bool = True
     name = "qwen"
     stop: tuple[str, ...] = ()
@@ -99,13 +99,13 @@ class Qwen:
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
         turns = list(messages)
-        if self.thinks:
+        if self.can_think:
             turns = [_without_thought(m) if m.role is ChatRole.ASSISTANT else m for m in turns]
         elif turns[0].role is not ChatRole.SYSTEM:
             turns.insert(0, ChatMessage.system("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."))
         asked = max((at for at, m in enumerate(turns) if m.role is ChatRole.USER), default=len(turns))
-        text = "".join(self._turn(m, thought=self.thinks and at > asked) for at, m in enumerate(turns))
-        quiet = self.thinks and not self.enable_thinking
+        text = "".join(self._turn(m, thought=self.can_think and at > asked) for at, m in enumerate(turns))
+        quiet = self.can_think and not self.enable_thinking
         return text + "<|im_start|>assistant\n" + ("<think>\n\n</think>\n\n" if quiet else "")
 
     @staticmethod

@@ -166,7 +166,7 @@ def machine_json(machine: Machine) -> dict[str, Any]:
         "npus": list(profile.npus),
         "engine": [{"distribution": name, "version": version} for name, version in machine.wheels.installed],
         "providers": [
-            {"name": s.name, "usable": s.usable, "reason": s.reason, "mend": s.mend or None} for s in machine.providers
+            {"name": s.name, "usable": s.usable, "reason": s.reason, "fix": s.fix or None} for s in machine.providers
         ],
         "notes": machine.all_notes,
         "recommendation": {
@@ -220,7 +220,7 @@ def _gpu(gpu: Gpu) -> str:
 def _provider(state: ProviderState) -> str:
     if state.usable:
         return f"✓ {state.name}" + ("" if state.name == "cpu" else f": {state.reason}")
-    return f"✗ {state.name}: {state.reason}" + (f"; {state.mend}" if state.mend else "")
+    return f"✗ {state.name}: {state.reason}" + (f"; {state.fix}" if state.fix else "")
 
 
 def _bytes(count: int | None) -> str:
