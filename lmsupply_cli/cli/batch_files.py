@@ -176,6 +176,11 @@ class Answers:
         """For the end of a line about them."""
         return f": {self.out}" if self.out else ""
 
+    @property
+    def count(self) -> int:
+        """The lines that have an answer."""
+        return len(self._at)
+
     def check_run(self, run: Mapping[str, Any], *, retry: bool) -> None:
         """`run`: how the answers are made now. Raises UsageError that names how earlier ones were made differently;
         where what failed is asked again, only not for the limit of tokens."""
@@ -238,6 +243,7 @@ class Answers:
         if self.out is None:
             self._terminal.stdout.write(text)
             self._terminal.stdout.flush()
+            self._place(line.index, len(text))
             return
         assert self._file is not None
         data = text.encode()
@@ -245,13 +251,13 @@ class Answers:
             with our_io_error(self.out, hint=_SPACE if self.resumable else ""):
                 self._file.write(data)
                 self._file.flush()
+                self._place(line.index, len(data))
                 if self.resumable:
                     os.fsync(self._file.fileno())
         except FileError as error:
             if isinstance(error.__cause__, BrokenPipeError):
                 raise error.__cause__ from None
             raise
-        self._place(line.index, len(data))
 
     def _place(self, index: int, length: int) -> None:
         self._in_order, self._last = self._in_order and index > self._last, index
@@ -389,12 +395,13 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     return ERROR if counts.failed else OK
 
 
-def say_stopped(terminal: Terminal, total: int, left: int, answers: Answers) -> None:
+def say_stopped(terminal: Terminal, total: int, answers: Answers) -> None:
     """Where Ctrl-C left it."""
+    done = f"{answers.count} of {total} prompts are done"
     if answers.resumable:
-        terminal.say(f"{total - left} of {total} prompts are done; run the same command to continue{answers.place}")
+        terminal.say(f"{done}; run the same command to continue{answers.place}")
     else:
-        terminal.say(f"{total - left} of {total} prompts are done")
+        terminal.say(done)
 
 
 def error_row(error: LmsupplyError) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class _Job:
                     left -= 1
         except KeyboardInterrupt:
             status.clear()
-            say_stopped(terminal, self.total, left, self.answers)
+            say_stopped(terminal, self.total, self.answers)
             raise
         finally:
             status.clear()

@@ -176,7 +176,7 @@ class BatchJob:
                     self._answer_part()
         except KeyboardInterrupt:
             self._status.clear()
-            say_stopped(self._terminal, self._total, len(self._left), self._written)
+            say_stopped(self._terminal, self._total, self._written)
             raise
         finally:
             self._status.clear()
