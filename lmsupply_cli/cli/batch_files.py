@@ -246,18 +246,18 @@ class Answers:
             self._place(line.index, len(text))
             return
         assert self._file is not None
-        data = text.encode()
-        try:
-            with our_io_error(self.out, hint=_SPACE if self.resumable else ""):
+        data, gone = text.encode(), None
+        with our_io_error(self.out, hint=_SPACE if self.resumable else ""):
+            try:
                 self._file.write(data)
                 self._file.flush()
                 self._place(line.index, len(data))
                 if self.resumable:
                     os.fsync(self._file.fileno())
-        except FileError as error:
-            if isinstance(error.__cause__, BrokenPipeError):
-                raise error.__cause__ from None
-            raise
+            except BrokenPipeError as error:
+                gone = error
+        if gone:
+            raise gone
 
     def _place(self, index: int, length: int) -> None:
         self._in_order, self._last = self._in_order and index > self._last, index
