@@ -215,8 +215,11 @@ def _interruptible(argv: list[str]) -> int:
         return _invoke(argv)
     except Exception as error:
         cause: BaseException | None = error
+        seen: set[int] = set()  # a chain may be a circle
         while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            seen.add(id(cause))
             cause = cause.__cause__ or cause.__context__
+            cause = None if id(cause) in seen else cause
         if cause is not None:
             raise cause from None
         raise

@@ -1,146 +1,145 @@
-"""The files of a batch: prompts in, a JSON object per line out, and what a kill left of it."""
+"""The answers of a batch: a JSON object per line, into a file that can be resumed, or into a stream.
+
+A file is only ever appended to. An answer that replaces one that failed stands further down until the batch ends, and
+then the file is written anew in the order of the prompts; so a kill at any moment loses no answer.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from lmsupply_cli import paths
 from lmsupply_cli._version import JSON_SCHEMA
-from lmsupply_cli.chat.files import read_text
-from lmsupply_cli.chat.messages import ChatMessage, as_messages
-from lmsupply_cli.config.table import GENERATION_KEYS
-from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.engine.options import GenerationOptions
+from lmsupply_cli.cli.batch_lines import STDIN, Line
+from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
-from lmsupply_cli.files import (
-    expanded,
-    is_absent,
-    is_file,
-    is_folder,
-    our_io_error,
-    parse_json,
-    reason_of,
-    resolved,
-    size_of,
-)
+from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved, size_of
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.store.locate import LocatedModel
+from lmsupply_cli.units import format_rate
 
-_BEGINNING = b'{"schema": %d, "index": ' % JSON_SCHEMA
-GOES_ON = "free some space, and run it again: it goes on where it was"
 State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
-_STREAM_BYTES = 256_000_000
-_KEYS = {"prompt", "messages", "id", "options"}
+_SPACE = "free some space, and run the same command to continue"
+_OTHER = "name another file with --out"
+_LONGEST = 256_000_000
+_STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+def digest_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, default=str, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def model_digest(model: LocatedModel) -> str:
+    """Of what decides its answers: repo, commit and variant, or for a plain folder its config and the sizes of its files."""
+    if model.repo and model.commit:
+        return digest_of([model.repo.lower(), model.commit, model.variant])
+    config = model.path / "genai_config.json"
+    with suppress(OSError):
+        names = sorted(path.name for path in model.path.iterdir() if is_file(path))
+        return digest_of([config.read_bytes().hex(), [(name, size_of(model.path / name)) for name in names]])
+    return digest_of(str(model.path))
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One prompt of the file. `error`: why it cannot be asked; `digest`: of the line, to know it again."""
+class BatchRequest:
+    """`out`: None for stdout; `size`: prompts at once, None to choose; `retry`: answer again what failed."""
 
-    index: int
-    number: int
-    id: Any
-    messages: tuple[ChatMessage, ...]
-    options: Mapping[str, Any]
-    digest: str
-    error: LmsupplyError | None = None
+    source: Path
+    out: Path | None
+    size: int | None = None
+    retry: bool = False
 
-
-def read_lines(path: Path, *, system: str | None, takes_options: bool = True) -> list[Line]:
-    """The prompts of a .jsonl file, or of any other a prompt a line; `takes_options`: a line may have generation options.
-    Raises UsageError."""
-    as_json = path.suffix.lower() in (".jsonl", ".json", ".ndjson")
-    found: list[Line] = []
-    for number, text in enumerate(read_text(path, limit_bytes=_limit(path)).split("\n"), 1):
-        if text.strip():
-            found.append(_line(text, len(found), number, as_json=as_json, system=system, takes_options=takes_options))
-    if not found:
-        raise UsageError(f"there is no prompt in {path}", hint='a line such as {"prompt": "hello"}')
-    return found
-
-
-def _limit(path: Path) -> int:
-    """A file may be of any size; what has no size of its own, a pipe or a device, need not have an end."""
-    return max(_STREAM_BYTES, size_of(expanded(path)))
-
-
-def _line(text: str, index: int, number: int, *, as_json: bool, system: str | None, takes_options: bool) -> Line:
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    name: Any = None
-    options: dict[str, Any] = {}
-    try:
-        messages = [ChatMessage.user(text.strip())]
-        if as_json:
-            row = _row(text)
-            name = row.get("id")
-            messages = _messages(row)
-            options = _options(row, GENERATION_KEYS if takes_options else ())
-        if system and messages[0].role != "system":
-            messages.insert(0, ChatMessage.system(system))
-        for message in messages:
-            check_text(message.content)
-    except LmsupplyError as error:
-        return Line(index, number, name, (), {}, digest, error)
-    return Line(index, number, name, tuple(messages), options, digest)
+    @classmethod
+    def of(
+        cls,
+        source: Path | None,
+        out: Path | None,
+        size: int | None = None,
+        *,
+        retry: bool = False,
+        no_stdin: bool = False,
+        command: str = "run",
+    ) -> BatchRequest:
+        """Raises UsageError where a file is not given, or cannot be used."""
+        if source is None:
+            given = "--out" if out else "--retry-failed" if retry else "--batch-size"
+            raise UsageError(f"{given} needs --batch", hint=f"lmsupply {command} --batch prompts.jsonl")
+        if source == STDIN and no_stdin:
+            raise UsageError("--no-stdin cannot be combined with --batch -", hint="name a file")
+        if out is not None and str(out) in _STDOUT:
+            out = None
+        if retry and (out is None or not (is_absent(out) or is_file(out))):
+            raise UsageError("--retry-failed needs a file with --out", hint="only a file can be read again")
+        if out is not None:
+            _check_places(source, out)
+        return cls(source, out, size, retry)
 
 
-def _row(text: str) -> dict[str, Any]:
-    row = parse_json(text, "the line", error=UsageError)
-    if not isinstance(row, dict):
-        raise UsageError("no JSON object", hint='{"prompt": "…"} or {"messages": […]}')
-    return row
-
-
-def _messages(row: Mapping[str, Any]) -> list[ChatMessage]:
-    prompt, messages = row.get("prompt"), row.get("messages")
-    if isinstance(prompt, str) and prompt.strip() and messages is None:
-        return [ChatMessage.user(prompt)]
-    if prompt is None and isinstance(messages, list) and all(isinstance(m, dict) for m in messages):
-        return as_messages(messages)
-    raise UsageError("it needs either a prompt that is text or a list of messages")
-
-
-def _options(row: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
-    """Generation options, in `options` or beside the prompt."""
-    given = row.get("options", {})
-    if not isinstance(given, dict):
-        raise UsageError("options is no JSON object")
-    whole = {key: value for key, value in row.items() if key not in _KEYS} | given
-    unknown = [key for key in whole if key not in known]
-    if unknown:
-        keys = "options: " + ", ".join(known) if known else "a line has a prompt or messages, and an id"
-        raise UsageError(f"unknown option {unknown[0]!r}", hint=keys)
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in whole.items()}
-    GenerationOptions().replaced(**found)
-    return found
-
-
-def check_places(source: Path, out: Path) -> None:
-    """Raises UsageError where `out` cannot be a file beside `source`."""
+def _check_places(source: Path, out: Path) -> None:
     if is_folder(out):
         raise UsageError(f"cannot write {out}: it is a folder")
     if not is_folder(resolved(out).parent):
         raise UsageError(f"cannot write {out}: its folder does not exist")
-    if resolved(source) == resolved(out):
+    if source != STDIN and resolved(source) == resolved(out):
         raise UsageError("--out would overwrite the prompts", hint="name another file")
 
 
-def finished(out: Path, lines: Sequence[Line], *, guided: bool) -> dict[int, State]:
-    """The lines that `out` has already, and how they went. Raises UsageError where it has others."""
-    done: dict[int, State] = {}
-    if is_absent(out):
-        return done
-    for row in _answered(out):
-        index, digest = row.get("index"), row.get("input")
-        if not isinstance(index, int) or not 0 <= index < len(lines) or lines[index].digest != digest:
-            raise UsageError(f"{out} holds answers to other prompts or choices", hint="name another file with --out")
-        done[index] = state_of(row, guided=guided)
-    return done
+@contextmanager
+def owned(out: Path | None) -> Iterator[None]:
+    """Nobody else writes the file `out` in the block; streams have no owner. Raises UsageError, FileError."""
+    if out is None or not (is_absent(out) or is_file(out)):
+        yield
+        return
+    try:
+        with _locked(resolved(out)):
+            yield
+    except Busy:
+        raise UsageError(f"another lmsupply is writing {out}", hint=f"wait for it, or {_OTHER}") from None
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """With a lock in the state folder, or beside the file where that folder cannot be written."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(paths.state_dir() / "locks" / f"batch-{digest_of(str(out))}.lock"))
+        except FileError:
+            held.enter_context(locked(out.with_name(f".{out.name}.lock")))
+        yield
+
+
+def run_of(
+    model: LocatedModel,
+    settings: Settings,
+    *,
+    system: str | None,
+    options: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """What decides the answers beside the prompts, for the rows: digests, and the `options` that are not the defaults.
+    `more`: other things, None where there are none."""
+    chat = [settings.get("chat_format"), settings.get("think") == "off", settings.get("reasoning_effort")]
+    changed = {key: value for key, value in (options or {}).items() if value != SETTINGS[key].default}
+    return {
+        "model": model.ref,
+        "files": model_digest(model),
+        "system": digest_of(system) if system else None,
+        **{key: None if value is None else digest_of(value) for key, value in more.items()},
+        "chat": digest_of(chat),
+        **({} if options is None else {"options": changed}),
+    }
 
 
 def state_of(row: Mapping[str, Any], *, guided: bool) -> State:
@@ -151,61 +150,258 @@ def state_of(row: Mapping[str, Any], *, guided: bool) -> State:
     return "whole" if row.get("complete", row.get("finish_reason") == "stop") else "cut"
 
 
-def _answered(out: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = out.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        raise UsageError(f"cannot read {out}: {reason_of(error)}") from error
-    for line in text.split("\n")[:-1]:  # splitlines would also end a line at characters that answers may hold
+class Answers:
+    """Where the answers to `lines` go: the file `out`, another kind of `out` (a pipe, a device), or stdout for None.
+
+    `done`: how the lines went whose answers are there already. Only a regular file is ever read. Raises UsageError for
+    one that has anything but answers to these lines; it is left as it is.
+    """
+
+    def __init__(self, out: Path | None, lines: Sequence[Line], terminal: Terminal, *, guided: bool) -> None:
+        self.out = out
+        self.done: dict[int, State] = {}
+        self.resumable = out is not None and (is_absent(out) or is_file(out))
+        self._lines, self._terminal, self._guided = lines, terminal, guided
+        self._run: Mapping[str, Any] = {}
+        self._earlier: list[dict[str, Any]] = []  # a row for each way in which rows were made
+        self._at: dict[int, tuple[int, int]] = {}  # index → where its last row stands
+        self._end = 0
+        self._in_order, self._last = True, -1
+        self._file: IO[bytes] | None = None
+        if out is not None and is_file(out):
+            self._read(out)
+
+    @property
+    def place(self) -> str:
+        """For the end of a line about them."""
+        return f": {self.out}" if self.out else ""
+
+    @property
+    def count(self) -> int:
+        """The lines that have an answer."""
+        return len(self._at)
+
+    def check_run(self, run: Mapping[str, Any], *, retry: bool) -> None:
+        """`run`: how the answers are made now. Raises UsageError that names how earlier ones were made differently;
+        where what failed is asked again, only not for the limit of tokens."""
+        self._run = run = json.loads(json.dumps(run))  # as it is read
+        for row in self._earlier:
+            if difference := _difference(row, run, retry=retry):
+                raise UsageError(
+                    f"{self.out} {difference}", hint=f"repeat the earlier command to continue it, or {_OTHER}"
+                )
+
+    def left(self, *, retry: bool) -> list[Line]:
+        """The lines to answer."""
+        return [line for line in self._lines if (s := self.done.get(line.index)) is None or (retry and s != "whole")]
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open in the block, for `write`; after it the answers stand in the order of the lines. Raises FileError."""
+        if self.out is None:
+            yield
+            return
+        with our_io_error(self.out, hint=_SPACE if self.resumable else ""):
+            self._file = self.out.open("ab") if self.resumable else os.fdopen(os.open(self.out, os.O_WRONLY), "wb")
+            if self.resumable:
+                self._file.truncate(self._end)
         try:
-            row = parse_json(line, str(out))
+            yield
+        finally:
+            with suppress(OSError):  # whatever failed has been told
+                self._file.close()
+            self._file = None
+            self.sort()
+
+    def sort(self) -> None:
+        """Write the file anew if its rows do not stand in the order of the lines. Raises FileError."""
+        if self._in_order or self.out is None:
+            return
+        real = resolved(self.out)
+        temporary = real.with_name(f".{real.name[:100]}.lmsupply.tmp")
+        with our_io_error(self.out, hint=_SPACE):
+            try:
+                temporary.unlink(missing_ok=True)
+                with real.open("rb") as old, temporary.open("xb") as new:
+                    shutil.copymode(real, temporary)
+                    for index in sorted(self._at):
+                        start, length = self._at[index]
+                        old.seek(start)
+                        new.write(old.read(length))
+                    new.flush()
+                    os.fsync(new.fileno())
+                temporary.replace(real)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
+        self._in_order = True
+
+    def write(self, line: Line, row: Mapping[str, Any]) -> None:
+        """Raises FileError; BrokenPipeError where nobody reads a stream any more."""
+        text = json_text({**_head(line), "run": self._run, **row}) + "\n"
+        if self.out is None:
+            self._terminal.stdout.write(text)
+            self._terminal.stdout.flush()
+            self._place(line.index, len(text))
+            return
+        assert self._file is not None
+        data, gone = text.encode(), None
+        with our_io_error(self.out, hint=_SPACE if self.resumable else ""):
+            try:
+                self._file.write(data)
+                self._file.flush()
+                self._place(line.index, len(data))
+                if self.resumable:
+                    os.fsync(self._file.fileno())
+            except BrokenPipeError as error:
+                gone = error
+        if gone:
+            raise gone
+
+    def _place(self, index: int, length: int) -> None:
+        self._in_order, self._last = self._in_order and index > self._last, index
+        self._at[index] = (self._end, length)
+        self._end += length
+
+    def _read(self, out: Path) -> None:
+        try:
+            with out.open("rb") as file:
+                while raw := file.readline(_LONGEST):
+                    if not raw.endswith(b"\n"):
+                        self._check_tail(raw)
+                        return
+                    self._take(raw)
+        except OSError as error:
+            raise UsageError(f"cannot read {out}: {reason_of(error)}") from error
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            row = parse_json(raw, "the row")
         except FileError:
             row = None
-        yield row if isinstance(row, dict) else {}
+        if not isinstance(row, dict) or not {"schema", "index", "id", "input"} <= row.keys():
+            raise self._foreign()
+        index = row["index"]
+        if not isinstance(index, int) or not 0 <= index < len(self._lines):
+            raise self._others()
+        line = self._lines[index]
+        if line.digest != row["input"]:
+            raise self._others()
+        if not any(row.get("run") == one.get("run") for one in self._earlier):
+            self._earlier.append(row)
+        self.done[index] = state_of(row, guided=self._guided or line.guidance is not None)
+        self._place(index, len(raw))
 
+    def _check_tail(self, tail: bytes) -> None:
+        """What a kill cut off can only be the beginning of an answer to one of the lines."""
+        for line in self._lines:
+            head = json_text(_head(line))[:-1].encode() + b', "'
+            if head.startswith(tail) or tail.startswith(head):
+                return
+        raise self._foreign() if not self.done else self._others()
 
-@contextmanager
-def owned(out: Path) -> Iterator[None]:
-    """Nobody else writes `out` in the block. Raises UsageError for what is no file, or is being written; FileError."""
-    if not is_absent(out) and not is_file(out):
-        raise UsageError(
-            f"cannot write {out}: it is not a regular file", hint="name a file: it is read when the batch goes on"
+    def _foreign(self) -> UsageError:
+        return UsageError(
+            f"{self.out} contains other things than answers of a batch", hint=f"{_OTHER}; nothing was changed"
         )
-    try:
-        with locked(out.with_name(f".{out.name}.lock")):
-            yield
-    except Busy:
-        raise UsageError(
-            f"another lmsupply is writing {out}", hint="wait for it, or name another file with --out"
-        ) from None
+
+    def _others(self) -> UsageError:
+        return UsageError(f"{self.out} contains answers to other prompts", hint=f"{_OTHER}; nothing was changed")
 
 
-def appending(out: Path) -> IO[str]:
-    """Open to append, after the last whole line: what a kill cut off is asked again.
-
-    Raises UsageError where that is not the beginning of a row of ours, FileError.
-    """
-    with our_io_error(out):
-        with out.open("a+b") as file:
-            file.seek(0)
-            data = file.read()
-            whole = data.rfind(b"\n") + 1
-            cut = data[whole:]
-            if not (cut.startswith(_BEGINNING) or _BEGINNING.startswith(cut)):
-                raise UsageError(
-                    f"{out} does not end with answers of a batch",
-                    hint="name another file with --out: nothing was changed",
-                )
-            file.truncate(whole)
-        return out.open("a", encoding="utf-8")
+def _head(line: Line) -> dict[str, Any]:
+    return {"schema": JSON_SCHEMA, "index": line.index, "id": line.id, "input": line.digest}
 
 
-def write(file: IO[str], row: Mapping[str, Any]) -> None:
-    """Raises FileError."""
-    with our_io_error(file.name, hint=GOES_ON):
-        file.write(json_text(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+_PARTS = {
+    "system": "system prompt", "guidance": "guidance", "choices": "choices", "chat": "chat format or reasoning options",
+}  # fmt: skip
+
+
+def _difference(row: Mapping[str, Any], run: Mapping[str, Any], *, retry: bool) -> str:
+    """How `row` was made differently from `run`, "" where it was not."""
+    old = row.get("run")
+    if not isinstance(old, Mapping):
+        return "does not say how its answers were made"
+    if old.get("files") != run["files"]:
+        if old.get("model") != run["model"]:
+            return f"was made with model {old.get('model')}; this run uses {run['model']}"
+        return f"was made with other files of model {run['model']}"
+    for key, name in _PARTS.items():
+        was, now = old.get(key), run.get(key)
+        if was == now:
+            continue
+        if now is None:
+            return f"was made with a {name}; this run has none" if key == "system" else f"was made with {name}"
+        if was is None:
+            return f"was made without {'a ' if key == 'system' else ''}{name}"
+        return f"was made with {'other' if key in ('choices', 'chat') else 'another'} {name}"
+    was, now = old.get("options") or {}, run.get("options") or {}
+    for key in [*now, *was]:
+        if was.get(key) != now.get(key) and not (retry and key == "max_tokens"):
+            return f"was made with {key} {_shown(was.get(key))}; this run uses {_shown(now.get(key))}"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else json.dumps(value)[:60]
+
+
+@dataclass
+class Counts:
+    """How the lines went: `before` are those that were answered earlier, `failed_before` those that failed then."""
+
+    answered: int = 0
+    cut: int = 0
+    bad: int = 0
+    before: int = 0
+    failed_before: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, done: Mapping[int, State], left: Sequence[Line]) -> Counts:
+        """What was there before and is not answered again."""
+        again = {line.index for line in left}
+        states = [state for index, state in done.items() if index not in again]
+        return cls(before=states.count("whole"), failed_before=len(states) - states.count("whole"))
+
+    def add(self, row: Mapping[str, Any], state: State) -> None:
+        if state == "bad":
+            self.bad += 1
+            return
+        self.answered += 1
+        self.cut += state == "cut"
+        self.tokens += row["usage"].get("completion_tokens", 0)
+
+    @property
+    def failed(self) -> int:
+        """Also earlier."""
+        return self.bad + self.cut + self.failed_before
+
+
+def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: str) -> int:
+    """The last lines of a batch; the exit code. `verb`: "answered" or "classified"."""
+    parts = [f"{counts.answered} {verb}"]
+    parts += [f"{counts.cut} of them cut off"] if counts.cut else []
+    parts += [f"{counts.before} already there"] if counts.before else []
+    parts += [f"{counts.bad} failed"] if counts.bad else []
+    parts += [f"{counts.failed_before} failed earlier"] if counts.failed_before else []
+    rate = f"; {counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}" if counts.tokens else ""
+    terminal.say(f"{', '.join(parts)}{rate}{answers.place}")
+    if counts.failed_before:
+        terminal.say("hint: --retry-failed tries again what failed earlier")
+    return ERROR if counts.failed else OK
+
+
+def say_stopped(terminal: Terminal, total: int, answers: Answers) -> None:
+    """Where Ctrl-C left it."""
+    done = f"{answers.count} of {total} prompts are done"
+    if answers.resumable:
+        terminal.say(f"{done}; run the same command to continue{answers.place}")
+    else:
+        terminal.say(done)
 
 
 def error_row(error: LmsupplyError) -> dict[str, Any]:

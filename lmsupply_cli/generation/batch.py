@@ -39,10 +39,11 @@ BATCH_SIZE, LARGEST = 8, 32
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """A prompt that is made, and how it is to be answered."""
+    """A prompt that is made, and how it is to be answered. `guidance`: its own, else that of the batch."""
 
     prompt: Prompt
     options: GenerationOptions
+    guidance: Guidance | None = None
 
 
 class BatchListener:
@@ -75,7 +76,7 @@ def answer_batch(
     listener = listener or BatchListener()
     for one in asked:
         generator.check_prompt(one.prompt)
-        generator.check_options(one.options, guidance)
+        generator.check_options(one.options, one.guidance or guidance)
     pad = generator.model.shape.pad_id
     together = [one for one in asked if one.prompt.ids[-1] != pad]  # else its end would be taken for padding
     if len(together) < 2 or generator.model.batching_blocker() or switches(generator, together):
@@ -105,7 +106,8 @@ def answer_alone(
     listener = listener or BatchListener()
 
     def heard() -> Iterator[GenerationEvent]:
-        for event in generator.stream_prompt(asked.prompt, asked.options, guidance=guidance, cancel=cancel):
+        own = asked.guidance or guidance
+        for event in generator.stream_prompt(asked.prompt, asked.options, guidance=own, cancel=cancel):
             if isinstance(event, Notice):
                 listener.notice(event)
             yield event
@@ -149,7 +151,7 @@ def _answer_rows(
 
 
 def _task(generator: TextGenerator, asked: BatchItem, guidance: Guidance | None) -> Task:
-    prompt = asked.prompt
+    prompt, guidance = asked.prompt, asked.guidance or guidance
     matcher = generator.new_matcher(guidance) if guidance else None
     return Task(prompt.ids, asked.options, prompt.stop, prompt.stop_ids, matcher, prompt.continues)
 

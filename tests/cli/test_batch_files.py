@@ -59,7 +59,8 @@ def test_good_lines_are_answered_and_bad_ones_are_named(tmp_path: Path) -> None:
     assert [row["error"]["code"] for row in found if "error" in row] == ["usage"] * 4 + ["does_not_fit"]
     for number in (3, 5, 7, 8, 9):
         assert f"line {number}: " in result.err
-    assert "4 answered, 5 could not be answered" in result.err
+    assert "4 answered, 5 failed; " in result.err
+    assert "--" not in "".join(row["error"]["message"] for row in found if "error" in row), "a file has keys, not flags"
 
 
 def test_a_text_file_has_a_prompt_a_line(tmp_path: Path) -> None:
@@ -78,13 +79,13 @@ def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
     lines = whole.splitlines(keepends=True)
     out.write_bytes(lines[0] + lines[1][:40])  # a kill in the middle of a line
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
-    assert "2 answered, 1 done before" in result.err
+    assert "2 answered, 1 already there" in result.err
     assert [row["index"] for row in rows(out)] == [0, 1, 2]
     assert out.read_bytes().startswith(lines[0])
     source.write_text("something else\nthanks\nbye\n")
     result = lmsupply("run", "-m", "guide", "--batch", source, "--out", out)
     assert result.code == 2
-    assert "holds answers to other prompts" in result.err
+    assert "contains answers to other prompts" in result.err
 
 
 def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
     assert [row["id"] for row in found] == ["\u2028", None]
     result = lmsupply(*command)
     assert result.code == 0
-    assert result.err.endswith(f"0 answered, 2 done before: {out}\n")
+    assert result.err.endswith(f"0 answered, 2 already there: {out}\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
@@ -111,7 +112,7 @@ def test_stopped_by_hand_it_says_how_to_go_on(tmp_path: Path) -> None:
     said = process.communicate()[1]
     assert process.returncode == 130
     there = len(rows(out))
-    assert f"{there} of 6 lines are in {out}; run the same command to continue" in said
+    assert f"{there} of 6 prompts are done; run the same command to continue: {out}" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
@@ -166,9 +167,9 @@ def test_guided_answers_that_were_cut_are_named(tmp_path: Path) -> None:
     )
     result = lmsupply(*command)
     assert result.code == 1
-    assert "line 2: the answer ended before it was complete" in result.err
+    assert "line 2: the answer was cut off before it was complete" in result.err
     assert "line 3: beam search cannot be combined with batches" in result.err
-    assert "2 answered, 1 cut short, 1 could not be answered" in result.err
+    assert "2 answered, 1 of them cut off, 1 failed" in result.err
     assert [row.get("finish_reason") for row in rows(out)] == ["stop", "length", None]
     assert [row.get("complete") for row in rows(out)] == [True, False, None]
     assert lmsupply(*command).code == 1, "what is there is still cut"
@@ -186,8 +187,12 @@ def test_a_guidance_that_cannot_be_followed_writes_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--batch", "in.txt"), "--batch and --out must be used together"),
-        (("--out", "o"), "--batch and --out must be used together"),
+        (("--out", "o"), "--out needs --batch"),
+        (("--batch-size", "2"), "--batch-size needs --batch"),
+        (("--retry-failed",), "--retry-failed needs --batch"),
+        (("--batch", "in.txt", "--retry-failed"), "--retry-failed needs a file with --out"),
+        (("--batch", "in.txt", "--retry-failed", "--out", "/dev/null"), "--retry-failed needs a file with --out"),
+        (("--batch", "-", "--no-stdin"), "--no-stdin cannot be combined with --batch -"),
         (("--batch", "in.txt", "--out", "in.txt"), "would overwrite the prompts"),
         (("--batch", "in.txt", "--out", "o", "--json"), "leave out --json"),
         (("--batch", "in.txt", "--out", "o", "a prompt"), "leave out a prompt"),

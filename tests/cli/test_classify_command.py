@@ -70,7 +70,7 @@ def test_prompt_and_choices_come_from_files_too(tmp_path: Path) -> None:
         (("--choices", "a,b,a"), "the choice 'a' is given twice"),
         (("--choices", "a,,b"), "choice 2 is empty"),
         (("--choices", "a,b", "--raw", "-s", "x"), "--system cannot be combined with --raw"),
-        (("--choices", "a,b", "--out", "x.jsonl"), "--batch and --out must be used together"),
+        (("--choices", "a,b", "--out", "x.jsonl"), "--out needs --batch"),
         (("--choices-file", "missing.txt"), "missing.txt"),
         (("--choices", "a,b", "--temperature", "1"), "No such option"),
     ],
@@ -125,24 +125,43 @@ def test_a_batch_is_resumed_and_bad_lines_are_named(tmp_path: Path) -> None:
     assert [row["index"] for row in found] == list(range(5))
     assert [row.get("best") for row in found] == ["Run", None, "You are welcome!", None, None]
     assert list(found[0]) == [
-        "schema", "index", "id", "input", "best", "choices", "model", "usage", "notices",
+        "schema", "index", "id", "input", "run", "best", "choices", "model", "usage", "notices",
     ]  # fmt: skip
     assert found[0]["id"] == "a"
     assert [row["error"]["code"] for row in found if "error" in row] == ["usage", "usage", "does_not_fit"]
     for number in (2, 4, 5):
         assert f"line {number}: " in result.err
-    assert result.err.endswith(f"2 classified, 3 could not be classified: {out}\n")
+    assert result.err.endswith(f"2 classified, 3 failed: {out}\n")
     lines = out.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:2]) + lines[2][:30])  # a kill in the middle of a line
     result = lmsupply(*command)
-    assert result.err.endswith(f"1 classified, 2 done before, 3 could not be classified: {out}\n")
+    assert f"1 classified, 1 already there, 2 failed, 1 failed earlier: {out}\n" in result.err
+    assert result.err.endswith("hint: --retry-failed tries again what failed earlier\n")
     assert [row.get("best") for row in rows(out)] == ["Run", None, "You are welcome!", None, None]
     whole = out.read_bytes()
     assert lmsupply(*command).code == 1
     result = lmsupply(*command, "--choices", "another")
     assert result.code == 2
-    assert "holds answers to other prompts or choices" in result.err
+    assert "out.jsonl was made with other choices" in result.err
     assert out.read_bytes() == whole
+
+
+def test_a_batch_from_a_pipe_into_a_pipe() -> None:
+    result = lmsupply(*BASE, "--batch", "-", stdin=f"{QUESTION}\nthanks\n")
+    assert (result.code, result.err) == (0, "")
+    assert [row["best"] for row in result.json_lines] == ["Run", "You are welcome!"]
+
+
+def test_what_failed_is_classified_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("word " * 100 + QUESTION + "\nthanks\n")
+    command = ("classify", *BASE[2:], "--batch", source, "--out", out)
+    assert lmsupply(*command, "--context", "64").code == 1
+    second = out.read_bytes().splitlines()[1]
+    result = lmsupply(*command, "--retry-failed")
+    assert (result.code, result.err) == (0, f"1 classified, 1 already there: {out}\n")
+    assert [row["best"] for row in rows(out)] == ["Run", "You are welcome!"]
+    assert out.read_bytes().splitlines()[1] == second
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,10 @@ from lmsupply_cli import (
 )
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
+from lmsupply_cli.cli.batch_files import Answers
+from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.run.batch import BatchJob
+from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
@@ -119,9 +122,10 @@ def test_one_that_fails_does_not_take_the_others_along(
             return real(guidance)
 
         monkeypatch.setattr(model.model, "new_matcher", fails)
+        ctx = Context(Terminal.of_process(quiet=True), Settings())
+        answers = Answers(tmp_path / "out.jsonl", [], ctx.terminal, guided=True)
         job = BatchJob(
-            [], tmp_path / "out.jsonl", model, Terminal.of_process(quiet=True), size=4,
-            guidance=Guidance.regex("(yes|no)"), policy="error", describe=lambda *_: {}, done={},
+            ctx, [], [], answers, model, size=4, guidance=Guidance.regex("(yes|no)"), describe=lambda *_: {}
         )  # fmt: skip
         found = list(job._answers(many, BatchPlan(len(many), together=True)))
         assert [isinstance(one, EngineError) for one in found] == [False, True, False, True]

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.cli.batch_files import (
-    GOES_ON,
-    Line,
-    State,
-    appending,
+    Answers,
+    BatchRequest,
+    Counts,
     error_row,
-    finished,
     owned,
-    read_lines,
+    run_of,
+    say_counts,
+    say_stopped,
     state_of,
-    write,
 )
-from lmsupply_cli.cli.classify.single import classify_object, fit_choices, loaded
+from lmsupply_cli.cli.batch_lines import Line, read_lines
+from lmsupply_cli.cli.classify.single import classify_object, fit_choices, prepared_for_choices
 from lmsupply_cli.cli.context import Context
-from lmsupply_cli.cli.exit import ERROR, OK
 from lmsupply_cli.cli.inputs import PromptRequest
-from lmsupply_cli.cli.prepare import ModelRequest
-from lmsupply_cli.cli.run.batch import BatchRequest, batch_model
+from lmsupply_cli.cli.prepare import ModelRequest, load_model
+from lmsupply_cli.cli.run.batch import batch_model, say_other_models
 from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.errors import EngineError, LmsupplyError
-from lmsupply_cli.files import our_io_error
 from lmsupply_cli.generation.generator import TextGenerator
 
 
@@ -41,14 +35,20 @@ def classify_batch(
     """The exit code: 1 where a line could not be classified. Raises the errors of what it uses."""
     wanted = batch_model(ctx, wanted, asked)
     with owned(request.out):
-        read = read_lines(request.source, system=asked.system, takes_options=False)
-        lines = [_line(line, choices) for line in read]
-        done = finished(request.out, lines, guided=False)
-        states: Counter[State] = Counter()
-        if len(done) < len(lines):
-            with loaded(ctx, wanted) as generator:
-                _Job(ctx, generator, choices, lines, done, states).run(request.out)
-    return _told(ctx, request.out, states=states, done=done)
+        lines = read_lines(request.source, ctx.terminal, system=asked.system, takes_options=False)
+        answers = Answers(request.out, lines, ctx.terminal, guided=False)
+        prepared = prepared_for_choices(ctx, wanted)
+        run = run_of(prepared.model, ctx.settings, system=asked.system, choices=list(choices))
+        answers.check_run(run, retry=request.retry)
+        left = answers.left(retry=request.retry)
+        counts = Counts.of(answers.done, left)
+        if left:
+            say_other_models(ctx, lines, prepared.model)
+            with load_model(ctx, prepared.plan(ctx.settings)) as generator:
+                _Job(ctx, generator, choices, answers, len(lines), counts).run(left)
+        else:
+            answers.sort()
+    return say_counts(ctx.terminal, counts, answers, verb="classified")
 
 
 @dataclass
@@ -56,32 +56,32 @@ class _Job:
     ctx: Context
     generator: TextGenerator
     choices: Sequence[str]
-    lines: Sequence[Line]
-    done: Mapping[int, State]
-    states: Counter[State]
+    answers: Answers
+    total: int
+    counts: Counts
 
-    def run(self, out: Path) -> None:
-        """Raises FileError, EngineError; Ctrl-C leaves what is classified."""
+    def run(self, lines: Sequence[Line]) -> None:
+        """Raises FileError, BrokenPipeError, EngineError; Ctrl-C leaves what is classified."""
         terminal, status = self.ctx.terminal, self.ctx.terminal.status()
-        with our_io_error(out, hint=GOES_ON), appending(out) as file:
-            try:
-                for line in (line for line in self.lines if line.index not in self.done):
-                    held = len(self.done) + self.states.total()
-                    status.show(f"batch: {held} of {len(self.lines)} classified")
+        left, began = len(lines), time.monotonic()
+        try:
+            with self.answers.opened():
+                for line in lines:
+                    status.show(f"batch: {self.total - left} of {self.total} classified")
                     row = self._row(line)
                     status.clear()
                     if "error" in row:
-                        terminal.say(f"line {line.number}: {row['error']['message']}")
-                    named = {"schema": JSON_SCHEMA, "index": line.index, "id": line.id, "input": line.digest}
-                    write(file, {**named, **row})
-                    self.states[state_of(row, guided=False)] += 1
-            except KeyboardInterrupt:
-                status.clear()
-                held = len(self.done) + self.states.total()
-                terminal.say(f"{held} of {len(self.lines)} lines are in {out}; run the same command to continue")
-                raise
-            finally:
-                status.clear()
+                        terminal.say(f"{line.place}: {row['error']['message']}")
+                    self.answers.write(line, row)
+                    self.counts.add(row, state_of(row, guided=False))
+                    left -= 1
+        except KeyboardInterrupt:
+            status.clear()
+            say_stopped(terminal, self.total, self.answers)
+            raise
+        finally:
+            status.clear()
+        self.counts.seconds = time.monotonic() - began
 
     def _row(self, line: Line) -> Mapping[str, Any]:
         try:
@@ -89,25 +89,10 @@ class _Job:
                 raise line.error
             fitted = fit_choices(self.generator, line.messages, self.choices, overflow_policy(self.ctx.settings))
             for notice in fitted.notices:
-                self.ctx.terminal.say(f"line {line.number}: {notice.text}")
+                self.ctx.terminal.say(f"{line.place}: {notice.text}")
             found = self.generator.classify_prompt(fitted.prompt, self.choices)
         except EngineError:
             raise
         except LmsupplyError as error:
             return error_row(error)
         return classify_object(found, self.generator.info, [*self.ctx.notices, *fitted.notices])
-
-
-def _line(line: Line, choices: Sequence[str]) -> Line:
-    """With the choices in its digest: a result is only good for them."""
-    whole = json.dumps([line.digest, *choices])
-    return replace(line, digest=hashlib.sha256(whole.encode()).hexdigest()[:12])
-
-
-def _told(ctx: Context, out: Path, *, states: Counter[State], done: Mapping[int, State]) -> int:
-    """The exit code."""
-    failed = states["bad"] + list(done.values()).count("bad")
-    before = f", {len(done)} done before" if done else ""
-    bad = f", {failed} could not be classified" if failed else ""
-    ctx.terminal.say(f"{states['whole']} classified{before}{bad}: {out}")
-    return ERROR if failed else OK

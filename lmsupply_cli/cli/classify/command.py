@@ -67,17 +67,30 @@ def classify(
     file: Files = None,
     batch: Annotated[
         Path | None,
-        typer.Option("--batch", metavar="FILE", help="Classify every line of this file.", rich_help_panel=BATCH),
+        typer.Option(
+            "--batch",
+            metavar="FILE",
+            help="Classify every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
+            rich_help_panel=BATCH,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Where to write the results of --batch; lines already there are skipped.",
+            help="Output file for --batch (default: stdout). Prompts already classified there are skipped.",
             rich_help_panel=BATCH,
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try again the prompts that failed in an earlier run of --batch.",
+            rich_help_panel=BATCH,
+        ),
+    ] = False,
     raw: Raw = False,
     every: Annotated[
         bool, typer.Option("--all", help="Print every choice with its probability and its share, best first.")
@@ -107,13 +120,13 @@ def classify(
     read = read_choices(choices or (), choices_file)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin)
-    if not (batch or out):
+    if not (batch or out or retry_failed):
         return classify_prompt(ctx, wanted, asked, read, as_json=json, every=every)
+    from lmsupply_cli.cli.batch_files import BatchRequest
     from lmsupply_cli.cli.classify.batch import classify_batch
-    from lmsupply_cli.cli.run.batch import BatchRequest
 
     check_batch_only({"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--all": every})
-    request = BatchRequest.of(batch, out, command="classify --choices yes,no")
+    request = BatchRequest.of(batch, out, retry=retry_failed, no_stdin=no_stdin, command="classify --choices yes,no")
     if code := classify_batch(ctx, wanted, asked, read, request):
         raise typer.Exit(code)
     return None

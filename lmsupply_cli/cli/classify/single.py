@@ -14,7 +14,7 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.inputs import PromptRequest, no_prompt, read_input
-from lmsupply_cli.cli.prepare import ModelRequest, load_model, prepare
+from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, prepare
 from lmsupply_cli.cli.run.output import model_object, notices_object
 from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.engine.classify import check_room
@@ -67,12 +67,16 @@ def read_choices(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
 
 @contextmanager
 def loaded(ctx: Context, wanted: ModelRequest) -> Iterator[TextGenerator]:
-    """The model that classifies. Nothing is generated, so only what concerns its cache is taken from the options."""
+    """The model that classifies."""
+    with load_model(ctx, prepared_for_choices(ctx, wanted).plan(ctx.settings)) as generator:
+        yield generator
+
+
+def prepared_for_choices(ctx: Context, wanted: ModelRequest) -> Prepared:
+    """Nothing is generated, so only what concerns the cache is taken from the options."""
     prepared = prepare(ctx, wanted)
     share_buffer = prepared.options.past_present_share_buffer
-    prepared = replace(prepared, options=GenerationOptions(past_present_share_buffer=share_buffer))
-    with load_model(ctx, prepared.plan(ctx.settings)) as generator:
-        yield generator
+    return replace(prepared, options=GenerationOptions(past_present_share_buffer=share_buffer))
 
 
 @dataclass

@@ -88,14 +88,19 @@ def run(
     ] = None,
     batch: Annotated[
         Path | None,
-        typer.Option("--batch", metavar="FILE", help="Answer every line of this file.", rich_help_panel=BATCH),
+        typer.Option(
+            "--batch",
+            metavar="FILE",
+            help="Answer every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
+            rich_help_panel=BATCH,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Output file for --batch. Prompts already answered there are skipped.",
+            help="Output file for --batch (default: stdout). Prompts already answered there are skipped.",
             rich_help_panel=BATCH,
         ),
     ] = None,
@@ -110,6 +115,14 @@ def run(
             rich_help_panel=BATCH,
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try again the prompts that failed in an earlier run of --batch.",
+            rich_help_panel=BATCH,
+        ),
+    ] = False,
     last: Annotated[
         bool, typer.Option("--continue", "-c", help="Continue the last run or chat.", rich_help_panel=INPUT)
     ] = False,
@@ -164,8 +177,9 @@ def run(
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
-    if batch or out or batch_size is not None:
-        from lmsupply_cli.cli.run.batch import BatchRequest, run_batch
+    if batch or out or retry_failed or batch_size is not None:
+        from lmsupply_cli.cli.batch_files import BatchRequest
+        from lmsupply_cli.cli.run.batch import run_batch
 
         check_batch_only(
             {
@@ -179,7 +193,8 @@ def run(
         check_batch_only(
             {"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--stream-json": stream_json}
         )
-        code = run_batch(ctx, wanted, asked, guidance, BatchRequest.of(batch, out, batch_size), dry_run=dry_run)
+        request = BatchRequest.of(batch, out, batch_size, retry=retry_failed, no_stdin=no_stdin)
+        code = run_batch(ctx, wanted, asked, guidance, request, dry_run=dry_run)
     elif dry_run:
         from lmsupply_cli.cli.run.single import print_load_plan
 

@@ -19,12 +19,13 @@ from lmsupply_cli.events import (
     TextWasReasoning,
     TokenLogprob,
 )
-from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo
+from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo, describe_cut
+from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.hardware.host import memory_used_bytes
 from lmsupply_cli.render.answer import show_answer
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.stream import ThoughtStream, choose_stream
-from lmsupply_cli.units import count, format_bytes, format_rate, format_seconds
+from lmsupply_cli.units import format_bytes, format_rate, format_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +41,19 @@ class Look:
 class Output:
     """Prints the events of one answer."""
 
-    def __init__(self, ctx: Context, look: Look, info: ModelInfo, options: dict[str, Value]) -> None:
+    def __init__(self, ctx: Context, look: Look, generator: TextGenerator, options: dict[str, Value]) -> None:
         self._ctx, self._terminal, self._look = ctx, ctx.terminal, look
-        self._info, self._options = info, options
+        self._info, self._options = generator.info, options
+        self._context_tokens = generator.context_tokens
         self._said = AnswerBuffer()
         self._think = ctx.settings.get("think")
         self._theme = "none" if look.plain else ctx.settings.get("theme")
 
     def take(self, events: Iterator[GenerationEvent]) -> Finished:
         finished = self._as_text(events) if self._look.form == "text" else self._as_json(events)
-        if finished.finish_reason == "length":
-            notice = Notice(
-                "cut_by_length",
-                f"the answer was cut after {count(finished.usage.completion_tokens, 'token')}; --max-tokens sets the limit",
-            )
+        if cut := describe_cut(finished, context_tokens=self._context_tokens):
+            way = "raise --max-tokens" if finished.cut_by == "max_tokens" else "use a larger --context"
+            notice = Notice("cut_by_length", f"the answer was {cut}; {way}")
             self._ctx.notice(notice)
             if self._look.form == "stream-json":
                 self._terminal.json_event("notice", code=notice.code, text=notice.text)

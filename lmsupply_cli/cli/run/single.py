@@ -50,7 +50,7 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
             fitted = fit_messages(generator, messages, policy=policy, max_tokens=options.max_tokens)
         for notice in fitted.notices:
             ctx.notice(notice)
-        output = Output(ctx, look, generator.info, prepared.values)
+        output = Output(ctx, look, generator, prepared.values)
         finished = output.take(generator.stream_prompt(fitted.prompt, options))
     if not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
         with suppress(FileError):  # the answer is there; a state folder that cannot be written costs nothing else
