@@ -9,6 +9,11 @@ import typer
 
 from lmsupply_cli.cli.options import Debug, TrustModelFiles, takes_settings
 
+EXAMPLES = (
+    ("lmsupply add ./my-model", "register a folder under its own name"),
+    ("lmsupply add ./my-model mine", "under another name"),
+)
+
 
 @takes_settings("cache_dir")
 def add(

@@ -6,6 +6,11 @@ from typing import Annotated
 
 import typer
 
+EXAMPLES = (
+    ("lmsupply completion bash > ~/.local/share/bash-completion/completions/lmsupply", "install for bash"),
+    ("lmsupply completion zsh > ~/.zfunc/_lmsupply", "install for zsh"),
+)
+
 
 def completion(
     *, shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish|powershell", show_default=False)]

@@ -25,6 +25,13 @@ _USAGE = {"get": "get KEY", "set": "set KEY VALUE", "unset": "unset KEY"}
 _HELP_COLUMNS = 60
 
 
+EXAMPLES = (
+    ("lmsupply config", "the settings that are set"),
+    ("lmsupply config set temperature 0.2", "change one"),
+    ("lmsupply config unset temperature", "back to the default"),
+)
+
+
 def config(
     *,
     action: Annotated[str, typer.Argument(metavar="[list|get|set|unset|path|edit]", show_default=False)] = "list",

@@ -8,6 +8,11 @@ import typer
 
 from lmsupply_cli.cli.options import Debug, Json
 
+EXAMPLES = (
+    ("lmsupply licenses", "the licenses you have accepted"),
+    ("lmsupply licenses --revoke llama-3.2-1b", "withdraw an acceptance"),
+)
+
 
 def licenses(
     *,

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from lmsupply_cli.store.remove import Removal
 
 
+EXAMPLES = (
+    ("lmsupply rm phi-3.5", "remove a model"),
+    ("lmsupply rm --partial -y", "remove what interrupted downloads left"),
+)
+
+
 @takes_settings("cache_dir")
 def rm(
     *,

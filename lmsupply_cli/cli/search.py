@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from lmsupply_cli.loading.searching import SearchResult
 
 
+EXAMPLES = (
+    ("lmsupply search qwen", "models on the Hub that run here"),
+    ("lmsupply search phi --limit 5 --json", "the first five as JSON"),
+)
+
+
 @takes_settings("provider", "precision", "cache_dir", "offline")
 def search(
     *,

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from lmsupply_cli.store.verify import ModelCheck
 
 
+EXAMPLES = (
+    ("lmsupply verify", "check all installed models"),
+    ("lmsupply verify phi-3.5 --repair", "download damaged files again"),
+)
+
+
 @takes_settings("cache_dir", "offline")
 def verify(
     *,

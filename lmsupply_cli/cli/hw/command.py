@@ -8,6 +8,11 @@ import typer
 
 from lmsupply_cli.cli.options import Debug, Json
 
+EXAMPLES = (
+    ("lmsupply hw", "hardware, providers, recommended model"),
+    ("lmsupply hw --models", "which models fit"),
+)
+
 
 def hw(
     *,

@@ -8,6 +8,12 @@ import typer
 
 from lmsupply_cli.cli.options import Debug, Json, takes_settings
 
+EXAMPLES = (
+    ("lmsupply models --installed", "what is on this machine"),
+    ("lmsupply models --license mit --fits", "models under MIT that fit the memory"),
+    ("lmsupply models qwen --json", "matching models as JSON"),
+)
+
 
 @takes_settings("provider", "cache_dir")
 def models(

@@ -8,6 +8,11 @@ import typer
 
 from lmsupply_cli.cli.options import Debug, Json, takes_settings
 
+EXAMPLES = (
+    ("lmsupply show phi-3.5", "variants and why one is picked, license, architecture"),
+    ("lmsupply show phi-3.5 --license", "the text of its license"),
+)
+
 
 @takes_settings("provider", "precision", "cache_dir", "offline")
 def show(
