@@ -19,16 +19,21 @@ class HelpCommand(TyperCommand):
     examples: tuple[tuple[str, str], ...] = ()
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and not isinstance(parameter, TyperArgument):
-                groups.setdefault(getattr(parameter, "rich_help_panel", None) or _OTHER, []).append(record)
-        for name in sorted(groups, key=_ORDER.index):
+        for name, records in grouped_options(self, ctx).items():
             with formatter.section(name):
-                formatter.write_dl(groups[name])
+                formatter.write_dl(records)
         if self.examples:
             formatter.write_paragraph()
             formatter.write("Examples:\n")
             for line, meaning in self.examples:
                 formatter.write(f"  {line}\n      {meaning}\n")
+
+
+def grouped_options(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+    """Title of a group, in the order of the help → (flags, what they do)."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is not None and not isinstance(parameter, TyperArgument):
+            groups.setdefault(getattr(parameter, "rich_help_panel", None) or _OTHER, []).append(record)
+    return {name: groups[name] for name in sorted(groups, key=_ORDER.index)}
