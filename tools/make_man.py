@@ -72,7 +72,10 @@ def command_page(name: str, summary: str) -> str:
     parts += options(command, path)
     if command.examples:
         parts.append(".SH EXAMPLES\n")
-        parts += [f".PP\n{escape(sentence(meaning))}\n.PP\n.EX\n    {escape(line)}\n.EE\n" for line, meaning in command.examples]
+        parts += [
+            f".PP\n{escape(sentence(meaning))}\n.PP\n.EX\n    {escape(line)}\n.EE\n"
+            for line, meaning in command.examples
+        ]
     parts.append(".SH ENVIRONMENT\n")
     parts.append(paragraphs("The variables are listed in lmsupply(1)."))
     parts += [exit_section(), see_also(title)]
@@ -136,7 +139,13 @@ def sentence(text: str) -> str:
 def escape(text: str) -> str:
     """Plain text as roff: hyphens that can be copied, and no line that begins with a control character."""
     out = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...").replace("'", "\\(aq").replace("`", "\\(ga")
-    out = out.replace("“", "\\(lq").replace("”", "\\(rq").replace("–", "\\(en").replace("→", "\\(->").replace("·", "\\(pc")
+    out = (
+        out.replace("“", "\\(lq")
+        .replace("”", "\\(rq")
+        .replace("–", "\\(en")
+        .replace("→", "\\(->")
+        .replace("·", "\\(pc")
+    )
     return "\\&" + out if out.startswith((".", "\\(aq")) else out
 
 
