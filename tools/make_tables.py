@@ -23,12 +23,12 @@ from lmsupply_cli.units import format_bytes
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (\w+): generated [^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
 GOOD_FOR = {
-    "small": "small machines, quick tests",
-    "fast": "quick answers on a laptop",
+    "small": "small laptops",
+    "fast": "the fastest answers",
     "multilingual": "many languages",
     "default": "a good start",
     "reasoning": "math and step-by-step problems",
-    "quality": "the best answers, with 16 GB of memory or more",
+    "quality": "the best answers",
 }
 
 
