@@ -30,7 +30,7 @@ def test_the_manual_pages_are_not_stale() -> None:
 
 
 def test_every_command_has_a_manual_page() -> None:
-    assert [path.stem for path in MAN] == sorted(["lmsupply", *(f"lmsupply-{name}" for name in COMMANDS)])
+    assert {path.stem for path in MAN} == {"lmsupply", *(f"lmsupply-{name}" for name in COMMANDS)}
 
 
 @pytest.mark.parametrize("path", MAN, ids=lambda path: path.name)
@@ -49,7 +49,7 @@ def test_a_manual_page_is_roff(path: Path) -> None:
 def test_groff_has_no_warning(path: Path) -> None:
     done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", path], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert "EXIT STATUS" in done.stdout
+    assert "EXIT STATUS" in re.sub(".\x08", "", done.stdout)  # bold is struck twice
 
 
 def test_the_wheel_installs_the_manual_pages() -> None:
