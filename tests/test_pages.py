@@ -56,3 +56,14 @@ def test_the_wheel_installs_the_manual_pages() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     assert build["targets"]["wheel"]["shared-data"] == {"man": "share/man/man1"}
     assert not {"man", "/man"} & set(build["targets"]["sdist"]["exclude"])
+
+
+def test_every_message_of_the_troubleshooting_page_exists() -> None:
+    """Each piece of a heading between … is in the code, as it is written there."""
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "lmsupply_cli").rglob("*.py"))
+    source = re.sub(r'"\n\s*f?"', "", "\n".join(texts))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    shown = [code for head in re.findall(r"^### (.*)$", page, re.MULTILINE) for code in re.findall(r"`([^`]+)`", head)]
+    pieces = [piece.strip(" ,") for code in shown for piece in code.split("…")]
+    assert len(pieces) >= 20
+    assert [piece for piece in pieces if piece not in source] == [], "reword the heading"

@@ -39,7 +39,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """`waiting`: callers that wait for room or a load; `hits`: asked for and there; `loads`, `evictions` so far."""
+    """`waiting`: callers that wait for room or a load; `hits`: requests for models already loaded; `loads`, `evictions` so far."""
 
     models: tuple[LoadedModel, ...]
     waiting: int
@@ -82,7 +82,7 @@ class ModelPool:
         probe_memory: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`memory_limit`: of all models together, by estimate; `idle_timeout_s`: who is idle longer is evicted at the
+        """`memory_limit`: of all models together, by estimate; `idle_timeout_s`: models idle for longer are evicted at the
         next call; `concurrency` and `context`: of each model. `load`, `needed_bytes`, `probe_memory` (free bytes) and
         `clock` are for programs that know better, and for tests. Raises UsageError."""
         if max_models is not None and max_models < 1:
