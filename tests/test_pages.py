@@ -62,6 +62,7 @@ def test_every_message_of_the_troubleshooting_page_exists() -> None:
     """Each piece of a heading between … is in the code, as it is written there."""
     texts = (path.read_text(encoding="utf-8") for path in (ROOT / "lmsupply_cli").rglob("*.py"))
     source = re.sub(r'"\n\s*f?"', "", "\n".join(texts))
+    source = source.replace("{CONFIG}", "genai_config.json").replace("{GUIDE_REF}", "guide")
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     shown = [code for head in re.findall(r"^### (.*)$", page, re.MULTILINE) for code in re.findall(r"`([^`]+)`", head)]
     pieces = [piece.strip(" ,") for code in shown for piece in code.split("…")]
