@@ -61,15 +61,18 @@ def entry(name: str, thing: Any) -> str:
     out = f"\n### class `{name}`\n\n{'' if hidden else declared('class', name, own_init)}{text(thing)}\n"
     if own_init is not None and not dataclasses.is_dataclass(thing) and inspect.getdoc(own_init) and own_init.__doc__:
         out += f"\n{text(own_init)}\n"
+    items = []
     for member, value in members(thing).items():
         if member.startswith("_"):
             continue
         if isinstance(value, property):
-            out += item(member, value.fget)
+            items.append(item(member, value.fget))
         elif isinstance(value, (classmethod, staticmethod)):
-            out += item(f"{name}.{member}{signature(value.__func__)}", value.__func__)
+            items.append(item(f"{name}.{member}{signature(value.__func__)}", value.__func__))
         elif inspect.isfunction(value):
-            out += item(member + signature(value), value)
+            items.append(item(member + signature(value), value))
+    if items:
+        out += "\n" + "".join(items)
     return out
 
 

@@ -66,8 +66,18 @@ def row(setting: Setting) -> str:
 
 
 def commands_table() -> str:
-    rows = ("| `{}` | {} |\n".format(*(cell.replace("|", "\\|") for cell in row)) for row in help_rows())
-    return table("command | what it does", rows)
+    return table("command | what it does", (f"| {code(usage)} | {cell(text)} |\n" for usage, text in help_rows()))
+
+
+def code(text: str) -> str:
+    """Code in a cell: GitHub and the site read a | in backticks differently."""
+    if "|" not in text:
+        return f"`{text}`"
+    return f"<code>{text.replace('<', '&lt;').replace('|', '&#124;')}</code>"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def errors_table() -> str:
