@@ -85,7 +85,7 @@ class EngineUnavailable(EngineError):
 
 
 class ProviderUnavailable(EngineError):
-    """cuda, dml and the like, requested but not available."""
+    """The requested execution provider is unavailable."""
 
 
 class ModelFilesError(EngineError):
@@ -93,7 +93,7 @@ class ModelFilesError(EngineError):
 
 
 class UntrustedModelFiles(EngineError):
-    """A model folder that wants to load code or to leave its folder."""
+    """The model folder tries to load code or to access files outside itself."""
 
 
 class FileError(LmsupplyError):

@@ -1,4 +1,4 @@
-"""Run a session in a real terminal and write docs/session.svg, the picture in the README.
+"""Run a chat in a real terminal and write docs/session.svg, the picture in the README.
 
 python tools/make_picture.py       (needs lmsupply[test] and lmsupply on the PATH)
 """
@@ -17,13 +17,16 @@ import pexpect
 import pyte
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "session.svg"
-COLUMNS, ROWS = 92, 34
-COMMANDS = [
-    'lmsupply run "How do I download a model?"',
-    "lmsupply models --license mit | head -5",
-    'echo "How do I get JSON output?" | lmsupply run -q',
+COLUMNS, ROWS = 92, 36
+STEPS = [
+    "lmsupply chat guide",
+    "How do I download a model?",
+    "/stats on",
+    "How do I get JSON output?",
+    "/undo",
+    "/bye",
     "lmsupply run -q --temperature 0 --regex '(red|green|blue)' 'Which color?'",
-    'lmsupply run -q --stats "How do I resume a chat?"',
+    'echo "How do I list my models?" | lmsupply run -q',
 ]
 CELL, LINE, MARGIN = 8.43, 19, 18
 COLOURS = {
@@ -37,7 +40,7 @@ COLOURS = {
 
 
 def record() -> pyte.Screen:
-    """The screen after the commands were typed into a shell."""
+    """The screen after a chat, then two commands in the shell."""
     with tempfile.TemporaryDirectory() as home:
         environ = {
             **os.environ,
@@ -46,14 +49,15 @@ def record() -> pyte.Screen:
             "LMSUPPLY_HOME": home,
             "HOME": home,
             "LC_ALL": "C.UTF-8",
+            "PROMPT_TOOLKIT_NO_CPR": "1",  # nothing here answers where the cursor is
         }
         shell = pexpect.spawn("bash", ["--norc"], env=environ, cwd=home, dimensions=(ROWS, COLUMNS), timeout=30)
         shell.expect_exact("$ ")
         screen = pyte.Screen(COLUMNS, ROWS)
         stream = pyte.ByteStream(screen)
         stream.feed(b"$ ")
-        for command in COMMANDS:
-            shell.sendline(command)
+        for step in STEPS:
+            shell.send(step + "\r")
             deadline = time.monotonic() + 7
             while time.monotonic() < deadline:
                 try:
@@ -69,7 +73,7 @@ def draw(screen: pyte.Screen) -> str:
     last = max(rows) + 1
     width, height = COLUMNS * CELL + 2 * MARGIN, last * LINE + 2 * MARGIN
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="a terminal session with lmsupply">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="a chat with lmsupply in a terminal">',
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="#21252b"/>',
         '<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" xml:space="preserve">',
     ]

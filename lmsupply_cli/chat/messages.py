@@ -31,12 +31,12 @@ class ChatMessage:
 
     @classmethod
     def system(cls, content: str) -> ChatMessage:
-        """What the model is to be and to do."""
+        """A system message."""
         return cls(ChatRole.SYSTEM, content)
 
     @classmethod
     def user(cls, content: str) -> ChatMessage:
-        """What the person says."""
+        """A user message."""
         return cls(ChatRole.USER, content)
 
     @classmethod

@@ -101,7 +101,7 @@ class ChatSession(Generic[G]):
 
     @property
     def answered(self) -> bool:
-        """Is the last message an answer?"""
+        """Whether the last message is an answer."""
         return bool(self.messages) and self.messages[-1].role is ChatRole.ASSISTANT
 
     def send(
@@ -171,7 +171,7 @@ class ChatSession(Generic[G]):
         )
 
     def next_prompt_cost(self) -> PromptCost:
-        """What the messages so far cost when the next one comes."""
+        """How many tokens of the history must be reprocessed."""
         if not any(m.role is not ChatRole.SYSTEM for m in self.messages):
             return PromptCost(0, 0)
         ids = self.prompter.chat([*self._given(self.messages), ChatMessage.user("x")]).ids

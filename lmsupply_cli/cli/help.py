@@ -32,13 +32,8 @@ class HelpCommand(TyperCommand):
         return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and not isinstance(parameter, TyperArgument):
-                groups.setdefault(getattr(parameter, "rich_help_panel", None) or _OTHER, []).append(record)
-        for name in sorted(groups, key=_ORDER.index):
-            write_section(formatter, name, groups[name])
+        for name, records in grouped_options(self, ctx).items():
+            write_section(formatter, name, records)
         if self.examples:
             formatter.write_paragraph()
             formatter.write(heading("Examples") + ":\n")
@@ -59,3 +54,13 @@ def heading(text: str) -> str:
 def write_section(formatter: Any, name: str, rows: list[tuple[str, str]]) -> None:
     with formatter.section(heading(name)):
         formatter.write_dl(rows, col_max=4 if formatter.width < _NARROW - 2 else 30)
+
+
+def grouped_options(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+    """Title of a group, in the order of the help → (flags, what they do)."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is not None and not isinstance(parameter, TyperArgument):
+            groups.setdefault(getattr(parameter, "rich_help_panel", None) or _OTHER, []).append(record)
+    return {name: groups[name] for name in sorted(groups, key=_ORDER.index)}

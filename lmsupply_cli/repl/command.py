@@ -1,4 +1,4 @@
-"""One row for each command of the chat: /help, completion and the README derive from the table."""
+"""One row for each command of the chat: /help, completion and docs/chat.md derive from the table."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from lmsupply_cli.serving.generator_pool import GeneratorPool
 
 
 class TextGeneratorBuilder:
-    """Every method sets one choice and gives the builder back.
+    """Each method sets one option and returns the builder.
 
     >>> from lmsupply import TextGeneratorBuilder
     >>> with TextGeneratorBuilder().with_model("guide").with_context(512).build() as model:
@@ -63,7 +63,7 @@ class TextGeneratorBuilder:
     def with_default_options(
         self, options: GenerationOptions | None = None, **changes: Unpack[GenerationKeywords]
     ) -> TextGeneratorBuilder:
-        """For every answer that is not told otherwise: whole options, or some of them over the model's own."""
+        """Defaults for every call: whole options, or some of them over the model's own."""
         self._changes.update(changes)
         return self._set(options=options) if options else self
 

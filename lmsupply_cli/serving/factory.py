@@ -57,7 +57,7 @@ class ModelFactory:
         return [guide(), *installed_models(paths.store_root(self._cache_dir))]
 
     def is_available(self, ref: str) -> bool:
-        """Is it on this machine?"""
+        """Whether the model is installed."""
         try:
             find_model(ref, self._cache_dir)
         except (ModelNotInstalled, ModelNotFound):

@@ -169,7 +169,8 @@ class GeneratorPool(Answers):
             slot.warm_up()
 
     def close(self) -> None:
-        """Refuse who waits, give who runs a few seconds to end, free the model; a second call does nothing."""
+        """Reject waiting requests, give running ones a few seconds to finish, then free the model; a second call does
+        nothing."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

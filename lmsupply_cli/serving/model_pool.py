@@ -39,7 +39,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """`waiting`: callers that wait for room or a load; `hits`: asked for and there; `loads`, `evictions` so far."""
+    """`waiting`: callers that wait for room or a load; `hits`: requests for models already loaded; `loads`, `evictions` so far."""
 
     models: tuple[LoadedModel, ...]
     waiting: int

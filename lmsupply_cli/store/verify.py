@@ -29,7 +29,7 @@ class FileCheck:
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """What is left of an installed model, file by file, against the manifest of its pull."""
+    """Result of verifying an installed model, file by file, against the manifest of its pull."""
 
     manifest: Manifest
     files: tuple[FileCheck, ...]
