@@ -13,7 +13,8 @@ from pathlib import Path
 
 from lmsupply_cli import errors
 from lmsupply_cli.catalogue.entry import CatalogueEntry
-from lmsupply_cli.catalogue.lookup import read_catalogue
+from lmsupply_cli.catalogue.lookup import find_entry, read_catalogue
+from lmsupply_cli.catalogue.roles import ROLES
 from lmsupply_cli.config.table import GENERAL, SETTINGS, Setting
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.loading.recommend import expected_variant, needed_bytes
@@ -89,13 +90,13 @@ def errors_table() -> str:
 
 
 def recommended_table() -> str:
-    """The models of the catalogue's roles, smallest first."""
-    found = [(role, entry, *sizes(entry)) for role in GOOD_FOR for entry in read_catalogue() if role in entry.roles]
+    """The first model of each role, smallest first; for less memory a role has smaller ones."""
+    found = [(role, entry, *sizes(entry)) for role in ROLES if (entry := find_entry(role.refs[0]))]
     rows = (
-        f"| `{entry.ref}` | {format_bytes(size)} | {format_bytes(need)} | {GOOD_FOR[role]} |\n"
+        f"| `role:{role.name}` | `{entry.ref}` | {format_bytes(size)} | {format_bytes(need)} | {GOOD_FOR[role.name]} |\n"
         for role, entry, size, need in sorted(found, key=lambda row: row[3])
     )
-    return table("model | download | memory | good for", rows)
+    return table("role | model | download | memory | good for", rows)
 
 
 def models_table() -> str:

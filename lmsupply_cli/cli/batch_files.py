@@ -241,8 +241,7 @@ class Answers:
         """Raises FileError; BrokenPipeError where nobody reads a stream any more."""
         text = json_text({**_head(line), "run": self._run, **row}) + "\n"
         if self.out is None:
-            self._terminal.stdout.write(text)
-            self._terminal.stdout.flush()
+            self._terminal.exact(text)
             self._place(line.index, len(text))
             return
         assert self._file is not None

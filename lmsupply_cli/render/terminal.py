@@ -116,6 +116,12 @@ class Terminal:
         self.stdout.write(sanitize(text) if self.stdout_tty else text)
         self.stdout.flush()
 
+    def control(self, sequence: str) -> None:
+        """A control sequence of ours, on a terminal that is stdout."""
+        if self.stdout_tty and not self.dumb:
+            self.stdout.write(sequence)
+            self.stdout.flush()
+
     def json(self, value: Mapping[str, Any]) -> None:
         self._line({"schema": JSON_SCHEMA, **value})
 

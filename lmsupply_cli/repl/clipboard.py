@@ -55,8 +55,7 @@ def _ask_terminal(text: str, terminal: Terminal) -> bool:
     data = base64.b64encode(text.encode("utf-8", errors="replace"))
     if not terminal.stdout_tty or terminal.dumb or len(data) > _OSC_52_BYTES:
         return False
-    terminal.stdout.write(f"\x1b]52;c;{data.decode()}\x07")
-    terminal.stdout.flush()
+    terminal.control(f"\x1b]52;c;{data.decode()}\x07")
     return True
 
 

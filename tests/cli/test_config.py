@@ -216,7 +216,7 @@ def test_a_variable_that_is_no_folder_is_named(name: str) -> None:
         ("1e999", "not a size"),
         ("nan", "not a size"),
         ("-1", "not a size"),
-        ("0", "0 bytes of memory are too little"),
+        ("0", "0 bytes of memory is too little"),
     ],
 )
 def test_a_memory_limit_that_cannot_be_meant(value: str, said: str) -> None:

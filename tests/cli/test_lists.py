@@ -50,9 +50,9 @@ def test_models_lists_the_guide_first_with_its_license() -> None:
 
 
 def test_models_names_the_roles() -> None:
-    roles = {line.split()[0]: line.split()[-1] for line in lmsupply("models", "phi").out.splitlines()[1:]}
-    assert roles["phi-3.5"] == "default"
-    assert roles["phi-4-mini-reasoning"] == "reasoning"
+    rows = {line.split()[0]: line for line in lmsupply("models", "phi").out.splitlines()[1:]}
+    assert "default" in rows["phi-4-mini"]
+    assert rows["phi-4-mini-reasoning"].endswith("reasoning")
     assert "multilingual" in lmsupply("models", "--help").out
 
 

@@ -114,10 +114,10 @@ def test_thoughts_in_a_chat(thinker: str) -> None:
     chat = Chat(thinker, *ASK)
     chat.ask("x")
     assert b"\x1b[2m?" in chat.raw, "dimmed"
-    assert "Thoughts are not shown." in chat.ask("/think hide")
+    assert "Thinking on, not shown." in chat.ask("/think hide")
     shown = chat.ask("x")
     assert "?@ABC" not in shown
-    assert "The model answers at once." in chat.ask("/think off")
+    assert "Thinking off." in chat.ask("/think off")
     assert "?@ABC" in chat.ask("x")
     assert "Thinking is off." in chat.ask("/think")
     chat.leave()

@@ -343,7 +343,7 @@ def test_copy_gives_the_answer_or_a_code_block_to_the_terminal(folder: Path) -> 
     copied = [base64.b64decode(code).decode() for code in re.findall("\x1b]52;c;([^\x07]*)\x07", raw)]
     assert copied == [answer, "print('é')", "a\n\nb"]
     assert said[2].endswith("Copied 10 characters. (By the terminal: not every terminal allows it.)")
-    assert "error: no code block 3: the last answer has 2 code blocks" in said[4]
+    assert "no code block 3: the last answer has 2 code blocks" in said[4]
     assert "no code block x" in said[5]
 
 
@@ -384,9 +384,13 @@ def test_a_text_too_long_for_the_terminal_is_not_sent_to_it(folder: Path) -> Non
 # what is shown around answers
 
 
-def test_notes_on_an_answer_are_dim_where_there_is_color(folder: Path) -> None:
+def test_notes_on_an_answer_are_dim_where_there_is_color(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ("/set max_tokens 2", "hello")
     for environ, dim in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
         chat = Scripted(folder, terminal=True, environ=environ, show_stats=True)
         chat.talk(*lines)
         raw = chat.output.getvalue()

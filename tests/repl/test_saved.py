@@ -263,9 +263,9 @@ def test_what_cannot_be_resumed_is_said(home: Path) -> None:
     from support.terminal import Terminal
 
     for arguments, said in (
-        (("-c",), "there is no saved chat to go on with"),
+        (("-c",), "there is no saved chat to resume"),
         (("--resume", "x"), "there is no chat named 'x'"),
-        (("-c", "--resume", "x"), "--continue and --resume exclude each other"),
+        (("-c", "--resume", "x"), "--continue and --resume can't be combined"),
     ):
         terminal = Terminal("chat", "guide", *arguments, columns=120)
         assert terminal.end() == 2
