@@ -16,7 +16,7 @@ from lmsupply_cli.config.edit import literal, set_value, unset_value
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.config.values import as_text, check_value, parse_text
-from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.table import Column, print_table
 from lmsupply_cli.render.terminal import Terminal
@@ -134,22 +134,12 @@ def _path(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
 
 
 def _edit(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
-    import shlex
-    import subprocess
+    from lmsupply_cli.cli.editor import open_editor
 
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    if not editor:
-        raise UsageError("no editor set", hint=f"set $EDITOR, or edit {paths.settings_file()} yourself")
     file = paths.settings_file()
     with our_io_error(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot start {editor}: {reason}", hint="set $EDITOR to an installed editor") from error
-    if code:
-        raise SettingsError(f"{editor} ended with {code}", hint=f"the settings are in {file}")
+    open_editor(file)
     Context.of()  # a mistake is reported now, not at the next run
 
 
