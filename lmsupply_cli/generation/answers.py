@@ -109,7 +109,6 @@ class Answers(ABC):
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[GenerationEvent]:
         """Like `generate`, as events: progress of the prefill, pieces of text, and `Finished`."""
-        raise NotImplementedError
 
     @abstractmethod
     def stream_chat(
@@ -121,7 +120,6 @@ class Answers(ABC):
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[GenerationEvent]:
         """Like `generate_chat`, as events."""
-        raise NotImplementedError
 
 
 def check_type(value: object, wanted: object, name: str, noun: str) -> None:
