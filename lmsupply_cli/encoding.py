@@ -18,5 +18,5 @@ def encode_inside(piece: str, encode: Callable[[str], list[int]]) -> list[int]:
 
 
 def partial_match(text: str, wanted: str) -> int:
-    """Length of the longest end of `text` that begins `wanted`, and is not all of it."""
+    """Length of the longest suffix of `text` that is a proper prefix of `wanted`."""
     return next((size for size in range(min(len(wanted) - 1, len(text)), 0, -1) if text.endswith(wanted[:size])), 0)

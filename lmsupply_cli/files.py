@@ -252,7 +252,7 @@ def write_whole(
 ) -> None:
     """Replace `path` by a new file with `data`, or leave it as it was: written beside, flushed, renamed.
 
-    The mode is that of the umask, 0600 where it is `private`, or that of the file that it replaces (`keep_mode`).
+    The mode is that of the umask, 0600 if it is `private`, or that of the file that it replaces (`keep_mode`).
     Raises `error`.
     """
     temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
@@ -278,7 +278,7 @@ def write_json(path: Path, value: Any, *, error: type[LmsupplyError] = FileError
 
 
 def free_bytes(path: Path) -> int:
-    """Of the disk that holds `path`, which may not exist yet; 0 where it cannot be found out."""
+    """Of the disk that holds `path`, which may not exist yet; 0 if it cannot be found out."""
     here = absolute(path)
     there = next((folder for folder in (here, *here.parents) if is_folder(folder)), None)
     try:

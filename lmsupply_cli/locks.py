@@ -56,7 +56,7 @@ def once(act: Callable[[], object]) -> Callable[[], None]:
 
 
 def is_held(path: Path) -> bool:
-    """Does anybody hold the lock file `path`? False where that cannot be found out."""
+    """Does anybody hold the lock file `path`? False if that cannot be found out."""
     if is_absent(path) and not listed(path.parent, f"{path.stem}.*.held"):
         return False
     try:

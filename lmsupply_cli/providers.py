@@ -30,9 +30,9 @@ class Provider:
     the engine's function that says whether it is built with it; `wheels`: builds of the engine that carry it;
     `runtime`: the build of onnxruntime that the first of them needs; `folder_words`: words in the name of a folder that
     was made for it; `runs`: devices of variants that it runs, the best first; `precisions`: (least memory, precision),
-    the best first; `needs_gpu`, `vendors`, `systems`, `least_bytes`: what it needs, any vendor and any system where
+    the best first; `needs_gpu`, `vendors`, `systems`, `least_bytes`: what it needs, any vendor and any system if
     empty; `options`: what a model folder may set without being trusted; `restarts`: it cannot extend a KV cache once it
-    decodes; `remark`: what to know where it is used; `fix`: how to install it.
+    decodes; `remark`: a note for its users; `fix`: how to install it.
     """
 
     name: str
@@ -115,7 +115,7 @@ PROVIDERS: tuple[Provider, ...] = (
             "enable_graph_capture", "performance_preference",
         )),
         restarts=True,
-        remark="through DirectML, which prefills the whole chat again for each turn; use CUDA where it is available",
+        remark="through DirectML, which prefills the whole chat again for each turn; use CUDA if it is available",
         fix="pip uninstall -y onnxruntime-genai onnxruntime && pip install onnxruntime-genai-winml",
     ),
     Provider(

@@ -41,7 +41,7 @@ def read_acceptances() -> list[Acceptance]:
 
 
 def needs_acceptance(repo: str, license: License) -> bool:
-    """Permissive licenses need nothing; others are accepted once."""
+    """Permissive licenses need no acceptance; others are accepted once."""
     return license.tier != "permissive" and not is_accepted(repo, license.id)
 
 
@@ -100,7 +100,7 @@ def _acceptance(row: Any) -> Acceptance | None:
 def _rows() -> list[Any]:
     path = acceptance_file()
     path = path if not is_absent(path) else path.with_name("accepted-licences.json")
-    hint = "repair or remove it; licenses are then asked for again"
+    hint = "repair or remove it; lmsupply then asks you to accept licenses again"
     if is_absent(path):
         return []
     try:

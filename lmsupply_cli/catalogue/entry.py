@@ -29,7 +29,7 @@ _SPDX = {
 
 @dataclass(frozen=True, slots=True)
 class License:
-    """`id`: SPDX where there is one, in its spelling, else the license's name; `tier`: "permissive", "conditional",
+    """`id`: the SPDX identifier if there is one, else the license's name; `tier`: "permissive", "conditional",
     "research" or "unknown"."""
 
     id: str

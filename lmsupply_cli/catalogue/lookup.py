@@ -50,9 +50,9 @@ def _read_at(file: Path, stamp: tuple[int, int]) -> tuple[tuple[CatalogueEntry, 
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """The entry that is called exactly `name`: its ref or an alias, in any case, or the best one of `role:…`.
+    """The entry whose ref or alias is `name`, ignoring case, or the best one for `role:…`.
 
-    Raises SettingsError where the user's own entry of that name cannot be used, ModelNotFound for an unknown role.
+    Raises SettingsError if the user's own entry of that name cannot be used, ModelNotFound for an unknown role.
     """
     wanted = name.lower()
     if role := role_name(name):
@@ -67,7 +67,7 @@ def find_entry(name: str) -> CatalogueEntry | None:
 
 
 def entries_of_role(name: str) -> list[CatalogueEntry]:
-    """The models that may play a role, the first to be preferred: the user's own, then ours. Raises ModelNotFound."""
+    """The models for a role, in order of preference: the user's own, then the built-in ones. Raises ModelNotFound."""
     entries = {entry.ref: entry for entry in read_catalogue()}
     ours = next((role.refs for role in ROLES if role.name == name), ())
     own = [entry for entry in entries.values() if name in entry.roles and entry.ref not in ours]

@@ -15,7 +15,7 @@ from lmsupply_cli.files import is_absent, parse_toml, read_text
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """`ref`: what the entry is called, "" where that cannot be said; `text`: its place and what is wrong."""
+    """`ref`: what the entry is called, "" if that cannot be said; `text`: its place and what is wrong."""
 
     ref: str
     text: str

@@ -1,4 +1,4 @@
-"""Roles: what a model is good for, and which models may play each, so that `role:fast` names one for any machine.
+"""Roles: what a model is good for, and the models for each, so that `role:fast` names one for any machine.
 
 The rules for the list of a role:
 
@@ -6,8 +6,8 @@ The rules for the list of a role:
 2. The best answers come first. Of two models of one size the newer is better.
 3. Each next model needs less memory than the one before.
 
-The first model that fits the memory available, with a margin, is taken; where none fits, the last (`recommend_model` in
-`loading/recommend.py`). An entry of the user's own that names the role goes before the list.
+The first model that fits the available memory, with a margin, is used; if none fits, the last (`recommend_model` in
+`loading/recommend.py`). The user's own entries with that role come before the list.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ ROLES: tuple[Role, ...] = (
 
 
 def roles_of(ref: str) -> tuple[str, ...]:
-    """The roles of an entry that ships."""
+    """The roles of a built-in entry."""
     return tuple(role.name for role in ROLES if ref in role.refs)
 
 
 def role_name(name: str) -> str:
-    """`"Role:Fast"` → `"fast"`; "" for what is not written as a role."""
+    """`"Role:Fast"` → `"fast"`; "" if `name` is not written as a role."""
     lower = name.lower()
     return lower.removeprefix(PREFIX) if lower.startswith(PREFIX) else ""
 

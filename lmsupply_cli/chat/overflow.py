@@ -13,7 +13,7 @@ Policy = Literal["error", "truncate-start", "truncate-end", "drop-oldest"]
 
 def drop_oldest_turn(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
     """Without the oldest turn (a user message and its answers); the system prompt and the last
-    message stay. None where there is no turn to drop."""
+    message stay. None if there is no turn to drop."""
     start = 1 if messages and messages[0].role is ChatRole.SYSTEM else 0
     end = next((at for at in range(start + 1, len(messages)) if messages[at].role is ChatRole.USER), None)
     return None if end is None else [*messages[:start], *messages[end:]]
@@ -41,7 +41,7 @@ def truncate_text(
     encode: Callable[[str], list[int]],
     decode: Callable[[Sequence[int]], str],
 ) -> str:
-    """`text` without its first or last tokens, cut between whole characters; "" where nothing is left."""
+    """`text` without its first or last tokens, cut between whole characters; "" if nothing is left."""
     ids = encode(text)
     left = len(ids) - excess_tokens
     if left < 1:

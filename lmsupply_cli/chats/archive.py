@@ -132,13 +132,13 @@ class Archive:
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} is not a valid name for a chat",
-                hint="use letters, digits, spaces, dots and dashes, at most 64",
+                f"{name!r} is not a valid chat name",
+                hint="use at most 64 letters, digits, spaces, dots and dashes",
             )
         return self.folder / (name + _SUFFIX)
 
     def refuse_open(self, name: str) -> None:
-        """Raises UsageError where a chat is writing it."""
+        """Raises UsageError if a chat is writing it."""
         if self.is_open(name):
             raise UsageError(f"the chat {name!r} is open", hint="leave it first, or /save it under another name")
 
@@ -160,7 +160,7 @@ class Recorder(SessionListener):
         self._said = ("", "")
 
     def lock(self) -> None:
-        """Raises UsageError where another chat has it open, FileError."""
+        """Raises UsageError if another chat has it open, FileError."""
         from filelock import FileLock, Timeout
 
         path = self._archive.path(self.name)
@@ -184,7 +184,7 @@ class Recorder(SessionListener):
                 path.unlink(missing_ok=True)
 
     def resume(self, chat: SavedChat) -> None:
-        """Write to the file of `chat` from here on. Raises UsageError where it is open elsewhere."""
+        """Write to the file of `chat` from here on. Raises UsageError if it is open elsewhere."""
         self.close()
         self.name, self._model = chat.name, chat.model
         self.lock()
@@ -415,7 +415,7 @@ def _message(row: dict[str, Any]) -> ChatMessage | None:
 
 
 def _text(row: dict[str, Any], key: str) -> str:
-    """ "" where there is none, or something else."""
+    """ "" if there is none, or something else."""
     value = row.get(key)
     return value if isinstance(value, str) else ""
 

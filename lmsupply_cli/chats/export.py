@@ -24,7 +24,7 @@ def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> st
     if form == ".txt":
         return "\n\n".join(f"{_who(m)}: {m.content.strip()}" for m in messages) + "\n"
     raise UsageError(
-        f"a chat cannot be written as {form or 'a file without an extension'}",
+        f"a chat cannot be exported as {form or 'a file without an extension'}",
         hint="use the extension .md, .json or .txt",
     )
 

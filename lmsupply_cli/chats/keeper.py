@@ -13,8 +13,8 @@ from lmsupply_cli.errors import FileError
 
 
 class ChatKeeper(SessionListener):
-    """Tells the archive what a session says. A chat that cannot be written takes no answer with it: `on_loss` is told
-    why, once, and the chat continues unsaved."""
+    """Saves what a session reports. If the chat cannot be written, no answer is lost: `on_loss` gets the reason
+    once, and the chat continues unsaved."""
 
     def __init__(self, archive: Archive, *, enabled: bool, on_loss: Callable[[str], None]) -> None:
         """`enabled`: False saves nothing."""
@@ -24,7 +24,7 @@ class ChatKeeper(SessionListener):
 
     @property
     def name(self) -> str:
-        """Of the saved chat; "" where the chat is not saved."""
+        """Name of the saved chat; "" if the chat is not saved."""
         return self._recorder.name if self._recorder else ""
 
     @property
@@ -45,7 +45,7 @@ class ChatKeeper(SessionListener):
             self.set_format(guidance)
 
     def resume(self, chat: SavedChat) -> None:
-        """Write to a saved chat from here on. Raises UsageError where another window has it open."""
+        """Write to a saved chat from now on. Raises UsageError if another window has it open."""
         if not self._enabled:
             return
         recorder = Recorder(self._archive, chat.name, model=chat.model)
@@ -56,7 +56,7 @@ class ChatKeeper(SessionListener):
             self._lose(failure)
 
     def rename(self, name: str) -> None:
-        """Raises UsageError for a name that is taken, or no name for a chat."""
+        """Raises UsageError for a name that is taken or invalid."""
         assert self._recorder is not None
         self._recorder.rename(name)
 
@@ -92,7 +92,7 @@ class ChatKeeper(SessionListener):
 
 
 def _failure(act: Callable[[], None]) -> str:
-    """What kept a chat from being written, "" for nothing. Raises UsageError: another window has the chat open."""
+    """Why the chat could not be written; "" if it was. Raises UsageError if another window has the chat open."""
     try:
         act()
     except FileError as error:

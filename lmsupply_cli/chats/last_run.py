@@ -1,4 +1,4 @@
-"""The last exchange of `lmsupply run`, kept so that `run --continue` can go on from it."""
+"""The last exchange of `lmsupply run`, kept so that `run --continue` can continue it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIMIT_BYTES = 64_000_000
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages, the system prompt among them, and the ref of the model that answered last."""
+    """Messages, including the system prompt, and the ref of the model that answered last."""
 
     model: str
     messages: tuple[ChatMessage, ...]
@@ -31,7 +31,7 @@ def last_run_file() -> Path:
 
 
 def remember_run(model: str, messages: Sequence[ChatMessage]) -> None:
-    """Raises FileError where the state folder cannot be written."""
+    """Raises FileError if the state folder cannot be written."""
     rows = [{"role": message.role.value, "content": message.content} for message in messages]
     with our_io_error(last_run_file()):
         last_run_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)

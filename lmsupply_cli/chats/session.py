@@ -96,7 +96,7 @@ class ChatSession(Generic[G]):
 
     @property
     def asked(self) -> str:
-        """The last message of the user, "" where there is none."""
+        """The last message of the user, "" if there is none."""
         return next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
 
     @property
@@ -128,14 +128,14 @@ class ChatSession(Generic[G]):
     def resume(
         self, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
     ) -> Generator[GenerationEvent]:
-        """Continue the last answer where it ended. Raises UsageError where there is none."""
+        """Continue the last answer where it ended. Raises UsageError if there is none."""
         before = list(self.messages)
         if not before or before[-1].role is not ChatRole.ASSISTANT:
             raise UsageError("there is no answer to continue")
         return self._answer(before[:-1], before, before[-1], cancel, self.options.replaced(**options))
 
     def undo(self) -> ChatMessage:
-        """Remove the last message of the user and what followed; returns the message. Raises UsageError."""
+        """Remove the last user message and everything after it; returns the message. Raises UsageError."""
         at = next((i for i in reversed(range(len(self.messages))) if self.messages[i].role is ChatRole.USER), None)
         if at is None:
             raise UsageError("there is no turn to undo")
@@ -152,11 +152,11 @@ class ChatSession(Generic[G]):
         self._change([m for m in self.messages if m.role is ChatRole.SYSTEM])
 
     def prompt_text(self) -> str:
-        """The exact text of the chat so far as the model is given it, "" where there is no message."""
+        """The exact text of the chat so far as the model is given it, "" if there is no message."""
         return self._prompt_so_far().text if self.messages else ""
 
     def used_tokens(self) -> int:
-        """Tokens that the chat so far takes of the context, 0 before its first message."""
+        """Number of context tokens that the chat uses so far; 0 before its first message."""
         if not any(m.role is not ChatRole.SYSTEM for m in self.messages):
             return 0
         return len(self._prompt_so_far().ids)

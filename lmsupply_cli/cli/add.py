@@ -27,7 +27,7 @@ def add(
 ) -> None:
     """Register a local model folder.
 
-    NAME is what to call it; by default the name of the folder. The folder is checked and used in
+    NAME defaults to the name of the folder. The folder is checked and used in
     place; lmsupply rm NAME unregisters it.
     """
     from lmsupply_cli.cli.context import Context

@@ -33,7 +33,7 @@ COMMANDS = {
     "search": "Search the Hugging Face Hub for models that run here.",
     "show": "Show details of a model: variants, license, architecture, files.",
     "rm": "Remove installed models.",
-    "verify": "Check installed models for corrupted files.",
+    "verify": "Check installed models for damaged files.",
     "use": "Set the default model, or show which one answers and why.",
     "add": "Register a local model folder.",
     "templates": "List, show and edit saved prompts.",
@@ -65,7 +65,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "ps": "models are unloaded when a command ends; installed models: lmsupply models --installed",
         "stop": "models are unloaded when a command ends",
         "serve": "there is no server yet; lmsupply run answers one prompt, lmsupply chat opens a chat",
-        "create": "a local model folder is registered with lmsupply add FOLDER",
+        "create": "register a local model folder with lmsupply add FOLDER",
         "cp": "another name for a local model folder: lmsupply add FOLDER NAME",
         "update": "lmsupply pull MODEL downloads its newest revision; pip install -U lmsupply updates lmsupply",
         "upgrade": "lmsupply pull MODEL downloads its newest revision; pip install -U lmsupply updates lmsupply",
@@ -101,7 +101,7 @@ class CommandGroup(TyperGroup):
 
 
 def with_synonyms(argv: list[str]) -> list[str]:
-    """The words of other tools as ours: `ls` is `models --installed`, `help run` is `run --help`."""
+    """Translate other tools' commands: `ls` is `models --installed`, `help run` is `run --help`."""
     if argv and argv[0] == "help" and len(argv) > 1:
         return [*with_synonyms([argv[1]])[:1], "--help"]
     if argv and argv[0] not in COMMANDS and argv[0] in SYNONYMS:
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
-    """(message, hint) of what the parser refuses."""
+    """(message, hint) for an error of the parser."""
     context = getattr(error, "ctx", None)
     hint = f"lmsupply {argv[0]} --help" if argv and argv[0] in COMMANDS else "lmsupply --help"
     if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
@@ -242,7 +242,7 @@ def _invoke(argv: list[str]) -> int:
 
 
 def _marked(argv: list[str]) -> list[str]:
-    """With a mark where `--` begins the prompt: the parser only tells the words after it apart from options."""
+    """Mark where `--` begins the prompt: the parser itself only stops reading options there."""
     if "--" not in argv or argv[0] not in ("run", "classify"):
         return argv
     from lmsupply_cli.cli.options import PROMPT_MARK

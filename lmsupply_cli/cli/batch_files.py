@@ -1,6 +1,6 @@
 """The answers of a batch: a JSON object per line, into a file that can be resumed, or into a stream.
 
-A file is only ever appended to. An answer that replaces one that failed stands further down until the batch ends, and
+A file is only ever appended to. An answer that replaces a failed one stays at its end until the batch ends, and
 then the file is written anew in the order of the prompts; so a kill at any moment loses no answer.
 """
 
@@ -32,7 +32,7 @@ from lmsupply_cli.units import format_rate
 
 State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
 _SPACE = "free some space, and run the same command to continue"
-_OTHER = "name another file with --out"
+_OTHER = "name a different file with --out"
 _LONGEST = 256_000_000
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
@@ -72,7 +72,7 @@ class BatchRequest:
         no_stdin: bool = False,
         command: str = "run",
     ) -> BatchRequest:
-        """Raises UsageError where a file is not given, or cannot be used."""
+        """Raises UsageError if a file is not given or cannot be used."""
         if source is None:
             given = "--out" if out else "--retry-failed" if retry else "--batch-size"
             raise UsageError(f"{given} needs --batch", hint=f"lmsupply {command} --batch prompts.jsonl")
@@ -129,7 +129,7 @@ def run_of(
     **more: Any,
 ) -> dict[str, Any]:
     """What decides the answers beside the prompts, for the rows: digests, and the `options` that are not the defaults.
-    `more`: other things, None where there are none."""
+    `more`: other things, None if there are none."""
     chat = [settings.get("chat_format"), settings.get("think") == "off", settings.get("reasoning_effort")]
     changed = {key: value for key, value in (options or {}).items() if value != SETTINGS[key].default}
     return {
@@ -183,7 +183,7 @@ class Answers:
 
     def check_run(self, run: Mapping[str, Any], *, retry: bool) -> None:
         """`run`: how the answers are made now. Raises UsageError that names how earlier ones were made differently;
-        where what failed is asked again, only not for the limit of tokens."""
+        with `retry`, the token limit may differ."""
         self._run = run = json.loads(json.dumps(run))  # as it is read
         for row in self._earlier:
             if difference := _difference(row, run, retry=retry):
@@ -214,7 +214,7 @@ class Answers:
             self.sort()
 
     def sort(self) -> None:
-        """Write the file anew if its rows do not stand in the order of the lines. Raises FileError."""
+        """Rewrite the file if its rows are not in the order of the lines. Raises FileError."""
         if self._in_order or self.out is None:
             return
         real = resolved(self.out)
@@ -238,7 +238,7 @@ class Answers:
         self._in_order = True
 
     def write(self, line: Line, row: Mapping[str, Any]) -> None:
-        """Raises FileError; BrokenPipeError where nobody reads a stream any more."""
+        """Raises FileError; BrokenPipeError if nothing reads the stream any more."""
         text = json_text({**_head(line), "run": self._run, **row}) + "\n"
         if self.out is None:
             self._terminal.exact(text)
@@ -302,7 +302,7 @@ class Answers:
 
     def _foreign(self) -> UsageError:
         return UsageError(
-            f"{self.out} contains other things than answers of a batch", hint=f"{_OTHER}; nothing was changed"
+            f"{self.out} contains something other than answers of a batch", hint=f"{_OTHER}; nothing was changed"
         )
 
     def _others(self) -> UsageError:
@@ -319,7 +319,7 @@ _PARTS = {
 
 
 def _difference(row: Mapping[str, Any], run: Mapping[str, Any], *, retry: bool) -> str:
-    """How `row` was made differently from `run`, "" where it was not."""
+    """How `row` was made differently from `run`; "" if it was not."""
     old = row.get("run")
     if not isinstance(old, Mapping):
         return "does not say how its answers were made"
@@ -390,7 +390,7 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     rate = f"; {counts.tokens:,} tokens at {format_rate(counts.tokens, counts.seconds)}" if counts.tokens else ""
     terminal.say(f"{', '.join(parts)}{rate}{answers.place}")
     if counts.failed_before:
-        terminal.say("hint: --retry-failed tries again what failed earlier")
+        terminal.say("hint: --retry-failed retries the prompts that failed earlier")
     return ERROR if counts.failed else OK
 
 

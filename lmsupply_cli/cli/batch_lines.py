@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(slots=True)
 class _Record:
-    """What a row asks for, as far as it was read."""
+    """What a row requests, as far as it was read."""
 
     id: Any = None
     messages: list[ChatMessage] | None = None
@@ -70,7 +70,7 @@ def read_lines(source: Path, terminal: Terminal, *, system: str | None, takes_op
         digest = hashlib.sha256(raw.encode()).hexdigest()[:12]
         found.append(_line(len(found), place, digest, read, system=system, takes_options=takes_options))
     if not found:
-        raise UsageError(f"there is no prompt in {name}", hint=f"a line {_FORM}")
+        raise UsageError(f"there is no prompt in {name}", hint=f"add a line {_FORM}")
     return found
 
 
@@ -117,7 +117,7 @@ def _rows(text: str, form: str, name: str) -> Iterator[_Row]:
 
 
 def _whole(text: str) -> list[Any] | None:
-    """The items of a JSON array, or the one object that spans several lines; None where it is JSON lines."""
+    """The items of a JSON array, or the one object that spans several lines; None if it is JSON lines."""
     first = text.lstrip().split("\n", 1)[0]
     if first.startswith("{") and _is_object(first):
         return None
@@ -244,7 +244,7 @@ def _plain(key: str, value: Any) -> Any:
 
 _REQUEST = ("custom_id", "method", "url", "body")
 _ANY = ("user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
-_NOTHING: Mapping[str, tuple[Any, ...]] = {  # what these keys may be, since it asks for nothing
+_NOTHING: Mapping[str, tuple[Any, ...]] = {  # values of these keys that request nothing
     "n": (1,), "stream": (False,), "stream_options": (), "store": (False,), "tools": ([],), "functions": ([],),
     "tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "parallel_tool_calls": (True, False),
     "modalities": (["text"],), "best_of": (1,), "echo": (False,),
@@ -329,7 +329,7 @@ def _csv_reader(cells: Mapping[str, str], columns: int, given: int) -> _Read:
     def read(record: _Record, takes_options: bool) -> None:
         record.id = cells.get("id") or None
         if given > columns:
-            raise UsageError(f"the row has {given} cells, the header {columns}")
+            raise UsageError(f"the row has {given} cells, but the header has {columns}")
         record.messages = _messages({"prompt": cells.get("prompt", "")})
         texts = {key: text for key, text in cells.items() if key not in ("prompt", "id") and text.strip()}
         if takes_options:

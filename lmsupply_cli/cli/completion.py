@@ -17,7 +17,7 @@ def completion(
 ) -> None:
     """Print the completion script of a shell.
 
-    The first lines of each script say how to install it.
+    The first lines of each script explain how to install it.
     """
     from lmsupply_cli.cli.complete import script
 

@@ -37,18 +37,18 @@ def config(
     action: Annotated[str, typer.Argument(metavar="[list|get|set|unset|path|edit]", show_default=False)] = "list",
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", show_default=False)] = None,
     value: Annotated[list[str] | None, typer.Argument(metavar="[VALUE]...", show_default=False)] = None,
-    all: Annotated[bool, typer.Option("--all", help="With list: also show settings that have their default.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="With list: also show settings at their default.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show and change settings.
 
-    list shows the settings that are set, their values and where those come from (env or file),
-    with --all every setting; get KEY prints one; set KEY VALUE and unset KEY change the settings
+    list shows the settings that are set, with their values and sources (env or file);
+    --all adds the others; get KEY prints one; set KEY VALUE and unset KEY change the settings
     file; path prints its location; edit opens it in $VISUAL or $EDITOR. Lists take several VALUEs.
     """
     if action not in _ACTIONS:
-        raise UsageError(f"unknown action {action!r}", hint="list, get KEY, set KEY VALUE, unset KEY, path, edit")
+        raise UsageError(f"unknown action {action!r}", hint="use list, get KEY, set KEY VALUE, unset KEY, path, edit")
     act, takes = _ACTIONS[action]
     given = (key is not None) + bool(value)
     if given != takes:
@@ -171,7 +171,7 @@ def _unknown(key: str) -> UsageError:
 
 
 def _readable() -> tuple[Settings, Terminal]:
-    """The settings that can be read; the others are named, so that they can be fixed with these commands."""
+    """The settings that can be read; a note names the others, so that the user can fix them with these commands."""
     context = Context.of(skip_bad=True)
     say_notes(context.terminal, (f"skipped: {text}" for text in context.settings.skipped))
     return context.settings, context.terminal

@@ -10,7 +10,7 @@ from lmsupply_cli.render.terminal import Terminal
 
 
 def check_allowed(ref: str, license: License, settings: Settings) -> None:
-    """The settings allowed_licenses and allowed_tiers hold for every command. Raises LicenseNotAccepted."""
+    """The settings allowed_licenses and allowed_tiers apply to every command. Raises LicenseNotAccepted."""
     for key, have in (("allowed_licenses", license.id), ("allowed_tiers", license.tier)):
         wanted = settings.get(key)
         if wanted and have.lower() not in {name.lower() for name in wanted}:
@@ -30,9 +30,9 @@ def ask_for(repo: str, license: License, terminal: Terminal, *, otherwise: str, 
 
 
 def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal: Terminal, *, accepted: bool) -> None:
-    """Permissive licenses need nothing. Others are asked for once, and recorded.
+    """Permissive licenses need no acceptance. For others, ask once and record the answer.
 
-    Raises LicenseNotAccepted without a terminal to ask on, or where the answer is no.
+    Raises LicenseNotAccepted without a terminal to ask on, or if the answer is no.
     """
     if not needs_acceptance(repo, license):
         return
@@ -48,7 +48,7 @@ def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal
     try:
         accept(ref, repo, commit, license)
     except FileError as error:  # it was accepted all the same
-        terminal.say(f"note: cannot record that, so you will be asked again: {error.message}")
+        terminal.say(f"note: cannot record your acceptance, so lmsupply will ask again: {error.message}")
 
 
 def _terms(ref: str, license: License, *, restrictions: bool = False) -> str:

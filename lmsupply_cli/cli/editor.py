@@ -1,4 +1,4 @@
-"""A file of the user's in their editor."""
+"""Open a file of the user in their editor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmsupply_cli.errors import SettingsError, UsageError
 
 
 def open_editor(file: Path) -> None:
-    """Wait for $VISUAL or $EDITOR. Raises UsageError where there is none, SettingsError where it failed."""
+    """Wait for $VISUAL or $EDITOR. Raises UsageError if there is none, SettingsError if it failed."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
         raise UsageError("no editor set", hint=f"set $EDITOR, or edit {file} yourself")

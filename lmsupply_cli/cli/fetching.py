@@ -97,7 +97,7 @@ def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool,
 
 
 class _Tally(ProgressListener):
-    """Counts what a pull brings, for its last line, and passes everything on to `shown`."""
+    """Counts the bytes of a pull, for its last line, and forwards everything to `shown`."""
 
     def __init__(self, plan: PullPlan, clock: Callable[[], float] = time.monotonic) -> None:
         self.shown = ProgressListener()

@@ -16,12 +16,12 @@ STRUCTURED, BATCH = "Structured output", "Batches"
 SAMPLING, ENGINE = "Sampling", "Engine"
 _OTHER = "Options"
 _ORDER = (INPUT, MODEL, OUTPUT, STRUCTURED, BATCH, SAMPLING, ENGINE, _OTHER)
-_NARROW = 60  # columns; below that the text of an option stands under it
+_NARROW = 60  # columns; in a narrower window, the text of an option is below the option
 _WIDE = 100
 
 
 class HelpCommand(TyperCommand):
-    """`examples`: (command line, what it does), set by who makes the command."""
+    """`examples`: (command line, what it does), set by the code that creates the command."""
 
     examples: tuple[tuple[str, str], ...] = ()
 

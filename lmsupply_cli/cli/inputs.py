@@ -22,7 +22,7 @@ from lmsupply_cli.store.locate import installed_models, is_ref
 
 _WAIT_S = 2.0
 _NAME = re.compile(r"[A-Za-z][\w.]*([-/:.]?\w[\w.]*)*", re.ASCII)
-_NAME_LIKE = re.compile(r"[\d/:]|\w[-.]\w")  # what model names have and words have not
+_NAME_LIKE = re.compile(r"[\d/:]|\w[-.]\w")  # found in model names but not in words
 _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
 
 
@@ -44,7 +44,7 @@ class PromptRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """`model`: as the user named it, None where they did not; `prompt` is "" where a model was named without one."""
+    """`model`: as the user named it, None if they did not; `prompt` is "" where a model was named without one."""
 
     model: str | None
     prompt: str
@@ -104,13 +104,13 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
 def _confirmed(terminal: Terminal, word: str, near: str) -> str:
     if near and terminal.stdin_tty and terminal.stderr_tty and terminal.ask(f"{word} is not a model. Use {near}?"):
         return near
-    meant = f"did you mean {near}?" if near else "lmsupply models lists them; -f adds a file to the prompt."
+    meant = f"did you mean {near}?" if near else "lmsupply models lists the models; -f adds a file to the prompt."
     raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply run -- {word} …")
 
 
 def suspected_ref(word: str, root: Path) -> str | None:
-    """The model that a word which is none may have meant, "" where its form is that of a model and none is near, None
-    where it reads like a word of a prompt."""
+    """The model that a misspelled word may mean; "" if it looks like a model name and none is close; None
+    if it looks like a word of a prompt."""
     if word.startswith(("./", "../", "~/")) and not re.search(r"\s", word):
         return ""
     if not _NAME.fullmatch(word):

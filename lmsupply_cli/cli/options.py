@@ -13,7 +13,7 @@ from lmsupply_cli.cli.help import ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
 from lmsupply_cli.errors import UsageError
 
-_TYPES = {"bool": bool, "list": list[str], "bias": list[str]}  # others are text, which `check_value` judges
+_TYPES = {"bool": bool, "list": list[str], "bias": list[str]}  # others are text, which `check_value` checks
 _MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
 _GROUPS = {
     **dict.fromkeys(("provider", "precision", "cache_dir", "offline", "context", "chat_format"), MODEL),
@@ -31,9 +31,9 @@ ANSWERING = (  # the settings that run and chat share, beside the generation opt
 Debug = Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
 AcceptLicense = Annotated[
-    bool, typer.Option("--accept-license", help="Accept the license that is shown.", rich_help_panel=MODEL)
+    bool, typer.Option("--accept-license", help="Accept the model's license without asking.", rich_help_panel=MODEL)
 ]
-Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if it is missing.", rich_help_panel=MODEL)]
+Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if not installed.", rich_help_panel=MODEL)]
 TrustModelFiles = Annotated[
     bool,
     typer.Option(
@@ -67,7 +67,7 @@ PromptText = Annotated[
         "--prompt",
         "-p",
         metavar="TEXT",
-        help="The prompt, whatever its first word; so are words after --.",
+        help="The prompt, even if its first word names a model; or put it after --.",
         rich_help_panel=INPUT,
     ),
 ]

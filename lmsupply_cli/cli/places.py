@@ -37,4 +37,4 @@ def say_notes(terminal: Terminal, lines: Iterable[str]) -> None:
 
 def shown_place(path: Path) -> str:
     """A path for people."""
-    return "nowhere: the home folder is unknown, set HOME or LMSUPPLY_HOME" if NO_HOME in path.parents else str(path)
+    return "nowhere: the home folder is unknown; set HOME or LMSUPPLY_HOME" if NO_HOME in path.parents else str(path)

@@ -31,7 +31,7 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """The model as the user named it (None where they did not), and what may be done to use it."""
+    """The model as the user named it (None if they did not), and what may be done to use it."""
 
     name: str | None = None
     pull: bool = False

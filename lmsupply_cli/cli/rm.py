@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     ("lmsupply rm phi-3.5", "remove a model"),
-    ("lmsupply rm --partial -y", "remove what interrupted downloads left"),
+    ("lmsupply rm --partial -y", "remove files left by interrupted downloads"),
 )
 
 
@@ -71,14 +71,14 @@ def rm(
 
 
 def _confirmed(freed: int, terminal: Terminal) -> bool:
-    """Raises UsageError where there is no terminal to ask on."""
+    """Raises UsageError if there is no terminal to ask on."""
     from lmsupply_cli.errors import UsageError
     from lmsupply_cli.units import format_bytes
 
     if not terminal.stdin_tty:
-        raise UsageError("can't ask for confirmation: input is not a terminal", hint="-y, or --dry-run to look first")
+        raise UsageError("can't ask for confirmation: input is not a terminal", hint="use -y, or try --dry-run")
     if not terminal.stderr_tty:
-        raise UsageError("can't ask for confirmation: stderr is not a terminal", hint="-y, or --dry-run to look first")
+        raise UsageError("can't ask for confirmation: stderr is not a terminal", hint="use -y, or try --dry-run")
     return terminal.ask(f"Free {format_bytes(freed)}?" if freed else "Remove it?")
 
 
@@ -88,7 +88,7 @@ def _remove(removal: Removal, left: Leftovers, root: Path, terminal: Terminal) -
     from lmsupply_cli.store.remove import carry_out
 
     def waiting(repo: str) -> None:
-        terminal.say(f"waiting for another lmsupply that is working on {repo}")
+        terminal.say(f"waiting for another lmsupply process that uses {repo}")
 
     freed = carry_out(root, removal.manifests, waiting=waiting).freed_bytes if removal.manifests else 0
     if left.any:

@@ -36,7 +36,7 @@ def templates(
 ) -> None:
     """List, show and edit saved prompts.
 
-    A template has any of a prompt with {input}, a system prompt, a model and options. list shows them; show NAME
+    A template can contain a prompt with {input}, a system prompt, a model and options. list shows them; show NAME
     prints one; edit NAME opens one in $VISUAL or $EDITOR, and creates it; path prints the folder. Use one with
     lmsupply run --template NAME "text", or chat --template NAME.
     """
@@ -44,7 +44,7 @@ def templates(
 
     terminal = Context.of(skip_bad=True).terminal
     if action not in ("list", "show", "edit", "path"):
-        raise UsageError(f"unknown action {action!r}", hint="list, show NAME, edit NAME, path")
+        raise UsageError(f"unknown action {action!r}", hint="use list, show NAME, edit NAME, path")
     if (name is not None) != (action in ("show", "edit")):
         given = f"{action} NAME" if action in ("show", "edit") else action
         raise UsageError(f"usage: lmsupply templates {given}", hint="lmsupply templates --help")

@@ -1,4 +1,4 @@
-"""`lmsupply use`: the model that answers where none is named."""
+"""`lmsupply use`: the model that answers if none is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from lmsupply_cli.cli.options import Debug, takes_settings
 
 EXAMPLES = (
-    ("lmsupply use phi-3.5", "run and chat use phi-3.5 where no model is named"),
+    ("lmsupply use phi-3.5", "run and chat use phi-3.5 if no model is named"),
     ("lmsupply use", "show the default model and why it is the default"),
 )
 
@@ -18,7 +18,7 @@ EXAMPLES = (
 def use(
     *,
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
-    unset: Annotated[bool, typer.Option("--unset", help="Choose automatically again.")] = False,
+    unset: Annotated[bool, typer.Option("--unset", help="Go back to choosing the model automatically.")] = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:

@@ -31,9 +31,9 @@ def verify(
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
-    """Check installed models for corrupted files.
+    """Check installed models for damaged files.
 
-    Without MODEL, checks all of them. Exits with 1 when a file is damaged and was not repaired.
+    Without MODEL, checks all of them. Exits with 1 if a file is damaged and was not repaired.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.store.manifest import read_records

@@ -29,7 +29,7 @@ def set_value(path: Path, key: str, value: Any) -> None:
 
 
 def unset_value(path: Path, key: str) -> bool:
-    """Remove `key`, also one that no setting has or whose value is broken; False where it was not there."""
+    """Remove `key`, also one that no setting has or whose value is broken; False if it was not there."""
     with _changed(path) as lines:
         return _remove(lines, key) is not None
 

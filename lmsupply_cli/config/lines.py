@@ -59,7 +59,7 @@ def is_table(line: str) -> bool:
 def _entry(lines: Sequence[str], start: int) -> Entry:
     match = _ENTRY.match(lines[start])
     if is_table(lines[start]):
-        return Entry("", start, start + 1, problem="settings are not in tables")
+        return Entry("", start, start + 1, problem="a setting cannot be in a table")
     if match is None:
         return Entry("", start, start + 1, problem="not a `key = value`")
     key, problem = match["key"], ""

@@ -21,7 +21,7 @@ from lmsupply_cli.errors import SettingsError, UsageError
 from lmsupply_cli.files import is_file, listed, read_bytes
 
 INPUT = "{input}"
-EXAMPLE = '''# The text of the user goes where {input} is; without it, below the prompt.
+EXAMPLE = '''# Your text replaces {input}; without {input}, it is appended to the prompt.
 prompt = """Summarize in three sentences:
 
 {input}"""
@@ -54,7 +54,7 @@ class Template:
             return text
         if INPUT in self.prompt:
             if not text:
-                raise UsageError(f"the template {self.name} needs an input", hint="add a text, a file or piped input")
+                raise UsageError(f"the template {self.name} needs input", hint="add text, a file or piped input")
             return self.prompt.replace(INPUT, text)
         return f"{self.prompt}\n\n{text}" if text else self.prompt
 
@@ -81,14 +81,14 @@ def find_template(name: str) -> Path:
 
 
 def new_template_path(name: str) -> Path:
-    """Raises UsageError for what cannot be a name."""
+    """Raises UsageError for an invalid name."""
     if not _NAME.fullmatch(name) or name.endswith(_SUFFIXES):
-        raise UsageError(f"{name!r} cannot be a template's name", hint="use letters, digits, '-' and '_'")
+        raise UsageError(f"{name!r} is not a valid template name", hint="use letters, digits, '-' and '_'")
     return templates_dir() / f"{name}.toml"
 
 
 def read_template(name: str) -> Template:
-    """Raises UsageError for a name that is not there, SettingsError for a file that cannot be used."""
+    """Raises UsageError for an unknown name, SettingsError for a file that cannot be used."""
     path = find_template(name)
     data = read_bytes(path, limit_bytes=_LIMIT_BYTES)
     try:
@@ -113,7 +113,7 @@ def read_template(name: str) -> Template:
 
 def _options(given: Any, path: Path) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise SettingsError(f"{path}: options must be a table", hint="[options], then a setting per line")
+        raise SettingsError(f"{path}: options must be a table", hint="write [options], then one setting per line")
     for key in given:
         if key not in SETTINGS:
             near = get_close_matches(key, SETTINGS, n=1)

@@ -66,7 +66,7 @@ class Decoder(Protocol):
 
     def wide_logits(self, count: int) -> Logits:
         """Scores after each of the last `count` tokens of the last append, of shape (count, vocabulary).
-        Raises EngineError where it is unsupported, see `drafting_blocker`."""
+        Raises EngineError if it is unsupported, see `drafting_blocker`."""
 
     def rewind(self, count: int) -> None:
         """Keep the first `count` tokens. An append must follow before `logits`."""
@@ -127,10 +127,10 @@ class TextModel(Protocol):
         See `batching_blocker`."""
 
     def batching_blocker(self) -> str | None:
-        """Why `new_batch` cannot be used; None where it can."""
+        """Why `new_batch` cannot be used; None if it can."""
 
     def drafting_blocker(self) -> str | None:
-        """Why draft tokens cannot be scored in one call; None where they can."""
+        """Why draft tokens cannot be scored in one call; None if they can."""
 
     def close(self) -> None:
         """Free the weights; a second call does nothing."""

@@ -41,12 +41,12 @@ def check_continuations(continuations: Sequence[Sequence[int]]) -> None:
 
 
 def check_room(prompt_tokens: int, continuations: Sequence[Sequence[int]], context_tokens: int) -> None:
-    """Raises DoesNotFit where the context does not hold the prompt and the longest continuation."""
+    """Raises DoesNotFit if the context does not hold the prompt and the longest continuation."""
     longest = max(map(len, continuations))
     if prompt_tokens + longest > context_tokens:
         raise DoesNotFit(
             f"the prompt has {prompt_tokens:,} tokens and the longest choice {longest:,}, "
-            f"the context holds {context_tokens:,}",
+            f"but the context has {context_tokens:,}",
             hint="use a shorter prompt, a larger `context` or a model with a longer one",
         )
 

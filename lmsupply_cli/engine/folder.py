@@ -130,7 +130,7 @@ def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder,
     view = DiskView(path, again)
     if view.size(CONFIG) < 0 and view.absent(CONFIG) == "is missing":
         raise ModelFilesError(
-            f"{path} holds no {CONFIG}",
+            f"{path} contains no {CONFIG}",
             hint="lmsupply runs folders in ONNX Runtime GenAI format, not GGUF, safetensors or transformers.js",
         )
     obstacles = (*_special_files(path), *find_obstacles(view))

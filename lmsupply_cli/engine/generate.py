@@ -172,7 +172,7 @@ def _decode(
     run: Run,
     drafting: Drafting | None,
 ) -> Generator[GenerationEvent, None, float | None]:
-    """The answer after the prefill, up to what `text` still holds; returns when its first token came, None where none did."""
+    """The answer after the prefill, except what `text` still buffers; returns the time of its first token or None."""
     first = None
     if ending.is_cancelled(run):
         return first
@@ -230,6 +230,6 @@ def _beams(model: TextModel, decoder: Decoder, task: Task, ending: Ending, run: 
 
 def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
     return DoesNotFit(
-        f"the prompt has {prompt_tokens:,} tokens, the context holds {context_tokens:,} and an answer needs room too",
+        f"the prompt has {prompt_tokens:,} tokens; the context has {context_tokens:,} and needs room for an answer",
         hint="use a shorter prompt, a larger `context` or a model with a longer one; nothing is ever cut silently",
     )

@@ -117,16 +117,16 @@ class Matcher:
         return allowed
 
     def resume(self, before: str) -> None:
-        """Continue an answer that begins with `before`. Raises UsageError where that is no beginning of one."""
+        """Continue an answer that begins with `before`. Raises UsageError if no valid answer begins so."""
         self._before = before
         if before and not self._matcher.consume_tokens(self._vocabulary.encode(before)):
             raise UsageError(
                 f"the answer so far does not match the {self._guidance.name}, so it cannot be continued",
-                hint="generate it anew",
+                hint="generate it again",
             )
 
     def check(self) -> None:
-        """Raises EngineError where no answer can begin, or a forced beginning has no end."""
+        """Raises EngineError if no answer can begin, or a forced beginning has no end."""
         for _ in range(_FORCED_STEPS):
             (tokens,) = self.allowed().nonzero()
             if len(tokens) != 1 or self.complete:

@@ -74,7 +74,7 @@ class GenerationOptions:
         return 1.0 if guided or self.greedy or self.num_beams > 1 else self.model_penalty
 
     def _beside_beams(self) -> str:
-        """An option that scores single tokens, "" where none is used."""
+        """An option that scores single tokens, "" if none is used."""
         used = {
             "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
             "logit_bias": self.logit_bias, "logprobs": self.logprobs,

@@ -20,7 +20,7 @@ class PatternGuard:
     """Encodes with one library in a worker. Close it."""
 
     def __init__(self, folder: Path, pattern: str, *, library: Literal["tokenizers", "engine"]) -> None:
-        """`pattern`: the expression in doubt. Raises ModelFilesError where the tokenizer does not load in time."""
+        """`pattern`: the expression in doubt. Raises ModelFilesError if the tokenizer does not load in time."""
         self._folder, self._library = absolute(folder), library
         self._pattern = pattern if len(pattern) <= _SHOWN else f"{pattern[: _SHOWN - 1]}…"
         handler = Path(__file__).with_name("tokenizer_process.py")

@@ -49,7 +49,7 @@ def find_patterns(tokenizer: Any) -> tuple[str, ...]:
 
 
 def unknown_pattern(patterns: tuple[str, ...]) -> str:
-    """The first for which the engine has no code of its own, "" where there is none."""
+    """The first for which the engine has no code of its own, "" if there is none."""
     return next((pattern for pattern in patterns if not _is_known(pattern)), "")
 
 

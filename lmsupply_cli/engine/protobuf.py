@@ -13,7 +13,7 @@ _NAME_BYTES = 4096  # no tensor, file or operator has a longer name
 def walk(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(field, first byte, last byte + 1) of each length-delimited field; numbers are passed over.
 
-    Raises ValueError where the bytes are no message.
+    Raises ValueError if the bytes are no message.
     """
     at = start
     while at < end:

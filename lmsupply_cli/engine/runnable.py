@@ -101,7 +101,7 @@ class FolderView(Protocol):
         """Of a file without a size: "is missing", or what is there instead."""
 
     def read(self, name: str) -> Any:
-        """The parsed JSON file, None where it is not known. Raises ModelFilesError."""
+        """The parsed JSON file, None if it is not known. Raises ModelFilesError."""
 
     def is_pointer(self, name: str) -> bool:
         """Is it a Git LFS pointer in place of the file?"""

@@ -203,7 +203,7 @@ def check_batch(generator: TextGenerator, free_bytes: int | None, rows: int) -> 
     if needed > free_bytes * MARGIN:
         raise DoesNotFit(
             f"`batch_size={rows}` needs {format_bytes(needed)} for {tokens:,} tokens each, "
-            f"but only {format_bytes(free_bytes * MARGIN)} are available",
+            f"but only {format_bytes(free_bytes * MARGIN)} is available",
             hint="use a smaller one, or leave it out: then it follows the memory",
         )
 

@@ -49,7 +49,7 @@ def fit_messages(
     answer_prefix: str = "",
 ) -> Fitted:
     """`answer_prefix`: text that the answer starts with. `drop-oldest` also makes room for the answer: turns are dropped
-    before the context is full. Raises DoesNotFit where the policy is `error`, or cannot help."""
+    before the context is full. Raises DoesNotFit if the policy is `error` or cannot help."""
     prompt, fitting = generator.prompter.chat(messages, answer_prefix=answer_prefix), list(messages)
     whole = len(prompt.ids)
     limit = generator.context_tokens - answer_room(generator, max_tokens)

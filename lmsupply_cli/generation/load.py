@@ -29,7 +29,7 @@ def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[
     UsageError.
     """
     if how is not None and keywords:
-        raise UsageError(f"a LoadOptions and keywords exclude each other: {', '.join(keywords)}")
+        raise UsageError(f"LoadOptions and keyword arguments can't be combined: {', '.join(keywords)}")
     if how is not None:
         check_type(how, LoadOptions, "the second argument", "a LoadOptions")
     return load_plan(plan_load(ref, how or LoadOptions.of(keywords)))

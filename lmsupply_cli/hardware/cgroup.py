@@ -30,7 +30,7 @@ class GroupMemory:
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """The smallest of each kind; None where there is none. `cpus`: how many CPUs the group may run on."""
+    """The smallest of each kind; None if there is none. `cpus`: how many CPUs the group may run on."""
 
     limit_bytes: int | None = None
     available_bytes: int | None = None

@@ -1,7 +1,7 @@
 """Which provider and precision suit this machine, each with its reason.
 
-A provider is usable where its row in `lmsupply_cli.providers` says so: the system, a GPU of its vendors with enough
-memory, and a wheel or plug-in that carries it. PROBES holds what only one provider needs to know. The first usable one
+A provider is usable if its row in `lmsupply_cli.providers` says so: the system, a GPU of its vendors with enough
+memory, and a wheel or plug-in that carries it. PROBES contains the checks of single providers. The first usable one
 is chosen, in the order of the table, and the precision by the memory of its device.
 """
 
@@ -82,7 +82,7 @@ def choose_precision(provider: str, memory_bytes: int) -> tuple[str, str]:
     at, (least, precision) = next((at, rung) for at, rung in enumerate(ladder) if memory_bytes >= rung[0])
     have = f"the GPU has {format_bytes(memory_bytes)}" if row.needs_gpu else f"{format_bytes(memory_bytes)} of memory"
     if least:
-        rest = "" if row.needs_gpu else f"; {ladder[-1][1]} where a model has no {precision} variant"
+        rest = "" if row.needs_gpu else f"; {ladder[-1][1]} if a model has no {precision} variant"
         return precision, f"{have}, {least // _GB} GB or more{rest}"
     if not row.needs_gpu:
         return precision, f"smallest and fastest on a {row.label}"
@@ -121,7 +121,7 @@ def probe_row(row: Provider, machine: ProbedMachine) -> ProviderState:
 def _not_installed(row: Provider, device: str) -> str:
     if row.plugin:
         return f"the {row.label} plug-in is not installed"
-    return f"{device + ' is there, but ' if device else ''}the installed engine does not support {row.label}"
+    return f"{device + ' was found, but ' if device else ''}the installed engine does not support {row.label}"
 
 
 def _probe_cuda(row: Provider, machine: ProbedMachine) -> ProviderState:

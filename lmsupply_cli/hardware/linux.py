@@ -17,7 +17,7 @@ _FLAGS = {
 
 
 def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
-    """(name, instruction sets) from /proc/cpuinfo; the name is "" where it says none (many ARM boards)."""
+    """(name, instruction sets) from /proc/cpuinfo; the name is "" if it says none (many ARM boards)."""
     fields: dict[str, str] = {}
     for line in text.splitlines():
         key, found, value = line.partition(":")

@@ -21,7 +21,7 @@ _LIBRARIES = ("libnvidia-ml.so.1", "nvml.dll")
 
 
 def probe(visible: str | None) -> list[Gpu]:
-    """Every GPU; `visible` is CUDA_VISIBLE_DEVICES. Raises ProbeFailed where there is a driver and it fails."""
+    """Every GPU; `visible` is CUDA_VISIBLE_DEVICES. Raises ProbeFailed if there is a driver and it fails."""
     gpus = _from_nvml()
     if gpus is None:
         text = run_probe(_SMI)

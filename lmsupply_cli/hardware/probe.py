@@ -13,7 +13,7 @@ class ProbeFailed(Exception):
 
 
 def run_probe(command: Sequence[str], *, limit_s: float = _LIMIT_S) -> str | None:
-    """What the command prints, also when it fails; None where it is not there. Raises ProbeFailed on a time-out."""
+    """What the command prints, also when it fails; None if it is not there. Raises ProbeFailed on a time-out."""
     try:
         done = subprocess.run(
             command,

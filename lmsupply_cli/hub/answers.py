@@ -21,7 +21,7 @@ class Unlike(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """`repo` as the Hub spells it; `license` and `license_url` fit to be shown."""
+    """`repo` as the Hub spells it; `license` and `license_url` are safe to show."""
 
     repo: str
     commit: str

@@ -35,7 +35,7 @@ from lmsupply_cli.hub.retry import RetryPolicy, Transient, Unreachable, retrying
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, then run it again; the download will resume"
+_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, then try again; the download will resume"
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _COUNT = re.compile(r"[0-9]{1,18}")
@@ -231,7 +231,7 @@ class HubClient:
         return OpenFile(0, int(length) if _COUNT.fullmatch(length) else None, chunks)
 
     def _paced(self, chunks: Iterator[bytes], url: str) -> Iterator[bytes]:
-        """Raises Transient where so little arrives that it would never end."""
+        """Raises Transient if so little arrives that it would never end."""
         waited_s, count = 0.0, 0
         while True:
             before = self.clock()
@@ -344,7 +344,7 @@ class HubClient:
             raise error
         if status == 407:
             raise HubError(
-                "the proxy asks for a user and a password", hint="HTTPS_PROXY=http://user:password@host:port"
+                "the proxy requires a user name and a password", hint="HTTPS_PROXY=http://user:password@host:port"
             )
         if not self._ours(url):  # an address that expired, or a cache that lost the file: ask the Hub for a new one
             raise self._transient(f"{host} answered {status} for {path}")

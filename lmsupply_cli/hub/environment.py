@@ -27,7 +27,7 @@ _BLANK = " \t\r\n\ufeff"
 
 
 def read_endpoint() -> Address | None:
-    """HF_ENDPOINT, None where it is not set. Raises HubError."""
+    """HF_ENDPOINT, None if it is not set. Raises HubError."""
     given = os.environ.get("HF_ENDPOINT", "")
     text = given.strip(_BLANK)
     if text != given:
@@ -92,7 +92,7 @@ def _may_hold_token(path: Path) -> bool:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise HubError(
-            f"{path} holds no token: it is not text in UTF-8", hint="hf auth login writes a new one"
+            f"{path} contains no token: it is not text in UTF-8", hint="hf auth login writes a new one"
         ) from error
     return True
 
@@ -117,7 +117,7 @@ def check_proxies() -> None:
 
 
 def trusted_certificates() -> ssl.SSLContext | None:
-    """What the variables name, all of them together; None where none is set. Raises HubError."""
+    """What the variables name, all of them together; None if none is set. Raises HubError."""
     named = {name: value for name in CERTIFICATES if (value := os.environ.get(name))}
     if not named:
         return None

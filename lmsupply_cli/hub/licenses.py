@@ -24,5 +24,5 @@ def tier_of(license: str) -> Tier:
 
 
 def strictest(licenses: Iterable[str]) -> str:
-    """Who takes a model under several licenses has to keep the strictest of them; "" of none."""
+    """The license that counts for a model with several: the strictest; "" if there are none."""
     return max(licenses, key=lambda license: _STRICTER.index(tier_of(license)), default="")

@@ -106,7 +106,7 @@ def _why_not(variant: Variant, devices: Sequence[str], unusable: Mapping[str, st
 def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]) -> tuple[str, ...]:
     made_for = _build(best.declared or best.device)
     if best.device not in RUNS_ON[provider]:
-        device = f"{made_for}, to be tried on the CPU as requested"
+        device = f"{made_for}, tried on the CPU as requested"
     elif best.device in (provider, GPU) and best.device:
         device = made_for
     elif best.device:
@@ -115,7 +115,7 @@ def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]
         device = "not built for a particular device"
     wish = best.precision or "unknown precision"
     if precision in PRECISIONS and best.precision != precision:
-        wish += f" (there is no {precision})"
+        wish += f" (no {precision} variant)"
     return (device, wish, *(() if others else ("the only match",)))
 
 
@@ -125,7 +125,7 @@ def _build(device: str) -> str:
 
 
 def _of_precision(variants: Sequence[Variant], precision: str, provider: str) -> list[Variant]:
-    """Raises UsageError where there is none."""
+    """Raises UsageError if there is none."""
     same = [v for v in variants if v.precision == precision]
     if not same:
         known = dict.fromkeys(v.precision or "unknown precision" for v in sorted(variants, key=lambda v: v.precision))

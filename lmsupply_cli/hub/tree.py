@@ -36,7 +36,7 @@ class RepoFile:
 
 @dataclass(frozen=True)
 class RepoTree:
-    """`files` by path. `license`: as the model card says, "" where it does not.
+    """`files` by path. `license`: as the model card says, "" if it does not.
 
     `configs`: the genai_config.json texts that were read, by path. `unsafe`: paths that are never written; a repo
     may hold them where nothing needs them.
@@ -53,7 +53,7 @@ class RepoTree:
     unsafe: frozenset[str] = frozenset()
 
     def file(self, path: str) -> RepoFile | None:
-        """The file at `path`, None where there is none. Raises HubError for one that may not be written."""
+        """The file at `path`, None if there is none. Raises HubError for one that may not be written."""
         if path in self.unsafe:
             raise HubError(
                 f"{self.repo} needs a file whose path is not safe: {plain(path)}", hint="do not use this repo"

@@ -60,11 +60,11 @@ class Variant:
 
 
 def find_variants(tree: RepoTree) -> list[Variant]:
-    """Every variant of the repo, by folder. Raises ModelNotFound where there is none."""
+    """Every variant of the repo, by folder. Raises ModelNotFound if there is none."""
     folders = sorted(_parent(path) for path in tree.files if PurePosixPath(path).name == CONFIG)
     if not folders:
         raise ModelNotFound(
-            f"{tree.repo} holds no model in ONNX GenAI format: {what_it_is(tree)}",
+            f"{tree.repo} contains no model in ONNX GenAI format: {what_it_is(tree)}",
             hint="lmsupply models lists repos that do",
         )
     return [_variant(tree, folder) for folder in folders]

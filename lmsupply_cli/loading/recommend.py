@@ -33,7 +33,7 @@ def catalogue_variants(entry: CatalogueEntry) -> list[Variant]:
 
 
 def expected_variant(entry: CatalogueEntry, *, provider: str = "cpu", precision: str = "auto") -> Resolution | None:
-    """What `pull` would choose by the catalogue, without asking the Hub; None where it does not say."""
+    """What `pull` would choose by the catalogue, without asking the Hub; None if it does not say."""
     variants = catalogue_variants(entry)
     try:
         return resolve(variants, provider=provider, precision=precision, folder=entry.folder) if variants else None

@@ -25,7 +25,7 @@ def resident_bytes() -> int:
 
 
 def planning_bytes(limit_bytes: int | None, provider: str = CPU.name) -> int | None:
-    """What may be planned with: what is free on the provider's device, at most the limit; None where that is not known.
+    """What may be planned with: what is free on the provider's device, at most the limit; None if that is not known.
 
     On the CPU what this process holds already counts as free: it is part of the estimate.
     """
@@ -86,7 +86,7 @@ class MemoryBudget:
     critical: float = CRITICAL
 
     def check_cache(self, tokens: int) -> None:
-        """Raises DoesNotFit where a cache for `tokens` would pass the share `before` of the limit, with what is read at
+        """Raises DoesNotFit if a cache for `tokens` would pass the share `before` of the limit, with what is read at
         once beyond an ordinary chunk (longrope)."""
         self.check(
             self.shape.cache_bytes(tokens) + _long_piece_bytes(self.shape, tokens) if self.shape else 0,
@@ -95,7 +95,7 @@ class MemoryBudget:
         )
 
     def check(self, more_bytes: int, what: str, *, hint: str) -> None:
-        """Raises DoesNotFit where `more_bytes` for `what` would pass the share `before` of the limit."""
+        """Raises DoesNotFit if `more_bytes` for `what` would pass the share `before` of the limit."""
         needed, usable = self.used() + more_bytes, int(self.limit_bytes * self.before)
         if needed > usable:
             raise DoesNotFit(

@@ -33,7 +33,7 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
     least = estimate_memory(shape, min(LEAST_TOKENS, shape.context_length))
     if least.peak_bytes > usable:
         raise DoesNotFit(
-            f"this model needs {format_bytes(least.peak_bytes)} with the smallest context, but only {format_bytes(usable)} are available",
+            f"this model needs {format_bytes(least.peak_bytes)} with the smallest context, but only {format_bytes(usable)} is available",
             hint="close other programs, raise `memory_limit`, or use a smaller model: lmsupply models --fits",
         )
     largest = _largest(shape, usable)
@@ -44,7 +44,7 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
     needed = estimate_memory(shape, wanted_tokens)
     if needed.peak_bytes > usable:
         raise DoesNotFit(
-            f"`context={wanted_tokens}` needs {format_bytes(needed.peak_bytes)}, but only {format_bytes(usable)} are available",
+            f"`context={wanted_tokens}` needs {format_bytes(needed.peak_bytes)}, but only {format_bytes(usable)} is available",
             hint=f"`context={largest}` fits",
         )
     return ContextFit(wanted_tokens, needed, budget_bytes, limited=False)

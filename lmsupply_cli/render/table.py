@@ -1,4 +1,4 @@
-"""A table for people: aligned, as wide as it needs to be; on a narrow terminal whole columns go, and that is said."""
+"""A table for people: aligned, as wide as it needs to be; a narrow terminal hides whole columns and says so."""
 
 from __future__ import annotations
 

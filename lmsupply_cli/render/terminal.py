@@ -29,7 +29,7 @@ _NARROW = 12  # columns; below that the terminal itself breaks lines better
 
 @dataclass
 class Terminal:
-    """The three streams. Output that is no terminal gets no color, no wrapping, no cursor codes."""
+    """The three streams. Output that is not a terminal gets no color, no wrapping, no cursor codes."""
 
     stdin: IO[str] | None
     stdout: IO[str]
@@ -76,7 +76,7 @@ class Terminal:
             self.stderr.flush()
 
     def aside(self, text: str, *, always: bool = False) -> None:
-        """As `say`, dimmed: what stands beside an answer, such as statistics."""
+        """Like `say`, but dimmed: text beside an answer, such as statistics."""
         if always or not self.quiet:
             self.stderr.write(paint(wrapped(as_flags(text), self.stderr), "aside", self.stderr) + "\n")
             self.stderr.flush()
@@ -117,7 +117,7 @@ class Terminal:
         self.stdout.flush()
 
     def control(self, sequence: str) -> None:
-        """A control sequence of ours, on a terminal that is stdout."""
+        """Write a control sequence if stdout is a terminal."""
         if self.stdout_tty and not self.dumb:
             self.stdout.write(sequence)
             self.stdout.flush()

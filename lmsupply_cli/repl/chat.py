@@ -126,7 +126,7 @@ class Chat:
     # answers
 
     def ask(self, text: str, *, keep: Sequence[ChatMessage] | None = None) -> None:
-        """Send a message; `keep`: the history to go back to where it gets no answer."""
+        """Send a message; `keep`: the history to restore if there is no answer."""
         before = list(self.session.messages)
         try:
             self.show(self.session.send(text))
@@ -196,7 +196,7 @@ class Chat:
     # the model
 
     def change_model(self, ref: str) -> None:
-        """Switch to another model; where it cannot be loaded, the one before is loaded again. Raises LmsupplyError."""
+        """Switch to another model; if it cannot be loaded, load the previous one again. Raises LmsupplyError."""
         load, back = self.world.prepare(ref), self.world.prepare(self.session.generator.info.ref)
         self.session.generator.close()
         with quiet_keys(self.terminal.stdin):
@@ -216,7 +216,7 @@ class Chat:
     # saved chats
 
     def start_afresh(self) -> None:
-        """A new chat; the one before stays saved."""
+        """Start a new chat; the previous one stays saved."""
         self._start_record()
         self.session.clear()
         self._rate = ""
@@ -229,7 +229,7 @@ class Chat:
         return f"Saved as {name}; resume it with: lmsupply chat --resume {_quoted(name)}"
 
     def resume(self, chat: SavedChat) -> None:
-        """Continue a saved chat. Raises UsageError where another window has it open."""
+        """Resume a saved chat. Raises UsageError if another window has it open."""
         if chat.name == self.keeper.name:
             self.say("That chat is already open.")
             return
@@ -243,10 +243,10 @@ class Chat:
         try:
             self.set_format(chat.guidance)
         except LmsupplyError as error:
-            self.note(f"the format of the answers was left out: {error.message}")
+            self.note(f"the answer format was not restored: {error.message}")
         self.say(f"Resumed {chat.name}: {count(len(chat.messages), 'message')}.")
         if chat.model and chat.model != self.session.generator.info.ref:
-            self.note(f"this chat was held with {chat.model}; /model {chat.model} switches to it")
+            self.note(f"this chat used {chat.model}; /model {chat.model} switches to it")
         if self.session.guidance:
             self.say(f"Answers will follow a {self.session.guidance.name}. /format off to stop.")
         for message in chat.messages[-2:]:
@@ -264,16 +264,16 @@ class Chat:
             self.say(f"About {count(tokens, 'token')} will be reprocessed.")
 
     def _apply(self, options: Mapping[str, Any]) -> None:
-        """Options that were set in the chat; one that this model cannot have is said and left out."""
+        """Restore options that were set in the chat; a note names those that this model does not support."""
         for key, value in options.items():
             try:
                 self.set_parameter(key, as_text(value))
             except LmsupplyError as error:
-                self.note(f"{key} {value} was left out: {error.message}")
+                self.note(f"{key} {value} was not restored: {error.message}")
 
 
 def without_control(text: str) -> str:
-    """What was typed without control characters, which nobody means to send."""
+    """The typed text without control characters, which nobody means to send."""
     return text.translate(_CONTROL)
 
 

@@ -1,4 +1,4 @@
-"""Text into the clipboard, by the terminal or by a program of the system."""
+"""Copy text to the clipboard, through the terminal or a system program."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
 
 
 def copy_text(text: str, terminal: Terminal) -> str:
-    """Copy `text`; what to say of it. Raises UsageError where there is no way."""
+    """Copy `text`; returns what to tell the user. Raises UsageError if it cannot be copied."""
     done = f"Copied {len(text):,} character{'' if len(text) == 1 else 's'}."
     asked = _ask_terminal(text, terminal)
     if _run_program(text, terminal.environ):
         return done
     if asked:
-        return f"{done} (By the terminal: not every terminal allows it.)"
+        return f"{done} (Through the terminal; not every terminal allows this.)"
     raise UsageError("no clipboard found", hint="install wl-copy, xclip or xsel, or use /export FILE")
 
 

@@ -16,7 +16,7 @@ from lmsupply_cli.files import our_io_error, read_bytes
 
 
 def edit_text(text: str, environ: Mapping[str, str]) -> str:
-    """What `text` became in $VISUAL or $EDITOR. Raises UsageError where there is none or it failed."""
+    """What `text` became in $VISUAL or $EDITOR. Raises UsageError if there is none or it failed."""
     command = environ.get("VISUAL") or environ.get("EDITOR") or ("notepad" if sys.platform == "win32" else "vi")
     with our_io_error("a file for the editor", error=UsageError):
         handle, name = tempfile.mkstemp(suffix=".md", prefix="lmsupply-")

@@ -1,4 +1,4 @@
-"""`/set`: our names of generation settings, and Ollama's for those who know them."""
+"""`/set`: lmsupply's names for generation settings, and Ollama's for those who know them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in EXCLUDED
 
 
 def change_parameter(session: ChatSession[TextGenerator], name: str, text: str) -> tuple[str, Any]:
-    """Set it from the next answer on, `default` or `none` to what it is by default; its key and value. Raises UsageError,
+    """Set it from the next answer on; `default` or `none` resets it. Returns its key and value. Raises UsageError,
     DoesNotFit."""
     key = ALIASES.get(name.lower(), name.lower().replace("-", "_"))
     if key in EXCLUDED:

@@ -196,7 +196,7 @@ class GeneratorPool(Answers):
 
     @contextmanager
     def _turn(self, cancel: CancelToken | None) -> Iterator[TextGenerator | None]:
-        """A slot, when it is free and nobody came before; None where it was cancelled meanwhile."""
+        """A slot, when it is free and nobody came before; None if it was cancelled meanwhile."""
         slot = self._wait(cancel)
         try:
             yield slot

@@ -63,7 +63,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class PoolHooks:
-    """How a pool meets the world, for programs that know better and for tests: `load` a model, the bytes that it needs,
+    """Replaceable functions of a pool, for tests and special needs: `load` a model, the bytes that it needs,
     the free bytes of this machine, and the clock; None for the pool's own."""
 
     load: Callable[[str], TextGenerator] | None = None
@@ -201,7 +201,7 @@ class ModelPool:
         return entry
 
     def _begin(self, ref: str, ends: float | None) -> _Entry | None:
-        """A place for it, when there is room; None where it came meanwhile, by another caller."""
+        """A place for it, when there is room; None if it came meanwhile, by another caller."""
         need = self._needed(ref)
         if self._limit is not None and need > self._limit:
             raise DoesNotFit(
@@ -215,7 +215,7 @@ class ModelPool:
                 continue
             if not any(entry.in_use or entry.pool is None for entry in self._models.values()):
                 raise DoesNotFit(
-                    f"{ref} needs {format_bytes(need)}, {format_bytes(self._probe())} are free"
+                    f"{ref} needs {format_bytes(need)}, but only {format_bytes(self._probe())} is free"
                     + (f" and {len(self._pinned)} models are pinned" if self._pinned else ""),
                     hint="close other programs, unpin a model, or use a smaller one",
                 )

@@ -26,7 +26,7 @@ def add_folder(
     """
     name = alias.lower()
     if not _NAME.fullmatch(name):
-        raise UsageError(f"not a valid name for a model: {alias!r}", hint="letters, digits, dots, dashes, underscores")
+        raise UsageError(f"{alias!r} is not a valid model name", hint="use letters, digits, dots, dashes, underscores")
     path = absolute(folder)
     open_folder(path, trust=trust)
     files = {
@@ -57,9 +57,9 @@ def find_added(root: Path, folder: Path, name: str) -> Manifest | None:
 
 
 def folder_of(path: Path) -> Path:
-    """The model folder that `path` means: itself, or for a file of a model the folder that contains it.
+    """The model folder for `path`: the path itself or, if it is a file of a model, the folder that contains it.
 
-    Raises ModelNotFound where there is none.
+    Raises ModelNotFound if there is none.
     """
     here = absolute(path)
     if is_folder(here):

@@ -56,7 +56,7 @@ class LocatedModel:
 
     @property
     def precision(self) -> str | None:
-        """Of the weights, such as "int4", by the name of the variant or folder; None where it does not say."""
+        """Of the weights, such as "int4", by the name of the variant or folder; None if it does not say."""
         if self.ref == GUIDE_REF:
             return "int4"
         match = _PRECISION.search((self.variant or resolved(self.path).name).lower())
@@ -159,14 +159,14 @@ def locate(name: str, root: Path) -> LocatedModel:
 
 @dataclass(frozen=True, slots=True)
 class DefaultModel:
-    """The model that answers where none is named, and why it does."""
+    """The model that answers if none is named, and why."""
 
     model: LocatedModel
     reason: str
 
 
 def default_installed(root: Path) -> DefaultModel | None:
-    """The only installed model; of several the one used last, so that pulling another one changes nothing."""
+    """The only installed model or, of several, the one used last, so that pulling another model changes nothing."""
     models = installed_models(root)
     if not models:
         return None

@@ -205,7 +205,7 @@ def mark_used(root: Path, key: str) -> None:
 
 
 def last_used_s(root: Path, key: str) -> float | None:
-    """Seconds since the epoch, or None where it never was."""
+    """Seconds since the epoch, or None if it never was."""
     try:
         return used_path(root, key).stat().st_mtime
     except OSError:

@@ -33,7 +33,7 @@ class ModelStore:
         return located(add_folder(self.root, Path(folder), alias, license=license, tier=tier), self.root)
 
     def remove(self, ref: str) -> int:
-        """Remove what was pulled, or unregister a folder that was added; the bytes freed. Files that another model
+        """Remove a pulled model, or unregister an added folder; returns the bytes freed. Files that another model
         shares are kept. Raises ModelNotFound, ModelNotInstalled, FileError."""
         return carry_out(self.root, [self._manifest(ref)]).freed_bytes
 
@@ -50,7 +50,7 @@ class ModelStore:
 
 
 def find_manifests(names: Sequence[str], root: Path) -> list[Manifest]:
-    """The records of ours that the names stand for. Raises ModelNotFound, ModelNotInstalled, UsageError."""
+    """lmsupply's own records for these names. Raises ModelNotFound, ModelNotInstalled, UsageError."""
     by_key = {m.key: m for m in read_manifests(root)}
     found = []
     for name in names:

@@ -172,7 +172,7 @@ def _fetch(
     fresh = replace(plan, files=planned, free_disk_bytes=free_bytes(root))
     if not fresh.fits_disk:
         raise HubError(
-            f"{format_bytes(fresh.fetch_bytes)} to download, but only {format_bytes(fresh.free_disk_bytes)} are free on the disk of {root}",
+            f"{format_bytes(fresh.fetch_bytes)} to download, but only {format_bytes(fresh.free_disk_bytes)} is free on the disk of {root}",
             hint="free some space (lmsupply rm), or choose another disk with `cache_dir`",
         )
     write_unfinished(root, _record(plan, files, root))

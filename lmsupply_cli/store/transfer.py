@@ -22,7 +22,7 @@ from lmsupply_cli.store.layout import content_name, file_path, inside, part_path
 from lmsupply_cli.store.lock import content_lock
 
 OpenAt = Callable[[int], AbstractContextManager[OpenFile]]
-_KEPT = "free some space, or choose another place with `cache_dir`, then run it again; the download will resume"
+_KEPT = "free some space or choose another folder with `cache_dir`, then try again; the download will resume"
 _TRIES = 2  # downloads of a content whose digest is not the one that the Hub names
 
 

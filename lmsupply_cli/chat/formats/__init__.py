@@ -73,7 +73,7 @@ def register_chat_format(name: str, make: Callable[[], ChatFormatter]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FormatChoice:
-    """`note` says why it is not what the user would expect, "" where it is."""
+    """`note` says why it is not what the user would expect, "" if it is."""
 
     formatter: ChatFormatter
     note: str = ""

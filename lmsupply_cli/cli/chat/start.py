@@ -65,8 +65,8 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
         info = generator.info
         room = f"context {generator.context_tokens:,} tokens"
         if settings.get("context") is None and generator.context_tokens < info.context_length:
-            room += f" of {info.context_length:,}: what fits the memory"
-        terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to leave.")
+            room += f" of {info.context_length:,}, limited by memory"
+        terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to quit.")
         theme = "none" if asked.plain else settings.get("theme")
         session = ChatSession(generator, system=asked.system, policy=settings.get("on_overflow") or "drop-oldest")
         world = World(

@@ -50,7 +50,7 @@ def classify(
     words: Words = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model that classifies.", rich_help_panel=MODEL),
+        typer.Option("--model", "-m", metavar="MODEL", help="The model to use.", rich_help_panel=MODEL),
     ] = None,
     prompt: PromptText = None,
     choices: Annotated[
@@ -87,7 +87,7 @@ def classify(
         bool,
         typer.Option(
             "--retry-failed",
-            help="Try again the prompts that failed in an earlier run of --batch.",
+            help="Retry the prompts that failed in an earlier run of this batch.",
             rich_help_panel=BATCH,
         ),
     ] = False,
@@ -107,9 +107,9 @@ def classify(
     """Choose the most likely of several given answers, with exact probabilities.
 
     Nothing is generated: the model reads the prompt once, then each choice as the beginning of
-    its answer. stdout carries the best choice and nothing else. The first word is the model when
-    it is an alias, an owner/repo or a path and a prompt follows; -m always wins. Piped text and
-    files are added to the prompt. With a reasoning model use --think off.
+    its answer. Only the best choice goes to stdout. The first word is the model if it is an
+    alias, an owner/repo or a path and a prompt follows; -m takes precedence. Piped input and
+    files are appended to the prompt. Use --think off with a reasoning model.
     """
     from lmsupply_cli.cli.classify.single import classify_prompt, read_choices
     from lmsupply_cli.cli.context import Context

@@ -17,7 +17,7 @@ EXAMPLES = (
 def hw(
     *,
     models: Annotated[
-        bool, typer.Option("--models", help="Also list the models of the catalogue: memory and maximum context here.")
+        bool, typer.Option("--models", help="Also list the catalogue, with memory needed and maximum context here.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Load the engine and run the built-in guide on each usable provider.")

@@ -41,9 +41,9 @@ def models(
     installed: Annotated[
         bool, typer.Option("--installed", help="Only installed models; also shows when each was last used.")
     ] = False,
-    fits: Annotated[bool, typer.Option("--fits", help="Only models that should fit the free memory.")] = False,
+    fits: Annotated[bool, typer.Option("--fits", help="Only models that should fit in the free memory.")] = False,
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="KEY", help="By name, size, parameters, license or used.")
+        str | None, typer.Option("--sort", metavar="KEY", help="Sort by name, size, parameters, license or used.")
     ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="Also show where the installed models are.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print refs only.")] = False,
@@ -54,8 +54,8 @@ def models(
     """List models: available, installed, size, license, and whether they should fit.
 
     Show only models whose name, repo or family contains TEXT; filters combine. SIZE is that of
-    the variant for this machine. FITS is an estimate: weights, a cache for 4,096 tokens and the
-    runtime against the free memory. A role stands for a model: lmsupply run -m role:fast.
+    the variant for this machine. FITS is an estimate of whether the weights, a cache for 4,096 tokens and the
+    runtime fit in the free memory. A role stands for a model: lmsupply run -m role:fast.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.models.listing import Filters, check_filters, list_models, nothing_matches, row_json

@@ -53,7 +53,7 @@ def run_batch(
     *,
     dry_run: bool = False,
 ) -> int:
-    """The exit code: 1 where a line could not be answered. Raises the errors of what it uses."""
+    """The exit code: 1 if a line could not be answered. Raises the errors of what it uses."""
     wanted = batch_model(ctx, wanted, asked)
     with owned(request.out):
         lines = read_lines(request.source, ctx.terminal, system=asked.system)
@@ -107,12 +107,12 @@ def say_other_models(ctx: Context, lines: Sequence[Line], model: LocatedModel) -
 
 
 def batch_model(ctx: Context, wanted: ModelRequest, asked: PromptRequest) -> ModelRequest:
-    """The model of a batch: the only word there may be. Raises UsageError."""
+    """The model of a batch: the only positional argument allowed. Raises UsageError."""
     name, words = split_words(ctx, asked, model=wanted.name)
     if words and name is None and len(words) == 1:
         name = words.pop()
     if words:
-        raise UsageError("--batch reads its prompts from the file and writes JSON: leave out a prompt")
+        raise UsageError("--batch reads its prompts from the file and writes JSON: leave out the prompt")
     return replace(wanted, name=name)
 
 

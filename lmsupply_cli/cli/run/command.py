@@ -119,7 +119,7 @@ def run(
         bool,
         typer.Option(
             "--retry-failed",
-            help="Try again the prompts that failed in an earlier run of --batch.",
+            help="Retry the prompts that failed in an earlier run of this batch.",
             rich_help_panel=BATCH,
         ),
     ] = False,
@@ -157,7 +157,7 @@ def run(
     """Answer one prompt and print it.
 
     The first word is the model if it is an alias, a role, an owner/repo or a path; -m takes precedence. Files and
-    piped input are appended to the prompt. Only the answer goes to stdout. A model without a prompt opens the chat on
+    piped input are appended to the prompt. Only the answer goes to stdout. A model without a prompt opens a chat on
     a terminal.
     """
     from lmsupply_cli.cli.context import Context

@@ -64,7 +64,7 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
 def print_load_plan(
     ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None, *, as_json: bool
 ) -> int:
-    """How the model would be loaded; a prompt is not needed, and not read."""
+    """Print how the model would be loaded; no prompt is needed or read."""
     named = wanted.name or split_words(ctx, asked, model=None)[0]
     if guidance:
         check_guidance(guidance)
@@ -99,7 +99,7 @@ def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
 
 
 def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
-    """Text has no place for them. Raises UsageError where a flag asks for them."""
+    """Text output cannot show them. Raises UsageError if a flag requests them."""
     if not prepared.options.logprobs or look.form != "text":
         return prepared
     if "flag" in (prepared.values["logprobs"].source, prepared.values["top_logprobs"].source):
@@ -122,7 +122,7 @@ def _joined(before: Sequence[ChatMessage], new: Sequence[ChatMessage]) -> list[C
 
 
 def _open_chat(ctx: Context, wanted: ModelRequest, asked: PromptRequest, look: Look, guidance: Guidance | None) -> int:
-    """A model without a prompt, on a terminal. Elsewhere, or with options that a chat has not, it is an error."""
+    """A model without a prompt, on a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
     only_run = guidance or asked.raw or look.form != "text" or look.buffered
     if only_run or not (ctx.terminal.stdin_tty and ctx.terminal.stdout_tty):
         raise no_prompt("run", wanted.name or "")

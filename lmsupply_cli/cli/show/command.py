@@ -27,7 +27,7 @@ def show(
 ) -> None:
     """Show details of a model: variants and why one was picked, license, architecture, files.
 
-    An installed model is read from the disk, another one from the Hub, or offline from the
+    Installed models are read from disk, others from the Hub or, when offline, from the
     catalogue.
     """
     from lmsupply_cli.cli.context import Context

@@ -137,7 +137,7 @@ def description_rows(shown: Description) -> list[Row]:
     rows += shown.loading
     rows += obstacle_rows(shown.obstacles)
     if shown.path:
-        rows.append(("files", f"{shown.path}" + (" (of another tool)" if shown.external else "")))
+        rows.append(("files", f"{shown.path}" + (" (belongs to another tool)" if shown.external else "")))
     if shown.resolution:
         chosen = shown.resolution.chosen
         reasons = ", ".join(shown.resolution.reasons)

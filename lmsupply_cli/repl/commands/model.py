@@ -1,4 +1,4 @@
-"""/model and /models: switch models, and which there are."""
+"""/model and /models: switch models, and list them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MODEL = (
     Command(
         ("/model",),
         "[REF]",
-        "switch models, or say which one is in use",
+        "switch models, or show which one is in use",
         _model,
         _names,
         details="The chat continues; the new model reprocesses it.",

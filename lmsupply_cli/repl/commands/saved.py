@@ -66,7 +66,7 @@ def _rename(chat: Chat, names: str) -> None:
         parts = []
     if len(parts) != 2:
         raise UsageError(
-            "/sessions rename needs an old and a new name", hint='/sessions rename OLD NEW; "in quotes" with spaces'
+            "/sessions rename needs an old and a new name", hint="/sessions rename OLD NEW; quote names with spaces"
         )
     old, new = _named(chat, parts[0]), parts[1]
     if old == chat.keeper.name:
@@ -88,7 +88,7 @@ def _delete(chat: Chat, name: str) -> None:
 
 
 def _named(chat: Chat, text: str) -> str:
-    """The name of a chat, also by its number in the list that was shown last."""
+    """The name of a chat, given its name or its number in the last list shown."""
     names = chat.archive.names()
     if text in names or not text.isdecimal():
         return text

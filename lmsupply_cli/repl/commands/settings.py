@@ -130,10 +130,10 @@ SETTINGS_COMMANDS = (
     Command(
         ("/format",),
         "[WHAT]",
-        "make answers follow json, schema FILE, regex PATTERN or grammar FILE; off",
+        "constrain answers to json, schema FILE, regex PATTERN or grammar FILE; off removes it",
         _format,
         one_of("json", "schema", "regex", "grammar", "off"),
-        details="A schema may be typed as JSON instead of a file name.",
+        details="You can type a schema as JSON instead of a file name.",
         example='/format {"enum": ["yes", "no"]}',
     ),
     Command(
@@ -147,7 +147,7 @@ SETTINGS_COMMANDS = (
     Command(
         ("/think",),
         "[on|off|hide]",
-        "let a reasoning model think, show it or not",
+        "turn a reasoning model's thinking on or off, or hide it",
         _think,
         one_of("on", "off", "hide"),
         details="`hide` lets it think without showing the thoughts.",
