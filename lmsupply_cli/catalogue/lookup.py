@@ -11,7 +11,7 @@ from pathlib import Path
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE, CatalogueEntry
 from lmsupply_cli.catalogue.own import Skipped, read_own
-from lmsupply_cli.catalogue.roles import ROLES, role_name, roles_of, unknown_role
+from lmsupply_cli.catalogue.roles import ROLES, roles_of, unknown_role
 from lmsupply_cli.catalogue.rows import entry_of
 from lmsupply_cli.errors import SettingsError
 
@@ -55,8 +55,6 @@ def find_entry(name: str) -> CatalogueEntry | None:
     Raises SettingsError if the user's own entry of that name cannot be used, ModelNotFound for an unknown role.
     """
     wanted = name.lower()
-    if role := role_name(name):
-        return entries_of_role(role)[0]
     for skipped in _read()[1]:
         if skipped.ref == wanted:
             raise SettingsError(skipped.text, hint="entries have the form of the catalogue: see lmsupply show --json")

@@ -12,12 +12,14 @@ The first model that fits the available memory, with a margin, is used; if none 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lmsupply_cli.errors import ModelNotFound
 
 PREFIX = "role:"
+_ROLE = re.compile(r"role:([\w.-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def roles_of(ref: str) -> tuple[str, ...]:
 
 def role_name(name: str) -> str:
     """`"Role:Fast"` → `"fast"`; "" if `name` is not written as a role."""
-    lower = name.lower()
-    return lower.removeprefix(PREFIX) if lower.startswith(PREFIX) else ""
+    found = _ROLE.fullmatch(name.lower())
+    return found[1] if found else ""
 
 
 def unknown_role(name: str, known: Iterable[str]) -> ModelNotFound:

@@ -80,6 +80,13 @@ class Archive:
                 found.append(chat)
         return sorted(found, key=lambda chat: chat.changed, reverse=True)
 
+    def latest(self) -> SavedChat | None:
+        """The one changed last, of those that can be read."""
+        for name in self.names():
+            with suppress(LmsupplyError):
+                return read_chat(self._path(name))
+        return None
+
     def unreadable(self) -> list[str]:
         """A line for each file that `find` leaves out."""
         found = []
@@ -113,7 +120,7 @@ class Archive:
 
     def names(self) -> list[str]:
         """Of the files, the latest first."""
-        paths = sorted(listed(self.folder, f"*{_SUFFIX}"), key=_changed, reverse=True)
+        paths = sorted(listed(self.folder, f"*{_SUFFIX}"), key=changed_s, reverse=True)
         return [path.name.removesuffix(_SUFFIX) for path in paths]
 
     def is_open(self, name: str) -> bool:
@@ -339,7 +346,7 @@ def read_chat(path: Path) -> SavedChat:
                 path,
                 _text(row, "created"),
                 _text(row, "model"),
-                changed=_changed(path),
+                changed=changed_s(path),
             )
         elif kind == "message":
             text = reasoning = ""
@@ -420,7 +427,7 @@ def _text(row: dict[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _changed(path: Path) -> float:
+def changed_s(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

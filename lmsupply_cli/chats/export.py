@@ -9,8 +9,6 @@ from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.errors import UsageError
 
-FORMS = (".md", ".json", ".txt")
-
 
 def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> str:
     """Markdown, one JSON object (`messages` as `generate_chat` takes them), or plain text. Raises UsageError."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.chat.messages import ChatMessage, as_messages
-from lmsupply_cli.chats.archive import Archive
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_messages
+from lmsupply_cli.chats.archive import Archive, changed_s
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.files import is_absent, our_io_error, read_json, write_json
+from lmsupply_cli.files import our_io_error, read_json, write_json
+from lmsupply_cli.units import shortened
 
 SCHEMA = 1
 _LIMIT_BYTES = 64_000_000
@@ -23,6 +24,12 @@ class Conversation:
 
     model: str
     messages: tuple[ChatMessage, ...]
+
+    @property
+    def title(self) -> str:
+        """The beginning of the last message of the user."""
+        asked = next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
+        return shortened(" ".join(asked.split()), 60)
 
 
 def last_run_file() -> Path:
@@ -40,8 +47,7 @@ def remember_run(model: str, messages: Sequence[ChatMessage]) -> None:
 
 def last_conversation(archive: Archive) -> Conversation | None:
     """The last run or the last saved chat, whichever is newer."""
-    chat = next(iter(archive.find()), None)
-    run_s = 0.0 if is_absent(last_run_file()) else last_run_file().stat().st_mtime
+    chat, run_s = archive.latest(), changed_s(last_run_file())
     if chat and chat.changed >= run_s:
         return Conversation(chat.model, tuple(chat.messages))
     return _last_run() if run_s else None
@@ -50,5 +56,6 @@ def last_conversation(archive: Archive) -> Conversation | None:
 def _last_run() -> Conversation | None:
     with suppress(LmsupplyError, KeyError, TypeError):
         data = read_json(last_run_file(), limit_bytes=_LIMIT_BYTES)
-        return Conversation(str(data["model"]), tuple(as_messages(data["messages"])))
+        if data["schema"] == SCHEMA and isinstance(data["model"], str):
+            return Conversation(data["model"], tuple(as_messages(data["messages"])))
     return None

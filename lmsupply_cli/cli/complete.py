@@ -12,7 +12,6 @@ from typing import Any
 
 from lmsupply_cli.errors import UsageError
 
-ENVIRONMENT = "_LMSUPPLY_COMPLETE"
 FILES = 1  # exit status
 
 _SCRIPTS = {
@@ -230,6 +229,10 @@ def _values(option: str) -> list[Row]:
         return [(key, "") for key in SORTS]
     if option == "license_tier":
         return [(tier, "") for tier in _TIERS]
+    if option == "template":
+        from lmsupply_cli.config.templates import template_names
+
+        return [(name, "") for name in template_names()]
     if option == "role":
         return [(name.removeprefix("role:"), text) for name, text in _roles()]
     if option in ("family", "license"):
@@ -283,8 +286,10 @@ def _config_words(before: list[str], current: str) -> list[Row] | None:
 
 def _roles() -> list[Row]:
     from lmsupply_cli.catalogue.lookup import read_catalogue
+    from lmsupply_cli.catalogue.roles import ROLES
 
-    return [(f"role:{role}", entry.ref) for entry in read_catalogue() for role in entry.roles]
+    own = {role: "" for entry in read_catalogue() for role in entry.roles}
+    return [(f"role:{name}", text) for name, text in (own | {role.name: role.help for role in ROLES}).items()]
 
 
 def _models(*, installed: bool = False, roles: bool = False) -> list[Row]:

@@ -24,6 +24,7 @@ class Context:
     terminal: Terminal
     settings: Settings
     notices: list[Notice] = field(default_factory=list)
+    debug: bool = False
 
     @classmethod
     def of(
@@ -51,16 +52,12 @@ class Context:
     @cached_property
     def root(self) -> Path:
         """The store."""
-        return store_root(self.settings)
+        return paths.store_root(self.settings.get("cache_dir"))
 
     def notice(self, notice: Notice) -> None:
         """Say it, and record it."""
         self.notices.append(notice)
         self.terminal.notice(notice)
-
-
-def store_root(settings: Settings) -> Path:
-    return paths.store_root(settings.get("cache_dir"))
 
 
 def _preset(name: str) -> Mapping[str, Any]:

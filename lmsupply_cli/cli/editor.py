@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
 from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.files import split_command
+
+
+def editor_command(file: Path) -> str:
+    """Raises UsageError if neither $VISUAL nor $EDITOR is set."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise UsageError("no editor set", hint=f"set $EDITOR, or edit {file} yourself")
+    return editor
 
 
 def open_editor(file: Path) -> None:
     """Wait for $VISUAL or $EDITOR. Raises UsageError if there is none, SettingsError if it failed."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    if not editor:
-        raise UsageError("no editor set", hint=f"set $EDITOR, or edit {file} yourself")
+    editor = editor_command(file)
     try:
-        code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
+        code = subprocess.run([*split_command(editor), str(file)], check=False).returncode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot start {editor}: {reason}", hint="set $EDITOR to an installed editor") from error

@@ -17,8 +17,8 @@ _TYPES = {"bool": bool, "list": list[str], "bias": list[str]}  # others are text
 _MORE_NAMES = {"temperature": ["--temp"], "context": ["--ctx"]}
 _GROUPS = {
     **dict.fromkeys(("provider", "precision", "cache_dir", "offline", "context", "chat_format"), MODEL),
-    **dict.fromkeys(("on_overflow",), INPUT),
-    **dict.fromkeys(("theme", "think", "logprobs", "top_logprobs", "max_tokens"), OUTPUT),
+    **dict.fromkeys(("on_overflow", "history"), INPUT),
+    **dict.fromkeys(("theme", "think", "reasoning_effort", "logprobs", "top_logprobs", "max_tokens"), OUTPUT),
     **dict.fromkeys(("threads", "memory_limit", "past_present_share_buffer", "speculative", "draft_tokens"), ENGINE),
 }
 PROMPT_MARK = "\0--"  # stands in the words where the command line had `--`: what follows is the prompt

@@ -84,6 +84,8 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
         try:
             model = locate(name, ctx.root)
         except ModelNotInstalled as missing:
+            if request.name is None and not request.pull:
+                raise
             model = _pulled(ctx, name, request, missing)
     elif found := default_installed(ctx.root):
         model = found.model
@@ -94,8 +96,6 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
         text = f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}"
         ctx.notice(Notice("guide", text))
     check_allowed(model.ref, model.license, ctx.settings)
-    if model.key:
-        mark_used(ctx.root, model.key)
     return model
 
 
@@ -158,6 +158,8 @@ def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
         generator = load_plan(plan)
     finally:
         status.clear()
+    if plan.model.key:
+        mark_used(ctx.root, plan.model.key)
     for notice in generator.notices:
         ctx.notice(notice)
     return generator
@@ -168,9 +170,9 @@ def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> Non
     from lmsupply_cli.cli.run.output import notices_object
 
     for notice in plan.notices:
-        ctx.terminal.notice(notice)
+        ctx.notice(notice)
     if as_json:
-        ctx.terminal.json({"plan": plan.as_dict(), "notices": notices_object(plan.notices)})
+        ctx.terminal.json({"plan": plan.as_dict(), "notices": notices_object(ctx.notices)})
         return
     rows = plan.rows()
     width = max(len(name) for name, _ in rows)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.editor import open_editor
+from lmsupply_cli.cli.editor import editor_command, open_editor
 from lmsupply_cli.cli.options import Debug, Json
 from lmsupply_cli.config.templates import (
     EXAMPLE,
@@ -48,6 +48,8 @@ def templates(
     if (name is not None) != (action in ("show", "edit")):
         given = f"{action} NAME" if action in ("show", "edit") else action
         raise UsageError(f"usage: lmsupply templates {given}", hint="lmsupply templates --help")
+    if json and action in ("path", "edit"):
+        raise UsageError("`--json` is only for list and show", hint="leave it out")
     if action == "path":
         terminal.data(str(templates_dir()))
     elif action == "list":
@@ -94,9 +96,16 @@ def _object(name: str) -> dict[str, Any]:
 def _edit(name: str) -> None:
     """A new one begins with an example; one that was saved with a mistake is reported."""
     path = find_template(name) if name in template_names() else new_template_path(name)
-    if is_absent(path):
+    editor_command(path)
+    new = is_absent(path)
+    if new:
         with our_io_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, EXAMPLE)
-    open_editor(path)
+    try:
+        open_editor(path)
+    except LmsupplyError:
+        if new:
+            path.unlink(missing_ok=True)
+        raise
     read_template(name)

@@ -28,22 +28,28 @@ def use(
     installed model, then the one used last, then the built-in guide.
     """
     from lmsupply_cli.catalogue.entry import GUIDE_REF
+    from lmsupply_cli.catalogue.lookup import entries_of_role
+    from lmsupply_cli.catalogue.roles import role_name
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.config.edit import set_value, unset_value
     from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.files import absolute
     from lmsupply_cli.paths import settings_file
-    from lmsupply_cli.store.locate import default_installed, locate
+    from lmsupply_cli.store.locate import default_installed, is_path, locate
 
     if model and unset:
         raise UsageError("MODEL and --unset can't be combined", hint="use one of them")
-    ctx = Context.of(flags)
+    ctx = Context.of(flags, skip_bad=True)
     if unset:
         unset_value(settings_file(), "default_model")
     elif model:
-        if not model.lower().startswith("role:"):
-            model = locate(model, ctx.root).ref
+        if role := role_name(model):
+            entries_of_role(role)
+        else:
+            located = locate(model, ctx.root)
+            model = str(absolute(located.path)) if is_path(model) else model if ":" in model else located.ref
         set_value(settings_file(), "default_model", model)
-    settings = Context.of(flags).settings
+    settings = Context.of(flags, skip_bad=True).settings
     if name := settings.get("default_model"):
         ctx.terminal.data(f"{name} (default_model, {settings.value('default_model').source})")
     elif found := default_installed(ctx.root):

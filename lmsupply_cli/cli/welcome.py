@@ -9,8 +9,8 @@ def welcome() -> str:
   lmsupply run "How do I download a model?"   ask the built-in guide, which knows lmsupply
   lmsupply hw                                 check your hardware
   lmsupply models                             list models and their licenses
-  lmsupply pull phi-3.5                       download one
-  lmsupply chat phi-3.5                       chat with it
+  lmsupply pull phi-4-mini                    download one
+  lmsupply chat phi-4-mini                    chat with it
 
 lmsupply --help lists the commands.
 """

@@ -1,4 +1,4 @@
-"""The layers: flag > environment > settings file > model > our default. A value knows its source."""
+"""The layers: flag > preset > template > environment > settings file > model > our default. A value knows its source."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from lmsupply_cli.events import (
     FinishReason,
     GenerationEvent,
     Limit,
+    Notice,
     ReasoningDelta,
     SpeculativeStats,
     TextDelta,
@@ -107,6 +108,13 @@ def describe_cut(end: Finished | Completion, *, context_tokens: int) -> str:
         return ""
     limit = "max_tokens" if end.cut_by == "max_tokens" else f"the context of {context_tokens:,} tokens"
     return f"cut after {count(end.usage.completion_tokens, 'token')} by {limit}"
+
+
+def cut_notice(end: Finished | Completion, *, context_tokens: int) -> Notice | None:
+    """For an answer that was cut: by which limit, and what to do."""
+    cut = describe_cut(end, context_tokens=context_tokens)
+    way = "raise `max_tokens`" if end.cut_by == "max_tokens" else "use a larger `context`"
+    return Notice("cut_by_length", f"the answer was {cut}; {way}") if cut else None
 
 
 def complete(events: Iterator[GenerationEvent]) -> Completion:

@@ -241,7 +241,7 @@ def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedMod
 def _plan_draft(target: ModelFolder, options: LoadOptions) -> DraftPlan | None:
     if not options.draft_ref:
         return None
-    located = locate(options.draft_ref, paths.store_root(options.cache_dir))
+    located = find_model(options.draft_ref, options.cache_dir)
     folder = open_model(located, trust=options.trust_model_files)
     if _vocabulary(target) != _vocabulary(folder):
         raise UsageError(

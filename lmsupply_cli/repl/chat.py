@@ -25,7 +25,7 @@ from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.keys import quiet_keys
 from lmsupply_cli.repl.parameters import change_parameter, value_text
 from lmsupply_cli.store.locate import LocatedModel
-from lmsupply_cli.units import count, format_rate, format_seconds
+from lmsupply_cli.units import count, format_rate, format_seconds, shortened
 
 # C0 but tab and line feed, DEL, C1
 _CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
@@ -275,12 +275,6 @@ class Chat:
 def without_control(text: str) -> str:
     """The typed text without control characters, which nobody means to send."""
     return text.translate(_CONTROL)
-
-
-def shortened(text: str, most: int) -> str:
-    """On one line of at most `most` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _stats_line(finished: Finished) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import our_io_error, read_bytes
+from lmsupply_cli.files import our_io_error, read_bytes, split_command
 
 
 def edit_text(text: str, environ: Mapping[str, str]) -> str:
@@ -25,7 +24,7 @@ def edit_text(text: str, environ: Mapping[str, str]) -> str:
         with our_io_error(path, error=UsageError), os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         try:
-            done = subprocess.run([*shlex.split(command), name], check=False)
+            done = subprocess.run([*split_command(command), name], check=False)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"cannot run the editor {command!r}: {error}", hint="set $EDITOR to an installed editor"

@@ -14,7 +14,8 @@ from lmsupply_cli import paths
 from lmsupply_cli.addresses import ref_of_page, without_user
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENSE, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
-from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled
+from lmsupply_cli.catalogue.roles import role_name
+from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.files import is_file, is_folder, resolved
 from lmsupply_cli.store.manifest import Manifest, last_used_s, read_manifests
 
@@ -111,11 +112,11 @@ def is_path(name: str) -> bool:
 def is_ref(name: str, root: Path) -> bool:
     """May `name` stand for a model: an alias of the catalogue or store, a role, an owner/repo, a path?"""
     return bool(
-        name.lower().startswith("role:")
+        role_name(name)
         or is_path(name)
         or parse_repo(name)
         or find_entry(name)
-        or any(m.ref == name for m in read_manifests(root))
+        or any(m.ref.lower() == name.lower() for m in read_manifests(root))
     )
 
 
@@ -129,7 +130,9 @@ def installed_models(root: Path) -> list[LocatedModel]:
 
 
 def locate(name: str, root: Path) -> LocatedModel:
-    """The model that `name` stands for. Raises ModelNotFound, ModelNotInstalled."""
+    """The model that `name` stands for. Raises ModelNotFound, ModelNotInstalled, UsageError for a role."""
+    if role_name(name):
+        raise UsageError(f"{name} is a role, not a model", hint="name the model; lmsupply models lists roles")
     if name.lower() == GUIDE_REF:
         return guide()
     if is_path(name):

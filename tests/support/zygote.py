@@ -55,7 +55,7 @@ def run_forked(
         for fd in child:
             os.close(fd)
         found: dict[int, bytes] = {}
-        readers = [threading.Thread(target=_read_all, args=(pipes[at][0], at, found)) for at in (1, 2)]
+        readers = [threading.Thread(target=_read_all, args=(pipes[at][0], at, found), daemon=True) for at in (1, 2)]
         writer = threading.Thread(target=_write_all, args=(pipes[0][1], stdin))
         for thread in (*readers, writer):
             thread.start()
@@ -153,7 +153,10 @@ def _keep(line: socket.socket) -> NoReturn:
 def _received(line: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        data += line.recv(size - len(data))
+        part = line.recv(size - len(data))
+        if not part:  # who asked is gone
+            os._exit(1)
+        data += part
     return data
 
 

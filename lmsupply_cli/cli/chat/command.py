@@ -75,6 +75,7 @@ def chat(
     check_one_of({"--continue": last, "--resume": resume})
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved)
+    ctx.debug = debug
     if saved and saved.prompt:
         ctx.terminal.say("note: a chat uses the system prompt, model and options of a template, not its prompt")
     if saved and system is None:
@@ -82,7 +83,7 @@ def chat(
     wanted = ModelRequest(
         named or model or (saved.model if saved else None), pull=pull, accepted=accept_license, trust=trust_model_files
     )
-    asked = ChatRequest(system, last, resume, no_save, stats, plain, debug)
+    asked = ChatRequest(system, last, resume, no_save, stats, plain)
     if dry_run:
         print_load_plan(ctx, wanted, asked)
     else:

@@ -36,7 +36,6 @@ class ChatRequest:
     no_save: bool = False
     stats: bool = False
     plain: bool = False
-    debug: bool = False
 
 
 def print_load_plan(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
@@ -78,7 +77,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
                 terminal.stdout, terminal=True, dumb=terminal.dumb, color=terminal.color, theme=theme, hold=False
             ),
             environ=terminal.environ,
-            debug=asked.debug,
+            debug=ctx.debug,
         )
         chat = Chat(
             session,

@@ -108,7 +108,7 @@ def classify(
 
     Nothing is generated: the model reads the prompt once, then each choice as the beginning of
     its answer. Only the best choice goes to stdout. The first word is the model if it is an
-    alias, an owner/repo or a path and a prompt follows; -m takes precedence. Piped input and
+    alias, a role, an owner/repo or a path; -m takes precedence. Piped input and
     files are appended to the prompt. Use --think off with a reasoning model.
     """
     from lmsupply_cli.cli.classify.single import classify_prompt, read_choices

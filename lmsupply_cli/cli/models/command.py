@@ -68,7 +68,8 @@ def models(
     say_notes(terminal, skipped_lines(context.settings, root) + ([] if quiet else unfinished_lines(root)))
     filters = Filters(text or "", tuple(license or ()), license_tier, family, role, installed, fits)
     check_filters(filters, sort)
-    rows = list_models(root, filters, sort=sort, provider=pull_wishes(context.settings)[0])
+    provider, precision = pull_wishes(context.settings)
+    rows = list_models(root, filters, sort=sort, provider=provider, precision=precision)
     if json:
         terminal.json({"models": [row_json(row) for row in rows]})
     elif quiet:

@@ -59,21 +59,23 @@ def check_filters(filters: Filters, sort: str | None) -> None:
         raise UsageError(f"can't sort by {sort!r}", hint="sort by " + ", ".join(SORTS))
 
 
-def list_models(root: Path, filters: Filters, *, sort: str | None = None, provider: str = "cpu") -> list[ModelRow]:
+def list_models(
+    root: Path, filters: Filters, *, sort: str | None = None, provider: str = "cpu", precision: str = "auto"
+) -> list[ModelRow]:
     """The catalogue in its order, each of its installed variants, then what else is here."""
     here = [guide(), *installed_models(root), *external_models(root)]
     free = detect_memory().available_bytes
     rows: list[ModelRow] = []
     for entry in read_catalogue():
         found = [m for m in here if m.entry == entry]
-        rows += [_installed(m, root, free) for m in found] or [_known(entry, provider, free)]
+        rows += [_installed(m, root, free) for m in found] or [_known(entry, provider, precision, free)]
     rows += [_installed(m, root, free) for m in here if m.entry is None]
     kept = [row for row in rows if _keeps(row, filters)]
     return sorted(kept, key=lambda row: _order(row, sort)) if sort else kept
 
 
-def _known(entry: CatalogueEntry, provider: str, free: int) -> ModelRow:
-    expected = expected_variant(entry, provider=provider)
+def _known(entry: CatalogueEntry, provider: str, precision: str, free: int) -> ModelRow:
+    expected = expected_variant(entry, provider=provider, precision=precision)
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.folder if expected else ""
     return ModelRow(

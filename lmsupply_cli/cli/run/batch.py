@@ -35,7 +35,7 @@ from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.batch import BatchItem, BatchListener, BatchRunner, one_by_one
 from lmsupply_cli.generation.batch_plan import BatchPlan
-from lmsupply_cli.generation.completion import Completion
+from lmsupply_cli.generation.completion import Completion, cut_notice
 from lmsupply_cli.generation.fitting import fit_messages
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.store.locate import LocatedModel
@@ -129,7 +129,9 @@ def _describe(ctx: Context, generator: TextGenerator, values: Mapping[str, Value
         given = options.as_dict(guided=answer.complete is not None)
         own = {key: Value(value, source(line, key, value)) for key, value in given.items()}
         thoughts = ctx.settings.get("think") == "on"
-        return run_object(answer, generator.info, own, [*before, *said], thoughts=thoughts)
+        cut = cut_notice(answer, context_tokens=generator.context_tokens)
+        notices = [*before, *said, *([cut] if cut else [])]
+        return run_object(answer, generator.info, own, notices, thoughts=thoughts)
 
     return describe
 

@@ -173,6 +173,7 @@ def run(
     check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
+    ctx.debug = debug
     guidance = read_guidance(json_schema=json_schema, regex=regex, grammar=grammar, form=form)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
@@ -202,7 +203,8 @@ def run(
     elif show_prompt:
         from lmsupply_cli.cli.run.single import print_prompt
 
-        code = print_prompt(ctx, wanted, asked)
+        check_one_of({"--show-prompt": show_prompt, "--json": json, "--stream-json": stream_json, "--stats": stats})
+        code = print_prompt(ctx, wanted, asked, guidance)
     else:
         from lmsupply_cli.cli.run.single import run_prompt
 

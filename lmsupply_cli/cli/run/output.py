@@ -19,7 +19,7 @@ from lmsupply_cli.events import (
     TextWasReasoning,
     TokenLogprob,
 )
-from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo, describe_cut
+from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo, cut_notice
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.hardware.host import memory_used_bytes
 from lmsupply_cli.render.answer import show_answer
@@ -51,9 +51,7 @@ class Output:
 
     def take(self, events: Iterator[GenerationEvent]) -> Finished:
         finished = self._as_text(events) if self._look.form == "text" else self._as_json(events)
-        if cut := describe_cut(finished, context_tokens=self._context_tokens):
-            way = "raise --max-tokens" if finished.cut_by == "max_tokens" else "use a larger --context"
-            notice = Notice("cut_by_length", f"the answer was {cut}; {way}")
+        if notice := cut_notice(finished, context_tokens=self._context_tokens):
             self._ctx.notice(notice)
             if self._look.form == "stream-json":
                 self._terminal.json_event("notice", code=notice.code, text=notice.text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from lmsupply_cli import paths
@@ -13,7 +12,7 @@ from lmsupply_cli.chats.archive import Archive
 from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, OK
-from lmsupply_cli.cli.inputs import PromptRequest, no_prompt, read_input, split_words
+from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
 from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, load_options, prepare, say_load_plan
 from lmsupply_cli.cli.run.output import Look, Output
 from lmsupply_cli.config.layers import Settings
@@ -24,26 +23,24 @@ from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
 
+_ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
+
 
 def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None, look: Look) -> int:
     """The exit code. Raises the errors of what it uses; `main` reports them."""
     given = read_input(ctx, asked, model=wanted.name)
     wanted = replace(wanted, name=given.model)
     if not given.prompt:
-        return _open_chat(ctx, wanted, asked, look, guidance)
-    messages = given.messages
+        return _open_chat(ctx, wanted, asked, look, guidance, system=given.system)
     if guidance:
         check_guidance(guidance)
-    if asked.continues:
-        before = _continued()
-        wanted = replace(wanted, name=wanted.name or before.model)
-        messages = _joined(before.messages, messages)
+    wanted, messages = _conversation(ctx, wanted, asked, given)
     prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance), look)
     options = prepared.options
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
     with load_model(ctx, prepared.plan(ctx.settings)) as generator:
-        policy = overflow_policy(ctx.settings, "drop-oldest" if asked.continues else "error")
+        policy = _policy(ctx, asked)
         if asked.raw:
             fitted = fit_raw(generator, given.prompt, policy=policy, max_tokens=options.max_tokens)
         else:
@@ -53,8 +50,10 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
         output = Output(ctx, look, generator, prepared.values)
         finished = output.take(generator.stream_prompt(fitted.prompt, options))
     if not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
-        with suppress(FileError):  # the answer is there; a state folder that cannot be written costs nothing else
+        try:
             remember_run(prepared.model.ref, [*messages, ChatMessage.assistant(output.text)])
+        except FileError as error:
+            ctx.notice(Notice("not_saved", f"--continue cannot resume this answer: {error.message}"))
     if finished.complete is False:
         ctx.terminal.say("error: the answer was cut off, so it may not be valid")
         return ERROR
@@ -66,6 +65,9 @@ def print_load_plan(
 ) -> int:
     """Print how the model would be loaded; no prompt is needed or read."""
     named = wanted.name or split_words(ctx, asked, model=None)[0]
+    named = named or (asked.template.model if asked.template else None)
+    if named is None and asked.continues:
+        named = _continued().model
     if guidance:
         check_guidance(guidance)
     prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance)
@@ -73,19 +75,16 @@ def print_load_plan(
     return OK
 
 
-def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest) -> int:
+def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None) -> int:
     """On stdout what a run would send, on stderr what it would say about it."""
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
-    messages, wanted = given.messages, replace(wanted, name=given.model)
-    if asked.continues:
-        before = _continued()
-        wanted, messages = replace(wanted, name=wanted.name or before.model), _joined(before.messages, messages)
+    if guidance:
+        check_guidance(guidance)
+    wanted, messages = _conversation(ctx, replace(wanted, name=given.model), asked, given)
     prepared = prepare(ctx, wanted, weights=False)
-    dry = DryRequest(
-        messages, raw=asked.raw, policy=overflow_policy(ctx.settings), max_tokens=prepared.options.max_tokens
-    )
+    dry = DryRequest(messages, raw=asked.raw, policy=_policy(ctx, asked), max_tokens=prepared.options.max_tokens)
     text, notices = dry_prompt(prepared.folder, dry, load_options(ctx.settings))
     for notice in notices:
         ctx.notice(notice)
@@ -107,6 +106,21 @@ def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
     return replace(prepared, options=prepared.options.replaced(logprobs=False, top_logprobs=0))
 
 
+def _policy(ctx: Context, asked: PromptRequest) -> Policy:
+    return overflow_policy(ctx.settings, "drop-oldest" if asked.continues else "error")
+
+
+def _conversation(
+    ctx: Context, wanted: ModelRequest, asked: PromptRequest, given: RunInput
+) -> tuple[ModelRequest, list[ChatMessage]]:
+    """The messages to answer and the model: those of the last conversation if the prompt continues it."""
+    if not asked.continues:
+        return wanted, given.messages
+    before = _continued()
+    ctx.notice(Notice("continued", f"continuing with {before.model}: {before.title}"))
+    return replace(wanted, name=wanted.name or before.model), _joined(before.messages, given.messages)
+
+
 def _continued() -> Conversation:
     found = last_conversation(Archive(paths.sessions_dir()))
     if found is None:
@@ -121,12 +135,22 @@ def _joined(before: Sequence[ChatMessage], new: Sequence[ChatMessage]) -> list[C
     return [*systems, *kept, *(m for m in new if m.role is not ChatRole.SYSTEM)]
 
 
-def _open_chat(ctx: Context, wanted: ModelRequest, asked: PromptRequest, look: Look, guidance: Guidance | None) -> int:
+def _open_chat(
+    ctx: Context,
+    wanted: ModelRequest,
+    asked: PromptRequest,
+    look: Look,
+    guidance: Guidance | None,
+    *,
+    system: str,
+) -> int:
     """A model without a prompt, on a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
     only_run = guidance or asked.raw or look.form != "text" or look.buffered
+    only_run = only_run or any(ctx.settings.value(key).source == "flag" for key in _ONLY_RUN)
     if only_run or not (ctx.terminal.stdin_tty and ctx.terminal.stdout_tty):
         raise no_prompt("run", wanted.name or "")
     from lmsupply_cli.cli.chat.start import ChatRequest, start_chat
 
-    start_chat(ctx, wanted, ChatRequest(system=asked.system, stats=look.stats, plain=look.plain))
+    chat = ChatRequest(system or None, asked.continues, None, asked.no_save, look.stats, look.plain)
+    start_chat(ctx, wanted, chat)
     return OK

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import Debug, Json, takes_settings
+from lmsupply_cli.cli.options import Debug, Json, check_one_of, takes_settings
 
 EXAMPLES = (
     ("lmsupply show phi-3.5", "variants and why one is picked, license, architecture"),
@@ -36,6 +36,7 @@ def show(
 
     context = Context.of(flags)
     terminal, settings, root = context.terminal, context.settings, context.root
+    check_one_of({"--license": license, "--json": json})
     if license:
         terminal.document(license_text(name, settings, root).rstrip() + "\n")
         return

@@ -78,6 +78,7 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
 
 def license_text(name: str, settings: Settings, root: Path) -> str:
     """The text of the license, from the disk or the Hub. Raises LmsupplyError."""
+    name = named_by_role(name, lambda: detect_memory().available_bytes)
     try:
         model = locate(name, root)
         for folder in (model.path, *list(model.path.parents)[: 2 + model.variant.count("/")]):
@@ -245,11 +246,12 @@ def _from_hub(name: str, settings: Settings) -> Description:
         if entry is None:
             raise
         return _from_catalogue(entry, settings)
-    provider, on_cpu = _provider(settings), settings.get("provider") == "cpu"
+    provider, precision = pull_wishes(settings)
+    on_cpu = settings.get("provider") == "cpu"
     resolution = resolve_here(
         tree,
         provider=provider,
-        precision=settings.get("precision"),
+        precision=precision,
         wanted=named_repo(name)[1].variant,
         entry=entry,
         on_cpu=on_cpu,
@@ -315,7 +317,8 @@ def _by_config(config: dict[str, Any], size_bytes: int, provider: str) -> Memory
 
 
 def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
-    resolution = expected_variant(entry, provider=_provider(settings), precision=settings.get("precision"))
+    provider, precision = pull_wishes(settings)
+    resolution = expected_variant(entry, provider=provider, precision=precision)
     return Description(
         ref=entry.ref,
         source="catalogue (offline)",
@@ -339,10 +342,6 @@ def _tree(name: str, settings: Settings) -> tuple[CatalogueEntry | None, RepoTre
         raise ModelNotInstalled(f"{without_user(name)} is not installed and lmsupply is offline", hint="go online")
     with HubClient() as hub:
         return entry or entry_of_repo(wanted.repo), fetch_pinned(hub, entry, wanted)
-
-
-def _provider(settings: Settings) -> str:
-    return pull_wishes(settings)[0]
 
 
 def _size(count: int) -> str:

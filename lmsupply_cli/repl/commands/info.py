@@ -32,7 +32,7 @@ def help_command(commands: Callable[[], Sequence[Command]]) -> Command:
     """/help for a table that it is itself a row of."""
 
     def show_help(chat: Chat, rest: str) -> None:
-        if not rest:
+        if not rest.strip("/ "):
             chat.say_rows([*help_rows_of(commands()), *_KEYS])
             return
         names = {name: command for command in commands() for name in (*command.names, *command.synonyms)}

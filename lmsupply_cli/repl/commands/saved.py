@@ -10,9 +10,9 @@ from lmsupply_cli.chats.archive import SavedChat
 from lmsupply_cli.chats.export import export_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import expanded, is_absent, is_folder, resolved, write_whole
-from lmsupply_cli.repl.chat import Chat, shortened
+from lmsupply_cli.repl.chat import Chat
 from lmsupply_cli.repl.command import Command, needs_user_message
-from lmsupply_cli.units import count, format_age
+from lmsupply_cli.units import count, format_age, shortened
 
 _SHOWN = 10
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.attach import read_file
-from lmsupply_cli.repl.chat import Chat, shortened
+from lmsupply_cli.repl.chat import Chat
 from lmsupply_cli.repl.command import Command, needs_user_message
+from lmsupply_cli.units import shortened
 
 
 def _clear(chat: Chat, _: str) -> None:
