@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, Unpack
+from typing import Generic, TypeVar, Unpack, get_args
 
 from lmsupply_cli.chat.formatter import Prompt
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
@@ -66,6 +66,8 @@ class ChatSession(Generic[G]):
         self.generator = generator
         self.options = options or generator.options
         self.prompter: Prompter = generator.prompter
+        if policy not in get_args(Policy):
+            raise UsageError(f"policy must be one of {', '.join(get_args(Policy))}, not {policy!r}")
         self.policy = policy
         self.listener = listener or SessionListener()
         self.messages: list[ChatMessage] = [ChatMessage.system(system)] if system else []

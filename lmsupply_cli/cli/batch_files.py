@@ -30,7 +30,8 @@ from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import format_rate
 
-State = Literal["whole", "cut", "bad"]  # cut: a guided answer that ended before it was complete
+# short: a free answer that a limit cut; cut: a guided answer that ended before it was complete
+State = Literal["whole", "short", "cut", "bad"]
 _SPACE = "free some space, and run the same command to continue"
 _OTHER = "name a different file with --out"
 _LONGEST = 256_000_000
@@ -146,7 +147,7 @@ def state_of(row: Mapping[str, Any], *, guided: bool) -> State:
     if "error" in row:
         return "bad"
     if not guided:
-        return "whole"
+        return "short" if row.get("finish_reason") == "length" else "whole"
     return "whole" if row.get("complete", row.get("finish_reason") == "stop") else "cut"
 
 
@@ -167,6 +168,7 @@ class Answers:
         self._at: dict[int, tuple[int, int]] = {}  # index → where its last row stands
         self._end = 0
         self._in_order, self._last = True, -1
+        self._new_limit = False
         self._file: IO[bytes] | None = None
         if out is not None and is_file(out):
             self._read(out)
@@ -185,6 +187,7 @@ class Answers:
         """`run`: how the answers are made now. Raises UsageError that names how earlier ones were made differently;
         with `retry`, the token limit may differ."""
         self._run = run = json.loads(json.dumps(run))  # as it is read
+        self._new_limit = any(_limit_of(row.get("run")) != _limit_of(run) for row in self._earlier)
         for row in self._earlier:
             if difference := _difference(row, run, retry=retry):
                 raise UsageError(
@@ -192,8 +195,9 @@ class Answers:
                 )
 
     def left(self, *, retry: bool) -> list[Line]:
-        """The lines to answer."""
-        return [line for line in self._lines if (s := self.done.get(line.index)) is None or (retry and s != "whole")]
+        """The lines to answer. With `retry` those that failed and, if the token limit is another one, those that it cut."""
+        again = {"cut", "bad"} | ({"short"} if self._new_limit else set()) if retry else set()
+        return [line for line in self._lines if (s := self.done.get(line.index)) is None or s in again]
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -318,6 +322,12 @@ _PARTS = {
 }  # fmt: skip
 
 
+def _limit_of(run: Any) -> Any:
+    """The token limit that was set, None for the default."""
+    options = run.get("options") if isinstance(run, dict) else None
+    return options.get("max_tokens") if isinstance(options, dict) else None
+
+
 def _difference(row: Mapping[str, Any], run: Mapping[str, Any], *, retry: bool) -> str:
     """How `row` was made differently from `run`; "" if it was not."""
     old = row.get("run")
@@ -353,6 +363,7 @@ class Counts:
 
     answered: int = 0
     cut: int = 0
+    short: int = 0
     bad: int = 0
     before: int = 0
     failed_before: int = 0
@@ -364,7 +375,8 @@ class Counts:
         """What was there before and is not answered again."""
         again = {line.index for line in left}
         states = [state for index, state in done.items() if index not in again]
-        return cls(before=states.count("whole"), failed_before=len(states) - states.count("whole"))
+        failed = states.count("cut") + states.count("bad")
+        return cls(before=len(states) - failed, failed_before=failed)
 
     def add(self, row: Mapping[str, Any], state: State) -> None:
         if state == "bad":
@@ -372,6 +384,7 @@ class Counts:
             return
         self.answered += 1
         self.cut += state == "cut"
+        self.short += state == "short"
         self.tokens += row["usage"].get("completion_tokens", 0)
 
     @property
@@ -384,6 +397,7 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     """The last lines of a batch; the exit code. `verb`: "answered" or "classified"."""
     parts = [f"{counts.answered} {verb}"]
     parts += [f"{counts.cut} of them cut off"] if counts.cut else []
+    parts += [f"{counts.short} of them cut by max_tokens or the context"] if counts.short else []
     parts += [f"{counts.before} already there"] if counts.before else []
     parts += [f"{counts.bad} failed"] if counts.bad else []
     parts += [f"{counts.failed_before} failed earlier"] if counts.failed_before else []

@@ -171,9 +171,11 @@ def _positional(words: list[str], options: dict[str, Any]) -> list[str]:
 
 
 def _argument(command: str, before: list[str], current: str) -> list[Row] | None:
-    """Of an argument that is no option; `before`: the ones that come first."""
+    """Of an argument that is not an option; `before`: the ones that come first."""
     if command == "config":
         return _config_words(before, current)
+    if command == "templates":
+        return _template_words(before, current)
     if command == "completion":
         return _starting(current, [(shell, "") for shell in SHELLS if not before])
     if command == "add":
@@ -230,9 +232,7 @@ def _values(option: str) -> list[Row]:
     if option == "license_tier":
         return [(tier, "") for tier in _TIERS]
     if option == "template":
-        from lmsupply_cli.config.templates import template_names
-
-        return [(name, "") for name in template_names()]
+        return _templates()
     if option == "role":
         return [(name.removeprefix("role:"), text) for name, text in _roles()]
     if option in ("family", "license"):
@@ -282,6 +282,18 @@ def _config_words(before: list[str], current: str) -> list[Row] | None:
     if before[0] == "set" and before[1] in SETTINGS and (len(before) == 2 or SETTINGS[before[1]].kind == "list"):
         return None if before[1] == "cache_dir" else _starting(current, _setting_values(before[1]))
     return []
+
+
+def _template_words(before: list[str], current: str) -> list[Row]:
+    if not before:
+        return _starting(current, [(action, "") for action in ("list", "show", "edit", "path")])
+    return _starting(current, _templates()) if before[0] in ("show", "edit") and len(before) == 1 else []
+
+
+def _templates() -> list[Row]:
+    from lmsupply_cli.config.templates import template_names
+
+    return [(name, "") for name in template_names()]
 
 
 def _roles() -> list[Row]:

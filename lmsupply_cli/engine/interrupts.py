@@ -1,4 +1,4 @@
-"""Ctrl-C while compiled modules are imported: they make another error of it, or swallow it."""
+"""Ctrl-C while something may not be interrupted at any point."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lmsupply_cli.engine.cancel import CancelToken
+
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """A Ctrl-C meanwhile is handled at the end. Nothing on other threads than the main one, which gets it anyway."""
+    """For imports of compiled modules, which turn Ctrl-C into another error or swallow it. A Ctrl-C meanwhile is handled at the end. Nothing on other threads than the main one, which gets it anyway."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
@@ -23,3 +25,22 @@ def interrupts_deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if seen:
             before(seen[0], None)
+
+
+@contextmanager
+def interrupts_cancel(token: CancelToken) -> Iterator[None]:
+    """The first Ctrl-C cancels `token`; the next one interrupts as usual. Only on the main thread."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def cancel(number: int, _: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        token.cancel()
+
+    signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -164,6 +164,8 @@ class TextGenerator(Answers):
         prompts share are then read once. `guidance`: what each answer must follow. Raises DoesNotFit, UsageError."""
         from lmsupply_cli.generation.batch import answer_all
 
+        if isinstance(prompts, str):
+            raise UsageError("prompts must be a list of prompts, not one string", hint="use generate for one prompt")
         chosen = self.options.replaced(**options)
         return answer_all(self, prompts, batch_size=batch_size, guidance=guidance, options=chosen)
 

@@ -157,6 +157,10 @@ def locate(name: str, root: Path) -> LocatedModel:
     foundry = [m for m in foundry_models() if m.ref.lower() == name.lower()]
     if foundry:
         return foundry[0]
+    if lost := next((m for m in read_manifests(root) if m.ref.lower() == name.lower()), None):
+        raise ModelNotInstalled(
+            f"the folder of {lost.ref} is missing: {root / lost.folder}", hint=f"lmsupply rm {lost.ref} unregisters it"
+        )
     raise _unknown(name, [m.ref for m in here])
 
 

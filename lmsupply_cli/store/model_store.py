@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lmsupply_cli import paths
 from lmsupply_cli.errors import ModelNotInstalled, UsageError
+from lmsupply_cli.files import is_folder
 from lmsupply_cli.store.add import add_folder
 from lmsupply_cli.store.locate import LocatedModel, installed_models, locate, located
 from lmsupply_cli.store.manifest import Manifest, read_manifests
@@ -49,11 +50,19 @@ class ModelStore:
         return found
 
 
+def _is_lost(manifest: Manifest, name: str, root: Path) -> bool:
+    """An added folder that is no longer there."""
+    return manifest.added and manifest.ref.lower() == name.lower() and not is_folder(root / manifest.folder)
+
+
 def find_manifests(names: Sequence[str], root: Path) -> list[Manifest]:
     """lmsupply's own records for these names. Raises ModelNotFound, ModelNotInstalled, UsageError."""
     by_key = {m.key: m for m in read_manifests(root)}
     found = []
     for name in names:
+        if lost := next((m for m in by_key.values() if _is_lost(m, name, root)), None):
+            found.append(lost)
+            continue
         model = locate(name, root)
         if model.external:
             raise UsageError(f"{name} belongs to another tool: {model.path}", hint="remove it with that tool")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmsupply_cli.catalogue.lookup import entries_of_role, find_entry, read_catalogue
-from lmsupply_cli.catalogue.roles import ROLES, Role
+from lmsupply_cli.catalogue.roles import ROLES, Role, role_name
 from lmsupply_cli.errors import ModelNotFound
 from lmsupply_cli.loading.recommend import expected_variant, needed_bytes, recommend_model
 from lmsupply_cli.paths import config_dir
@@ -41,14 +41,15 @@ def test_the_first_that_fits_is_taken_with_a_margin() -> None:
 
 
 def test_an_unknown_role_is_told_with_those_there_are() -> None:
-    for look in (find_entry, entries_of_role):
-        with pytest.raises(ModelNotFound, match="unknown role 'smart'") as caught:
-            look("role:smart" if look is find_entry else "smart")
-        assert all(f"role:{role.name}" in caught.value.hint for role in ROLES)
+    with pytest.raises(ModelNotFound, match="unknown role 'smart'") as caught:
+        entries_of_role("smart")
+    assert all(f"role:{role.name}" in caught.value.hint for role in ROLES)
 
 
-def test_a_role_without_a_machine_is_its_best_model() -> None:
-    assert find_entry("Role:Quality") == find_entry("phi-4")
+def test_a_role_is_no_entry_and_a_prompt_is_no_role() -> None:
+    assert find_entry("Role:Quality") is None
+    assert role_name("Role:Quality") == "quality"
+    assert role_name("role: you translate") == ""
 
 
 def test_the_users_own_entry_goes_first_and_may_have_a_role_of_its_own() -> None:

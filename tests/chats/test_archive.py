@@ -115,7 +115,7 @@ def test_what_is_no_chat_is_left_out_of_the_list(archive: Archive) -> None:
         archive.load("bad")
     with pytest.raises(LmsupplyError, match="newer lmsupply"):
         archive.load("newer")
-    with pytest.raises(UsageError, match="not a valid name for a chat"):
+    with pytest.raises(UsageError, match="not a valid chat name"):
         archive.load("../bad")
 
 

@@ -41,7 +41,7 @@ def test_stdout_is_the_default(out: tuple[str, ...], prompts: Path, tmp_path: Pa
     result = lmsupply(*BASE, prompts, *out, cwd=tmp_path)
     assert result.code == 0
     assert [row["index"] for row in result.json_lines] == [0, 1]
-    assert result.err.startswith("2 answered; 15 tokens at ")
+    assert result.err.startswith("2 answered, 1 of them cut by max_tokens or the context; 15 tokens at ")
     assert ":" not in result.err
     assert {path.name for path in tmp_path.iterdir()} <= {"in.jsonl", "home"}
 
@@ -160,7 +160,7 @@ def test_what_failed_is_named_and_answered_again(tmp_path: Path) -> None:
     result = lmsupply(*command)
     assert result.code == 1
     assert result.err == (
-        f"0 answered, 2 already there, 1 failed earlier: {out}\nhint: --retry-failed tries again what failed earlier\n"
+        f"0 answered, 2 already there, 1 failed earlier: {out}\nhint: --retry-failed retries the prompts that failed earlier\n"
     )
     result = lmsupply(*command, "--retry-failed", "--context", "256")
     assert result.code == 1
@@ -297,3 +297,24 @@ def test_foreign_bytes_are_never_changed(tmp_path: Path, foreign: bytes, kept: i
     with pytest.raises(UsageError, match="contains"):
         answer(out, lines)
     assert out.read_bytes() == data
+
+
+def test_answers_that_the_token_limit_cut_are_retried_with_a_larger_one(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("How do I list my models?\nthanks\n")
+    command = (
+        "run",
+        "-m",
+        "guide",
+        "--batch",
+        tmp_path / "in.txt",
+        "--out",
+        tmp_path / "out.jsonl",
+        "--temperature",
+        "0",
+    )
+    first = lmsupply(*command, "--max-tokens", "8")
+    assert (first.code, "1 of them cut by max_tokens" in first.err) == (0, True)
+    assert "0 answered, 2 already there" in lmsupply(*command, "--max-tokens", "8", "--retry-failed").err
+    assert "1 answered, 1 already there" in lmsupply(*command, "--max-tokens", "40", "--retry-failed").err
+    reasons = [json.loads(line)["finish_reason"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert reasons == ["stop", "stop"]

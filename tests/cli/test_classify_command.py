@@ -89,7 +89,7 @@ def test_no_prompt_and_no_room() -> None:
     command = ("classify", "-m", "guide", "--context", "64", "--choices", "Hello,Run", "word " * 100 + QUESTION)
     result = lmsupply(*command)
     assert result.code == 4
-    assert "the context holds 64" in result.err
+    assert "the context has 64" in result.err
     result = lmsupply(*command, "--on-overflow", "truncate-start", "--json")
     assert result.code == 0
     assert result.json["notices"][0]["code"] == "overflow"
@@ -98,7 +98,7 @@ def test_no_prompt_and_no_room() -> None:
     filling = ("classify", "-m", "guide", "--context", "16", "--choices", "Hello,You are welcome!", QUESTION)
     result = lmsupply(*filling)
     assert result.code == 4
-    assert "and the longest choice 7, the context holds 16" in result.err
+    assert "and the longest choice 7, but the context has 16" in result.err
 
 
 def test_the_settings_file_makes_nothing_guess(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_batch_is_resumed_and_bad_lines_are_named(tmp_path: Path) -> None:
     out.write_bytes(b"".join(lines[:2]) + lines[2][:30])  # a kill in the middle of a line
     result = lmsupply(*command)
     assert f"1 classified, 1 already there, 2 failed, 1 failed earlier: {out}\n" in result.err
-    assert result.err.endswith("hint: --retry-failed tries again what failed earlier\n")
+    assert result.err.endswith("hint: --retry-failed retries the prompts that failed earlier\n")
     assert [row.get("best") for row in rows(out)] == ["Run", None, "You are welcome!", None, None]
     whole = out.read_bytes()
     assert lmsupply(*command).code == 1
@@ -166,7 +166,7 @@ def test_what_failed_is_classified_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("more", "why"),
-    [(("--raw",), "--raw"), (("--json",), "--json"), (("--all",), "--all"), (("x",), "a prompt")],
+    [(("--raw",), "--raw"), (("--json",), "--json"), (("--all",), "--all"), (("x",), "the prompt")],
 )
 def test_what_a_batch_excludes(more: tuple[str, ...], why: str, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("hello\n")

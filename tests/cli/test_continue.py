@@ -68,3 +68,22 @@ def test_a_full_context_drops_the_oldest_turns() -> None:
     again = lmsupply("run", "-c", "--context", "256", "thanks")
     assert again.code == 0
     assert "dropped" in again.err
+
+
+def test_a_dry_run_and_the_shown_prompt_are_those_of_the_run(toy: Path) -> None:
+    lmsupply("add", toy, "--alias", "one")
+    lmsupply("add", toy, "--alias", "two")
+    lmsupply("run", "-m", "two", "--max-tokens", "1", "word")
+    lmsupply("run", "-m", "one", "--no-save", "--max-tokens", "1", "x")
+    plan = lmsupply("run", "-c", "--dry-run", "--json").json
+    assert plan["plan"]["model"] == "two"
+    shown = lmsupply("run", "-c", "--show-prompt", "x")
+    assert "continuing with two: word" in shown.err
+    lmsupply("run", "-m", "guide", "word " * 300)
+    assert lmsupply("run", "-c", "--context", "256", "--show-prompt", "thanks").code == 0
+
+
+def test_a_record_of_another_version_is_no_record() -> None:
+    lmsupply("run", "-m", "guide", QUESTION)
+    last().write_text(last().read_text().replace('"schema": 1', '"schema": 9'))
+    assert "nothing to continue" in lmsupply("run", "-c", "thanks").err

@@ -76,7 +76,7 @@ def test_a_fall_back_is_said_once() -> None:
     provider, (notice,) = load_provider(settings, located("cpu/cpu-int4"), folder(), with_card)
     assert provider == "auto"
     assert notice.text == (
-        "cuda is not used: Card is there, but the installed engine does not support CUDA; running on cpu. "
+        "cuda is not used: Card was found, but the installed engine does not support CUDA; running on cpu. "
         "To fix it: pip uninstall -y onnxruntime-genai onnxruntime && pip install onnxruntime-genai-cuda"
     )
     assert load_provider(settings, located("cpu/cpu-int4"), folder(), with_card) == ("auto", [])

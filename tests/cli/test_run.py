@@ -59,6 +59,8 @@ def test_argument_then_files_then_pipe_joined_by_blank_lines(tmp_path: Path) -> 
         (["2.5", "is", "what"], "", None, "2.5 is what"),
         (["well-known", "words"], "", None, "well-known words"),
         (["todo:", "words"], "", None, "todo: words"),
+        (["role:", "you translate"], "", None, "role: you translate"),
+        (["role: you translate"], "", None, "role: you translate"),
     ],
 )
 def test_which_word_is_the_model(arguments: list[str], stdin: str, model: str | None, prompt: str) -> None:
@@ -86,6 +88,20 @@ def test_a_word_that_may_be_a_model_is_never_sent_to_another_one(arguments: list
     assert result.code == 2
     assert said in result.err
     assert result.out == ""
+
+
+def test_added_names_are_known_in_any_case(toy: Path) -> None:
+    lmsupply("add", toy, "--alias", "mine")
+    assert "using" not in lmsupply("run", "MINE", "x", "--max-tokens", "1").err
+
+
+@pytest.mark.parametrize("other", ["--json", "--stream-json", "--stats"])
+def test_a_shown_prompt_excludes_what_belongs_to_an_answer(other: str) -> None:
+    assert lmsupply("run", "-m", "guide", "--show-prompt", other, "x").code == 2
+
+
+def test_a_shown_prompt_checks_the_guidance() -> None:
+    assert lmsupply("run", "-m", "guide", "--show-prompt", "--regex", "(", "x").code == 2
 
 
 def test_silence_on_stdin_is_explained() -> None:
@@ -273,7 +289,7 @@ def test_bad_input_is_one_line_and_exit_2(arguments: list[str], stdin: bytes, sa
 def test_a_long_prompt_is_never_cut() -> None:
     result = lmsupply("run", "-m", "guide", "word " * 3000)
     assert (result.code, result.out) == (4, "")
-    assert "the context holds 1,024" in result.err
+    assert "the context has 1,024" in result.err
     assert "hint: " in result.err
 
 
@@ -393,5 +409,9 @@ def test_a_signal_ends_with_its_code_and_what_was_printed_stays(number: int, cod
         assert process.wait() == code
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
-    os.close(read)
+    with os.fdopen(read, "rb") as rest:
+        data += rest.read()
     assert b'"start"' in data
+    last = json.loads(data.splitlines()[-1])
+    if number == signal.SIGINT:
+        assert (last["type"], last["finish_reason"]) == ("finished", "cancelled")

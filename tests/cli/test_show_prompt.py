@@ -84,7 +84,7 @@ def test_a_switch_that_does_nothing_is_said(folder: Path) -> None:
 def test_a_prompt_that_does_not_fit_is_exit_4(folder: Path, raw: tuple[str, ...]) -> None:
     dry = shown(folder, *raw, prompt=LONG)
     assert (dry.code, dry.out) == (4, "")
-    assert "the context holds 512" in dry.err
+    assert "the context has 512" in dry.err
 
 
 @pytest.mark.parametrize("raw", [(), ("--raw",)])

@@ -212,7 +212,7 @@ def test_rm_frees_what_nobody_shares(hub: Hub) -> None:
     lmsupply("pull", "-q", "a/b:cpu", "a/b:gpu")
     refused = lmsupply("rm", "a/b:cpu/cpu-int4")
     assert refused.code == 2
-    assert "error: can't ask for confirmation: input is not a terminal\nhint: -y" in refused.err
+    assert "error: can't ask for confirmation: input is not a terminal\nhint: use -y" in refused.err
     looked = lmsupply("rm", "--dry-run", "a/b:cpu/cpu-int4")
     assert "would be freed" in looked.err
     assert "1 file is kept: another installed model shares it" in looked.err
@@ -258,7 +258,7 @@ def test_a_local_folder_gets_a_name(tmp_path: Path) -> None:
     for name, said in (
         ("mine", "there is already a model called mine"),
         ("phi-3.5", "there is already a model called phi-3.5"),
-        ("a b", "not a valid name"),
+        ("a b", "not a valid model name"),
     ):
         for words in ((name,), ("--alias", name)):
             result = lmsupply("add", other, *words)
@@ -345,7 +345,7 @@ def test_a_precision_that_the_repo_does_not_have_is_refused(hub: Hub, words: tup
 def test_a_precision_of_the_settings_ranks_first_and_no_more(hub: Hub) -> None:
     result = lmsupply("pull", "phi-3.5", LMSUPPLY_PRECISION="fp16")
     assert result.code == 0
-    assert "int4 (there is no fp16)" in result.err
+    assert "int4 (no fp16 variant)" in result.err
     hub.repos["a/two"] = Repo(files("cpu-int4") | files("cpu-fp16"))
     for wanted in ({"LMSUPPLY_PRECISION": "fp16"}, {}):
         flag = () if wanted else ("--precision", "fp16")
@@ -532,3 +532,15 @@ def test_what_is_whole_and_of_no_use_is_said_by_verify(tmp_path: Path) -> None:
     result = lmsupply("verify", "mine")
     assert result.code == 1
     assert "the engine does not know this kind of model" in result.out
+
+
+def test_an_added_folder_that_is_gone_can_be_unregistered(toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy, tmp_path / "gone")
+    lmsupply("add", tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    lost = lmsupply("run", "-m", "gone", "hi")
+    assert lost.code == 3
+    assert "the folder of gone is missing" in lost.err
+    assert "lmsupply rm gone unregisters it" in lost.err
+    assert lmsupply("rm", "gone", "-y").code == 0
+    assert "not found" in lmsupply("run", "-m", "gone", "hi").err

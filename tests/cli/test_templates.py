@@ -46,7 +46,7 @@ def test_a_template_without_an_input_stands_alone(folder: Path) -> None:
     )
     missing = lmsupply("run", "-m", "guide", "-t", "needs")
     assert (missing.code, missing.out) == (2, "")
-    assert "the template needs needs an input" in missing.err
+    assert "the template needs needs input" in missing.err
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,23 @@ def test_list_show_edit_and_path(folder: Path, tmp_path: Path) -> None:
 
 def test_raw_text_has_no_template(folder: Path) -> None:
     assert "can't be combined" in lmsupply("run", "--raw", "-t", "x", "y").err
+
+
+def test_the_model_of_a_template_is_the_one_that_a_dry_run_plans(folder: Path, toy: Path) -> None:
+    lmsupply("add", toy, "--alias", "one")
+    lmsupply("add", toy, "--alias", "two")
+    (folder / "ask.toml").write_text('model = "two"\n')
+    assert lmsupply("run", "-t", "ask", "--dry-run", "--json").json["plan"]["model"] == "two"
+
+
+def test_an_editor_that_does_not_start_leaves_no_template(folder: Path) -> None:
+    for editor in ("", "/no/such/editor", "false"):
+        assert lmsupply("templates", "edit", "new", EDITOR=editor, VISUAL="").code == 2
+    assert list(folder.iterdir()) == []
+
+
+def test_templates_complete(folder: Path) -> None:
+    (folder / "short.md").write_text("Be short.\n")
+    for words in (("run", "--template", ""), ("templates", "show", ""), ("chat", "-t", "sh")):
+        assert lmsupply(*words, _LMSUPPLY_COMPLETE="bash").out == "short\t\n"
+    assert "edit\t" in lmsupply("templates", "", _LMSUPPLY_COMPLETE="bash").out

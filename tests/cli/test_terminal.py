@@ -123,7 +123,7 @@ def test_a_failing_turn_does_not_end_the_chat() -> None:
     terminal = Terminal("chat", "guide", "--context", "60")
     terminal.shows(">>>")
     terminal.send("word " * 100 + "\r")
-    terminal.shows("the context holds 60")
+    terminal.shows("the context has 60")
     terminal.send("hello\r")
     terminal.shows("I am the lmsupply guide")
     terminal.send("\x04")

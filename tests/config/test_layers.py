@@ -65,7 +65,7 @@ def test_lists_and_booleans_in_the_environment() -> None:
         ("seed = 1\ntop_k = \n", ":2: top_k: invalid value"),
         ("provider = 'gpu'\n", "one of auto, cpu, cuda, dml, webgpu"),
         ("seed = 1\nmore top_k\n", ":2: not a `key = value`"),
-        ("seed = 1\n[chat]\ntop_k = 1\n", ":2: settings are not in tables"),
+        ("seed = 1\n[chat]\ntop_k = 1\n", ":2: a setting cannot be in a table"),
         ("top_k = 1\n\ntop_k = 2\n", ":3: top_k is set twice"),
         (f"seed = {'9' * 4301}\n", ":1: seed: a number is too long"),
         (

@@ -106,7 +106,7 @@ def test_what_does_not_fit_or_cannot_be_told_apart_is_refused_before_any_work() 
         score_continuations(decoder, [1, 2], [[1], []])
     with pytest.raises(UsageError, match="choices 1 and 3 have the same tokens"):
         score_continuations(decoder, [1, 2], [[1, 2], [2], [1, 2]])
-    with pytest.raises(DoesNotFit, match="the prompt has 6 tokens and the longest choice 3, the context holds 8"):
+    with pytest.raises(DoesNotFit, match="the prompt has 6 tokens and the longest choice 3, but the context has 8"):
         score_continuations(decoder, [1] * 6, [[1], [1, 2, 3]])
     assert decoder.appended == []
     assert len(score_continuations(decoder, [1] * 6, [[1], [1, 2]])) == 2

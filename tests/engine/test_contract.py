@@ -219,7 +219,7 @@ def test_a_full_context_ends_the_answer_with_length(model: TextModel) -> None:
 
 def test_a_prompt_that_fills_the_context_does_not_fit(model: TextModel) -> None:
     decoder = model.new_decoder(capacity_tokens=4)
-    with pytest.raises(DoesNotFit, match="4 tokens, the context holds 4"):
+    with pytest.raises(DoesNotFit, match="4 tokens; the context has 4"):
         list(stream_events(model, decoder, Task([64, 65, 66, 67], GREEDY)))
     assert list(decoder.tokens) == []
 

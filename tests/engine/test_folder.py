@@ -84,7 +84,7 @@ def broken(name: str, data: bytes | None) -> Callable[[Path], None]:
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n"
 BROKEN: list[tuple[Callable[[Path], None], str]] = [
-    (broken(CONFIG, None), "holds no genai_config.json"),
+    (broken(CONFIG, None), "contains no genai_config.json"),
     (broken(CONFIG, b"{"), "damaged"),
     (broken(CONFIG, b"\xff\xfe\x00"), "damaged"),
     (broken(CONFIG, b"[]"), "no model.type"),

@@ -66,7 +66,7 @@ def test_the_oldest_turns_go_whole_and_the_system_prompt_stays() -> None:
 @pytest.mark.parametrize("policy", ["error", "drop-oldest", "truncate-start"])
 def test_what_no_policy_can_mend_is_an_error(policy: str) -> None:
     messages = [ChatMessage.system("S" * 500), ChatMessage.user("x")]
-    with generator("x", context=200) as model, pytest.raises(DoesNotFit, match="the context holds 200"):
+    with generator("x", context=200) as model, pytest.raises(DoesNotFit, match="the context has 200"):
         fit_messages(model, messages, policy=policy, max_tokens=20)  # type: ignore[arg-type]
 
 

@@ -64,7 +64,7 @@ def test_options_of_a_call() -> None:
 
 
 def test_a_prompt_beyond_the_context_is_never_cut() -> None:
-    with generator("x", context=60) as model, pytest.raises(DoesNotFit, match="tokens, the context holds 60") as caught:
+    with generator("x", context=60) as model, pytest.raises(DoesNotFit, match="tokens; the context has 60") as caught:
         model.generate("y" * 100)
     assert caught.value.exit_code == 4
 
@@ -318,7 +318,7 @@ def test_guidance_needs_a_tokenizer_that_decodes_token_by_token(tmp_path: Path, 
         (lambda: load("guide", contxt=5), "unknown load option 'contxt'"),
         (lambda: load(None), "ref must be a name or a path"),
         (lambda: load("guide", {"context": 5}), "must be a LoadOptions, not dict"),
-        (lambda: load("guide", LoadOptions(), context=60), "exclude each other: context"),
+        (lambda: load("guide", LoadOptions(), context=60), "can't be combined: context"),
         (lambda: Guidance.regex(5), "must be a string, not int"),
         (lambda: Guidance.regex("\udcff"), "is not valid UTF-8"),
     ],

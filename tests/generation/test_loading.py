@@ -34,7 +34,7 @@ def test_a_plan_prints_what_loading_comes_to_and_reads_no_weights(tmp_path: Path
 
 
 def test_what_does_not_fit_is_known_from_the_plan() -> None:
-    with pytest.raises(DoesNotFit, match=r"needs .* with the smallest context, but only 36\.0 MB are available"):
+    with pytest.raises(DoesNotFit, match=r"needs .* with the smallest context, but only 36\.0 MB is available"):
         plan_load("guide", LoadOptions(memory_limit="40MB"))
 
 

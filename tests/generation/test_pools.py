@@ -308,7 +308,7 @@ def test_what_can_never_fit_is_said_with_numbers() -> None:
     with world.pool(memory_limit="1GB") as pool, limited, pool.use("a"):
         pass
     world.free = 1_000_000_000
-    with world.pool() as pool, pytest.raises(DoesNotFit, match=r"1\.0 GB are free"), pool.use("a"):
+    with world.pool() as pool, pytest.raises(DoesNotFit, match=r"1\.0 GB is free"), pool.use("a"):
         pass
 
 

@@ -102,7 +102,7 @@ def test_a_folder_that_declares_a_gpu_is_fitted_against_it(tmp_path: Path, monke
     (folder / "genai_config.json").write_text(json.dumps(config))
     asked: list[str] = []
     monkeypatch.setattr("lmsupply_cli.memory.budget.device_bytes", lambda name, _: asked.append(name) or 1_000_000)
-    with pytest.raises(DoesNotFit, match=r"only 900 kB are available"):
+    with pytest.raises(DoesNotFit, match=r"only 900 kB is available"):
         load(folder)
     assert asked == ["cuda"]
 
@@ -145,7 +145,7 @@ def test_automatic_contexts_shrink_and_explicit_ones_never_do() -> None:
     assert tight.estimate.peak_bytes <= 2_000_000_000 * MARGIN
     assert estimate_memory(shape(), tight.context_tokens + 64).peak_bytes > 2_000_000_000 * MARGIN
     assert fit_context(shape(), 2_000_000_000, wanted_tokens=1000).context_tokens == 1000
-    with pytest.raises(DoesNotFit, match=r"`context=32768` needs 3\.4 GB, but only 1\.8 GB are available") as caught:
+    with pytest.raises(DoesNotFit, match=r"`context=32768` needs 3\.4 GB, but only 1\.8 GB is available") as caught:
         fit_context(shape(), 2_000_000_000, wanted_tokens=32768)
     assert caught.value.hint == f"`context={tight.context_tokens}` fits"
     with pytest.raises(DoesNotFit, match="with the smallest context"):

@@ -329,7 +329,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_one_before(folder: Path) -> No
 
 def test_an_option_that_the_other_model_cannot_have_is_left_out(folder: Path) -> None:
     chat = Scripted(folder, models={"small": lambda: fake(ref="small", context=300)})
-    assert "note: context 2000 was left out" in say_once(chat, "/set num_ctx 2000", "/model small")
+    assert "note: context 2000 was not restored" in say_once(chat, "/set num_ctx 2000", "/model small")
 
 
 # the clipboard
@@ -342,7 +342,7 @@ def test_copy_gives_the_answer_or_a_code_block_to_the_terminal(folder: Path) -> 
     raw = chat.output.getvalue()
     copied = [base64.b64decode(code).decode() for code in re.findall("\x1b]52;c;([^\x07]*)\x07", raw)]
     assert copied == [answer, "print('é')", "a\n\nb"]
-    assert said[2].endswith("Copied 10 characters. (By the terminal: not every terminal allows it.)")
+    assert said[2].endswith("Copied 10 characters. (Through the terminal; not every terminal allows this.)")
     assert "no code block 3: the last answer has 2 code blocks" in said[4]
     assert "no code block x" in said[5]
 
@@ -376,7 +376,7 @@ def test_code_blocks() -> None:
 
 def test_a_text_too_long_for_the_terminal_is_not_sent_to_it(folder: Path) -> None:
     chat = Scripted(folder, terminal=True, environ={"PATH": ""})
-    assert "By the terminal" in copy_text("x" * 100, chat.chat.terminal)
+    assert "Through the terminal" in copy_text("x" * 100, chat.chat.terminal)
     with pytest.raises(Exception, match="no clipboard found"):
         copy_text("x" * 100_000, chat.chat.terminal)
 

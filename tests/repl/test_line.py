@@ -53,7 +53,7 @@ def test_a_pasted_block_of_500_lines_is_one_message() -> None:
     chat.send(f"\x1b[200~{block}\x1b[201~")
     chat.shows("line 499")
     chat.ask("")
-    assert "the context holds 300" in " ".join(chat.text.split())
+    assert "the context has 300" in " ".join(chat.text.split())
     assert "guide" in chat.ask("hello")
     chat.leave()
 

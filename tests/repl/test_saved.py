@@ -84,7 +84,7 @@ def test_names_and_resume(archive: Archive) -> None:
     chat.ask("hello")
     assert "Saved automatically as 20" in chat.ask("/save")
     assert "Saved as plum cake;" in chat.ask("/save plum cake")
-    assert "is not a valid name for a chat" in chat.ask("/save ../x")
+    assert "is not a valid chat name" in chat.ask("/save ../x")
     chat.ask("thanks")
     chat.leave()
     assert archive.names() == ["plum cake"]
@@ -181,7 +181,7 @@ def test_a_chat_of_another_model_says_so_and_how_to_switch(folder: Path) -> None
     Scripted(folder, fake(ref="other")).talk("hello", "/save wolf")
     chat = Scripted(folder, models={"other": lambda: fake(ref="other")})
     said = chat.talk("/load wolf")[0]
-    assert "note: this chat was held with other; /model other switches to it" in said
+    assert "note: this chat used other; /model other switches to it" in said
     assert chat.saved().model == "other", "until it is answered by another one"
     Scripted(folder).talk("/load wolf", "thanks")
     assert chat.saved().model == "fake"
@@ -194,7 +194,7 @@ def test_options_come_back_with_a_chat(folder: Path) -> None:
     said = chat.talk("/load x")[0]
     assert chat.chat.session.options.seed == 7
     assert chat.chat.session.options.stop == ("A", "B")
-    assert "note: context 3000 was left out" in said
+    assert "note: context 3000 was not restored" in said
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_export(folder: Path, tmp_path: Path, name: str, check: Callable[[str], 
     assert said[2] == f"{path} exists. Overwrite it? [y/N]"
     assert said[3].endswith(f"Saved to {path}")
     assert "error: /export needs a file hint: use the extension .md, .json or .txt" in said[4]
-    assert "cannot be written as .pdf hint: use the extension .md, .json or .txt" in said[5]
+    assert "cannot be exported as .pdf hint: use the extension .md, .json or .txt" in said[5]
     assert "a file without an extension" in said[6]
     assert "cannot write" in said[7]
 

@@ -11,12 +11,14 @@ from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.chats.archive import Archive
 from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
-from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
 from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
 from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, load_options, prepare, say_load_plan
 from lmsupply_cli.cli.run.output import Look, Output
 from lmsupply_cli.config.layers import Settings
+from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.interrupts import interrupts_cancel
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.events import Notice
@@ -47,13 +49,16 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
             fitted = fit_messages(generator, messages, policy=policy, max_tokens=options.max_tokens)
         for notice in fitted.notices:
             ctx.notice(notice)
-        output = Output(ctx, look, generator, prepared.values)
-        finished = output.take(generator.stream_prompt(fitted.prompt, options))
+        output, cancel = Output(ctx, look, generator, prepared.values), CancelToken()
+        with interrupts_cancel(cancel):
+            finished = output.take(generator.stream_prompt(fitted.prompt, options, cancel=cancel))
     if not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
         try:
             remember_run(prepared.model.ref, [*messages, ChatMessage.assistant(output.text)])
         except FileError as error:
             ctx.notice(Notice("not_saved", f"--continue cannot resume this answer: {error.message}"))
+    if finished.finish_reason == "cancelled":
+        return INTERRUPTED
     if finished.complete is False:
         ctx.terminal.say("error: the answer was cut off, so it may not be valid")
         return ERROR
