@@ -10,6 +10,8 @@ from guide.expand import Sampler, normalized, read_corpus, read_heldout
 from guide.score import REQUIRED, score_folder
 
 from lmsupply_cli import load
+from lmsupply_cli.catalogue.lookup import find_entry
+from lmsupply_cli.catalogue.roles import ROLES
 from lmsupply_cli.cli.app import COMMANDS, load_command
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.repl.commands import NAMES
@@ -50,23 +52,34 @@ def test_every_command_and_flag_in_an_answer_exists() -> None:
     for topic in TOPICS:
         for command in re.findall(r"`lmsupply ([a-z]+)\b", topic.answer):
             assert command in COMMANDS, f"{topic.name}: lmsupply {command}"
-        for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", topic.answer.replace("pip install -U", "")):
+        for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", topic.answer):
             assert flag in flags, f"{topic.name}: {flag}"
         for variable in re.findall(r"LMSUPPLY_([A-Z_]+)\b", topic.answer):
-            if not variable.endswith("_"):
-                assert variable.strip("_").lower() in {*SETTINGS, ""}, f"{topic.name}: {variable}"
+            assert variable.lower() in {*SETTINGS, "home"}, f"{topic.name}: {variable}"
         for slash in re.findall(r"(?<![\w.])/[a-z]+", topic.answer):
-            if not slash.startswith(("/name", "/folder")):
-                assert slash in NAMES, f"{topic.name}: {slash}"
+            assert slash in NAMES, f"{topic.name}: {slash}"
 
 
 def test_flags_are_told_apart_by_command() -> None:
     """`lmsupply run --x` in an answer must be an option of run, and so on."""
     for topic in TOPICS:
-        for command, flag in re.findall(r"`(?:lmsupply )?([a-z]+)[^`]*?(--[a-z-]+)", topic.answer):
-            if command in COMMANDS:
-                options = {o for p in load_command(command).params for o in (*p.opts, "--help")}
+        for command, rest in re.findall(r"`lmsupply ([a-z]+)\b([^`]*)`", topic.answer):
+            options = {o for p in load_command(command).params for o in (*p.opts, *p.secondary_opts, "--help")}
+            for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest):
                 assert flag in options, f"{topic.name}: {command} {flag}"
+        for flag, command in re.findall(r"(?:Add|Use) `(--?[a-z-]+)[^`]*` to `lmsupply ([a-z]+)`", topic.answer):
+            options = {o for p in load_command(command).params for o in (*p.opts, *p.secondary_opts)}
+            assert flag in options, f"{topic.name}: {command} {flag}"
+
+
+def test_answers_name_the_recommended_model() -> None:
+    """Models in answers are in the catalogue, and the one to start with is the first of the default role."""
+    first = next(role for role in ROLES if role.name == "default").refs[0]
+    for topic in TOPICS:
+        for command, ref in re.findall(r"`lmsupply (pull|chat|use|show|rm|run) ([a-z]+-?\d[\w.-]*)", topic.answer):
+            assert ref == first, f"{topic.name}: {command} {ref}"
+        for ref in re.findall(r"(?<![\w.-])(?:phi|qwen|llama|gemma|mistral)-?\d[\w.-]*\w", topic.answer):
+            assert find_entry(ref), f"{topic.name}: {ref}"
 
 
 @pytest.mark.parametrize("options", [{}, {"seed": 1}, {"seed": 2}])

@@ -121,13 +121,17 @@ class Sampler:
         return text
 
     def roughen(self, text: str, topic: Topic) -> str:
-        """Say it as people type it: fillers, other words, typos, any case, any punctuation."""
+        """Say it as people type it: fillers, other words, British spelling, typos, any case, any punctuation."""
         r, words_of = self.random, self.words
-        if r.random() < 0.35:
-            for word in r.sample(list(words_of["swaps"]), 8):
-                if re.search(rf"\b{word}\b", text):
-                    text = re.sub(rf"\b{word}\b", r.choice(words_of["swaps"][word]), text, count=1)
-                    break
+        found = {
+            word: rf"(?<![\w/:.-]){word}\b(?![-:])" for word in words_of["swaps"]
+        }  # not in a flag, command or role
+        known = [word for word, pattern in found.items() if re.search(pattern, text)]
+        for word in r.sample(known, min(len(known), r.choice([0, 0, 0, 1, 1, 2]))):
+            text = re.sub(found[word], r.choice(words_of["swaps"][word]), text, count=1)
+        if r.random() < 0.2:
+            for american, british in words_of["british"].items():
+                text = text.replace(american, british)
         if r.random() < 0.2:
             text = r.choice(words_of["before"]) + text
         if r.random() < 0.15:
