@@ -37,6 +37,7 @@ VOCABULARY = 1280
 CONTEXT = 1024
 STEPS = 3000
 TOKENS_PER_BATCH = 4096
+ROWS_PER_PART = 16  # of a batch, for less padding; the gradient is that of the batch
 LEARNING_RATE = 3e-3
 DROPOUT = 0.1
 QUESTION_WEIGHT = 0.1  # of the loss: learning to read questions helps to understand unseen ones
@@ -105,17 +106,20 @@ def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
         warm, cool = min(1.0, (step + 1) / 60), 0.5 + 0.5 * math.cos(math.pi * step / STEPS)
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * warm * (0.02 + 0.98 * cool)
-        x, weights = batch(sampler, tokenizer)
-        logits = model(input_ids=x).logits[:, :-1]
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), x[:, 1:], reduction="none")
-        loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = batch(sampler, tokenizer)
+        total, loss = sum(float(weights.sum()) for _, weights in parts), 0.0
+        for x, weights in parts:
+            logits = model(input_ids=x).logits[:, :-1]
+            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), x[:, 1:], reduction="none")
+            part = (losses * weights[:, 1:]).sum() / total
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update_parameters(model)
         if (step + 1) % 100 == 0:
-            print(f"step {step + 1}  loss {loss.item():.4f}  {time.monotonic() - began:.0f} s", flush=True)
+            print(f"step {step + 1}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", flush=True)
     trained: torch.nn.Module = average.module
     return trained.eval()
 
@@ -131,12 +135,17 @@ def _drop(model: Any) -> None:
         module.register_forward_hook(hook)
 
 
-def batch(sampler: Sampler, tokenizer: Tokenizer) -> tuple[Any, Any]:
-    """Conversations of one number of turns, padded: (ids, loss weights), each (rows, tokens)."""
-    import torch
-
+def batch(sampler: Sampler, tokenizer: Tokenizer) -> list[tuple[Any, Any]]:
+    """Conversations of one number of turns, in parts of similar length: (ids, loss weights), each (rows, tokens)."""
     turns = sampler.random.choices([1, 2, 3, 6], weights=[70, 15, 10, 5])[0]
     rows = [encode(tokenizer, sampler.conversation(turns)) for _ in range(max(4, TOKENS_PER_BATCH // (64 * turns)))]
+    rows.sort(key=lambda row: len(row[0]))
+    return [_padded(rows[i : i + ROWS_PER_PART]) for i in range(0, len(rows), ROWS_PER_PART)]
+
+
+def _padded(rows: list[tuple[list[int], list[float]]]) -> tuple[Any, Any]:
+    import torch
+
     length = min(CONTEXT, max(len(ids) for ids, _ in rows))
     x, weights = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length)
     for i, (ids, row_weights) in enumerate(rows):
