@@ -15,7 +15,7 @@ import pytest
 from support.cli import lmsupply
 
 QUESTION = "How do I download a model?"
-ANSWER = "Run `lmsupply pull phi-3.5`. It downloads the variant for this machine; after that the model works offline."
+ANSWER = "Run `lmsupply pull phi-4-mini`. It downloads the variant for this machine; after that the model works offline."
 GREEDY = ("--temperature", "0")
 
 
@@ -232,7 +232,7 @@ def test_an_answer_cut_by_its_limit_says_so() -> None:
 
 
 def test_stop_and_seed_and_presets() -> None:
-    assert lmsupply("run", "-q", "--stop", "It downloads", QUESTION).out == "Run `lmsupply pull phi-3.5`. \n"
+    assert lmsupply("run", "-q", "--stop", "It downloads", QUESTION).out == "Run `lmsupply pull phi-4-mini`. \n"
     first, second = (
         lmsupply("run", "-q", "--seed", "4", "--temp", "2", "--top-k", "0", "--top-p", "1", QUESTION) for _ in "ab"
     )

@@ -25,7 +25,7 @@ def screen_has(terminal: Terminal, text: str) -> bool:
 def test_run_renders_the_answer(columns: int) -> None:
     terminal = Terminal("run", "How do I download a model?", columns=columns)
     assert terminal.end() == 0
-    assert screen_has(terminal, "Run lmsupply pull phi-3.5. " + ANSWER)  # rendered: the backquotes are gone
+    assert screen_has(terminal, "Run lmsupply pull phi-4-mini. " + ANSWER)  # rendered: the backquotes are gone
     assert "`" not in terminal.text
     assert all(len(line) <= columns for line in terminal.text.splitlines())
 
@@ -33,7 +33,7 @@ def test_run_renders_the_answer(columns: int) -> None:
 def test_plain_shows_the_markdown() -> None:
     terminal = Terminal("run", "--plain", "How do I download a model?")
     assert terminal.end() == 0
-    assert "`lmsupply pull phi-3.5`" in terminal.text
+    assert "`lmsupply pull phi-4-mini`" in terminal.text
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"LMSUPPLY_THEME": "none"}])

@@ -45,7 +45,7 @@ def logprobs(model: TextGenerator, prompt: str = QUESTION, choices: list[str] | 
 def test_the_guide_knows_what_it_says() -> None:
     with load("guide") as guide:
         found = guide.classify(QUESTION, CHOICES)
-        answer = guide.classify([{"role": "user", "content": QUESTION}], ["Run `lmsupply pull phi-3.5`.", "Hello"])
+        answer = guide.classify([{"role": "user", "content": QUESTION}], ["Run `lmsupply pull phi-4-mini`.", "Hello"])
     assert (str(found), found.best) == ("Run", "Run")
     assert [choice.text for choice in found.choices] == CHOICES
     assert found.ranked[0].text == "Run"

@@ -214,7 +214,7 @@ def test_on_a_dumb_terminal() -> None:
 
 def test_plain_shows_the_markdown() -> None:
     chat = Chat("guide", "--plain", "--temperature", "0")
-    assert "Run `lmsupply pull phi-3.5`." in chat.ask(DOWNLOAD)
+    assert "Run `lmsupply pull phi-4-mini`." in chat.ask(DOWNLOAD)
     chat.leave()
 
 
