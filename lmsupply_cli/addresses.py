@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from lmsupply_cli.foreign import plain
 
+HUGGING_FACE = "https://huggingface.co"
 _PORTS = {"http": 80, "https": 443}
 _BLANK = re.compile(r"[\x00-\x20\x7f-\xa0]")
 _HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
@@ -41,6 +42,14 @@ def parse_address(text: str, schemes: Collection[str] = ("http", "https")) -> Ad
     port = f":{parts.port}" if parts.port is not None else ""
     url = parts._replace(netloc=host + port, query="", fragment="").geturl().rstrip("/")
     return Address(url, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def hub_address() -> str:
+    """Of the Hub that is used, without user and password: HF_ENDPOINT, else Hugging Face."""
+    try:
+        return parse_address(os.environ.get("HF_ENDPOINT", "").strip()).url
+    except ValueError:
+        return HUGGING_FACE
 
 
 def host_of(url: str) -> str:

@@ -188,14 +188,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
     """(message, hint) for an error of the parser."""
-    context = getattr(error, "ctx", None)
-    hint = f"lmsupply {argv[0]} --help" if argv and argv[0] in COMMANDS else "lmsupply --help"
+    context, words = getattr(error, "ctx", None), with_synonyms(argv)
+    hint = f"lmsupply {words[0]} --help" if words and words[0] in COMMANDS else "lmsupply --help"
     if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
         from difflib import get_close_matches
 
         known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
-        near = get_close_matches(option, known, n=1, cutoff=0.7)
+        near = get_close_matches(option, [flag for flag in known if flag.startswith("-")], n=1, cutoff=0.7)
         return f"unknown option {option}", f"did you mean {near[0]}?" if near else hint
+    if hasattr(error, "param_type") and (metavar := getattr(getattr(error, "param", None), "metavar", None)):
+        missing = metavar.removesuffix("...")
+        listed = "; lmsupply models lists the models" if missing == "MODEL" else ""
+        hint = f"lmsupply {words[0]} {missing}{listed}"
     return _lower(getattr(error, "format_message", error.__str__)()), hint
 
 

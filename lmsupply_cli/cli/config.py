@@ -102,16 +102,33 @@ def _get(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
 def _set(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
     terminal, setting = Terminal.of_process(), SETTINGS[key]
     if setting.kind in ("list", "bias"):
-        typed = check_value(key, tuple(value), place="config set")
+        parts = [part.strip() for text in value for part in text.split(",")] if setting.commas else value
+        typed = check_value(key, tuple(parts), place="config set")
     elif len(value) == 1:
         typed = parse_text(key, value[0], place="config set")
     else:
         raise UsageError(f"{key} takes one value", hint=f"lmsupply config set {key} VALUE")
     set_value(paths.settings_file(), key, typed)
     terminal.say(f"{key} = {literal(typed)} in {paths.settings_file()}")
+    if key == "allowed_licenses":
+        _note_unknown(typed, terminal)
     if os.environ.get(setting.env):
         terminal.say(f"note: {setting.env} is set in the environment and takes precedence")
     _readable()
+
+
+def _note_unknown(names: Sequence[str], terminal: Terminal) -> None:
+    """A license of any name may be on the Hub, but it may be a misspelled one too."""
+    from difflib import get_close_matches
+
+    from lmsupply_cli.catalogue.lookup import read_catalogue
+
+    known = {entry.license.id.lower(): entry.license.id for entry in read_catalogue()} | {"unknown": "unknown"}
+    for name in names:
+        if name.lower() not in known:
+            near = get_close_matches(name.lower(), known, n=1)
+            hint = f"did you mean {known[near[0]]}?" if near else f"licenses in it: {', '.join(sorted(known.values()))}"
+            terminal.say(f"note: no model in the catalogue has the license {name}; {hint}")
 
 
 def _unset(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TypedDict, Unpack
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
+from lmsupply_cli.config.values import check_value
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.hardware.choice import choose_provider
@@ -26,11 +27,15 @@ from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantWish:
     """Which variant to pull: `provider` and `precision`, "auto" for what suits this machine; `variant`: its folder, or a
-    unique part of the name."""
+    unique part of the name. Raises UsageError."""
 
     provider: str = "auto"
     precision: str = "auto"
     variant: str | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("provider", "precision"):
+            check_value(key, getattr(self, key))
 
     def for_machine(self) -> VariantWish:
         """With a provider, and its precision where none is wished for."""

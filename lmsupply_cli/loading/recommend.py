@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lmsupply_cli.catalogue.entry import CatalogueEntry
+from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entries_of_role
 from lmsupply_cli.catalogue.roles import role_name
-from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.errors import LicenseNotAccepted, LmsupplyError
 from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import Variant, find_variants
@@ -16,7 +16,12 @@ from lmsupply_cli.memory.estimate import PACKED, PROCESS_BYTES
 from lmsupply_cli.memory.fit import MARGIN
 from lmsupply_cli.units import format_bytes
 
+Allowed = Callable[[License], bool]
 CONTEXT_TOKENS = 4096  # the least context that a useful chat needs
+
+
+def any_license(_: License) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,21 @@ def largest_context(entry: CatalogueEntry, size_bytes: int | None, available_byt
     return max(0, min(entry.context_length, room // token))
 
 
-def named_by_role(name: str, available_bytes: Callable[[], int]) -> str:
-    """`role:…` is the model of that role for this machine; other names stand for themselves. Raises ModelNotFound."""
+def named_by_role(name: str, available_bytes: Callable[[], int], *, allowed: Allowed = any_license) -> str:
+    """`role:…` is the model of that role for this machine; other names stand for themselves. Raises ModelNotFound,
+    LicenseNotAccepted."""
     role = role_name(name)
-    return recommend_model(available_bytes(), role).entry.ref if role else name
+    return recommend_model(available_bytes(), role, allowed=allowed).entry.ref if role else name
 
 
-def recommend_model(available_bytes: int, role: str = "default") -> Recommendation:
+def recommend_model(available_bytes: int, role: str = "default", *, allowed: Allowed = any_license) -> Recommendation:
     """The first model of the role that fits the memory, with a margin; else the last, which is the smallest. Raises
-    ModelNotFound for an unknown role."""
-    entries = entries_of_role(role)
+    ModelNotFound for an unknown role, LicenseNotAccepted if no model of it has an `allowed` license."""
+    entries = [entry for entry in entries_of_role(role) if allowed(entry.license)]
+    if not entries:
+        raise LicenseNotAccepted(
+            f"no model with role:{role} has a license that is allowed", hint="lmsupply models lists what is allowed"
+        )
     for entry in entries:
         resolution = expected_variant(entry)
         size = resolution.chosen.size_bytes if resolution else 0

@@ -14,7 +14,7 @@ from lmsupply_cli.errors import HubError, LicenseNotAccepted, ModelNotFound, Usa
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.answers import Found
-from lmsupply_cli.hub.client import HubClient, is_offline
+from lmsupply_cli.hub.client import HubClient, kept_offline_by
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.variant import Variant
 from lmsupply_cli.loading.pulling import VariantWish
@@ -49,8 +49,9 @@ def search(
     client: Callable[[], HubClient] = HubClient,
 ) -> list[SearchResult]:
     """The most downloaded first. Raises HubError, also when offline."""
-    if offline or is_offline():
-        raise HubError("cannot search the Hub offline", hint="lmsupply models lists the models known without it")
+    if cause := kept_offline_by(offline):
+        hint = f"leave out {cause}; lmsupply models lists the models known without the Hub"
+        raise HubError("cannot search the Hub offline", hint=hint)
     on_cpu = provider == "cpu"
     wish = VariantWish(provider=provider, precision=precision).for_machine()
     provider, precision = wish.provider, wish.precision

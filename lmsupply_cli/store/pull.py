@@ -14,10 +14,10 @@ from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo
 from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.files import free_bytes, read_text, size_of, write_whole
-from lmsupply_cli.hub.client import HubClient, is_offline
+from lmsupply_cli.hub.client import HubClient, kept_offline_by
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.hub.resolve import Resolution, resolve
 from lmsupply_cli.hub.retry import RetryPolicy
@@ -66,9 +66,15 @@ def plan_pull(
     Raises ModelNotFound, ModelNotInstalled (offline), LicenseNotAccepted (gated), HubError, UsageError.
     """
     name = without_user(name)
+    if added := next((m for m in read_manifests(root) if m.added and m.ref == name.lower()), None):
+        raise UsageError(
+            f"{name} is a folder that you added: {added.folder}", hint=f"there is nothing to pull: lmsupply chat {name}"
+        )
     entry, wanted = named_repo(name)
-    if offline or is_offline():
-        raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online and pull it")
+    if cause := kept_offline_by(offline):
+        raise ModelNotInstalled(
+            f"{name} is not installed and lmsupply is offline", hint=f"leave out {cause} to pull it"
+        )
     machine = "cpu" if provider == "auto" else provider
     with client() as hub:
         hub.tell(listener or ProgressListener())
@@ -281,7 +287,16 @@ def _fetch_all(plan: PullPlan, root: Path, listener: ProgressListener, client: C
         if not any(worker.is_alive() for worker in workers):
             hub.close()
     if failures:
-        raise failures[0]
+        raise _resumable(failures[0])
+
+
+def _resumable(failure: BaseException) -> BaseException:
+    """A failure of the network, with the hint that what has arrived is kept."""
+    if not isinstance(failure, HubError) or not failure.hint.endswith("try again"):
+        return failure
+    resumed = HubError(failure.message, hint=f"{failure.hint}; the download will resume")
+    resumed.__cause__ = failure
+    return resumed
 
 
 def copies_of(root: Path, file: RepoFile) -> list[Path]:

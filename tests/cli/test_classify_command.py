@@ -85,7 +85,7 @@ def test_bad_input_is_exit_2(arguments: tuple[str, ...], why: str, tmp_path: Pat
 def test_no_prompt_and_no_room() -> None:
     result = lmsupply("classify", "-m", "guide", "--choices", "a,b")
     assert result.code == 2
-    assert 'hint: add one: lmsupply classify guide "your question", or pipe it in' in result.err
+    assert 'hint: add one: lmsupply classify --choices a,b guide "your question", or pipe it in' in result.err
     command = ("classify", "-m", "guide", "--context", "64", "--choices", "Hello,Run", "word " * 100 + QUESTION)
     result = lmsupply(*command)
     assert result.code == 4

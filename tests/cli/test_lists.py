@@ -79,7 +79,7 @@ def test_models_as_json_and_filters() -> None:
     rows = lmsupply("models", "--json").json["models"]
     assert list(rows[0]) == [
         "ref", "aliases", "repo", "family", "parameters", "context_length", "license", "variant", "size_bytes",
-        "installed", "external", "fits", "last_used", "path",
+        "installed", "allowed", "external", "fits", "last_used", "path",
     ]  # fmt: skip
     assert rows[0]["ref"] == "guide"
     assert rows[0]["installed"]

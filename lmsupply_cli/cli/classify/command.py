@@ -111,6 +111,8 @@ def classify(
     alias, a role, an owner/repo or a path; -m takes precedence. Piped input and
     files are appended to the prompt. Use --think off with a reasoning model.
     """
+    from shlex import quote
+
     from lmsupply_cli.cli.classify.single import classify_prompt, read_choices
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.inputs import PromptRequest
@@ -119,14 +121,18 @@ def classify(
     ctx = Context.of(flags | {"speculative": "off"}, quiet=quiet)  # nothing is generated, so there are no draft tokens
     read = read_choices(choices or (), choices_file)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
-    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin)
+    options = [*(f"--choices {quote(text)}" for text in choices or ())] or [
+        f"--choices-file {quote(str(choices_file))}"
+    ]
+    command = f"classify {' '.join(options)}"
+    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, command=command)
     if not (batch or out or retry_failed):
         return classify_prompt(ctx, wanted, asked, read, as_json=json, every=every)
     from lmsupply_cli.cli.batch_files import BatchRequest
     from lmsupply_cli.cli.classify.batch import classify_batch
 
     check_batch_only({"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--all": every})
-    request = BatchRequest.of(batch, out, retry=retry_failed, no_stdin=no_stdin, command="classify --choices yes,no")
+    request = BatchRequest.of(batch, out, retry=retry_failed, no_stdin=no_stdin, command=command)
     if code := classify_batch(ctx, wanted, asked, read, request):
         raise typer.Exit(code)
     return None

@@ -57,6 +57,7 @@ def models(
     the variant for this machine. FITS is an estimate of whether the weights, a cache for 4,096 tokens and the
     runtime fit in the free memory. A role stands for a model: lmsupply run -m role:fast.
     """
+    from lmsupply_cli.cli.consent import allowed_by, license_notes
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.models.listing import Filters, check_filters, list_models, nothing_matches, row_json
     from lmsupply_cli.cli.models.table import print_models
@@ -69,7 +70,10 @@ def models(
     filters = Filters(text or "", tuple(license or ()), license_tier, family, role, installed, fits)
     check_filters(filters, sort)
     provider, precision = pull_wishes(context.settings)
-    rows = list_models(root, filters, sort=sort, provider=provider, precision=precision)
+    allowed = allowed_by(context.settings)
+    rows = list_models(root, filters, sort=sort, provider=provider, precision=precision, allowed=allowed)
+    if not quiet:
+        say_notes(terminal, license_notes(context.settings))
     if json:
         terminal.json({"models": [row_json(row) for row in rows]})
     elif quiet:
