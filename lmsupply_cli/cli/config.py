@@ -49,6 +49,10 @@ def config(
     """
     if action not in _ACTIONS:
         raise UsageError(f"unknown action {action!r}", hint="use list, get KEY, set KEY VALUE, unset KEY, path, edit")
+    if all and action != "list":
+        raise UsageError("`--all` is only for list", hint="leave it out")
+    if json and action not in ("list", "get", "path"):
+        raise UsageError("`--json` is only for list, get and path", hint="leave it out")
     act, takes = _ACTIONS[action]
     given = (key is not None) + bool(value)
     if given != takes:

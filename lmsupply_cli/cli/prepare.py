@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.cli.consent import allowed_by, check_allowed, ensure_accepted, named_for
 from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.idle import check_flags, idle_sampling, idle_thinking
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
 from lmsupply_cli.engine.folder import ModelFolder
@@ -60,14 +61,17 @@ class Prepared:
         plan = plan_folder(self.model, self.folder, wanted)
         if plan.draft:
             check_allowed(plan.draft.model.ref, plan.draft.model.license, settings)
-        return replace(plan, notices=(*said, *plan.notices))
+        return replace(plan, notices=(*said, *idle_thinking(settings, plan.format.format), *plan.notices))
 
 
 def prepare(ctx: Context, request: ModelRequest, *, guidance: Guidance | None = None, weights: bool = True) -> Prepared:
     """Choose a model and open its folder. `weights`: whether they must be there. Raises the errors of what it uses."""
+    check_flags(ctx.settings)
     model = choose_model(ctx, request)
     folder = open_model(model, trust=request.trust, weights=weights)
     values, options = read_options(ctx.settings, folder, guidance)
+    for notice in idle_sampling(values, options):
+        ctx.notice(notice)
     return Prepared(model, folder, values, options, guidance)
 
 

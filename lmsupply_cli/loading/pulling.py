@@ -10,9 +10,10 @@ from typing import TypedDict, Unpack
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
 from lmsupply_cli.config.values import check_value
+from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
-from lmsupply_cli.hardware.choice import choose_provider
+from lmsupply_cli.hardware.choice import choose_provider, provider_states
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hardware.wheels import detect_engine_wheels
@@ -99,7 +100,7 @@ def plan_for(
     otherwise it ranks first. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
     wish = VariantWish(**wanted)
     choice = wish.for_machine()
-    return plan_pull(
+    plan = plan_pull(
         named_by_role(ref, lambda: detect_memory().available_bytes),
         root,
         provider=choice.provider,
@@ -110,6 +111,19 @@ def plan_for(
         exact=exact and wish.precision != "auto",
         listener=listener,
     )
+    return replace(plan, obstacles=(*_unusable(wish.provider), *plan.obstacles))
+
+
+def _unusable(provider: str) -> list[Obstacle]:
+    """That this machine cannot use the provider that was asked for: the variant may be meant for another one."""
+    if provider in ("auto", CPU.name):
+        return []
+    states = provider_states(detect_hardware(), detect_engine_wheels())
+    state = next(state for state in states if state.name == provider)
+    if state.usable:
+        return []
+    lifted = (f"`provider={provider}`",)
+    return [Obstacle(f"{provider} cannot be used on this machine: {state.reason}", state.fix, lifted_by=lifted)]
 
 
 def fetch(

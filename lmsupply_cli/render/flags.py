@@ -22,7 +22,7 @@ _OTHERS = frozenset(
         "json_schema",
         "regex",
         "grammar",
-        "alias",
+        "variant",
     }
 )
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")

@@ -71,6 +71,10 @@ def plan_pull(
             f"{name} is a folder that you added: {added.folder}", hint=f"there is nothing to pull: lmsupply chat {name}"
         )
     entry, wanted = named_repo(name)
+    if variant and wanted.variant:
+        raise UsageError(
+            f"two variants are named: {wanted.variant} and {variant}", hint="leave out `variant`, or :FOLDER"
+        )
     if cause := kept_offline_by(offline):
         raise ModelNotInstalled(
             f"{name} is not installed and lmsupply is offline", hint=f"leave out {cause} to pull it"

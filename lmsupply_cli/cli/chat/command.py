@@ -73,6 +73,8 @@ def chat(
     if named and model:
         raise UsageError(f"two models are named: {named} and {model}", hint="leave one out")
     check_one_of({"--continue": last, "--resume": resume})
+    check_one_of({"--plain": plain, "--theme": flags.get("theme")})
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved)
     ctx.debug = debug

@@ -22,6 +22,8 @@ from lmsupply_cli.cli.options import (
     TrustModelFiles,
     Words,
     check_batch_only,
+    check_one_of,
+    check_raw,
     takes_settings,
 )
 
@@ -118,6 +120,9 @@ def classify(
     from lmsupply_cli.cli.inputs import PromptRequest
     from lmsupply_cli.cli.prepare import ModelRequest
 
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
+    if raw:
+        check_raw(flags)
     ctx = Context.of(flags | {"speculative": "off"}, quiet=quiet)  # nothing is generated, so there are no draft tokens
     read = read_choices(choices or (), choices_file)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)

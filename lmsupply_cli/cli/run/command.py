@@ -28,6 +28,8 @@ from lmsupply_cli.cli.options import (
     Words,
     check_batch_only,
     check_one_of,
+    check_raw,
+    check_text_only,
     takes_settings,
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
@@ -171,6 +173,10 @@ def run(
     check_one_of({"--continue": last, "--raw": raw})
     check_one_of({"--template": template, "--raw": raw})
     check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
+    check_one_of({"--plain": plain, "--theme": flags.get("theme")})
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
+    if raw:
+        check_raw(flags)
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
     ctx.debug = debug
@@ -189,6 +195,9 @@ def run(
                 "--show-prompt": show_prompt,
                 "--no-stream": no_stream,
                 "--stats": stats,
+                "--plain": plain,
+                "--theme": flags.get("theme"),
+                "--no-save": no_save,
             }
         )
         check_batch_only(
@@ -208,6 +217,8 @@ def run(
     else:
         from lmsupply_cli.cli.run.single import run_prompt
 
+        text_only = {"--plain": plain, "--theme": flags.get("theme"), "--no-stream": no_stream}
+        check_text_only(text_only, json=json, stream_json=stream_json)
         code = run_prompt(ctx, wanted, asked, guidance, look)
     if code:
         raise typer.Exit(code)
