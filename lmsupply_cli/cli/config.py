@@ -160,8 +160,9 @@ def _edit(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
     file = paths.settings_file()
     with our_io_error(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    open_editor(file)
-    Context.of()  # a mistake is reported now, not at the next run
+    changed = open_editor(file)
+    terminal = Context.of().terminal  # a mistake is reported now, not at the next run
+    terminal.say(f"saved {file}" if changed else f"nothing changed in {file}")
 
 
 _ACTIONS: dict[str, tuple[Callable[[str, Sequence[str], bool, bool], None], int]] = {

@@ -18,9 +18,10 @@ def editor_command(file: Path) -> str:
     return editor
 
 
-def open_editor(file: Path) -> None:
-    """Wait for $VISUAL or $EDITOR. Raises UsageError if there is none, SettingsError if it failed."""
-    editor = editor_command(file)
+def open_editor(file: Path) -> bool:
+    """Wait for $VISUAL or $EDITOR; whether the file changed. Raises UsageError if there is none, SettingsError if it
+    failed."""
+    editor, before = editor_command(file), _content(file)
     try:
         code = subprocess.run([*split_command(editor), str(file)], check=False).returncode
     except (OSError, ValueError) as error:
@@ -28,3 +29,12 @@ def open_editor(file: Path) -> None:
         raise UsageError(f"cannot start {editor}: {reason}", hint="set $EDITOR to an installed editor") from error
     if code:
         raise SettingsError(f"{editor} exited with {code}", hint=f"the file is {file}")
+    return _content(file) != before
+
+
+def _content(file: Path) -> bytes:
+    """Nothing for a file that is not there."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""

@@ -55,7 +55,7 @@ def templates(
     elif action == "list":
         _list(terminal, as_json=json)
     elif action == "edit":
-        _edit(str(name))
+        _edit(str(name), terminal)
     else:
         path = find_template(str(name))
         if json:
@@ -93,8 +93,9 @@ def _object(name: str) -> dict[str, Any]:
     }
 
 
-def _edit(name: str) -> None:
-    """A new one begins with an example; one that was saved with a mistake is reported."""
+def _edit(name: str, terminal: Terminal) -> None:
+    """A new one begins with an example, and is kept if that was changed; one that was saved with a mistake is
+    reported."""
     path = find_template(name) if name in template_names() else new_template_path(name)
     editor_command(path)
     new = is_absent(path)
@@ -102,10 +103,14 @@ def _edit(name: str) -> None:
         with our_io_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, EXAMPLE)
+    changed = False
     try:
-        open_editor(path)
-    except LmsupplyError:
-        if new:
+        changed = open_editor(path)
+    finally:
+        if new and not changed:
             path.unlink(missing_ok=True)
-        raise
-    read_template(name)
+    if changed:
+        read_template(name)
+        terminal.say(f"saved {path}")
+    else:
+        terminal.say("nothing changed, so no template was saved" if new else f"nothing changed in {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -135,10 +136,19 @@ def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_shown, value)) or "nothing"
     try:
-        text = repr(value)
+        text = _plain(value)
     except ValueError:  # more digits than Python writes
         return "such a long number"
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _plain(value: Any) -> str:
+    """As it was typed, wherever that was: in a file, as JSON, in Python."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, default=repr, ensure_ascii=False) if isinstance(value, dict) else repr(value)
 
 
 def _expected(setting: Setting) -> str:

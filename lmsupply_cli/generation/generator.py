@@ -218,10 +218,10 @@ class TextGenerator(Answers):
     def resize_context(self, tokens: int) -> None:
         """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""
         if not 0 < tokens <= self.info.context_length:
-            raise UsageError(f"a context of {tokens} is not between 1 and the model's {self.info.context_length}")
+            raise UsageError(f"a context of {tokens:,} is not between 1 and the model's {self.info.context_length:,}")
         if tokens > self.fitting_tokens:
             raise DoesNotFit(
-                f"a context of {tokens:,} tokens does not fit in memory", hint=f"{self.fitting_tokens} fits"
+                f"a context of {tokens:,} tokens does not fit in memory", hint=f"{self.fitting_tokens:,} fits"
             )
         self.context_tokens = tokens
 

@@ -22,7 +22,7 @@ RUN = ("run", "-m", "guide", "--temperature", "0")
         (("--logit-bias", "99999=1"), "--logit-bias names token 99999, but the vocabulary has only 1,280 tokens"),
         (("--stop", ""), "--stop must be a text or a list of texts, none of them empty, not ''"),
         (("--seed", "99999999999999999999"), "at least 0 and at most 9223372036854775807, not 99999999999999999999"),
-        (("--presence-penalty", "3"), "--presence-penalty must be a number from -2 to 2, not 3.0"),
+        (("--presence-penalty", "3"), "--presence-penalty must be a number from -2 to 2, not 3"),
         (("--logprobs",), "--logprobs is only available in JSON output"),
         (("--top-logprobs", "2"), "--logprobs is only available in JSON output"),
         (("--top-logprobs", "21", "--json"), "from 0 to 20, not 21"),
