@@ -114,6 +114,7 @@ def _planner(ctx: Context, wanted: ModelRequest) -> Callable[[], LoadPlan]:
     """Find the model, pulled where the settings say so, and look at its files; planning and loading come later."""
     found = prepare(ctx, wanted)
     found = replace(found, options=found.options.replaced(num_beams=1, logprobs=False, top_logprobs=0))
+    found = found.answering_up_to_context()
     return lambda: found.plan(ctx.settings, reserve_tokens=_RESERVE_TOKENS)
 
 
