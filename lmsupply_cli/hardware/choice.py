@@ -83,7 +83,7 @@ def choose_precision(provider: str, memory_bytes: int) -> tuple[str, str]:
     have = f"the GPU has {format_bytes(memory_bytes)}" if row.needs_gpu else f"{format_bytes(memory_bytes)} of memory"
     if least:
         rest = "" if row.needs_gpu else f"; {ladder[-1][1]} if a model has no {precision} variant"
-        return precision, f"{have}, {least // _GB} GB or more{rest}"
+        return precision, f"{have}; {precision} needs at least {least // _GB} GB{rest}"
     if not row.needs_gpu:
         return precision, f"smallest and fastest on a {row.label}"
     if not memory_bytes:

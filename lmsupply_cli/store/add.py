@@ -29,8 +29,8 @@ def add_folder(
     trust: bool = False,
     listener: ProgressListener | None = None,
 ) -> Manifest:
-    """Check the folder and register it with the digests of its files; one that is registered under this name already is
-    recorded as it is now. `listener` hears how far the files are read.
+    """Check the folder and register it with the digests of its files. If it is already registered under this name, its
+    record is updated. `listener` hears how far the files are read.
 
     Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound, FileError.
     """
