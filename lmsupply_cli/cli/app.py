@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -147,7 +148,7 @@ def _bare(
     if ctx.invoked_subcommand is None:
         from lmsupply_cli.cli.welcome import welcome
 
-        typer.echo(welcome(), nl=False)
+        typer.echo(welcome(shutil.get_terminal_size().columns), nl=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.cli.context import Context
 
 EXAMPLES = (
-    ("lmsupply use phi-3.5", "run and chat use phi-3.5 if no model is named"),
+    ("lmsupply use phi-4-mini", "run and chat use phi-4-mini if no model is named"),
     ("lmsupply use", "show the default model and why it is the default"),
 )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     ("lmsupply verify", "check all installed models"),
-    ("lmsupply verify phi-3.5 --repair", "download damaged files again"),
+    ("lmsupply verify phi-4-mini --repair", "download damaged files again"),
 )
 
 

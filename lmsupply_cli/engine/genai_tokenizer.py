@@ -15,7 +15,7 @@ from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.pattern_guard import PatternGuard
 from lmsupply_cli.engine.patterns import unknown_pattern
 from lmsupply_cli.engine.tokenizer import CannotLoad, ModelTokenizer, Tokenizer, hidden_ids
-from lmsupply_cli.errors import EngineError
+from lmsupply_cli.errors import EngineError, ModelFilesError
 
 
 class GenaiTokenizer:
@@ -91,10 +91,13 @@ def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> Tok
     try:
         return ModelTokenizer(folder, visible=visible)
     except CannotLoad as cannot:
-        note = f"using the engine's tokenizer, whose tokens may differ from the model's: {cannot}"
+        reason = str(cannot)
+    note = f"using the engine's tokenizer, whose tokens may differ from the model's: {reason}"
     try:
         return GenaiTokenizer(folder, lambda: _engines(folder), visible=visible, note=note)
-    except (RuntimeError, MemoryError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
+        raise ModelFilesError(f"cannot load {folder.path}: {reason}", hint=folder.again) from error
+    except MemoryError as error:
         raise load_error(error, folder.path) from error
 
 

@@ -180,6 +180,8 @@ def _in_one_line(text: str) -> str:
     line = " ".join(text.partition("<state>")[0].split())
     if line.startswith("NoExtension"):
         return "nothing can follow"
+    if "lookarounds not supported" in line:
+        return "anchors such as ^, $ and \\b are not supported within it"
     if found := _REGEX_ERROR.search(line):
         return found[1]
     return line if len(line) <= 400 else f"{line[:399]}…"

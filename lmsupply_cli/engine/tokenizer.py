@@ -153,4 +153,7 @@ def _in_one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if found := _UNKNOWN_PART.search(text):
         return f"its {found[1].lower()} is of an unknown kind"
+    if "untagged enum MergeType" in text:
+        return "its merges are malformed"
+    text = re.sub(r"^Cannot instantiate Tokenizer from buffer: | at line \d+ column \d+$", "", text)
     return text if len(text) <= 200 else f"{text[:199]}…"

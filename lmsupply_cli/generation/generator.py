@@ -102,7 +102,9 @@ class TextGenerator(Answers):
         self._is_owner = True
 
     def sibling(self) -> TextGenerator:
-        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded."""
+        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded. Raises
+        EngineError if this one is closed."""
+        self._turns.check_open()
         limits = GeneratorLimits(self.context_tokens, self.fitting_tokens, 0, self.budget, self.memory_shape)
         speculation = self.speculation.sibling() if self.speculation else None
         other = TextGenerator(

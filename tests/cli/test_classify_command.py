@@ -192,3 +192,9 @@ def test_completion_offers_it() -> None:
 def test_json_holds_every_choice_with_all_or_without() -> None:
     plain = lmsupply(*BASE, "--json", QUESTION).json
     assert lmsupply(*BASE, "--json", "--all", QUESTION).json["choices"] == plain["choices"]
+
+
+def test_a_near_miss_names_the_command_and_its_choices() -> None:
+    result = lmsupply("classify", "phi-3.6", "--choices", "a b,c", "hi")
+    assert result.code == 2
+    assert result.err.endswith("lmsupply classify --choices 'a b,c' -- phi-3.6 …\n")

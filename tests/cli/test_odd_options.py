@@ -29,6 +29,7 @@ RUN = ("run", "-m", "guide", "--temperature", "0")
         (("--logprobs", "--json", "--num-beams", "2"), "beam search cannot be combined with --logprobs"),
         (("--dry-run", "--show-prompt"), "--dry-run and --show-prompt can't be combined"),
         (("--json-schema", ""), "the schema is empty"),
+        (("--regex", "a$b"), "anchors such as ^, $ and \\b are not supported within it"),
         (("--json-schema", "true"), "a schema is a JSON object, not true"),
         (("--json-schema", '{"const": "\\ud83d"}'), "half a surrogate pair"),
         (("--json-schema", '{"minimum": 1e400}'), "the schema contains a number that is too large"),

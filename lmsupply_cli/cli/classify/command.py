@@ -28,7 +28,7 @@ from lmsupply_cli.cli.options import (
 )
 
 EXAMPLES = (
-    ('lmsupply classify phi-3.5 --choices yes,no "Is this spam? You won!"', "print the most likely choice"),
+    ('lmsupply classify phi-4-mini --choices yes,no "Is this spam? You won!"', "print the most likely choice"),
     ("lmsupply classify --choices bug,feature,question --all -f issue.md", "every choice with its probability"),
     ("lmsupply classify --choices yes,no --batch mails.jsonl --out labels.jsonl", "a file of prompts"),
 )

@@ -35,7 +35,7 @@ from lmsupply_cli.cli.options import (
 from lmsupply_cli.config.table import GENERATION_KEYS
 
 EXAMPLES = (
-    ('lmsupply run phi-3.5 "Why is the sky blue?"', "ask a model"),
+    ('lmsupply run phi-4-mini "Why is the sky blue?"', "ask a model"),
     ("git diff | lmsupply run -s 'Write a commit message.'", "piped input; the default model"),
     ('lmsupply run -f report.txt "Summarize this." --json', "a file, and one JSON object"),
     ('lmsupply run --json-schema \'{"type": "object"}\' "A person as JSON."', "an answer that parses"),

@@ -9,8 +9,8 @@ import typer
 from lmsupply_cli.cli.options import Debug, Json, check_one_of, takes_settings
 
 EXAMPLES = (
-    ("lmsupply show phi-3.5", "variants and why one is picked, license, architecture"),
-    ("lmsupply show phi-3.5 --license", "the text of its license"),
+    ("lmsupply show phi-4-mini", "variants and why one is picked, license, architecture"),
+    ("lmsupply show phi-4-mini --license", "the text of its license"),
 )
 
 
