@@ -262,7 +262,7 @@ def test_beams_say_what_they_exclude() -> None:
         (["x"], b"abc\0def", "stdin is binary"),
         (["x", "-f", "none.txt"], b"", "cannot read none.txt"),
         (["x", "-f", "."], b"", "cannot read ."),
-        (["--top-p", "3", "x"], b"", "--top-p must be a number from 0 to 1, not 3.0"),
+        (["--top-p", "3", "x"], b"", "--top-p must be a number from 0 to 1, not 3"),
         (["--top-k", "x", "x"], b"", "--top-k must be a whole number, at least 0, not 'x'"),
         (["--max-tokens", "0", "x"], b"", "--max-tokens must be a whole number, at least 1, not 0"),
         (["--preset", "wild", "x"], b"", "unknown preset 'wild'"),

@@ -46,6 +46,7 @@ def archive(home: Path) -> Archive:
 def test_killed_in_the_middle_of_an_answer_everything_up_to_it_is_there(archive: Archive) -> None:
     chat = Chat(SLOW, *COUNT)
     chat.ask("/set parameter seed 7")
+    chat.ask("/set context 250")
     chat.send("hello\r")
     chat.shows("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     chat.read(lambda _: bool(archive.find()) and len(archive.find()[0].messages) == 2)
@@ -60,6 +61,7 @@ def test_killed_in_the_middle_of_an_answer_everything_up_to_it_is_there(archive:
     assert "user: hello" in chat.text
     assert "tokens will be reprocessed." in chat.text
     assert "slow" in chat.text, "the model of the chat is loaded"
+    assert "on cpu, context 250 tokens. /help for help" in chat.text, "as it was set in the chat"
     assert "seed 7" in chat.ask("/set")
     chat.ask("/set parameter max_tokens 3")
     assert "(cut after 3 tokens" in chat.ask("/continue")
