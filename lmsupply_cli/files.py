@@ -253,12 +253,13 @@ def write_whole(
 ) -> None:
     """Replace `path` by a new file with `data`, or leave it as it was: written beside, flushed, renamed.
 
-    The mode is that of the umask, 0600 if it is `private`, or that of the file that it replaces (`keep_mode`).
+    The mode is that of the umask, that of the file that it replaces (`keep_mode`), or 0600 (`private`), then in a
+    folder of 0700 if that is new.
     Raises `error`.
     """
     temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
     with our_io_error(path, error=error):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
             with os.fdopen(handle, "wb") as file:
@@ -274,8 +275,9 @@ def write_whole(
             raise
 
 
-def write_json(path: Path, value: Any, *, error: type[LmsupplyError] = FileError) -> None:
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", error=error)
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """As `write_whole`."""
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", private=private)
 
 
 def free_bytes(path: Path) -> int:

@@ -74,5 +74,5 @@ def _first_time(state: ProviderState) -> bool:
         return False
     with contextlib.suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        mark.touch(mode=0o600)
     return True
