@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.cli.consent import check_allowed
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
 from lmsupply_cli.engine.folder import ModelFolder
@@ -167,8 +167,6 @@ def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
 
 def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> None:
     """Print the plan on stdout."""
-    from lmsupply_cli.cli.run.output import notices_object
-
     for notice in plan.notices:
         ctx.notice(notice)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lmsupply_cli.cli.editor import editor_command, open_editor
-from lmsupply_cli.cli.options import Debug, Json
+from lmsupply_cli.cli.options import Debug, Json, check_one_of
 from lmsupply_cli.config.templates import (
     EXAMPLE,
     find_template,
@@ -48,9 +48,10 @@ def templates(
     if (name is not None) != (action in ("show", "edit")):
         given = f"{action} NAME" if action in ("show", "edit") else action
         raise UsageError(f"usage: lmsupply templates {given}", hint="lmsupply templates --help")
-    if json and action in ("path", "edit"):
-        raise UsageError("`--json` is only for list and show", hint="leave it out")
-    if action == "path":
+    check_one_of({"--json": json, action: action == "edit"})
+    if action == "path" and json:
+        terminal.json({"path": str(templates_dir())})
+    elif action == "path":
         terminal.data(str(templates_dir()))
     elif action == "list":
         _list(terminal, as_json=json)

@@ -90,6 +90,8 @@ def test_models_as_json_and_filters() -> None:
         "gemma-3-1b",
     ]
     assert lmsupply("models", "-q", "--installed").out == "guide\n"
+    for option in ("--json", "--paths"):
+        assert f"--quiet and {option} can't be combined" in lmsupply("models", "-q", option).err
     bad = lmsupply("models", "--license-tier", "free")
     assert bad.code == 2
     assert "license tiers: permissive, conditional, research, unknown" in bad.err

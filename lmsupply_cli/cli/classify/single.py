@@ -12,10 +12,10 @@ from typing import Any
 from lmsupply_cli.chat.files import read_text
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.inputs import PromptRequest, no_prompt, read_input
 from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, prepare
-from lmsupply_cli.cli.run.output import model_object, notices_object
+from lmsupply_cli.cli.run.output import model_object
 from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.engine.classify import check_room
 from lmsupply_cli.engine.options import GenerationOptions

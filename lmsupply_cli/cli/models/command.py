@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import Debug, Json, takes_settings
+from lmsupply_cli.cli.options import Debug, Json, check_one_of, takes_settings
 
 EXAMPLES = (
     ("lmsupply models --installed", "what is on this machine"),
@@ -63,6 +63,8 @@ def models(
     from lmsupply_cli.cli.places import say_notes, skipped_lines, unfinished_lines
     from lmsupply_cli.cli.provider import pull_wishes
 
+    check_one_of({"--quiet": quiet, "--json": json})
+    check_one_of({"--quiet": quiet, "--paths": paths})
     context = Context.of(flags, skip_bad=True)
     terminal, root = context.terminal, context.root
     say_notes(terminal, skipped_lines(context.settings, root) + ([] if quiet else unfinished_lines(root)))
