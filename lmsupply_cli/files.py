@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import shlex
 import shutil
 import stat
 import tomllib
@@ -288,10 +287,3 @@ def free_bytes(path: Path) -> int:
         return shutil.disk_usage(there).free if there else 0
     except OSError:
         return 0
-
-
-def split_command(command: str) -> list[str]:
-    """A command line as words; backslashes of Windows paths stay. Raises ValueError."""
-    if os.name != "nt":
-        return shlex.split(command)
-    return [word.strip('"') for word in shlex.split(command, posix=False)]

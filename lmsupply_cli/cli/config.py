@@ -154,12 +154,12 @@ def _path(asked: _Asked) -> None:
 
 
 def _edit(asked: _Asked) -> None:
-    from lmsupply_cli.cli.editor import open_editor
+    from lmsupply_cli.editor import run_editor
 
     file = paths.settings_file()
     with our_io_error(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    open_editor(file)
+    run_editor(file, os.environ)
     Context.of()  # a mistake is reported now, not at the next run
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.editor import editor_command, open_editor
 from lmsupply_cli.cli.options import Debug, Json, check_one_of
 from lmsupply_cli.config.templates import (
     EXAMPLE,
@@ -16,8 +16,9 @@ from lmsupply_cli.config.templates import (
     template_names,
     templates_dir,
 )
+from lmsupply_cli.editor import run_editor
 from lmsupply_cli.errors import LmsupplyError, UsageError
-from lmsupply_cli.files import is_absent, our_io_error, write_whole
+from lmsupply_cli.files import is_absent, write_whole
 from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
 
@@ -97,14 +98,11 @@ def _object(name: str) -> dict[str, Any]:
 def _edit(name: str) -> None:
     """A new one begins with an example; one that was saved with a mistake is reported."""
     path = find_template(name) if name in template_names() else new_template_path(name)
-    editor_command(path)
     new = is_absent(path)
     if new:
-        with our_io_error(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, EXAMPLE)
     try:
-        open_editor(path)
+        run_editor(path, os.environ)
     except LmsupplyError:
         if new:
             path.unlink(missing_ok=True)

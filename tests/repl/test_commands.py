@@ -95,7 +95,7 @@ def test_edit_asks_the_changed_message(folder: Path, tmp_path: Path) -> None:
     [
         ("no-such-editor-anywhere", "error: cannot run the editor 'no-such-editor-anywhere'"),
         ('"', "error: cannot run the editor"),
-        ("false", "error: the editor 'false' failed with code 1: nothing was changed"),
+        ("false", "error: the editor 'false' failed with code 1"),
     ],
 )
 def test_edit_with_a_broken_editor_loses_nothing(folder: Path, command: str, said: str) -> None:
