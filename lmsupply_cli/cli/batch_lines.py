@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
 from lmsupply_cli.files import expanded, parse_json, read_limited, size_of
 from lmsupply_cli.render.terminal import Terminal
 
@@ -227,9 +226,9 @@ def _options(given: Mapping[str, Any], takes_options: bool) -> dict[str, Any]:
     known = GENERATION_KEYS if takes_options else ()
     for key in given:
         if key not in known:
-            near = get_close_matches(key, [*known, "prompt", "messages", "id"], n=1)
             keys = "keys: prompt or messages, id" + (", and options: " + ", ".join(known) if known else "")
-            raise UsageError(f"unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else keys)
+            hint = did_you_mean(key, (*known, "prompt", "messages", "id"), keys)
+            raise UsageError(f"unknown key {key!r}", hint=hint)
     found = {key: _plain(key, value) for key, value in given.items() if value is not None}
     GenerationOptions().replaced(**found)
     return found

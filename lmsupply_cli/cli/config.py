@@ -16,7 +16,7 @@ from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.config.edit import literal, set_value, unset_value
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.config.values import as_text, check_value, parse_text
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.table import Column, print_table
@@ -183,11 +183,9 @@ def shown(value: Any) -> str:
 
 
 def _unknown(key: str) -> UsageError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, SETTINGS, n=1)
-    hint = f"did you mean {near[0]}?" if near else "lmsupply config list --all shows them"
-    return UsageError(f"unknown setting {key!r}", hint=hint)
+    return UsageError(
+        f"unknown setting {key!r}", hint=did_you_mean(key, SETTINGS, "lmsupply config list --all shows them")
+    )
 
 
 def _readable() -> Context:

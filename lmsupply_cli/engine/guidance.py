@@ -11,13 +11,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmsupply_cli import files
 from lmsupply_cli.engine.finite import has_instance
 from lmsupply_cli.engine.regexes import with_ascii_classes
-from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.errors import FileError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,10 +249,10 @@ def _check_keyword(keyword: str, value: Any, place: str) -> None:
     if keyword in _ASKS_NOTHING and _ASKS_NOTHING[keyword](value):
         return
     if keyword not in _KEYWORDS | _ANNOTATIONS and not keyword.startswith("x-"):
-        near = [] if keyword in _UNSUPPORTED else get_close_matches(keyword, _KEYWORDS, n=1)
+        like = () if keyword in _UNSUPPORTED else _KEYWORDS
         raise UsageError(
             f"{place} uses the keyword {keyword!r}, which is not supported",
-            hint=f"did you mean {near[0]!r}?" if near else "leave it out, and check the answer yourself",
+            hint=did_you_mean(keyword, like, "leave it out, and check the answer yourself"),
         )
     if keyword in _NUMBERS and (number := next(_inexact(value), None)) is not None:
         raise UsageError(
