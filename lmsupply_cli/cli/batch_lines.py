@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.chat.files import decode_text, read_text
+from lmsupply_cli.chat.files import read_text
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
+from lmsupply_cli.cli.inputs import read_stdin
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import parse_text
 from lmsupply_cli.engine.base import check_text
@@ -20,7 +21,7 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
-from lmsupply_cli.files import expanded, parse_json, read_limited, size_of
+from lmsupply_cli.files import expanded, parse_json, size_of
 from lmsupply_cli.render.terminal import Terminal
 
 STDIN = Path("-")
@@ -61,7 +62,7 @@ def read_lines(source: Path, terminal: Terminal, *, system: str | None, takes_op
     """The prompts of `source`, or of stdin for "-". `takes_options`: a row may have generation options and a
     response_format. Raises UsageError; what is wrong in one row is its `error`."""
     if source == STDIN:
-        name, text = "stdin", _read_stdin(terminal)
+        name, text = "stdin", read_stdin(terminal, limit_bytes=_STREAM_BYTES)
     else:
         name, text = str(source), read_text(source, limit_bytes=_limit(source))
     found: list[Line] = []
@@ -71,14 +72,6 @@ def read_lines(source: Path, terminal: Terminal, *, system: str | None, takes_op
     if not found:
         raise UsageError(f"there is no prompt in {name}", hint=f"add a line {_FORM}")
     return found
-
-
-def _read_stdin(terminal: Terminal) -> str:
-    if terminal.stdin is None:
-        raise UsageError("there is no prompt in stdin: it is closed")
-    binary = getattr(terminal.stdin, "buffer", None)
-    data = read_limited(binary, _STREAM_BYTES) if binary else terminal.stdin.read(_STREAM_BYTES + 1).encode()
-    return decode_text(data, "stdin", limit_bytes=_STREAM_BYTES)
 
 
 def _limit(path: Path) -> int:
