@@ -14,6 +14,7 @@ from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.loading import pulling
+from lmsupply_cli.loading.recommend import machine_wish
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
@@ -33,11 +34,13 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
         plan = pulling.plan_for(
             name,
             root,
-            provider=settings.get("provider"),
-            precision=settings.get("precision"),
-            variant=variant,
+            machine_wish(
+                settings.get("provider"),
+                settings.get("precision"),
+                variant,
+                exact=settings.value("precision").source == "flag",
+            ),
             offline=settings.get("offline"),
-            exact=settings.value("precision").source == "flag",
             listener=_Waits(terminal, status),
         )
     finally:

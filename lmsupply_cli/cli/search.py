@@ -36,6 +36,7 @@ def search(
     is the download for this machine. lmsupply pull MODEL downloads one.
     """
     from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.loading.recommend import machine_wish
     from lmsupply_cli.loading.searching import search as find
     from lmsupply_cli.store.locate import installed_models
 
@@ -46,9 +47,8 @@ def search(
     try:
         results = find(
             words,
+            machine_wish(settings.get("provider"), settings.get("precision")),
             limit=limit,
-            provider=settings.get("provider"),
-            precision=settings.get("precision"),
             offline=settings.get("offline"),
         )
     finally:
