@@ -45,6 +45,15 @@ class License:
         """For people: `Apache-2.0 (permissive)`."""
         return "no license stated" if self.id == "unknown" else f"{self.id} ({self.tier})"
 
+    def as_dict(self) -> dict[str, str | None]:
+        """As JSON values."""
+        return {
+            "id": self.id,
+            "tier": self.tier,
+            "url": self.url or None,
+            "restrictions": self.restrictions or None,
+        }
+
 
 UNKNOWN_LICENSE = License("unknown", "unknown")
 

@@ -154,7 +154,7 @@ def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
         ],
         "fetch_bytes": plan.fetch_bytes,
         "free_disk_bytes": plan.free_disk_bytes,
-        "license": license_json(plan.license),
+        "license": plan.license.as_dict(),
         "obstacles": obstacles_json(plan.obstacles),
     }
 
@@ -174,15 +174,6 @@ def obstacles_json(obstacles: Sequence[Obstacle]) -> list[dict[str, Any]]:
 def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
     """What does not run here, and what may fail."""
     return [("may fail" if o.lifted_by else "cannot run", o.note) for o in obstacles]
-
-
-def license_json(license: Any) -> dict[str, Any]:
-    return {
-        "id": license.id,
-        "tier": license.tier,
-        "url": license.url or None,
-        "restrictions": license.restrictions or None,
-    }
 
 
 def plan_rows(plan: PullPlan) -> list[Row]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.catalogue.lookup import closest
+from lmsupply_cli.catalogue.lookup import bare_name, closest
 from lmsupply_cli.chat.files import LIMIT_BYTES, decode_text, read_text
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.cli.context import Context
@@ -122,12 +122,8 @@ def suspected_ref(word: str, root: Path) -> str | None:
     near = closest(word, installed) if _NAME_LIKE.search(word) else ""
     if _TAGGED.fullmatch(word):
         return near
-    one, other = _bare(word), _bare(near)
+    one, other = bare_name(word), bare_name(near)
     return near if near and (one == other or _one_edit(one, other)) else None
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _one_edit(one: str, other: str) -> bool:

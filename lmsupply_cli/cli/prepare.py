@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
+from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.consent import check_allowed
 from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.provider import load_provider
@@ -147,6 +148,11 @@ def read_options(
         source: Source = "model" if penalty == own.get("repetition_penalty") else "default"
         values["repetition_penalty"] = Value(penalty, source)
     return values, options
+
+
+def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
+    policy: Policy = settings.get("on_overflow") or default
+    return policy
 
 
 def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:

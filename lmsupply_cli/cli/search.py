@@ -73,13 +73,11 @@ def search(
 
 
 def _row(result: SearchResult, here: Collection[str]) -> dict[str, Any]:
-    from lmsupply_cli.cli.fetching import license_json
-
     variant, entry = result.variant, result.entry
     return {
         "ref": entry.ref if entry else result.repo,
         "repo": result.repo,
-        "license": license_json(result.license) if result.license else None,
+        "license": result.license.as_dict() if result.license else None,
         "variant": variant.folder if variant else None,
         "precision": (variant.precision or None) if variant else None,
         "size_bytes": variant.size_bytes if variant else None,

@@ -236,7 +236,7 @@ def test_bash_breaks_words_at_equals_and_colon(line: str, words: list[str], repl
     [
         (["ls", "-q"], ["models", "--installed", "-q"]),
         (["list", "--json"], ["models", "--installed", "--json"]),
-        (["info", "guide"], ["show", "guide"]),
+        (["info", "guide", "--json"], ["show", "guide", "--json"]),  # without it, free memory is shown too
         (["version"], ["--version"]),
         (["help"], ["--help"]),
         (["help", "run"], ["run", "--help"]),

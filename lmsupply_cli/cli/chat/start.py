@@ -11,7 +11,7 @@ from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.cli.context import Context
-from lmsupply_cli.cli.prepare import ModelRequest, load_model, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
@@ -65,7 +65,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             room += f" of {info.context_length:,}, limited by memory"
         terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to quit.")
         theme = "none" if asked.plain else settings.get("theme")
-        session = ChatSession(generator, system=asked.system, policy=settings.get("on_overflow") or "drop-oldest")
+        session = ChatSession(generator, system=asked.system, policy=overflow_policy(settings, "drop-oldest"))
         world = World(
             prepare=prepared,
             model_names=lambda: _model_names(ctx.root),

@@ -14,9 +14,8 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.inputs import PromptRequest, no_prompt, read_input
-from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, prepare
+from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, overflow_policy, prepare
 from lmsupply_cli.cli.run.output import model_object
-from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.engine.classify import check_room
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError

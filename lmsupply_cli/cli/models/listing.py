@@ -168,7 +168,7 @@ def nothing_matches(root: Path, filters: Filters) -> str:
 
 
 def row_json(row: ModelRow) -> dict[str, Any]:
-    entry, license = row.entry, row.license
+    entry = row.entry
     return {
         "ref": row.ref,
         "aliases": list(entry.aliases) if entry else [],
@@ -176,12 +176,7 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "family": entry.family if entry else None,
         "parameters": round(entry.parameters * 1e9) if entry else None,
         "context_length": row.context_length,
-        "license": {
-            "id": license.id,
-            "tier": license.tier,
-            "url": license.url or None,
-            "restrictions": license.restrictions or None,
-        },
+        "license": row.license.as_dict(),
         "variant": row.variant or None,
         "size_bytes": row.size_bytes,
         "installed": row.located is not None,

@@ -9,7 +9,7 @@ from typing import Any
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
-from lmsupply_cli.cli.fetching import license_json, obstacle_rows, obstacles_json
+from lmsupply_cli.cli.fetching import obstacle_rows, obstacles_json
 from lmsupply_cli.cli.prepare import load_options
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
@@ -155,7 +155,7 @@ def description_json(shown: Description) -> dict[str, Any]:
         "source": shown.source,
         "repo": shown.repo or None,
         "commit": shown.commit or None,
-        "license": license_json(shown.license),
+        "license": shown.license.as_dict(),
         "parameters": round(shown.parameters * 1e9) if shown.parameters else None,
         "context_length": shown.context_length,
         "shape": shown.shape,
