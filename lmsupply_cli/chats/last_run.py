@@ -29,7 +29,7 @@ class Conversation:
     def title(self) -> str:
         """The beginning of the last message of the user."""
         asked = next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
-        return shortened(" ".join(asked.split()), 60)
+        return shortened(asked, 60)
 
 
 def last_run_file() -> Path:

@@ -23,6 +23,7 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
 from lmsupply_cli.files import expanded, parse_json, size_of
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.units import cut
 
 STDIN = Path("-")
 _STREAM_BYTES = 256_000_000
@@ -272,7 +273,7 @@ def _read_request(record: _Record, row: Mapping[str, Any], takes_options: bool) 
             options.setdefault(key, value)
         else:
             raise UsageError(
-                f"body.{key} is not supported" + (f" with the value {value!r}"[:80] if key in _NOTHING else "")
+                f"body.{key} is not supported" + (f" with the value {cut(repr(value), 60)}" if key in _NOTHING else "")
             )
     record.options = _options(options, takes_options)
 

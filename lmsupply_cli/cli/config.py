@@ -20,6 +20,7 @@ from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.table import Column, print_table
+from lmsupply_cli.units import shortened
 
 _USAGE = {"get": "get KEY", "set": "set KEY VALUE", "unset": "unset KEY"}
 _HELP_COLUMNS = 60
@@ -86,7 +87,7 @@ def _list(asked: _Asked) -> None:
             Column("SETTING", names),
             Column("VALUE", [shown(rows[name].value) for name in names]),
             Column("SOURCE", [rows[name].source for name in names], rank=1),
-            Column("DESCRIPTION", [_description(name) for name in names], rank=2),
+            Column("DESCRIPTION", [shortened(SETTINGS[name].help, _HELP_COLUMNS) for name in names], rank=2),
         ]
         print_table(terminal, columns, dim=range(len(given), len(names)) if given else (), more="lmsupply run --help")
     if not asked.all:
@@ -96,11 +97,6 @@ def _list(asked: _Asked) -> None:
         )
         terminal.remark(f"{every} their defaults. Show them: lmsupply config list --all.")
     terminal.remark(f"Settings file: {shown_place(paths.settings_file())}")
-
-
-def _description(name: str) -> str:
-    text = SETTINGS[name].help
-    return text if len(text) <= _HELP_COLUMNS else text[: _HELP_COLUMNS - 1].rsplit(" ", 1)[0] + " …"
 
 
 def _get(asked: _Asked) -> None:

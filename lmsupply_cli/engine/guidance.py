@@ -17,6 +17,7 @@ from lmsupply_cli import files
 from lmsupply_cli.engine.finite import has_instance
 from lmsupply_cli.engine.regexes import with_ascii_classes
 from lmsupply_cli.errors import FileError, UsageError, did_you_mean
+from lmsupply_cli.units import cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +92,7 @@ class Guidance:
             schema = schema.model_json_schema()
         schema = _parsed(schema)
         if not isinstance(schema, Mapping):
-            raise UsageError(f"a schema is a JSON object, not {json.dumps(schema)[:60]}")
+            raise UsageError(f"a schema is a JSON object, not {cut(json.dumps(schema), 60)}")
         _check(schema, "")
         whole = _closed(dict(schema))
         if not has_instance(whole):
@@ -207,7 +208,7 @@ def _check(schema: Any, where: str) -> None:
         return
     place = where or "the schema"
     if not isinstance(schema, Mapping):
-        raise UsageError(f"{place}: {json.dumps(schema)[:40]} is no schema that an answer can follow")
+        raise UsageError(f"{place}: {cut(json.dumps(schema), 40)} is no schema that an answer can follow")
     for keyword, value in schema.items():
         _check_keyword(keyword, value, place)
     _check_names(schema, place)

@@ -26,6 +26,7 @@ from lmsupply_cli.generation.fitting import Fitted, fit_messages, fit_raw
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.prompter import Prompter
 from lmsupply_cli.render.sanitize import one_line
+from lmsupply_cli.units import cut
 
 _FIGURES = 21  # columns of the probability and the share, and the spaces before them
 
@@ -133,7 +134,7 @@ def classify_object(found: Classification, info: ModelInfo, notices: Sequence[No
 def table(choices: Sequence[ChoiceScore], columns: int) -> list[str]:
     """A line for each of at most `columns`: text, probability, share."""
     most = max(10, columns - _FIGURES)
-    texts = [text if len(text) <= most else f"{text[: most - 1]}…" for text in map(one_line, (c.text for c in choices))]
+    texts = [cut(one_line(choice.text), most) for choice in choices]
     width = max(map(len, texts))
     return [
         f"{text.ljust(width)}  {choice.probability:>9.4g}  {choice.share:>6.1%}"
