@@ -45,6 +45,11 @@ class License:
         """For people: `Apache-2.0 (permissive)`."""
         return "no license stated" if self.id == "unknown" else f"{self.id} ({self.tier})"
 
+    @property
+    def name(self) -> str:
+        """For people, without the tier: `Apache-2.0`."""
+        return "not stated" if self.id == "unknown" else self.id
+
     def as_dict(self) -> dict[str, str | None]:
         """As JSON values."""
         return {

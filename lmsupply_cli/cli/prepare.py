@@ -23,6 +23,7 @@ from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import LoadPlan, plan_folder
 from lmsupply_cli.loading.recommend import named_by_role, recommend_model
+from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate
 from lmsupply_cli.store.manifest import mark_used
@@ -178,6 +179,4 @@ def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> Non
     if as_json:
         ctx.terminal.json({"plan": plan.as_dict(), "notices": notices_object(ctx.notices)})
         return
-    rows = plan.rows()
-    width = max(len(name) for name, _ in rows)
-    ctx.terminal.exact("".join(f"{name:<{width}}  {text}\n" for name, text in rows))
+    print_fields(ctx.terminal, plan.rows())

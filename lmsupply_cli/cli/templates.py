@@ -19,8 +19,9 @@ from lmsupply_cli.config.templates import (
 from lmsupply_cli.editor import run_editor
 from lmsupply_cli.errors import LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, write_whole
-from lmsupply_cli.render.sanitize import one_line
+from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.units import shortened
 
 EXAMPLES = (
     ("lmsupply templates edit summarize", "write a template in your editor"),
@@ -74,10 +75,8 @@ def _list(terminal: Terminal, *, as_json: bool) -> None:
         return
     if not rows:
         terminal.say(f"no templates yet; lmsupply templates edit NAME creates one in {templates_dir()}")
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        shown = row.get("error") or row["prompt"] or row["system"] or ""
-        terminal.data(f"{row['name']:<{width}}  {one_line(shown)[:80]}", indent=width + 2)
+    texts = [row.get("error") or row["prompt"] or row["system"] or "" for row in rows]
+    print_fields(terminal, [(row["name"], shortened(text, 80)) for row, text in zip(rows, texts, strict=True)])
 
 
 def _object(name: str) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from lmsupply_cli.render.table import Column, print_table
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import count, format_bytes
 
-WIDTH = 13  # columns of the names
 _NO_FILE = " (no such file yet)"
 
 
