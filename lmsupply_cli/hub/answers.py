@@ -26,7 +26,6 @@ class ModelInfo:
     commit: str
     license: str = ""
     license_url: str = ""
-    gated: bool = False
 
 
 def read_info(answer: Any, repo: str) -> ModelInfo:
@@ -37,15 +36,11 @@ def read_info(answer: Any, repo: str) -> ModelInfo:
         raise Unlike(f"sha is {_shown(commit)}, not 40 hexadecimal digits")
     spelled = _text(info, "id")
     card = _object({} if info.get("cardData") is None else info["cardData"], "cardData")
-    gated = info.get("gated")
-    if not isinstance(gated, bool | str | None):
-        raise Unlike(f"gated is {_shown(gated)}")
     return ModelInfo(
         repo=spelled if spelled.lower() == repo.lower() else repo,  # another name: it was renamed
         commit=commit,
         license=plain(strictest(_licenses(card))),
         license_url=plain(_text(card, "license_link", "cardData."), _LINK),
-        gated=bool(gated),
     )
 
 
