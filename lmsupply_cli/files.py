@@ -85,14 +85,14 @@ def listed(folder: Path, pattern: str = "*") -> list[Path]:
         return []
 
 
-def absolute(path: Path, *, error: type[LmsupplyError] = FileError) -> Path:
-    """`path` from the current folder, `~` expanded. Raises `error` where either is not known."""
+def absolute(path: Path) -> Path:
+    """`path` from the current folder, `~` expanded. Raises FileError where either is not known."""
     try:
         return path.expanduser().absolute()
     except RuntimeError as cause:
-        raise error(f"the home folder in {path} is not known", hint="write the whole path") from cause
+        raise FileError(f"the home folder in {path} is not known", hint="write the whole path") from cause
     except OSError as cause:
-        raise error(
+        raise FileError(
             f"{path} cannot be found: the current folder no longer exists", hint="change to another one"
         ) from cause
 
@@ -146,11 +146,9 @@ def read_limited(file: Any, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def read_text(
-    path: Path, *, limit_bytes: int = TEXT_BYTES, regular: bool = True, error: type[LmsupplyError] = FileError
-) -> str:
+def read_text(path: Path, *, limit_bytes: int = TEXT_BYTES, error: type[LmsupplyError] = FileError) -> str:
     """Text in UTF-8, a byte order mark left out. Raises `error`."""
-    data = read_bytes(path, limit_bytes=limit_bytes, regular=regular, error=error)
+    data = read_bytes(path, limit_bytes=limit_bytes, error=error)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:

@@ -81,7 +81,7 @@ def _reason(error: Exception) -> str:
     return said or first
 
 
-def _line(error: Exception, limit: int = 240) -> str:
+def _line(error: Exception) -> str:
     """The first line that says something, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return cut(lines[0] if lines else type(error).__name__, limit)
+    return cut(lines[0] if lines else type(error).__name__, 240)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +10,6 @@ from pathlib import PurePosixPath
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.errors import HubError, LicenseNotAccepted, ModelNotFound, UsageError
-from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.answers import Found
 from lmsupply_cli.hub.client import HubClient, is_offline
@@ -37,20 +35,11 @@ class SearchResult:
     runs: bool = True
 
 
-def search(
-    text: str,
-    wish: VariantWish,
-    *,
-    limit: int = 10,
-    offline: bool = False,
-    listener: ProgressListener | None = None,
-    client: Callable[[], HubClient] = HubClient,
-) -> list[SearchResult]:
+def search(text: str, wish: VariantWish, *, limit: int = 10, offline: bool = False) -> list[SearchResult]:
     """The most downloaded first. Raises HubError, also when offline."""
     if offline or is_offline():
         raise HubError("cannot search the Hub offline", hint="lmsupply models lists the models known without it")
-    with client() as hub:
-        hub.tell(listener or ProgressListener())
+    with HubClient() as hub:
         found = list(islice((one for one in hub.search(text) if _has_genai(one)), limit))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(lambda one: _judged(hub, one, wish), found))
