@@ -1,4 +1,5 @@
-"""Addresses: of a Hub, of a proxy, of a model's page. What is shown of one never holds a user or a password."""
+"""Addresses: of a Hub, of a proxy, of a model's page, the name of a repo. What is shown of one never holds a user or a
+password."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from lmsupply_cli.foreign import plain
 
+REPO = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"  # `is_repo` refuses some of these
+_REPO = re.compile(rf"(?!.*(--|\.\.)){REPO}", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 _BLANK = re.compile(r"[\x00-\x20\x7f-\xa0]")
 _HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
@@ -26,6 +29,11 @@ class Address:
     url: str
     user: str = ""
     password: str = ""
+
+
+def is_repo(text: object) -> bool:
+    """`owner/name` as the Hub has it: "--" stands for the slash in the folders of a store, so no name holds it."""
+    return isinstance(text, str) and _REPO.fullmatch(text) is not None
 
 
 def parse_address(text: str, schemes: Collection[str] = ("http", "https")) -> Address:

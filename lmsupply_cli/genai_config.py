@@ -16,6 +16,7 @@ from typing import Any
 
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.files import parse_json
+from lmsupply_cli.foreign import plain
 
 CONFIG = "genai_config.json"
 TOKENIZER = "tokenizer.json"
@@ -169,7 +170,7 @@ def shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=True)
     except ValueError:  # a number of more digits than Python writes
         return "a very long number"
-    return text if len(text) <= 60 else text[:59] + "…"
+    return plain(text, 60)
 
 
 def parse_config(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_messages
 from lmsupply_cli.chats.archive import Archive, changed_s
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.files import our_io_error, read_json, write_json
+from lmsupply_cli.files import read_json, write_json
 from lmsupply_cli.units import shortened
 
 SCHEMA = 1
@@ -29,20 +29,18 @@ class Conversation:
     def title(self) -> str:
         """The beginning of the last message of the user."""
         asked = next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
-        return shortened(" ".join(asked.split()), 60)
+        return shortened(asked, 60)
 
 
 def last_run_file() -> Path:
-    """In a folder that only its owner can read."""
+    """Only its owner can read it."""
     return paths.state_dir() / "runs" / "last.json"
 
 
 def remember_run(model: str, messages: Sequence[ChatMessage]) -> None:
     """Raises FileError if the state folder cannot be written."""
     rows = [{"role": message.role.value, "content": message.content} for message in messages]
-    with our_io_error(last_run_file()):
-        last_run_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(last_run_file(), {"schema": SCHEMA, "model": model, "messages": rows})
+    write_json(last_run_file(), {"schema": SCHEMA, "model": model, "messages": rows}, private=True)
 
 
 def last_conversation(archive: Archive) -> Conversation | None:

@@ -20,7 +20,7 @@ from typer.main import get_command
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
 from lmsupply_cli.cli.help import HelpCommand, help_settings, write_section
-from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
 from lmsupply_cli.render.output import give_back, take_over
 
 # name → its line in --help; the command itself is lmsupply_cli/cli/<name>.py or cli/<name>/command.py
@@ -191,11 +191,8 @@ def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
     context = getattr(error, "ctx", None)
     hint = f"lmsupply {argv[0]} --help" if argv and argv[0] in COMMANDS else "lmsupply --help"
     if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
-        from difflib import get_close_matches
-
         known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
-        near = get_close_matches(option, known, n=1, cutoff=0.7)
-        return f"unknown option {option}", f"did you mean {near[0]}?" if near else hint
+        return f"unknown option {option}", did_you_mean(option, known, hint, cutoff=0.7)
     return _lower(getattr(error, "format_message", error.__str__)()), hint
 
 

@@ -28,7 +28,7 @@ from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import LocatedModel
-from lmsupply_cli.units import format_rate
+from lmsupply_cli.units import cut, format_rate
 
 # short: a free answer that a limit cut; cut: a guided answer that ended before it was complete
 State = Literal["whole", "short", "cut", "bad"]
@@ -354,7 +354,7 @@ def _difference(row: Mapping[str, Any], run: Mapping[str, Any], *, retry: bool) 
 
 
 def _shown(value: Any) -> str:
-    return "unset" if value is None else json.dumps(value)[:60]
+    return "unset" if value is None else cut(json.dumps(value), 60)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.loading import pulling
+from lmsupply_cli.loading.recommend import machine_wish
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
@@ -33,11 +34,13 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
         plan = pulling.plan_for(
             name,
             root,
-            provider=settings.get("provider"),
-            precision=settings.get("precision"),
-            variant=variant,
+            machine_wish(
+                settings.get("provider"),
+                settings.get("precision"),
+                variant,
+                exact=settings.value("precision").source == "flag",
+            ),
             offline=settings.get("offline"),
-            exact=settings.value("precision").source == "flag",
             listener=_Waits(terminal, status),
         )
     finally:
@@ -151,7 +154,7 @@ def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
         ],
         "fetch_bytes": plan.fetch_bytes,
         "free_disk_bytes": plan.free_disk_bytes,
-        "license": license_json(plan.license),
+        "license": plan.license.as_dict(),
         "obstacles": obstacles_json(plan.obstacles),
     }
 
@@ -171,15 +174,6 @@ def obstacles_json(obstacles: Sequence[Obstacle]) -> list[dict[str, Any]]:
 def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
     """What does not run here, and what may fail."""
     return [("may fail" if o.lifted_by else "cannot run", o.note) for o in obstacles]
-
-
-def license_json(license: Any) -> dict[str, Any]:
-    return {
-        "id": license.id,
-        "tier": license.tier,
-        "url": license.url or None,
-        "restrictions": license.restrictions or None,
-    }
 
 
 def plan_rows(plan: PullPlan) -> list[Row]:

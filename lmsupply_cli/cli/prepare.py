@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
+from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.consent import check_allowed
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
 from lmsupply_cli.engine.folder import ModelFolder
@@ -22,6 +23,7 @@ from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import LoadPlan, plan_folder
 from lmsupply_cli.loading.recommend import named_by_role, recommend_model
+from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate
 from lmsupply_cli.store.manifest import mark_used
@@ -158,6 +160,11 @@ def read_options(
     return values, options
 
 
+def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
+    policy: Policy = settings.get("on_overflow") or default
+    return policy
+
+
 def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
     """Load, with a line on the terminal meanwhile, and say the model's notices."""
     status = ctx.terminal.status()
@@ -176,13 +183,9 @@ def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
 
 def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> None:
     """Print the plan on stdout."""
-    from lmsupply_cli.cli.run.output import notices_object
-
     for notice in plan.notices:
         ctx.notice(notice)
     if as_json:
         ctx.terminal.json({"plan": plan.as_dict(), "notices": notices_object(ctx.notices)})
         return
-    rows = plan.rows()
-    width = max(len(name) for name, _ in rows)
-    ctx.terminal.exact("".join(f"{name:<{width}}  {text}\n" for name, text in rows))
+    print_fields(ctx.terminal, plan.rows())

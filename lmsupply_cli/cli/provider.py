@@ -35,16 +35,6 @@ def machine_choice() -> MachineChoice:
     return MachineChoice(choose_provider(profile, wheels), tuple(provider_states(profile, wheels)))
 
 
-def pull_wishes(settings: Settings, machine: Callable[[], MachineChoice] = machine_choice) -> tuple[str, str]:
-    """(provider, precision) to choose a variant for: what was said, else what suits the machine."""
-    provider, precision = settings.get("provider"), settings.get("precision")
-    if provider == "auto":
-        choice = machine().choice
-        provider = choice.provider
-        precision = choice.precision if precision == "auto" else precision
-    return provider, precision
-
-
 def load_provider(
     settings: Settings, model: LocatedModel, folder: ModelFolder, machine: Callable[[], MachineChoice] = machine_choice
 ) -> tuple[str, list[Notice]]:
@@ -74,5 +64,5 @@ def _first_time(state: ProviderState) -> bool:
         return False
     with contextlib.suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        mark.touch(mode=0o600)
     return True

@@ -10,14 +10,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.config.values import check_value
-from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.errors import SettingsError, UsageError, did_you_mean
 from lmsupply_cli.files import is_file, listed, read_bytes
 
 INPUT = "{input}"
@@ -75,8 +74,7 @@ def find_template(name: str) -> Path:
             path = templates_dir() / (name + suffix)
             if is_file(path):
                 return path
-    near = get_close_matches(name, template_names(), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"lmsupply templates edit {name} creates it"
+    hint = did_you_mean(name, template_names(), f"lmsupply templates edit {name} creates it")
     raise UsageError(f"template {name!r} not found", hint=hint)
 
 
@@ -116,8 +114,7 @@ def _options(given: Any, path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: options must be a table", hint="write [options], then one setting per line")
     for key in given:
         if key not in SETTINGS:
-            near = get_close_matches(key, SETTINGS, n=1)
-            hint = f"did you mean {near[0]}?" if near else "lmsupply config list shows the settings"
+            hint = did_you_mean(key, SETTINGS, "lmsupply config list --all shows the settings")
             raise SettingsError(f"{path}: unknown option {key!r}", hint=hint)
     return {
         key: check_value(key, tuple(value) if isinstance(value, list) else value, place=str(path))

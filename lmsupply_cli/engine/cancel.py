@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class CancelToken:
-    """Checked before every prefill chunk and every token; may be reset and used again."""
+    """Checked before every prefill chunk and every token."""
 
     def __init__(self, parent: CancelToken | None = None) -> None:
         """`parent`: this one is cancelled when that one is, and not the other way round."""
@@ -14,10 +14,6 @@ class CancelToken:
     def cancel(self) -> None:
         """End what runs with this token, at its next step."""
         self._set = True
-
-    def reset(self) -> None:
-        """Make it fit for another generation; a parent that is cancelled stays so."""
-        self._set = False
 
     @property
     def cancelled(self) -> bool:

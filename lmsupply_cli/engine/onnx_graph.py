@@ -27,13 +27,12 @@ _LENGTH = re.compile(r"[0-9]{1,18}")  # bytes of a tensor
 
 @dataclass(frozen=True, slots=True)
 class GraphWeights:
-    """Bytes by use. `product`: matrix products; `lookup`: tables that are only looked up in; `tied`: of the
-    products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest.
+    """Bytes by use. `product`: matrix products; `tied`: of those, what is looked up in as well; `largest`: the largest
+    tensor of a product; `other`: the rest, without tables that are only looked up in.
     `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told. `longrope_threshold`: as
     in ModelShape."""
 
     product_bytes: int
-    lookup_bytes: int
     tied_bytes: int
     largest_bytes: int
     other_bytes: int
@@ -57,7 +56,6 @@ def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> Gra
     lookup = {name for name, kinds in used.items() if any(kind.startswith("Gather") for kind in kinds)} & set(sizes)
     return GraphWeights(
         product_bytes=sum(sizes[name] for name in product),
-        lookup_bytes=sum(sizes[name] for name in lookup - product),
         tied_bytes=sum(sizes[name] for name in lookup & product),
         largest_bytes=max((sizes[name] for name in product), default=0),
         other_bytes=sum(size for name, size in sizes.items() if name not in product | lookup),

@@ -22,6 +22,7 @@ from lmsupply_cli.engine.token_bytes import read_decoding_rules
 from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError
 from lmsupply_cli.files import JSON_BYTES, parse_json, read_bytes
 from lmsupply_cli.genai_config import TOKENIZER
+from lmsupply_cli.units import shortened
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Library
@@ -150,7 +151,6 @@ def translated() -> Iterator[None]:
 
 
 def _in_one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if found := _UNKNOWN_PART.search(text):
+    if found := _UNKNOWN_PART.search(" ".join(str(error).split())):
         return f"its {found[1].lower()} is of an unknown kind"
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    return shortened(str(error), 200)

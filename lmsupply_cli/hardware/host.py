@@ -92,11 +92,6 @@ def process_bounds(limits: Mapping[str, int], status: Mapping[str, int]) -> list
     return [Bound(name, limit, max(0, limit - used[name])) for name, limit in limits.items()]
 
 
-def usable_threads() -> int:
-    """The number of threads that the engine gets."""
-    return detect_cpu().usable_threads
-
-
 def grant_threads(wanted: int | None, cpu: Cpu) -> tuple[int, str]:
     """Threads for the engine, and what is to be said where they are fewer than `wanted`.
 

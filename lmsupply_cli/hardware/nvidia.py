@@ -13,6 +13,7 @@ from typing import Any
 from lmsupply_cli.hardware.linux import whole_number
 from lmsupply_cli.hardware.probe import ProbeFailed, run_probe
 from lmsupply_cli.hardware.profile import Gpu
+from lmsupply_cli.units import shortened
 
 _MIB = 1 << 20
 QUERY = "index,name,uuid,memory.total,memory.free,driver_version"
@@ -43,7 +44,7 @@ def parse_smi(text: str) -> list[Gpu]:
         if not row:
             continue
         if len(row) != len(QUERY.split(",")) or whole_number(row[0].strip()) is None:
-            raise ProbeFailed("nvidia-smi: " + " ".join(text.split())[:120])
+            raise ProbeFailed("nvidia-smi: " + shortened(text, 120))
         index, name, uuid, total, free, driver = (cell.strip() for cell in row)
         gpus.append(Gpu(name, "nvidia", _mib(total), _mib(free), int(index), uuid, driver))
     return gpus

@@ -398,7 +398,6 @@ def _tree(info: ModelInfo, files: dict[str, RepoFile], unsafe: frozenset[str], r
         files=files,
         license=info.license,
         license_url=info.license_url,
-        gated=info.gated,
         revision=revision,
         unsafe=unsafe,
     )

@@ -47,7 +47,6 @@ class RepoTree:
     files: Mapping[str, RepoFile]
     license: str = ""
     license_url: str = ""
-    gated: bool = False
     revision: str = "main"
     configs: Mapping[str, str] = field(default_factory=dict)
     unsafe: frozenset[str] = frozenset()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict
 
 from lmsupply_cli.config.values import check_value
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.memory.budget import MemoryOptions
 
 DRAFT = "draft:"
@@ -62,8 +61,7 @@ class LoadOptions:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "options: " + ", ".join(known)
+                hint = did_you_mean(name, known, "options: " + ", ".join(known))
                 raise UsageError(f"unknown load option {name!r}", hint=hint)
         return cls(**values)
 

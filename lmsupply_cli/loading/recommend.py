@@ -1,4 +1,4 @@
-"""What suits this machine: the expected variant of a catalogue entry, whether it fits, what to pull."""
+"""What suits this machine: the variant to wish for, the expected one of a catalogue entry, whether it fits, what to pull."""
 
 from __future__ import annotations
 
@@ -9,20 +9,46 @@ from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import entries_of_role
 from lmsupply_cli.catalogue.roles import role_name
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.hub.resolve import Resolution, resolve
+from lmsupply_cli.hardware.choice import Choice, choose_provider
+from lmsupply_cli.hardware.detect import detect_hardware
+from lmsupply_cli.hardware.wheels import detect_engine_wheels
+from lmsupply_cli.hub.resolve import Resolution, VariantWish, resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import Variant, find_variants
 from lmsupply_cli.memory.estimate import PACKED, PROCESS_BYTES
 from lmsupply_cli.memory.fit import MARGIN
+from lmsupply_cli.providers import CPU
 from lmsupply_cli.units import format_bytes
 
 CONTEXT_TOKENS = 4096  # the least context that a useful chat needs
+_ON_CPU = VariantWish()
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     entry: CatalogueEntry
     reason: str
+
+
+def machine_choice() -> Choice:
+    return choose_provider(detect_hardware(), detect_engine_wheels())
+
+
+def machine_wish(
+    provider: str = "auto",
+    precision: str = "auto",
+    variant: str | None = None,
+    *,
+    exact: bool = False,
+    machine: Callable[[], Choice] = machine_choice,
+) -> VariantWish:
+    """The wish with "auto" replaced: by the provider of this machine, and the precision that suits it. `exact` says that
+    no other than a given precision will do."""
+    exact = exact and precision != "auto"
+    if provider != "auto":
+        return VariantWish(provider, precision, variant, exact, on_cpu=provider == CPU.name)
+    choice = machine()
+    return VariantWish(choice.provider, choice.precision if precision == "auto" else precision, variant, exact)
 
 
 def catalogue_variants(entry: CatalogueEntry) -> list[Variant]:
@@ -32,11 +58,11 @@ def catalogue_variants(entry: CatalogueEntry) -> list[Variant]:
     return find_variants(tree) if files else []
 
 
-def expected_variant(entry: CatalogueEntry, *, provider: str = "cpu", precision: str = "auto") -> Resolution | None:
+def expected_variant(entry: CatalogueEntry, wish: VariantWish = _ON_CPU) -> Resolution | None:
     """What `pull` would choose by the catalogue, without asking the Hub; None if it does not say."""
     variants = catalogue_variants(entry)
     try:
-        return resolve(variants, provider=provider, precision=precision, folder=entry.folder) if variants else None
+        return resolve(variants, wish, folder=entry.folder) if variants else None
     except LmsupplyError:
         return None
 

@@ -69,14 +69,14 @@ class Terminal:
     def status(self) -> Status:
         return Status(self.stderr, enabled=self.stderr_tty and not self.dumb and not self.quiet)
 
-    def say(self, text: str, *, always: bool = False) -> None:
-        """A line for the user, on stderr; when quiet only what was asked for and so is said `always`."""
-        if always or not self.quiet:
+    def say(self, text: str) -> None:
+        """A line for the user, on stderr, unless quiet."""
+        if not self.quiet:
             self.stderr.write(paint_label(wrapped(as_flags(text), self.stderr), self.stderr) + "\n")
             self.stderr.flush()
 
     def aside(self, text: str, *, always: bool = False) -> None:
-        """Like `say`, but dimmed: text beside an answer, such as statistics."""
+        """Like `say`, but dimmed: text beside an answer, such as statistics. `always`: also when quiet."""
         if always or not self.quiet:
             self.stderr.write(paint(wrapped(as_flags(text), self.stderr), "aside", self.stderr) + "\n")
             self.stderr.flush()

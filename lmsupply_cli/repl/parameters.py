@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import parse_text
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.generation.generator import TextGenerator
 
 ALIASES = {"num_predict": "max_tokens", "num_ctx": "context", "repeat_penalty": "repetition_penalty"}
@@ -23,10 +22,7 @@ def change_parameter(session: ChatSession[TextGenerator], name: str, text: str) 
     if key in EXCLUDED:
         raise UsageError(f"a chat cannot use {key}", hint=f"lmsupply run --{key.replace('_', '-')}")
     if key not in PARAMETERS:
-        near = get_close_matches(key, PARAMETERS, n=1)
-        raise UsageError(
-            f"no such parameter: {name}", hint=f"did you mean {near[0]}?" if near else "/set shows the parameters"
-        )
+        raise UsageError(f"no such parameter: {name}", hint=did_you_mean(key, PARAMETERS, "/set shows the parameters"))
     generator = session.generator
     if text.lower() in ("default", "none", '""', "''"):
         value = SETTINGS[key].default

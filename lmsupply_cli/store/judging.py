@@ -12,7 +12,7 @@ from lmsupply_cli.engine.runnable import ON_CPU, Obstacle, find_obstacles
 from lmsupply_cli.errors import ModelFilesError, ProviderUnavailable
 from lmsupply_cli.files import parse_json
 from lmsupply_cli.genai_config import CONFIG, TOKENIZER_CONFIG, declared_provider
-from lmsupply_cli.hub.resolve import RUNS_ON
+from lmsupply_cli.hub.resolve import RUNS_ON, VariantWish
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import Variant
 from lmsupply_cli.store.locate import LocatedModel
@@ -22,21 +22,16 @@ _NO_LIBRARIES = "lmsupply fetches no libraries; try another variant or repo"
 
 
 def judge_variant(
-    tree: RepoTree,
-    variant: Variant,
-    *,
-    provider: str,
-    on_cpu: bool = False,
-    read_text: Callable[[str], str] | None = None,
+    tree: RepoTree, variant: Variant, wish: VariantWish, read_text: Callable[[str], str] | None = None
 ) -> tuple[Obstacle, ...]:
-    """What is in the way of running the variant here, as far as its listing and texts tell. `provider`: the one of this
-    machine; `on_cpu`: the CPU was asked for; `read_text`: of a path in the repo, without it only the config is read."""
+    """What is in the way of running the variant here, as far as its listing and texts tell. `read_text`: of a path in the
+    repo, without it only the config is read."""
     found = list(find_obstacles(RepoView(tree, variant, read_text)))
-    if variant.device not in RUNS_ON[provider] and not any(o.lifted_by == (ON_CPU,) for o in found):
+    if variant.device not in RUNS_ON[wish.provider] and not any(o.lifted_by == (ON_CPU,) for o in found):
         found.append(_made_for(variant))
     libraries = tuple(o for o in found if o.loads and ON_CPU not in o.lifted_by)
-    rest = tuple(o for o in found if o not in libraries and not (on_cpu and ON_CPU in o.lifted_by))
-    tried = _tried_on_cpu(variant) if on_cpu and variant.device not in RUNS_ON["cpu"] else ()
+    rest = tuple(o for o in found if o not in libraries and not (wish.on_cpu and ON_CPU in o.lifted_by))
+    tried = _tried_on_cpu(variant) if wish.on_cpu and variant.device not in RUNS_ON["cpu"] else ()
     return tuple(Obstacle(o.text, _NO_LIBRARIES, kind=o.kind) for o in libraries) + rest + tried
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli import paths
-from lmsupply_cli.addresses import ref_of_page, without_user
+from lmsupply_cli.addresses import REPO, is_repo, ref_of_page, without_user
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENSE, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.catalogue.roles import role_name
@@ -19,11 +19,8 @@ from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.files import is_file, is_folder, resolved
 from lmsupply_cli.store.manifest import Manifest, last_used_s, read_manifests
 
-_REPO = re.compile(
-    r"(?![^:]*\.\.|[^@:]*--)"  # the Hub has no such names, and "--" stands for the slash in the store
-    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>\w[\w./-]{0,250}?))?"
-    r"(:(?P<variant>[^:\s][^:]*))?",
-    re.ASCII,
+_REF = re.compile(
+    rf"(?![^:]*\.\.)(?P<repo>{REPO})(@(?P<revision>\w[\w./-]{{0,250}}?))?(:(?P<variant>[^:\s][^:]*))?", re.ASCII
 )
 _PRECISION = re.compile(r"(?<![a-z0-9])(int4|int8|fp16|fp32|bf16)(?![a-z0-9])")
 
@@ -66,8 +63,10 @@ class LocatedModel:
 
 def parse_repo(name: str) -> RepoRef | None:
     """`owner/repo[@revision][:variant]`, also as the address of its page on the Hub."""
-    match = _REPO.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
-    return RepoRef(match["repo"], match["revision"], match["variant"]) if match else None
+    match = _REF.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
+    if not match or not is_repo(match["repo"]):
+        return None
+    return RepoRef(match["repo"], match["revision"], match["variant"])
 
 
 def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from lmsupply_cli.addresses import is_repo
 from lmsupply_cli.catalogue.entry import Tier
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import listed, our_io_error, read_json, write_json
 from lmsupply_cli.hub.tree import is_commit, is_digest, is_safe_path
 from lmsupply_cli.store.layout import (
     inside,
-    is_repo,
     manifests_dir,
     model_dir,
     record_key,

@@ -90,6 +90,8 @@ def test_models_as_json_and_filters() -> None:
         "gemma-3-1b",
     ]
     assert lmsupply("models", "-q", "--installed").out == "guide\n"
+    for option in ("--json", "--paths"):
+        assert f"--quiet and {option} can't be combined" in lmsupply("models", "-q", option).err
     bad = lmsupply("models", "--license-tier", "free")
     assert bad.code == 2
     assert "license tiers: permissive, conditional, research, unknown" in bad.err
@@ -234,7 +236,7 @@ def test_bash_breaks_words_at_equals_and_colon(line: str, words: list[str], repl
     [
         (["ls", "-q"], ["models", "--installed", "-q"]),
         (["list", "--json"], ["models", "--installed", "--json"]),
-        (["info", "guide"], ["show", "guide"]),
+        (["info", "guide", "--json"], ["show", "guide", "--json"]),  # without it, free memory is shown too
         (["version"], ["--version"]),
         (["help"], ["--help"]),
         (["help", "run"], ["run", "--help"]),

@@ -71,6 +71,8 @@ def test_a_damaged_template_is_named(folder: Path, text: str, said: str) -> None
 def test_list_show_edit_and_path(folder: Path, tmp_path: Path) -> None:
     assert lmsupply("templates").err.startswith("no templates yet")
     assert lmsupply("templates", "path").out == f"{folder}\n"
+    assert lmsupply("templates", "path", "--json").json == {"schema": 2, "path": str(folder)}
+    assert "--json and edit can't be combined" in lmsupply("templates", "edit", "new", "--json", EDITOR="true").err
     assert lmsupply("templates", "edit", "new", EDITOR="true").code == 0
     assert "{input}" in lmsupply("templates", "show", "new").out
     assert lmsupply("templates").out.startswith("new  Summarize in three sentences:")

@@ -108,7 +108,7 @@ class Scripted:
 
     def saved(self) -> SavedChat:
         """The chat that was saved last."""
-        return self.archive.find()[0]
+        return self.archive.find().chats[0]
 
     def _note(self) -> None:
         text = self.output.getvalue()

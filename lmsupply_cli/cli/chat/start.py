@@ -11,9 +11,10 @@ from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.cli.context import Context
-from lmsupply_cli.cli.prepare import ModelRequest, load_model, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.loading.plan import LoadPlan
@@ -41,7 +42,7 @@ class ChatRequest:
 
 def print_load_plan(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
     """How the model would be loaded."""
-    saved = _saved(asked, Archive(paths.sessions_dir()))
+    saved = _saved(ctx, asked, Archive(paths.sessions_dir()))
     say_load_plan(ctx, _planner(ctx, replace(wanted, name=wanted.name or (saved.model if saved else None)))())
 
 
@@ -52,10 +53,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
         raise UsageError("chat needs a terminal", hint='in a script or a pipe: lmsupply run "your question"')
     check_text(asked.system or "")
     archive = Archive(paths.sessions_dir())
-    saved = _saved(asked, archive)
-    if asked.last:
-        for reason in archive.unreadable():
-            terminal.say(f"note: skipped: {reason}")
+    saved = _saved(ctx, asked, archive)
 
     def prepared(ref: str | None) -> Callable[[], TextGenerator]:
         plan = _planner(ctx, replace(wanted, name=ref))
@@ -68,7 +66,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             room += f" of {info.context_length:,}, limited by memory"
         terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to quit.")
         theme = "none" if asked.plain else settings.get("theme")
-        session = ChatSession(generator, system=asked.system, policy=settings.get("on_overflow") or "drop-oldest")
+        session = ChatSession(generator, system=asked.system, policy=overflow_policy(settings, "drop-oldest"))
         world = World(
             prepare=prepared,
             model_names=lambda: _model_names(ctx.root),
@@ -100,15 +98,19 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             session.generator.close()
 
 
-def _saved(asked: ChatRequest, archive: Archive) -> SavedChat | None:
+def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | None:
+    """The chat to resume. A note names those that cannot be read."""
     if asked.resume:
         return archive.load(_named(asked.resume, archive))
     if not asked.last:
         return None
-    found = next((chat for chat in archive.find() if not archive.is_open(chat.name)), None)
-    if found is None:
+    found = archive.find()
+    for reason in found.skipped:
+        ctx.notice(Notice("skipped", f"skipped: {reason}"))
+    last = next((chat for chat in found.chats if not archive.is_open(chat.name)), None)
+    if last is None:
         raise UsageError("there is no saved chat to resume", hint="lmsupply chat starts one")
-    return found
+    return last
 
 
 def _named(name: str, archive: Archive) -> str:

@@ -22,9 +22,8 @@ from lmsupply_cli.cli.batch_lines import Line, read_lines
 from lmsupply_cli.cli.classify.single import classify_object, fit_choices, prepared_for_choices
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.inputs import PromptRequest
-from lmsupply_cli.cli.prepare import ModelRequest, load_model
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy
 from lmsupply_cli.cli.run.batch import batch_model, say_other_models
-from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.errors import EngineError, LmsupplyError
 from lmsupply_cli.generation.generator import TextGenerator
 

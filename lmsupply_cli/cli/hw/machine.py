@@ -16,6 +16,7 @@ from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider,
 from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
 from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
+from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.recommend import (
     Recommendation,
     expected_variant,
@@ -29,7 +30,6 @@ from lmsupply_cli.render.table import Column, print_table
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import count, format_bytes
 
-WIDTH = 13  # columns of the names
 _NO_FILE = " (no such file yet)"
 
 
@@ -85,7 +85,7 @@ def read_machine(store: Path, notes: Sequence[str] = ()) -> Machine:
 
 
 def _fit(entry: CatalogueEntry, choice: Choice, free: int) -> ModelFit:
-    expected = expected_variant(entry, provider=choice.provider, precision=choice.precision)
+    expected = expected_variant(entry, VariantWish(choice.provider, choice.precision))
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.name if expected else "none"
     memory = needed_bytes(entry, size) if size else None

@@ -13,6 +13,7 @@ from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.files import folder_bytes, read_json
 from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.hardware.host import detect_memory
+from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.recommend import expected_variant, roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
@@ -59,23 +60,21 @@ def check_filters(filters: Filters, sort: str | None) -> None:
         raise UsageError(f"can't sort by {sort!r}", hint="sort by " + ", ".join(SORTS))
 
 
-def list_models(
-    root: Path, filters: Filters, *, sort: str | None = None, provider: str = "cpu", precision: str = "auto"
-) -> list[ModelRow]:
+def list_models(root: Path, filters: Filters, wish: VariantWish, *, sort: str | None = None) -> list[ModelRow]:
     """The catalogue in its order, each of its installed variants, then what else is here."""
     here = [guide(), *installed_models(root), *external_models(root)]
     free = detect_memory().available_bytes
     rows: list[ModelRow] = []
     for entry in read_catalogue():
         found = [m for m in here if m.entry == entry]
-        rows += [_installed(m, root, free) for m in found] or [_known(entry, provider, precision, free)]
+        rows += [_installed(m, root, free) for m in found] or [_known(entry, wish, free)]
     rows += [_installed(m, root, free) for m in here if m.entry is None]
     kept = [row for row in rows if _keeps(row, filters)]
     return sorted(kept, key=lambda row: _order(row, sort)) if sort else kept
 
 
-def _known(entry: CatalogueEntry, provider: str, precision: str, free: int) -> ModelRow:
-    expected = expected_variant(entry, provider=provider, precision=precision)
+def _known(entry: CatalogueEntry, wish: VariantWish, free: int) -> ModelRow:
+    expected = expected_variant(entry, wish)
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.folder if expected else ""
     return ModelRow(
@@ -142,7 +141,7 @@ def _order(row: ModelRow, sort: str) -> tuple[Any, ...]:
 
 def nothing_matches(root: Path, filters: Filters) -> str:
     """A message for an empty list, with the valid values of those filters that no model has."""
-    rows = list_models(root, Filters())
+    rows = list_models(root, Filters(), VariantWish())
     families = sorted({row.entry.family for row in rows if row.entry})
     roles = sorted({role for row in rows if row.entry for role in row.entry.roles})
     licenses = sorted({row.license.id for row in rows}, key=str.lower)
@@ -169,7 +168,7 @@ def nothing_matches(root: Path, filters: Filters) -> str:
 
 
 def row_json(row: ModelRow) -> dict[str, Any]:
-    entry, license = row.entry, row.license
+    entry = row.entry
     return {
         "ref": row.ref,
         "aliases": list(entry.aliases) if entry else [],
@@ -177,12 +176,7 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "family": entry.family if entry else None,
         "parameters": round(entry.parameters * 1e9) if entry else None,
         "context_length": row.context_length,
-        "license": {
-            "id": license.id,
-            "tier": license.tier,
-            "url": license.url or None,
-            "restrictions": license.restrictions or None,
-        },
+        "license": row.license.as_dict(),
         "variant": row.variant or None,
         "size_bytes": row.size_bytes,
         "installed": row.located is not None,

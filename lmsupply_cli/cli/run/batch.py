@@ -24,9 +24,8 @@ from lmsupply_cli.cli.batch_lines import Line, read_lines
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import OK
 from lmsupply_cli.cli.inputs import PromptRequest, split_words
-from lmsupply_cli.cli.prepare import ModelRequest, load_model, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
 from lmsupply_cli.cli.run.output import run_object
-from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.config.layers import Source, Value
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance

@@ -168,6 +168,7 @@ def run(
     from lmsupply_cli.config.templates import read_template
 
     check_one_of({"--json": json, "--stream-json": stream_json})
+    check_one_of({"--no-stream": no_stream, "--stream-json": stream_json})
     check_one_of({"--continue": last, "--raw": raw})
     check_one_of({"--template": template, "--raw": raw})
     check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})

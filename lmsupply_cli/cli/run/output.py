@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.config.layers import Value
 from lmsupply_cli.events import (
     Finished,
@@ -23,7 +23,6 @@ from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelIn
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.hardware.host import memory_used_bytes
 from lmsupply_cli.render.answer import show_answer
-from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.stream import ThoughtStream, choose_stream
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
 
@@ -157,10 +156,6 @@ def run_object(
         **({"speculative": _speculative(answer.speculative)} if answer.speculative else {}),
         "notices": notices_object(notices),
     }
-
-
-def notices_object(notices: Sequence[Notice]) -> list[dict[str, str]]:
-    return [{"code": n.code, "text": as_flags(n.text)} for n in notices]
 
 
 def logprob_object(scores: TokenLogprob) -> dict[str, Any]:

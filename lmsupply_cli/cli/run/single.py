@@ -13,9 +13,16 @@ from lmsupply_cli.chats.last_run import Conversation, last_conversation, remembe
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
 from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
-from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, load_options, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import (
+    ModelRequest,
+    Prepared,
+    load_model,
+    load_options,
+    overflow_policy,
+    prepare,
+    say_load_plan,
+)
 from lmsupply_cli.cli.run.output import Look, Output
-from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.interrupts import interrupts_cancel
@@ -95,11 +102,6 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
         ctx.notice(notice)
     ctx.terminal.exact(text)
     return OK
-
-
-def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
-    policy: Policy = settings.get("on_overflow") or default
-    return policy
 
 
 def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:

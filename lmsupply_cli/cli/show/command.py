@@ -44,4 +44,4 @@ def show(
     if json:
         terminal.json(description_json(description))
         return
-    print_fields(terminal, description_rows(description), width=15)
+    print_fields(terminal, description_rows(description))

@@ -9,9 +9,8 @@ from typing import Any
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
-from lmsupply_cli.cli.fetching import license_json, obstacle_rows, obstacles_json
+from lmsupply_cli.cli.fetching import obstacle_rows, obstacles_json
 from lmsupply_cli.cli.prepare import load_options
-from lmsupply_cli.cli.provider import pull_wishes
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.runnable import Obstacle
@@ -20,17 +19,17 @@ from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
 from lmsupply_cli.genai_config import MOST
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.client import HubClient, is_offline
-from lmsupply_cli.hub.licenses import tier_of
+from lmsupply_cli.hub.licenses import license_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENSE_FILE
 from lmsupply_cli.loading.formats import prepare_format, read_format
 from lmsupply_cli.loading.plan import plan_load
-from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
+from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, machine_wish, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.fields import Row
-from lmsupply_cli.store.judging import judge_variant, look_at_model
+from lmsupply_cli.store.judging import look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate, named_repo
 from lmsupply_cli.store.pull import fetch_pinned, resolve_here
 from lmsupply_cli.units import format_bytes, format_parameters
@@ -89,15 +88,12 @@ def license_text(name: str, settings: Settings, root: Path) -> str:
                 break
         license = model.license
     except ModelNotInstalled:
-        tree = _tree(name, settings)[1]
+        entry, tree = _tree(name, settings)
         found = [path for path in tree.files if LICENSE_FILE.search(path)]
         if found:
             with HubClient() as hub:
                 return hub.fetch_text(tree, found[0])
-        entry = entry_of_repo(tree.repo)
-        license = (
-            entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
-        )
+        license = license_of(tree, entry)
     where = f"; read it at {license.url}" if license.url else ""
     raise LmsupplyError(
         f"{without_user(name)} has no license text: {license.label}{where}",
@@ -159,7 +155,7 @@ def description_json(shown: Description) -> dict[str, Any]:
         "source": shown.source,
         "repo": shown.repo or None,
         "commit": shown.commit or None,
-        "license": license_json(shown.license),
+        "license": shown.license.as_dict(),
         "parameters": round(shown.parameters * 1e9) if shown.parameters else None,
         "context_length": shown.context_length,
         "shape": shown.shape,
@@ -239,36 +235,24 @@ def _installed_variant(model: LocatedModel) -> Resolution | None:
 
 
 def _from_hub(name: str, settings: Settings) -> Description:
-    entry, _ = named_repo(name)
+    entry, wanted = named_repo(name)
     try:
         entry, tree = _tree(name, settings)
     except (HubError, ModelNotInstalled):
         if entry is None:
             raise
         return _from_catalogue(entry, settings)
-    provider, precision = pull_wishes(settings)
-    on_cpu = settings.get("provider") == "cpu"
-    resolution = resolve_here(
-        tree,
-        provider=provider,
-        precision=precision,
-        wanted=named_repo(name)[1].variant,
-        entry=entry,
-        on_cpu=on_cpu,
-    )
+    wish = machine_wish(settings.get("provider"), settings.get("precision"), wanted.variant)
     with HubClient() as hub:
-        obstacles = judge_variant(
-            tree, resolution.chosen, provider=provider, on_cpu=on_cpu, read_text=lambda path: hub.fetch_text(tree, path)
-        )
+        resolution, obstacles = resolve_here(tree, wish, entry, lambda path: hub.fetch_text(tree, path))
     model = _object(resolution.chosen.config, "model")
     decoder = _object(model, "decoder")
-    license = entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
     return Description(
         ref=entry.ref if entry else tree.repo,
         source="Hub",
         repo=tree.repo,
         commit=tree.commit,
-        license=license,
+        license=license_of(tree, entry),
         parameters=entry.parameters if entry else None,
         context_length=_number(model, "context_length"),
         shape=_shape(decoder),
@@ -276,7 +260,7 @@ def _from_hub(name: str, settings: Settings) -> Description:
         resolution=resolution,
         path=None,
         size_bytes=resolution.chosen.size_bytes,
-        memory=_by_config(resolution.chosen.config, resolution.chosen.size_bytes, provider),
+        memory=_by_config(resolution.chosen.config, resolution.chosen.size_bytes, wish.provider),
         obstacles=obstacles,
     )
 
@@ -317,8 +301,7 @@ def _by_config(config: dict[str, Any], size_bytes: int, provider: str) -> Memory
 
 
 def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
-    provider, precision = pull_wishes(settings)
-    resolution = expected_variant(entry, provider=provider, precision=precision)
+    resolution = expected_variant(entry, machine_wish(settings.get("provider"), settings.get("precision")))
     return Description(
         ref=entry.ref,
         source="catalogue (offline)",

@@ -39,18 +39,19 @@ def _sessions(chat: Chat, rest: str) -> None:
 
 def _list(chat: Chat, text: str) -> None:
     found = chat.archive.find(text)
-    for reason in chat.archive.unreadable():
+    for reason in found.skipped:
         chat.note(f"skipped: {reason}")
-    if not found:
+    if not found.chats:
         chat.say(f"No saved chat matches {text!r}." if text else "There are no saved chats.")
         return
-    chat.listed = [saved.name for saved in found]
+    chat.listed = [saved.name for saved in found.chats]
     rows = []
-    for number, saved in enumerate(found[:_SHOWN], 1):
+    for number, saved in enumerate(found.chats[:_SHOWN], 1):
         rows += [(str(number), shortened(saved.title, 60)), ("", _about(saved, chat.keeper.name))]
     chat.say_rows(rows)
-    more = f"{count(len(found) - _SHOWN, 'older chat')} not shown: /sessions TEXT searches. "
-    chat.say((more if len(found) > _SHOWN else "") + "/load N opens one.")
+    older = len(found.chats) - _SHOWN
+    more = f"{count(older, 'older chat')} not shown: /sessions TEXT searches. " if older > 0 else ""
+    chat.say(f"{more}/load N opens one.")
 
 
 def _about(saved: SavedChat, current: str) -> str:
