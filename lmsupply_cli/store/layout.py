@@ -13,7 +13,6 @@ A name that could lead elsewhere is refused, and `inside` checks a path once mor
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -117,6 +116,8 @@ def record_key(repo: str, commit: str, variant: str) -> str:
 
 
 def _short(text: str) -> str:
+    import hashlib
+
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -265,6 +265,7 @@ def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None
 
 HEAVY = (
     "onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2", "pydantic",
+    *(["psutil"] if sys.platform == "linux" else []),
 )  # fmt: skip
 LIGHT = [
     ["--version"],
