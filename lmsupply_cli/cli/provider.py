@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import is_file
-from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
-from lmsupply_cli.hardware.detect import detect_hardware
-from lmsupply_cli.hardware.wheels import detect_engine_wheels
-from lmsupply_cli.hub.variant import DEVICES, tokens_of
-from lmsupply_cli.store.locate import LocatedModel
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.folder import ModelFolder
     from lmsupply_cli.events import Notice
+    from lmsupply_cli.hardware.choice import Choice, ProviderState
+    from lmsupply_cli.store.locate import LocatedModel
 
 
-@dataclass(frozen=True)
-class MachineChoice:
+class MachineChoice(NamedTuple):
     choice: Choice
     states: tuple[ProviderState, ...]
 
 
 def machine_choice() -> MachineChoice:
+    from lmsupply_cli.hardware.choice import choose_provider, provider_states
+    from lmsupply_cli.hardware.detect import detect_hardware
+    from lmsupply_cli.hardware.wheels import detect_engine_wheels
+
     profile, wheels = detect_hardware(), detect_engine_wheels()
     return MachineChoice(choose_provider(profile, wheels), tuple(provider_states(profile, wheels)))
 
@@ -43,6 +41,8 @@ def load_provider(
     declared = folder.decoder.get("session_options", {}).get("provider_options")
     if wanted != "auto" or model.ref == GUIDE_REF or declared:
         return wanted, []
+    from lmsupply_cli.hub.variant import DEVICES, tokens_of
+
     found = machine()
     devices = {DEVICES[token] for token in tokens_of(model.variant) if token in DEVICES}
     if found.choice.provider != "cpu" and devices & {"gpu", found.choice.provider}:
@@ -59,6 +59,8 @@ def load_provider(
 
 def _first_time(state: ProviderState) -> bool:
     """A fall-back is said once for each reason; where that cannot be remembered, each time."""
+    import zlib
+
     mark = paths.state_dir() / "said" / f"{state.name}-{zlib.crc32(state.reason.encode()):08x}"
     if is_file(mark):
         return False
