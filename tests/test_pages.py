@@ -67,6 +67,19 @@ def test_every_exit_code_is_described() -> None:
     assert codes == set(EXIT_CODES)
 
 
+def test_the_map_of_the_source_is_the_order_of_imports() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = (c["layers"] for c in settings["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("| Package |")[2]
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)]
+    assert rows[: len(layers)] == [re.findall(r"lmsupply_cli\.(\w+)", layer) for layer in layers]
+    assert {name for row in rows[: len(layers)] for name in row} == {
+        path.stem
+        for path in (ROOT / "lmsupply_cli").iterdir()
+        if path.stem not in ("builtin", "py", "worker_child") and not path.stem.startswith("_")
+    }
+
+
 def test_every_message_of_the_troubleshooting_page_exists() -> None:
     """Each piece of a heading between … is in the code, as it is written there."""
     texts = (path.read_text(encoding="utf-8") for path in (ROOT / "lmsupply_cli").rglob("*.py"))
