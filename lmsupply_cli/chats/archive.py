@@ -410,12 +410,7 @@ def _guidance(row: dict[str, Any]) -> Guidance | None:
 
 
 def _row(message: ChatMessage) -> dict[str, Any]:
-    row: dict[str, Any] = {"type": "message", "role": str(message.role), "content": message.content}
-    if message.reasoning:
-        row["reasoning"] = message.reasoning
-    if message.partial:
-        row["partial"] = True
-    return row
+    return {"type": "message", **message.as_dict()}
 
 
 def _message(row: dict[str, Any]) -> ChatMessage | None:

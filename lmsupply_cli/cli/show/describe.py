@@ -107,7 +107,7 @@ def description_rows(shown: Description) -> list[Row]:
     if shown.repo:
         rows.append(("repo", shown.repo + (f" at {shown.commit[:12]}" if shown.commit else "")))
     rows += [
-        ("license", license.label + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", license.terms),
         *([("", license.url)] if license.url else []),
         ("parameters", format_parameters(shown.parameters)),
         ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
