@@ -9,9 +9,10 @@ from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import entries_of_role
 from lmsupply_cli.catalogue.roles import role_name
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.hardware.choice import Choice, choose_provider
+from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
 from lmsupply_cli.hardware.detect import detect_hardware
-from lmsupply_cli.hardware.wheels import detect_engine_wheels
+from lmsupply_cli.hardware.profile import HardwareProfile
+from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
 from lmsupply_cli.hub.resolve import Resolution, VariantWish, resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import Variant, find_variants
@@ -30,8 +31,19 @@ class Recommendation:
     reason: str
 
 
-def machine_choice() -> Choice:
-    return choose_provider(detect_hardware(), detect_engine_wheels())
+@dataclass(frozen=True, slots=True)
+class MachineChoice:
+    """What this machine is, the provider and precision that suit it, and what speaks for and against each provider."""
+
+    profile: HardwareProfile
+    wheels: EngineWheels
+    choice: Choice
+    states: tuple[ProviderState, ...]
+
+
+def machine_choice() -> MachineChoice:
+    profile, wheels = detect_hardware(), detect_engine_wheels()
+    return MachineChoice(profile, wheels, choose_provider(profile, wheels), tuple(provider_states(profile, wheels)))
 
 
 def machine_wish(
@@ -40,14 +52,14 @@ def machine_wish(
     variant: str | None = None,
     *,
     exact: bool = False,
-    machine: Callable[[], Choice] = machine_choice,
+    machine: Callable[[], MachineChoice] = machine_choice,
 ) -> VariantWish:
     """The wish with "auto" replaced: by the provider of this machine, and the precision that suits it. `exact` says that
     no other than a given precision will do."""
     exact = exact and precision != "auto"
     if provider != "auto":
         return VariantWish(provider, precision, variant, exact, on_cpu=provider == CPU.name)
-    choice = machine()
+    choice = machine().choice
     return VariantWish(choice.provider, choice.precision if precision == "auto" else precision, variant, exact)
 
 
