@@ -170,6 +170,18 @@ def shown(value: Any) -> str:
     return plain(text, 60)
 
 
+def object_of(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Of a config that was not checked; {} for anything else."""
+    value = values.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def count_of(values: Mapping[str, Any], key: str) -> int | None:
+    """Of a config that was not checked; None for anything else."""
+    value = values.get(key)
+    return value if isinstance(value, int) and 0 < value <= MOST else None
+
+
 def parse_config(text: str) -> dict[str, Any]:
     """A genai_config.json as far as it is an object; {} for anything else."""
     try:

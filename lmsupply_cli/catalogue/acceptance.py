@@ -51,11 +51,6 @@ def accept(ref: str, repo: str, commit: str, license: License) -> None:
     record(Acceptance(ref, repo, license.id, license.tier, commit, date.today().isoformat(), page))
 
 
-def refusal(ref: str, license: License) -> str:
-    terms = f": {license.restrictions}" if license.restrictions else ""
-    return f"{ref}: {license.label}{terms}"
-
-
 def license_page(repo: str, license: License) -> str:
     return license.url or f"https://huggingface.co/{repo}"
 

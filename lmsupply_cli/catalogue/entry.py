@@ -50,6 +50,11 @@ class License:
         """For people, without the tier: `Apache-2.0`."""
         return "not stated" if self.id == "unknown" else self.id
 
+    @property
+    def terms(self) -> str:
+        """The label, and what the license restricts."""
+        return f"{self.label}: {self.restrictions}" if self.restrictions else self.label
+
     def as_dict(self) -> dict[str, str | None]:
         """As JSON values."""
         return {

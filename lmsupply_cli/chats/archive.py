@@ -19,7 +19,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from lmsupply_cli.chats.session import SessionListener
 from lmsupply_cli.engine.guidance import Guidance, Kind
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, listed, our_io_error, parse_json, read_bytes, size_of
+from lmsupply_cli.locks import Busy, is_held, locked
 
 SCHEMA = 1
 _CHAT_BYTES = 256_000_000
@@ -122,13 +123,7 @@ class Archive:
 
     def is_open(self, name: str) -> bool:
         """Another chat is writing it."""
-        recorder = Recorder(self, name, model="")
-        try:
-            recorder.lock()
-        except LmsupplyError:
-            return True
-        recorder.unlock()
-        return False
+        return is_held(self.lock_path(name))
 
     def path(self, name: str) -> Path:
         """Raises UsageError for a name that is invalid."""
@@ -138,6 +133,9 @@ class Archive:
                 hint="use at most 64 letters, digits, spaces, dots and dashes",
             )
         return self.folder / (name + _SUFFIX)
+
+    def lock_path(self, name: str) -> Path:
+        return self.path(name).with_suffix(".lock")
 
     def new_path(self, name: str) -> Path:
         """As `path`, also for a name that is taken."""
@@ -161,7 +159,7 @@ class Recorder(SessionListener):
         self.name = name or new_name()
         self._archive, self._model, self._clock = archive, model, clock
         self._file: IO[str] | None = None
-        self._lock: Any = None
+        self._lock = ExitStack()
         self._written: list[ChatMessage] = []
         self._options: dict[str, Any] = {}
         self._guidance: Guidance | None = None
@@ -170,27 +168,17 @@ class Recorder(SessionListener):
 
     def lock(self) -> None:
         """Raises UsageError if another chat has it open, FileError."""
-        from filelock import FileLock, Timeout
-
-        path = self._archive.path(self.name)
-        lock = FileLock(str(path.with_suffix(".lock")), timeout=0)
-        with our_io_error(path):
+        with our_io_error(self._archive.path(self.name)):
             self._archive.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                lock.acquire()
-            except Timeout:  # an OSError as well
-                raise UsageError(
-                    f"the chat {self.name!r} is open in another window", hint="leave it there first, or begin a new one"
-                ) from None
-        self._lock = lock
+        try:
+            self._lock.enter_context(locked(self._archive.lock_path(self.name)))
+        except Busy:
+            raise UsageError(
+                f"the chat {self.name!r} is open in another window", hint="leave it there first, or begin a new one"
+            ) from None
 
     def unlock(self) -> None:
-        if self._lock is not None:
-            path = Path(self._lock.lock_file)
-            self._lock.release()
-            self._lock = None
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        self._lock.close()
 
     def resume(self, chat: SavedChat) -> None:
         """Write to the file of `chat` from here on. Raises UsageError if it is open elsewhere."""
@@ -422,12 +410,7 @@ def _guidance(row: dict[str, Any]) -> Guidance | None:
 
 
 def _row(message: ChatMessage) -> dict[str, Any]:
-    row: dict[str, Any] = {"type": "message", "role": str(message.role), "content": message.content}
-    if message.reasoning:
-        row["reasoning"] = message.reasoning
-    if message.partial:
-        row["partial"] = True
-    return row
+    return {"type": "message", **message.as_dict()}
 
 
 def _message(row: dict[str, Any]) -> ChatMessage | None:

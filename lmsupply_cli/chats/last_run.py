@@ -39,7 +39,7 @@ def last_run_file() -> Path:
 
 def remember_run(model: str, messages: Sequence[ChatMessage]) -> None:
     """Raises FileError if the state folder cannot be written."""
-    rows = [{"role": message.role.value, "content": message.content} for message in messages]
+    rows = [message.as_dict() for message in messages]
     write_json(last_run_file(), {"schema": SCHEMA, "model": model, "messages": rows}, private=True)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved, size_of
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
+from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import cut, format_rate
@@ -179,9 +181,9 @@ class Answers:
         return f": {self.out}" if self.out else ""
 
     @property
-    def count(self) -> int:
-        """The lines that have an answer."""
-        return len(self._at)
+    def total(self) -> int:
+        """The lines, with and without an answer."""
+        return len(self._lines)
 
     def check_run(self, run: Mapping[str, Any], *, retry: bool) -> None:
         """`run`: how the answers are made now. Raises UsageError that names how earlier ones were made differently;
@@ -200,8 +202,25 @@ class Answers:
         return [line for line in self._lines if (s := self.done.get(line.index)) is None or s in again]
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Open in the block, for `write`; after it the answers stand in the order of the lines. Raises FileError."""
+    def answering(self, counts: Counts) -> Iterator[Status]:
+        """Open in the block, for `write`, with a status line. Ctrl-C says how far it came. Raises FileError."""
+        status, began = self._terminal.status(), time.monotonic()
+        try:
+            with self._opened():
+                yield status
+        except KeyboardInterrupt:
+            status.clear()
+            done = f"{len(self._at)} of {self.total} prompts are done"
+            more = f"; run the same command to continue{self.place}" if self.resumable else ""
+            self._terminal.say(done + more)
+            raise
+        finally:
+            status.clear()
+        counts.seconds = time.monotonic() - began
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """After the block the answers stand in the order of the lines."""
         if self.out is None:
             yield
             return
@@ -406,15 +425,6 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     if counts.failed_before:
         terminal.say("hint: --retry-failed retries the prompts that failed earlier")
     return ERROR if counts.failed else OK
-
-
-def say_stopped(terminal: Terminal, total: int, answers: Answers) -> None:
-    """Where Ctrl-C left it."""
-    done = f"{answers.count} of {total} prompts are done"
-    if answers.resumable:
-        terminal.say(f"{done}; run the same command to continue{answers.place}")
-    else:
-        terminal.say(done)
 
 
 def error_row(error: LmsupplyError) -> dict[str, Any]:

@@ -247,16 +247,7 @@ _NOTHING: Mapping[str, tuple[Any, ...]] = {  # values of these keys that request
 def _read_request(record: _Record, row: Mapping[str, Any], takes_options: bool) -> None:
     """A request of OpenAI's batch format."""
     record.id = _id(row.get("custom_id"))
-    if unknown := [key for key in row if key not in _REQUEST]:
-        raise UsageError(f"unknown key {unknown[0]!r}", hint="keys of a batch request: " + ", ".join(_REQUEST))
-    if row.get("method") not in (None, "POST"):
-        raise UsageError("method must be POST")
-    if row.get("url") not in (None, "/v1/chat/completions"):
-        raise UsageError("url must be /v1/chat/completions", hint=f"it is {row['url']!r}")
-    body = row.get("body")
-    if not isinstance(body, dict):
-        raise UsageError("body must be a JSON object with messages")
-    body = {key: value for key, value in body.items() if value is not None}
+    body = _body(row)
     record.model = body["model"] if isinstance(body.get("model"), str) else ""
     if not isinstance(body.get("messages"), list):
         raise UsageError("body.messages must be a list of messages")
@@ -276,6 +267,20 @@ def _read_request(record: _Record, row: Mapping[str, Any], takes_options: bool) 
                 f"body.{key} is not supported" + (f" with the value {cut(repr(value), 60)}" if key in _NOTHING else "")
             )
     record.options = _options(options, takes_options)
+
+
+def _body(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is null."""
+    if unknown := [key for key in row if key not in _REQUEST]:
+        raise UsageError(f"unknown key {unknown[0]!r}", hint="keys of a batch request: " + ", ".join(_REQUEST))
+    if row.get("method") not in (None, "POST"):
+        raise UsageError("method must be POST")
+    if row.get("url") not in (None, "/v1/chat/completions"):
+        raise UsageError("url must be /v1/chat/completions", hint=f"it is {row['url']!r}")
+    body = row.get("body")
+    if not isinstance(body, dict):
+        raise UsageError("body must be a JSON object with messages")
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def _response_format(value: Any) -> Guidance | None:

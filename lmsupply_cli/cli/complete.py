@@ -229,7 +229,7 @@ def _values(option: str) -> list[Row]:
 
         return [(key, "") for key in SORTS]
     if option == "license_tier":
-        return [(tier, "") for tier in _TIERS]
+        return _setting_values("allowed_tiers")
     if option == "template":
         return _templates()
     if option == "role":
@@ -240,16 +240,19 @@ def _values(option: str) -> list[Row]:
 
 
 def _setting_values(key: str) -> list[Row]:
+    from lmsupply_cli.catalogue.entry import TIERS
     from lmsupply_cli.config.table import SETTINGS
 
     if key == "speculative":
         return [("off", ""), ("ngram", ""), *((f"draft:{ref}", text) for ref, text in _models(installed=True))]
     if key == "precision":
-        return [(name, "") for name in ("auto", "int4", "int8", "fp16", "bf16", "fp32")]
+        from lmsupply_cli.hub.variant import PRECISIONS
+
+        return [(name, "") for name in ("auto", *PRECISIONS)]
     if key == "default_model":
         return _models(roles=True)
     if key == "allowed_tiers":
-        return [(tier, "") for tier in _TIERS]
+        return [(tier, "") for tier in TIERS]
     if key == "allowed_licenses":
         return _of_catalogue("license")
     if key not in SETTINGS:
@@ -272,10 +275,11 @@ def _saved_chats() -> list[Row]:
 
 
 def _config_words(before: list[str], current: str) -> list[Row] | None:
+    from lmsupply_cli.cli.config import ACTIONS
     from lmsupply_cli.config.table import SETTINGS
 
     if not before:
-        return _starting(current, [(action, "") for action in ("list", "get", "set", "unset", "path", "edit")])
+        return _starting(current, [(action, "") for action in ACTIONS])
     if len(before) == 1 and before[0] in ("get", "set", "unset"):
         return _starting(current, [(setting.key, setting.help) for setting in SETTINGS.values()])
     if before[0] == "set" and before[1] in SETTINGS and (len(before) == 2 or SETTINGS[before[1]].kind == "list"):
@@ -284,8 +288,10 @@ def _config_words(before: list[str], current: str) -> list[Row] | None:
 
 
 def _template_words(before: list[str], current: str) -> list[Row]:
+    from lmsupply_cli.cli.templates import ACTIONS
+
     if not before:
-        return _starting(current, [(action, "") for action in ("list", "show", "edit", "path")])
+        return _starting(current, [(action, "") for action in ACTIONS])
     return _starting(current, _templates()) if before[0] in ("show", "edit") and len(before) == 1 else []
 
 

@@ -48,9 +48,9 @@ def config(
     --all adds the others; get KEY prints one; set KEY VALUE and unset KEY change the settings
     file; path prints its location; edit opens it in $VISUAL or $EDITOR. Lists take several VALUEs.
     """
-    if action not in _ACTIONS:
+    if action not in ACTIONS:
         raise UsageError(f"unknown action {action!r}", hint="use list, get KEY, set KEY VALUE, unset KEY, path, edit")
-    act, takes = _ACTIONS[action]
+    act, takes = ACTIONS[action]
     given = (key is not None) + bool(value)
     if given != takes:
         hint = "lmsupply config list --all shows the keys"
@@ -159,7 +159,7 @@ def _edit(asked: _Asked) -> None:
     Context.of()  # a mistake is reported now, not at the next run
 
 
-_ACTIONS: dict[str, tuple[Callable[[_Asked], None], int]] = {  # the second: how many words follow
+ACTIONS: dict[str, tuple[Callable[[_Asked], None], int]] = {  # the second: how many words follow
     "list": (_list, 0),
     "get": (_get, 1),
     "set": (_set, 2),

@@ -15,7 +15,7 @@ def check_allowed(ref: str, license: License, settings: Settings) -> None:
         wanted = settings.get(key)
         if wanted and have.lower() not in {name.lower() for name in wanted}:
             raise LicenseNotAccepted(
-                f"{_terms(ref, license)}, and {key} allows only {', '.join(wanted)}",
+                f"{ref}: {license.label}, and {key} allows only {', '.join(wanted)}",
                 hint=f"lmsupply models --license{'-tier' if key == 'allowed_tiers' else ''} {wanted[0]}",
             )
 
@@ -39,7 +39,7 @@ def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal
     if not accepted:
         if not (terminal.stdin_tty and terminal.stderr_tty):
             raise LicenseNotAccepted(
-                _terms(ref, license, restrictions=True),
+                f"{ref}: {license.terms}",
                 hint=f"Read it at {license_page(repo, license)}, then rerun with --accept-license",
             )
         accepted = ask_for(repo, license, terminal, otherwise="", both="Accept the license and download?")
@@ -49,8 +49,3 @@ def ensure_accepted(ref: str, repo: str, commit: str, license: License, terminal
         accept(ref, repo, commit, license)
     except FileError as error:  # it was accepted all the same
         terminal.say(f"note: cannot record your acceptance, so lmsupply will ask again: {error.message}")
-
-
-def _terms(ref: str, license: License, *, restrictions: bool = False) -> str:
-    more = f": {license.restrictions}" if restrictions and license.restrictions else ""
-    return f"{ref}: {license.label}{more}"

@@ -178,13 +178,13 @@ def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
 
 def plan_rows(plan: PullPlan) -> list[Row]:
     """What --dry-run shows."""
-    chosen, license = plan.resolution.chosen, plan.license
+    chosen = plan.resolution.chosen
     return [
         ("model", f"{plan.ref} from {plan.tree.repo} at {plan.tree.commit[:12]}"),
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
         *obstacle_rows(plan.obstacles),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
-        ("license", license.label + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", plan.license.terms),
         *(
             ("file", f"{p.file.path}  {format_bytes(p.file.size_bytes)}" + (_have(p.have_bytes, p.file.size_bytes)))
             for p in plan.files

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
+from lmsupply_cli.cli.help import BATCH, ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
 from lmsupply_cli.errors import UsageError
 
@@ -40,6 +40,33 @@ TrustModelFiles = Annotated[
         "--trust-model-files",
         help="Allow the model folder to load native libraries and files outside it (unsafe).",
         rich_help_panel=MODEL,
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model to use.", rich_help_panel=MODEL)
+]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        metavar="FILE",
+        help="Process every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
+        rich_help_panel=BATCH,
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Output file for --batch (default: stdout). Prompts already processed there are skipped.",
+        rich_help_panel=BATCH,
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed", help="Retry the prompts that failed in an earlier run of this batch.", rich_help_panel=BATCH
     ),
 ]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)]

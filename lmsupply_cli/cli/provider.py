@@ -5,32 +5,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import is_file
+from lmsupply_cli.loading.recommend import MachineChoice, machine_choice
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.folder import ModelFolder
     from lmsupply_cli.events import Notice
-    from lmsupply_cli.hardware.choice import Choice, ProviderState
+    from lmsupply_cli.hardware.choice import ProviderState
     from lmsupply_cli.store.locate import LocatedModel
-
-
-class MachineChoice(NamedTuple):
-    choice: Choice
-    states: tuple[ProviderState, ...]
-
-
-def machine_choice() -> MachineChoice:
-    from lmsupply_cli.hardware.choice import choose_provider, provider_states
-    from lmsupply_cli.hardware.detect import detect_hardware
-    from lmsupply_cli.hardware.wheels import detect_engine_wheels
-
-    profile, wheels = detect_hardware(), detect_engine_wheels()
-    return MachineChoice(choose_provider(profile, wheels), tuple(provider_states(profile, wheels)))
 
 
 def load_provider(

@@ -23,6 +23,7 @@ from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import shortened
 
+ACTIONS = ("list", "show", "edit", "path")
 EXAMPLES = (
     ("lmsupply templates edit summarize", "write a template in your editor"),
     ("lmsupply run -t summarize -f report.txt", "use it"),
@@ -45,7 +46,7 @@ def templates(
     from lmsupply_cli.cli.context import Context
 
     terminal = Context.of(skip_bad=True).terminal
-    if action not in ("list", "show", "edit", "path"):
+    if action not in ACTIONS:
         raise UsageError(f"unknown action {action!r}", hint="use list, show NAME, edit NAME, path")
     if (name is not None) != (action in ("show", "edit")):
         given = f"{action} NAME" if action in ("show", "edit") else action

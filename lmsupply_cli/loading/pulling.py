@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
+from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.hardware.host import detect_memory
@@ -49,7 +49,7 @@ def pull(
             return
         if not accept_license:
             raise LicenseNotAccepted(
-                refusal(plan.ref, license),
+                f"{plan.ref}: {license.terms}",
                 hint=f"Read it at {license_page(repo, license)}, then pass `accept_license=True`",
             )
         accept(plan.ref, repo, plan.tree.commit, license)

@@ -17,7 +17,9 @@ from lmsupply_cli.providers import CPU
 from lmsupply_cli.units import format_bytes
 
 if TYPE_CHECKING:
-    from lmsupply_cli.hardware.choice import Choice
+    from lmsupply_cli.hardware.choice import Choice, ProviderState
+    from lmsupply_cli.hardware.profile import HardwareProfile
+    from lmsupply_cli.hardware.wheels import EngineWheels
 
 _ON_CPU = VariantWish()
 
@@ -27,12 +29,22 @@ class Recommendation(NamedTuple):
     reason: str
 
 
-def machine_choice() -> Choice:
-    from lmsupply_cli.hardware.choice import choose_provider
+class MachineChoice(NamedTuple):
+    """What this machine is, the provider and precision that suit it, and what speaks for and against each provider."""
+
+    profile: HardwareProfile
+    wheels: EngineWheels
+    choice: Choice
+    states: tuple[ProviderState, ...]
+
+
+def machine_choice() -> MachineChoice:
+    from lmsupply_cli.hardware.choice import choose_provider, provider_states
     from lmsupply_cli.hardware.detect import detect_hardware
     from lmsupply_cli.hardware.wheels import detect_engine_wheels
 
-    return choose_provider(detect_hardware(), detect_engine_wheels())
+    profile, wheels = detect_hardware(), detect_engine_wheels()
+    return MachineChoice(profile, wheels, choose_provider(profile, wheels), tuple(provider_states(profile, wheels)))
 
 
 def machine_wish(
@@ -41,14 +53,14 @@ def machine_wish(
     variant: str | None = None,
     *,
     exact: bool = False,
-    machine: Callable[[], Choice] = machine_choice,
+    machine: Callable[[], MachineChoice] = machine_choice,
 ) -> VariantWish:
     """The wish with "auto" replaced: by the provider of this machine, and the precision that suits it. `exact` says that
     no other than a given precision will do."""
     exact = exact and precision != "auto"
     if provider != "auto":
         return VariantWish(provider, precision, variant, exact, on_cpu=provider == CPU.name)
-    choice = machine()
+    choice = machine().choice
     return VariantWish(choice.provider, choice.precision if precision == "auto" else precision, variant, exact)
 
 

@@ -31,14 +31,8 @@ def show_answer(
     thinks). Whatever is raised, what came before is shown."""
     try:
         for event in events:
-            if isinstance(event, PrefillProgress):
-                if event.total_tokens - event.done_tokens >= _SHOW_TOKENS:
-                    status.show(f"reading the prompt: {event.done_tokens:,} of {event.total_tokens:,} tokens")
+            if _on_status(event, status, thinking=thoughts is None):
                 continue
-            if isinstance(event, ReasoningDelta) and thoughts is None:
-                status.show("thinking …")
-                continue
-            status.clear()
             if isinstance(event, Notice):
                 notice(event)
             elif isinstance(event, ReasoningDelta) and thoughts is not None:
@@ -57,3 +51,16 @@ def show_answer(
             thoughts.finish()
         stream.finish()
     raise AssertionError("an answer always ends with Finished")
+
+
+def _on_status(event: GenerationEvent, status: Status, *, thinking: bool) -> bool:
+    """Whether the event is one for the status line, and it is there; `thinking`: reasoning too."""
+    if isinstance(event, PrefillProgress):
+        if event.total_tokens - event.done_tokens >= _SHOW_TOKENS:
+            status.show(f"reading the prompt: {event.done_tokens:,} of {event.total_tokens:,} tokens")
+    elif thinking and isinstance(event, ReasoningDelta):
+        status.show("thinking …")
+    else:
+        status.clear()
+        return False
+    return True

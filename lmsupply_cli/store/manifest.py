@@ -92,14 +92,12 @@ def now() -> str:
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Raises FileError."""
-    with records_lock(root):
-        write_json(inside(root, manifests_dir(root) / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
+    _write(root, manifests_dir(root), manifest)
 
 
 def write_unfinished(root: Path, manifest: Manifest) -> None:
     """Record what is about to be written. Raises FileError."""
-    with records_lock(root):
-        write_json(inside(root, unfinished_dir(root) / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
+    _write(root, unfinished_dir(root), manifest)
 
 
 def begin_removal(root: Path, manifest: Manifest) -> None:
@@ -112,14 +110,20 @@ def begin_removal(root: Path, manifest: Manifest) -> None:
 
 def forget_unfinished(root: Path, key: str) -> None:
     """Raises FileError."""
-    path = unfinished_dir(root) / f"{key}.json"
-    with records_lock(root), our_io_error(path):
-        inside(root, path).unlink(missing_ok=True)
+    _remove(root, unfinished_dir(root) / f"{key}.json")
 
 
 def remove_manifest(root: Path, manifest: Manifest) -> None:
     """Forget a folder that was added. Raises FileError."""
-    path = manifests_dir(root) / f"{manifest.key}.json"
+    _remove(root, manifests_dir(root) / f"{manifest.key}.json")
+
+
+def _write(root: Path, folder: Path, manifest: Manifest) -> None:
+    with records_lock(root):
+        write_json(inside(root, folder / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
+
+
+def _remove(root: Path, path: Path) -> None:
     with records_lock(root), our_io_error(path):
         inside(root, path).unlink(missing_ok=True)
 

@@ -52,7 +52,7 @@ def test_a_template_without_an_input_stands_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("prompt = ", "is not valid TOML"),
+        ("prompt = ", "bad.toml: Invalid value (at end of document)\nhint: lmsupply templates edit bad"),
         ("promt = 'x'", "unknown key 'promt'"),
         ("prompt = 3", "prompt must be a string"),
         ("options = 3", "options must be a table"),

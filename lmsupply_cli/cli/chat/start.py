@@ -144,4 +144,4 @@ def _license_text(ctx: Context, info: ModelInfo) -> str:
         return license_text(info.ref, ctx.settings, ctx.root)
     except Exception:
         where = f", {info.license.url}" if info.license.url else ""
-        return f"{info.license.id} ({info.license.tier}){where}"
+        return f"{info.license.label}{where}"

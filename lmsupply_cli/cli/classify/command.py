@@ -6,17 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import BATCH, MODEL
 from lmsupply_cli.cli.options import (
     AcceptLicense,
+    Batch,
     Debug,
     Files,
     Json,
+    Model,
     NoStdin,
+    Out,
     PromptText,
     Pull,
     Quiet,
     Raw,
+    RetryFailed,
     System,
     TrustModelFiles,
     Words,
@@ -47,10 +50,7 @@ EXAMPLES = (
 def classify(
     *,
     words: Words = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model to use.", rich_help_panel=MODEL),
-    ] = None,
+    model: Model = None,
     prompt: PromptText = None,
     choices: Annotated[
         list[str] | None,
@@ -64,32 +64,9 @@ def classify(
     ] = None,
     system: System = None,
     file: Files = None,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            "--batch",
-            metavar="FILE",
-            help="Classify every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="Output file for --batch (default: stdout). Prompts already classified there are skipped.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Retry the prompts that failed in an earlier run of this batch.",
-            rich_help_panel=BATCH,
-        ),
-    ] = False,
+    batch: Batch = None,
+    out: Out = None,
+    retry_failed: RetryFailed = False,
     raw: Raw = False,
     every: Annotated[
         bool, typer.Option("--all", help="Print every choice with its probability and its share, best first.")

@@ -12,12 +12,11 @@ from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.files import free_bytes, is_file
-from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
-from lmsupply_cli.hardware.detect import detect_hardware
+from lmsupply_cli.hardware.choice import Choice, ProviderState
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
-from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
+from lmsupply_cli.hardware.wheels import EngineWheels
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.loading.recommend import Recommendation, expected_variant, recommend_model
+from lmsupply_cli.loading.recommend import Recommendation, expected_variant, machine_choice, recommend_model
 from lmsupply_cli.memory.rough import largest_context, needed_bytes, roughly_fits
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.table import Column, print_table
@@ -59,15 +58,15 @@ class Machine:
 
 
 def read_machine(store: Path, notes: Sequence[str] = ()) -> Machine:
-    profile, wheels = detect_hardware(), detect_engine_wheels()
-    choice = choose_provider(profile, wheels)
+    found = machine_choice()
+    profile, choice = found.profile, found.choice
     free = profile.memory.available_bytes
     if choice.device and not choice.device.unified:
         free = choice.device.free_bytes or choice.device.total_bytes or free
     return Machine(
         profile=profile,
-        wheels=wheels,
-        providers=tuple(provider_states(profile, wheels)),
+        wheels=found.wheels,
+        providers=found.states,
         choice=choice,
         recommendation=recommend_model(free),
         models=tuple(_fit(entry, choice, free) for entry in read_catalogue() if entry.repo),

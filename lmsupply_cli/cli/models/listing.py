@@ -11,7 +11,7 @@ from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.files import folder_bytes, read_json
-from lmsupply_cli.genai_config import MOST
+from lmsupply_cli.genai_config import count_of, object_of
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.recommend import expected_variant
@@ -105,9 +105,7 @@ def _context_length(model: LocatedModel) -> int | None:
         config = read_json(model.path / "genai_config.json", limit_bytes=_CONFIG_BYTES)
     except FileError:
         return None
-    values = config.get("model") if isinstance(config, dict) else None
-    length = values.get("context_length") if isinstance(values, dict) else None
-    return length if isinstance(length, int) and 0 < length <= MOST else None
+    return count_of(object_of(config, "model"), "context_length") if isinstance(config, dict) else None
 
 
 def _keeps(row: ModelRow, filters: Filters) -> bool:

@@ -6,21 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import BATCH, INPUT, MODEL, OUTPUT, STRUCTURED
+from lmsupply_cli.cli.help import BATCH, INPUT, OUTPUT, STRUCTURED
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
+    Batch,
     Debug,
     DryRun,
     Files,
     Json,
+    Model,
     NoStdin,
+    Out,
     Plain,
     Preset,
     PromptText,
     Pull,
     Quiet,
     Raw,
+    RetryFailed,
     System,
     TemplateName,
     TrustModelFiles,
@@ -47,10 +51,7 @@ EXAMPLES = (
 def run(
     *,
     words: Words = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.", rich_help_panel=MODEL),
-    ] = None,
+    model: Model = None,
     prompt: PromptText = None,
     system: System = None,
     template: TemplateName = None,
@@ -85,24 +86,8 @@ def run(
             "--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=STRUCTURED
         ),
     ] = None,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            "--batch",
-            metavar="FILE",
-            help="Answer every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="Output file for --batch (default: stdout). Prompts already answered there are skipped.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
+    batch: Batch = None,
+    out: Out = None,
     batch_size: Annotated[
         str | None,
         typer.Option(
@@ -112,14 +97,7 @@ def run(
             rich_help_panel=BATCH,
         ),
     ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Retry the prompts that failed in an earlier run of this batch.",
-            rich_help_panel=BATCH,
-        ),
-    ] = False,
+    retry_failed: RetryFailed = False,
     last: Annotated[
         bool, typer.Option("--continue", "-c", help="Continue the last run or chat.", rich_help_panel=INPUT)
     ] = False,

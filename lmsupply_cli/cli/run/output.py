@@ -53,7 +53,7 @@ class Output:
         if notice := cut_notice(finished, **self._context):
             self._ctx.notice(notice)
             if self._look.form == "stream-json":
-                self._terminal.json_event("notice", code=notice.code, text=notice.text)
+                self._terminal.json_notice(notice)
         if self._look.form == "json":
             self._terminal.json(self._object(finished))
         elif self._look.form == "stream-json":
@@ -92,32 +92,31 @@ class Output:
         if emit:
             self._terminal.json_event("start", model=model_object(self._info), options=options_object(self._options))
             for notice in self._ctx.notices:
-                self._terminal.json_event("notice", code=notice.code, text=notice.text)
-        finished: Finished | None = None
+                self._terminal.json_notice(notice)
         for event in self._kept(events):
+            if isinstance(event, Finished):
+                return event
             if isinstance(event, Notice):
                 self._ctx.notice(event)
-                if emit:
-                    self._terminal.json_event("notice", code=event.code, text=event.text)
-            elif isinstance(event, PrefillProgress):
-                if emit:
-                    self._terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
-            elif isinstance(event, TokenLogprob):
-                if emit:
-                    self._terminal.json_event("logprob", **logprob_object(event))
-            elif isinstance(event, TextDelta):
-                if emit:
-                    self._terminal.json_event("delta", text=event.text)
-            elif isinstance(event, ReasoningDelta):
-                if emit and self._think == "on":
-                    self._terminal.json_event("reasoning", text=event.text)
-            elif isinstance(event, TextWasReasoning):
-                if emit:
-                    self._terminal.json_event("reasoning", text="", text_was_reasoning=True)
-            elif isinstance(event, Finished):
-                finished = event
-        assert finished is not None
-        return finished
+            if emit:
+                self._emit(event)
+        raise AssertionError("an answer always ends with Finished")
+
+    def _emit(self, event: GenerationEvent) -> None:
+        """One event as a line of JSON."""
+        terminal = self._terminal
+        if isinstance(event, Notice):
+            terminal.json_notice(event)
+        elif isinstance(event, PrefillProgress):
+            terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
+        elif isinstance(event, TokenLogprob):
+            terminal.json_event("logprob", **logprob_object(event))
+        elif isinstance(event, TextDelta):
+            terminal.json_event("delta", text=event.text)
+        elif isinstance(event, ReasoningDelta) and self._think == "on":
+            terminal.json_event("reasoning", text=event.text)
+        elif isinstance(event, TextWasReasoning):
+            terminal.json_event("reasoning", text="", text_was_reasoning=True)
 
     @property
     def text(self) -> str:

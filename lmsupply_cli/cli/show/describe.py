@@ -16,7 +16,7 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
 from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
-from lmsupply_cli.genai_config import MOST
+from lmsupply_cli.genai_config import count_of, object_of
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licenses import license_of
@@ -107,7 +107,7 @@ def description_rows(shown: Description) -> list[Row]:
     if shown.repo:
         rows.append(("repo", shown.repo + (f" at {shown.commit[:12]}" if shown.commit else "")))
     rows += [
-        ("license", license.label + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", license.terms),
         *([("", license.url)] if license.url else []),
         ("parameters", format_parameters(shown.parameters)),
         ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
@@ -245,8 +245,8 @@ def _from_hub(name: str, settings: Settings) -> Description:
     wish = machine_wish(settings.get("provider"), settings.get("precision"), wanted.variant)
     with HubClient() as hub:
         resolution, obstacles = resolve_here(tree, wish, entry, lambda path: hub.fetch_text(tree, path))
-    model = _object(resolution.chosen.config, "model")
-    decoder = _object(model, "decoder")
+    model = object_of(resolution.chosen.config, "model")
+    decoder = object_of(model, "decoder")
     return Description(
         ref=entry.ref if entry else tree.repo,
         source="Hub",
@@ -254,7 +254,7 @@ def _from_hub(name: str, settings: Settings) -> Description:
         commit=tree.commit,
         license=license_of(tree, entry),
         parameters=entry.parameters if entry else None,
-        context_length=_number(model, "context_length"),
+        context_length=count_of(model, "context_length"),
         shape=_shape(decoder),
         prompt_format=entry.prompt_format if entry else None,
         resolution=resolution,
@@ -267,9 +267,9 @@ def _from_hub(name: str, settings: Settings) -> Description:
 
 def _shape(decoder: dict[str, Any]) -> dict[str, int | None]:
     return {
-        "layers": _number(decoder, "num_hidden_layers"),
-        "kv_heads": _number(decoder, "num_key_value_heads"),
-        "head_size": _number(decoder, "head_size"),
+        "layers": count_of(decoder, "num_hidden_layers"),
+        "kv_heads": count_of(decoder, "num_key_value_heads"),
+        "head_size": count_of(decoder, "head_size"),
     }
 
 
@@ -283,20 +283,9 @@ def _architecture(shape: dict[str, int | None]) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _object(values: dict[str, Any], key: str) -> dict[str, Any]:
-    """Of a config that was not checked."""
-    value = values.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _number(values: dict[str, Any], key: str) -> int | None:
-    value = values.get(key)
-    return value if isinstance(value, int) and 0 < value <= MOST else None
-
-
 def _by_config(config: dict[str, Any], size_bytes: int, provider: str) -> MemoryEstimate | None:
     """From the config and the sizes alone, as they are known before a pull."""
-    shape = shape_by_config(_object(config, "model"), size_bytes, provider=provider)
+    shape = shape_by_config(object_of(config, "model"), size_bytes, provider=provider)
     return estimate_memory(shape, min(MEMORY_TOKENS, shape.context_length)) if shape else None
 
 
