@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from lmsupply_cli.foreign import plain
 
+HUGGING_FACE = "https://huggingface.co"
 REPO = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"  # `is_repo` refuses some of these
 _REPO = re.compile(rf"(?!.*(--|\.\.)){REPO}", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
@@ -49,6 +50,14 @@ def parse_address(text: str, schemes: Collection[str] = ("http", "https")) -> Ad
     port = f":{parts.port}" if parts.port is not None else ""
     url = parts._replace(netloc=host + port, query="", fragment="").geturl().rstrip("/")
     return Address(url, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def hub_address() -> str:
+    """Of the Hub that is used, without user and password: HF_ENDPOINT, else Hugging Face."""
+    try:
+        return parse_address(os.environ.get("HF_ENDPOINT", "").strip()).url
+    except ValueError:
+        return HUGGING_FACE
 
 
 def host_of(url: str) -> str:

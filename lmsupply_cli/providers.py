@@ -14,6 +14,7 @@ GPU = "gpu"  # a variant for any GPU, which names no provider
 ANY = ""  # a variant that names no device at all
 ENGINE_WHEEL = "onnxruntime-genai"
 RUNTIME_WHEEL = "onnxruntime"
+PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")  # of weights, as folders name them; the preferred ones first
 
 
 class Plugin(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
-Tier = Literal["permissive", "conditional", "research", "unknown"]
-TIERS: tuple[Tier, ...] = get_args(Tier)
+from lmsupply_cli.config.table import TIERS as TIERS
+from lmsupply_cli.config.table import Tier as Tier
+
 GUIDE_REF = "guide"
 
 

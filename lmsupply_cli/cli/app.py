@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -157,7 +158,7 @@ def _bare(
     if ctx.invoked_subcommand is None:
         from lmsupply_cli.cli.welcome import welcome
 
-        typer.echo(welcome(), nl=False)
+        typer.echo(welcome(shutil.get_terminal_size().columns), nl=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,11 +199,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
     """(message, hint) for an error of the parser."""
-    context = getattr(error, "ctx", None)
-    hint = f"lmsupply {argv[0]} --help" if argv and argv[0] in COMMANDS else "lmsupply --help"
+    context, words = getattr(error, "ctx", None), with_synonyms(argv)
+    hint = f"lmsupply {words[0]} --help" if words and words[0] in COMMANDS else "lmsupply --help"
     if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
         known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
-        return f"unknown option {option}", did_you_mean(option, known, hint, cutoff=0.7)
+        flags = [flag for flag in known if flag.startswith("-")]
+        return f"unknown option {option}", did_you_mean(option, flags, hint, cutoff=0.7)
+    if hasattr(error, "param_type") and (metavar := getattr(getattr(error, "param", None), "metavar", None)):
+        missing = metavar.removesuffix("...")
+        listed = "; lmsupply models lists the models" if missing == "MODEL" else ""
+        hint = f"lmsupply {words[0]} {missing}{listed}"
     return _lower(getattr(error, "format_message", error.__str__)()), hint
 
 

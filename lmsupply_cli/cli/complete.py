@@ -246,7 +246,7 @@ def _setting_values(key: str) -> list[Row]:
     if key == "speculative":
         return [("off", ""), ("ngram", ""), *((f"draft:{ref}", text) for ref, text in _models(installed=True))]
     if key == "precision":
-        from lmsupply_cli.hub.variant import PRECISIONS
+        from lmsupply_cli.providers import PRECISIONS
 
         return [(name, "") for name in ("auto", *PRECISIONS)]
     if key == "default_model":

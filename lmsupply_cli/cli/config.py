@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -50,6 +50,8 @@ def config(
     """
     if action not in ACTIONS:
         raise UsageError(f"unknown action {action!r}", hint="use list, get KEY, set KEY VALUE, unset KEY, path, edit")
+    if all and action != "list":
+        raise UsageError("`--all` is only for list", hint="leave it out")
     act, takes = ACTIONS[action]
     given = (key is not None) + bool(value)
     if given != takes:
@@ -111,13 +113,26 @@ def _get(asked: _Asked) -> None:
 def _set(asked: _Asked) -> None:
     key, value, setting = asked.key, asked.value, SETTINGS[asked.key]
     if setting.kind in ("list", "bias"):
-        typed = check_value(key, value, place="config set")
+        parts = [part.strip() for text in value for part in text.split(",")] if setting.commas else value
+        typed = check_value(key, tuple(parts), place="config set")
     elif len(value) == 1:
         typed = parse_text(key, value[0], place="config set")
     else:
         raise UsageError(f"{key} takes one value", hint=f"lmsupply config set {key} VALUE")
     set_value(paths.settings_file(), key, typed)
     _say_change(asked, f"{key} = {literal(typed)}", typed)
+
+
+def _unknown_licenses(names: Sequence[str]) -> Iterator[Notice]:
+    """A license of any name may be on the Hub, but it may be a misspelled one too."""
+    from lmsupply_cli.catalogue.lookup import read_catalogue
+
+    known = {entry.license.id.lower(): entry.license.id for entry in read_catalogue()} | {"unknown": "unknown"}
+    for name in names:
+        if name.lower() not in known:
+            every = f"licenses in it: {', '.join(sorted(known.values()))}"
+            hint = did_you_mean(name.lower(), known, every)
+            yield Notice("unknown_license", f"no model in the catalogue has the license {name}; {hint}")
 
 
 def _unset(asked: _Asked) -> None:
@@ -133,6 +148,9 @@ def _say_change(asked: _Asked, text: str, value: Any) -> None:
     context = Context.of(skip_bad=True)
     if not asked.as_json:
         context.terminal.say(f"{text} in {file}")
+    if asked.key == "allowed_licenses":
+        for notice in _unknown_licenses(value or ()):
+            context.notice(notice)
     if setting and os.environ.get(setting.env):
         context.notice(Notice("environment", f"{setting.env} is set in the environment and takes precedence"))
     _say_skipped(context)
@@ -155,8 +173,9 @@ def _edit(asked: _Asked) -> None:
     file = paths.settings_file()
     with our_io_error(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    run_editor(file, os.environ)
-    Context.of()  # a mistake is reported now, not at the next run
+    changed = run_editor(file, os.environ)
+    terminal = Context.of().terminal  # a mistake is reported now, not at the next run
+    terminal.say(f"saved {file}" if changed else f"nothing changed in {file}")
 
 
 ACTIONS: dict[str, tuple[Callable[[_Asked], None], int]] = {  # the second: how many words follow

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.layers import Settings, read_settings
-from lmsupply_cli.render.flags import as_flags
+from lmsupply_cli.config.table import SETTINGS
+from lmsupply_cli.render.flags import as_flags, name_by_place
 from lmsupply_cli.render.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Context:
             path=paths.settings_file(),
             skip_bad=skip_bad,
         )
+        name_by_place({key: settings.value(key).source for key in SETTINGS})
         return cls(terminal, settings)
 
     @cached_property

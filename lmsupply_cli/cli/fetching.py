@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.addresses import without_user
-from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted
+from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted, named_for
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
@@ -31,7 +31,7 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
     status.show(f"looking up {without_user(name)} on the Hub …")
     try:
         plan = pulling.plan_for(
-            name,
+            named_for(name, settings),
             root,
             machine_wish(
                 settings.get("provider"),

@@ -29,7 +29,7 @@ _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
     """What the command line says about the prompt. `words`: the positional arguments, `prompt`: of `--prompt`; `continues`:
-    it goes on from the last run or chat."""
+    it goes on from the last run or chat; `command`: the one that hints name, with the options that it needs."""
 
     words: Sequence[str] = ()
     prompt: str | None = None
@@ -40,6 +40,7 @@ class PromptRequest:
     continues: bool = False
     no_save: bool = False
     template: Template | None = None
+    command: str = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class RunInput:
         return found
 
 
-def read_input(ctx: Context, request: PromptRequest, *, model: str | None, command: str = "run") -> RunInput:
+def read_input(ctx: Context, request: PromptRequest, *, model: str | None) -> RunInput:
     """Split the positional arguments into model and prompt, and join what belongs to the prompt. Raises UsageError."""
     if request.raw and request.system is not None:
         raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
@@ -73,7 +74,7 @@ def read_input(ctx: Context, request: PromptRequest, *, model: str | None, comma
         prompt, system = template.filled(prompt), template.system if system is None else system
         model = model or template.model
     if not prompt and model is None:
-        raise no_prompt(command)
+        raise no_prompt(request.command)
     return RunInput(model, prompt, system or "")
 
 
@@ -92,7 +93,7 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
         if is_ref(head[0], ctx.root):
             model = head.pop(0)
         elif mark is None and request.prompt is None and (near := suspected_ref(head[0], ctx.root)) is not None:
-            model = _confirmed(ctx.terminal, head.pop(0), near)
+            model = _confirmed(ctx.terminal, head.pop(0), near, command=request.command)
     if request.prompt is None:
         return model, [*head, *tail]
     if head or tail:
@@ -101,11 +102,11 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
     return model, [request.prompt]
 
 
-def _confirmed(terminal: Terminal, word: str, near: str) -> str:
+def _confirmed(terminal: Terminal, word: str, near: str, *, command: str) -> str:
     if near and terminal.stdin_tty and terminal.stderr_tty and terminal.ask(f"{word} is not a model. Use {near}?"):
         return near
     meant = f"did you mean {near}?" if near else "lmsupply models lists the models; -f adds a file to the prompt."
-    raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply run -- {word} …")
+    raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply {command} -- {word} …")
 
 
 def suspected_ref(word: str, root: Path) -> str | None:

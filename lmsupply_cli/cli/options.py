@@ -129,6 +129,23 @@ def check_one_of(given: Mapping[str, Any]) -> None:
         raise UsageError(f"{' and '.join(names)} can't be combined", hint="use one of them")
 
 
+def check_text_only(given: Mapping[str, Any], **formats: bool) -> None:
+    """Raises UsageError for an option of text output that is given with JSON: `json`, `stream_json`."""
+    form = next((name.replace("_", "-") for name, wanted in formats.items() if wanted), "")
+    named = [name for name, value in given.items() if value not in (None, False)]
+    if form and named:
+        raise UsageError(f"{named[0]} has no effect with --{form}", hint="leave it out")
+
+
+def check_raw(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that a prompt without a chat template ignores."""
+    for name in ("chat_format", "reasoning_effort"):
+        if name in given:
+            raise UsageError(f"`{name}` has no effect with --raw", hint="leave one of them out")
+    if given.get("think") == "off":
+        raise UsageError("`think=off` has no effect with --raw", hint="leave one of them out")
+
+
 def check_batch_only(given: Mapping[str, Any]) -> None:
     """Raises UsageError for an option that a batch has no use for."""
     for name, value in given.items():

@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.cli.consent import check_allowed
+from lmsupply_cli.cli.consent import allowed_by, check_allowed, ensure_accepted, named_for
 from lmsupply_cli.cli.context import Context, notices_object
+from lmsupply_cli.cli.idle import check_flags, idle_sampling, idle_thinking
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, make_options
-from lmsupply_cli.errors import ModelNotInstalled
+from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
@@ -69,14 +70,19 @@ class Prepared:
             reserve_tokens=reserve_tokens,
         )
         plan = plan_folder(self.model, self.folder, wanted)
-        return replace(plan, notices=(*said, *plan.notices))
+        if plan.draft:
+            check_allowed(plan.draft.model.ref, plan.draft.model.license, settings)
+        return replace(plan, notices=(*said, *idle_thinking(settings, plan.format.format), *plan.notices))
 
 
 def prepare(ctx: Context, request: ModelRequest, *, guidance: Guidance | None = None, weights: bool = True) -> Prepared:
     """Choose a model and open its folder. `weights`: whether they must be there. Raises the errors of what it uses."""
+    check_flags(ctx.settings)
     model = choose_model(ctx, request)
     folder = open_model(model, trust=request.trust, weights=weights)
     values, options = read_options(ctx.settings, folder, guidance)
+    for notice in idle_sampling(values, options):
+        ctx.notice(notice)
     return Prepared(model, folder, values, options, guidance)
 
 
@@ -85,27 +91,66 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
     else the guide.
 
     A named model that is missing is pulled as `auto_pull` says; without a name nothing is ever downloaded. Raises
-    ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError.
+    ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError, UsageError.
     """
-    name = request.name or ctx.settings.get("default_model")
-    if name:
-        from lmsupply_cli.loading.recommend import named_by_role
-
-        name = named_by_role(name)
+    if request.name:
+        return _named(ctx, request.name, request, pull=True)
+    if name := ctx.settings.get("default_model"):
         try:
-            model = locate(name, ctx.root)
-        except ModelNotInstalled as missing:
-            if request.name is None and not request.pull:
-                raise
-            model = _pulled(ctx, name, request, missing)
-    elif found := default_installed(ctx.root):
-        model = found.model
-        ctx.notice(Notice("model_chosen", f"using {model.ref}, {found.reason}"))
-    else:
-        model = guide()
-        way = "get one for this machine: lmsupply pull role:default"
-        ctx.notice(Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; {way}"))
+            return _named(ctx, name, request, pull=request.pull)
+        except (ModelNotFound, ModelNotInstalled) as error:
+            from_env = ctx.settings.value("default_model").source == "env"
+            way = "correct or unset `default_model`" if from_env else "lmsupply use MODEL sets another default"
+            raise type(error)(f"`default_model`: {error.message}", hint=f"{error.hint}; {way}") from error
+    if request.pull:
+        ctx.notice(Notice("pull", "--pull has no effect: no model is named"))
+    if found := default_installed(ctx.root, allowed_by(ctx.settings)):
+        ctx.notice(Notice("model_chosen", f"using {found.model.ref}, {found.reason}"))
+        return _permitted(ctx, found.model, request)
+    model = _permitted(ctx, guide(), request)
+    way = "get one for this machine: lmsupply pull role:default"
+    ctx.notice(Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; {way}"))
+    return model
+
+
+def required_precision(settings: Settings) -> str | None:
+    """The precision that a flag requires; in the settings it is a preference for what is pulled."""
+    wanted = settings.value("precision")
+    return wanted.value if wanted.source == "flag" and wanted.value != "auto" else None
+
+
+def _named(ctx: Context, name: str, request: ModelRequest, *, pull: bool) -> LocatedModel:
+    """`pull`: whether it may be pulled if it is missing."""
+    name = named_for(name, ctx.settings)
+    try:
+        model = locate(name, ctx.root, precision=required_precision(ctx.settings))
+    except ModelNotInstalled as missing:
+        if not pull:
+            raise
+        return _pulled(ctx, name, request, missing)
+    return _permitted(ctx, model, request)
+
+
+def _permitted(ctx: Context, model: LocatedModel, request: ModelRequest) -> LocatedModel:
+    """The model, if it has the required precision, the settings allow its license and, where lmsupply pulled it, the user
+    accepted it. Raises UsageError, LicenseNotAccepted."""
+    precision = required_precision(ctx.settings)
+    if precision and precision != model.precision:
+        raise UsageError(
+            f"`precision={precision}` chooses what is downloaded, but {model.ref} is on this machine already",
+            hint="leave out `precision`, or name a model to download",
+        )
     check_allowed(model.ref, model.license, ctx.settings)
+    if model.was_pulled:
+        ensure_accepted(
+            model.ref,
+            model.repo,
+            model.commit,
+            model.license,
+            ctx.terminal,
+            accepted=request.accepted,
+            question="Accept the license?",
+        )
     return model
 
 

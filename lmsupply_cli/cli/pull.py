@@ -9,7 +9,7 @@ import typer
 from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Quiet, takes_settings
 
 EXAMPLES = (
-    ("lmsupply pull phi-3.5", "the variant for this machine"),
+    ("lmsupply pull phi-4-mini", "the variant for this machine"),
     ("lmsupply pull microsoft/Phi-3.5-mini-instruct-onnx --dry-run", "show what would be downloaded"),
     ("lmsupply pull qwen3-4b --precision int8", "another precision"),
 )

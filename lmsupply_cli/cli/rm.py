@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = (
-    ("lmsupply rm phi-3.5", "remove a model"),
+    ("lmsupply rm phi-4-mini", "remove a model"),
     ("lmsupply rm --partial -y", "remove files left by interrupted downloads"),
 )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.loading.searching import SearchResult
 
 
+_NOT_ALLOWED = "license not allowed"
 EXAMPLES = (
     ("lmsupply search qwen", "models on the Hub that run here"),
     ("lmsupply search phi --limit 5 --json", "the first five as JSON"),
@@ -35,6 +36,9 @@ def search(
     Finds repositories in ONNX GenAI format whose name contains TEXT, the most downloaded first. SIZE
     is the download for this machine. lmsupply pull MODEL downloads one.
     """
+    from dataclasses import replace
+
+    from lmsupply_cli.cli.consent import allowed_by
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.loading.recommend import machine_wish
     from lmsupply_cli.loading.searching import search as find
@@ -53,6 +57,8 @@ def search(
         )
     finally:
         status.clear()
+    allowed = allowed_by(settings)
+    results = [r if r.license is None or allowed(r.license) else replace(r, reason=_NOT_ALLOWED) for r in results]
     here = {model.repo.lower() for model in installed_models(context.root)}
     running, others = [r for r in results if r.runs], [r for r in results if not r.runs]
     if json:
@@ -102,4 +108,6 @@ def _say(results: Sequence[SearchResult], here: Collection[str], context: Contex
 
 
 def _note(result: SearchResult, here: Collection[str]) -> str:
-    return "installed" if result.repo.lower() in here else result.reason.removeprefix(f"{result.repo} is ")
+    if result.repo.lower() in here and result.reason != _NOT_ALLOWED:
+        return "installed"
+    return result.reason.removeprefix(f"{result.repo} is ")

@@ -59,7 +59,7 @@ def templates(
     elif action == "list":
         _list(terminal, as_json=json)
     elif action == "edit":
-        _edit(str(name))
+        _edit(str(name), terminal)
     else:
         path = find_template(str(name))
         if json:
@@ -95,16 +95,21 @@ def _object(name: str) -> dict[str, Any]:
     }
 
 
-def _edit(name: str) -> None:
-    """A new one begins with an example; one that was saved with a mistake is reported."""
+def _edit(name: str, terminal: Terminal) -> None:
+    """A new one begins with an example, and is kept if that was changed; one that was saved with a mistake is
+    reported."""
     path = find_template(name) if name in template_names() else new_template_path(name)
     new = is_absent(path)
     if new:
         write_whole(path, EXAMPLE)
+    changed = False
     try:
-        run_editor(path, os.environ)
-    except LmsupplyError:
-        if new:
+        changed = run_editor(path, os.environ)
+    finally:
+        if new and not changed:
             path.unlink(missing_ok=True)
-        raise
-    read_template(name)
+    if changed:
+        read_template(name)
+        terminal.say(f"saved {path}")
+    else:
+        terminal.say("nothing changed, so no template was saved" if new else f"nothing changed in {path}")

@@ -24,7 +24,7 @@ prompt = """Summarize in three sentences:
 
 {input}"""
 system = "You are a careful editor."
-# model = "phi-3.5"
+# model = "phi-4-mini"
 
 [options]
 temperature = 0.2

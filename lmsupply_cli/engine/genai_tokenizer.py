@@ -15,7 +15,7 @@ from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.pattern_guard import PatternGuard
 from lmsupply_cli.engine.patterns import unknown_pattern
 from lmsupply_cli.engine.tokenizer import hidden_ids
-from lmsupply_cli.errors import EngineError
+from lmsupply_cli.errors import EngineError, ModelFilesError
 
 
 class GenaiTokenizer:
@@ -91,7 +91,9 @@ def engine_tokenizer(folder: ModelFolder, *, visible: Collection[str], because: 
     note = f"using the engine's tokenizer, whose tokens may differ from the model's: {because}"
     try:
         return GenaiTokenizer(folder, lambda: _engines(folder), visible=visible, note=note)
-    except (RuntimeError, MemoryError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
+        raise ModelFilesError(f"cannot load {folder.path}: {because}", hint=folder.again) from error
+    except MemoryError as error:
         raise load_error(error, folder.path) from error
 
 

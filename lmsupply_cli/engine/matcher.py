@@ -181,6 +181,8 @@ def _in_one_line(text: str) -> str:
     line = " ".join(text.partition("<state>")[0].split())
     if line.startswith("NoExtension"):
         return "nothing can follow"
+    if "lookarounds not supported" in line:
+        return "anchors such as ^, $ and \\b are not supported within it"
     if found := _REGEX_ERROR.search(line):
         return found[1]
     return cut(line, 400)

@@ -163,4 +163,7 @@ def translated() -> Iterator[None]:
 def _in_one_line(error: BaseException) -> str:
     if found := _UNKNOWN_PART.search(" ".join(str(error).split())):
         return f"its {found[1].lower()} is of an unknown kind"
-    return shortened(str(error), 200)
+    if "untagged enum MergeType" in str(error):
+        return "its merges are malformed"
+    text = re.sub(r"^Cannot instantiate Tokenizer from buffer: | at line \d+ column \d+$", "", str(error))
+    return shortened(text, 200)

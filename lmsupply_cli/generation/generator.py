@@ -102,7 +102,9 @@ class TextGenerator(Answers):
         self._is_owner = True
 
     def sibling(self) -> TextGenerator:
-        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded."""
+        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded. Raises
+        EngineError if this one is closed."""
+        self._turns.check_open()
         limits = GeneratorLimits(self.context_tokens, self.fitting_tokens, 0, self.budget, self.memory_shape)
         speculation = self.speculation.sibling() if self.speculation else None
         other = TextGenerator(
@@ -214,10 +216,10 @@ class TextGenerator(Answers):
     def resize_context(self, tokens: int) -> None:
         """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""
         if not 0 < tokens <= self.info.context_length:
-            raise UsageError(f"a context of {tokens} is not between 1 and the model's {self.info.context_length}")
+            raise UsageError(f"a context of {tokens:,} is not between 1 and the model's {self.info.context_length:,}")
         if tokens > self.fitting_tokens:
             raise DoesNotFit(
-                f"a context of {tokens:,} tokens does not fit in memory", hint=f"{self.fitting_tokens} fits"
+                f"a context of {tokens:,} tokens does not fit in memory", hint=f"{self.fitting_tokens:,} fits"
             )
         self.context_tokens = tokens
 

@@ -12,11 +12,12 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from lmsupply_cli.errors import ModelNotFound, UsageError
-from lmsupply_cli.hub.variant import DEVICES, PRECISIONS, Variant, tokens_of
-from lmsupply_cli.providers import GPU, PROVIDERS
+from lmsupply_cli.hub.variant import DEVICES, Variant, tokens_of
+from lmsupply_cli.providers import GPU, PRECISIONS, PROVIDERS
 
 RUNS_ON: Mapping[str, Sequence[str]] = {row.name: row.runs for row in PROVIDERS}
 _SPELLED = {row.name: row.label for row in PROVIDERS} | {GPU: "GPU", "npu": "NPU"}
+_UNSTATED = "precision not stated"
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
 
@@ -79,9 +80,7 @@ def resolve(
     fitting = [v for v in fitting if v.folder not in unusable] or fitting
     if wish.exact:
         same = _of_precision(fitting, precision, provider)
-        outside += tuple(
-            (v, f"{v.precision or 'unknown'} precision, not {precision}") for v in fitting if v not in same
-        )
+        outside += tuple((v, f"{v.precision or _UNSTATED}, not {precision}") for v in fitting if v not in same)
         inside, fitting = [v for v in inside if v in same or v not in fitting], same
     order = [precision, *(p for p in PRECISIONS if p != precision)]
 
@@ -117,8 +116,8 @@ def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]
         device = f"{made_for}, which also runs on {provider}"
     else:
         device = "not built for a particular device"
-    wish = best.precision or "unknown precision"
-    if precision in PRECISIONS and best.precision != precision:
+    wish = best.precision or _UNSTATED
+    if best.precision and precision in PRECISIONS and best.precision != precision:
         wish += f" (no {precision} variant)"
     return (device, wish, *(() if others else ("the only match",)))
 
@@ -132,10 +131,10 @@ def _of_precision(variants: Sequence[Variant], precision: str, provider: str) ->
     """Raises UsageError if there is none."""
     same = [v for v in variants if v.precision == precision]
     if not same:
-        known = dict.fromkeys(v.precision or "unknown precision" for v in sorted(variants, key=lambda v: v.precision))
+        known = dict.fromkeys(v.precision for v in sorted(variants, key=lambda v: v.precision) if v.precision)
+        has = f"it has {', '.join(known)}" if known else "it states no precision"
         raise UsageError(
-            f"the repo has no {precision} variant for {provider}",
-            hint=f"it has {', '.join(known)}; `precision=auto` picks the best",
+            f"the repo has no {precision} variant for {provider}", hint=f"{has}; `precision=auto` picks the best"
         )
     return same
 
@@ -144,7 +143,7 @@ def _why_behind(variant: Variant, best: Variant) -> str:
     if variant.device != best.device:
         return f"made for {variant.device or 'any device'}, which is second to {best.device or 'any'}"
     if variant.precision != best.precision:
-        return f"{variant.precision or 'unknown'} precision ranks behind {best.precision or 'unknown'}"
+        return f"{variant.precision or _UNSTATED} ranks behind {best.precision or _UNSTATED}"
     if {"acc", "level", "4"} <= best.tokens and not {"acc", "level", "4"} <= variant.tokens:
         return "slower on CPU: no acc-level-4"
     if "rtn" in variant.tokens and "rtn" not in best.tokens:

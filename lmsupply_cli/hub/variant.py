@@ -23,9 +23,8 @@ from lmsupply_cli.genai_config import (
     parse_config,
 )
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
-from lmsupply_cli.providers import device_declared, device_order, folder_devices
+from lmsupply_cli.providers import PRECISIONS, device_declared, device_order, folder_devices
 
-PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")
 DEVICES = folder_devices()  # word in a folder's name → device
 _SMALL = re.compile(r"\.(json|jinja|txt|ya?ml)$", re.IGNORECASE)
 _SMALL_BYTES = 2_000_000

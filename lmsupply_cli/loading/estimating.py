@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmsupply_cli.catalogue.lookup import forgiving_entry
+from lmsupply_cli.config.values import check_value
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelFilesError, ModelNotInstalled
 from lmsupply_cli.hub.resolve import VariantWish
@@ -21,7 +22,9 @@ def estimate_memory(
     ref: str | Path, *, context: int = 4096, provider: str = "auto", cache_dir: Path | str | None = None
 ) -> MemoryEstimate:
     """Its terms in bytes, for `context` tokens (at most the model's own). Of a model that is not installed, from what
-    the catalogue says: rough, and on the safe side. Raises ModelNotFound, ModelNotInstalled, ModelFilesError."""
+    the catalogue says: rough, and on the safe side. Raises ModelNotFound, ModelNotInstalled, ModelFilesError,
+    UsageError."""
+    check_value("provider", provider)
     try:
         path = ref if isinstance(ref, Path) else find_model(ref, cache_dir).path
     except ModelNotInstalled:

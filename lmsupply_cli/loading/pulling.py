@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from lmsupply_cli import paths
-from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance
+from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
+from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.loading.recommend import machine_wish, named_by_role
+from lmsupply_cli.loading.recommend import machine_choice, machine_wish, named_by_role
+from lmsupply_cli.providers import CPU
 from lmsupply_cli.store.locate import LocatedModel, located
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
@@ -48,7 +51,7 @@ def pull(
             return
         if not accept_license:
             raise LicenseNotAccepted(
-                f"{plan.ref}: {license.terms}",
+                refusal(plan.ref, license),
                 hint=f"Read it at {license_page(repo, license)}, then pass `accept_license=True`",
             )
         accept(plan.ref, repo, plan.tree.commit, license)
@@ -62,8 +65,19 @@ def plan_for(
     ref: str, root: Path, wish: VariantWish, *, offline: bool = False, listener: ProgressListener | None = None
 ) -> PullPlan:
     """What a pull of `ref`, a role too, would fetch. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
-    name = named_by_role(ref)
-    return plan_pull(name, root, wish, offline=offline, listener=listener)
+    plan = plan_pull(named_by_role(ref), root, wish, offline=offline, listener=listener)
+    return replace(plan, obstacles=(*_unusable(wish.provider), *plan.obstacles))
+
+
+def _unusable(provider: str) -> list[Obstacle]:
+    """That this machine cannot use the provider that was asked for: the variant may be meant for another one."""
+    if provider == CPU.name:
+        return []
+    state = next(state for state in machine_choice().states if state.name == provider)
+    if state.usable:
+        return []
+    lifted = (f"`provider={provider}`",)
+    return [Obstacle(f"{provider} cannot be used on this machine: {state.reason}", state.fix, lifted_by=lifted)]
 
 
 def fetch(

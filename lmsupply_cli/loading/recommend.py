@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmsupply_cli.catalogue.entry import CatalogueEntry
+from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entries_of_role
 from lmsupply_cli.catalogue.roles import role_name
-from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.config.values import check_value
+from lmsupply_cli.errors import LicenseNotAccepted, LmsupplyError
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import Resolution, VariantWish, resolve
 from lmsupply_cli.hub.tree import RepoFile
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from lmsupply_cli.hardware.profile import HardwareProfile
     from lmsupply_cli.hardware.wheels import EngineWheels
 
+Allowed = Callable[[License], bool]
 _ON_CPU = VariantWish()
+
+
+def any_license(_: License) -> bool:
+    return True
 
 
 class Recommendation(NamedTuple):
@@ -57,7 +63,9 @@ def machine_wish(
     machine: Callable[[], MachineChoice] = machine_choice,
 ) -> VariantWish:
     """The wish with "auto" replaced: by the provider of this machine, and the precision that suits it. `exact` says that
-    no other than a given precision will do."""
+    no other than a given precision will do. Raises UsageError."""
+    check_value("provider", provider)
+    check_value("precision", precision)
     exact = exact and precision != "auto"
     if provider != "auto":
         return VariantWish(provider, precision, variant, exact, on_cpu=provider == CPU.name)
@@ -80,16 +88,26 @@ def expected_variant(entry: CatalogueEntry, wish: VariantWish = _ON_CPU) -> Reso
         return None
 
 
-def named_by_role(name: str, available_bytes: Callable[[], int] = lambda: detect_memory().available_bytes) -> str:
-    """`role:…` is the model of that role for this machine; other names stand for themselves. Raises ModelNotFound."""
+def named_by_role(
+    name: str,
+    available_bytes: Callable[[], int] = lambda: detect_memory().available_bytes,
+    *,
+    allowed: Allowed = any_license,
+) -> str:
+    """`role:…` is the model of that role for this machine; other names stand for themselves. Raises ModelNotFound,
+    LicenseNotAccepted."""
     role = role_name(name)
-    return recommend_model(available_bytes(), role).entry.ref if role else name
+    return recommend_model(available_bytes(), role, allowed=allowed).entry.ref if role else name
 
 
-def recommend_model(available_bytes: int, role: str = "default") -> Recommendation:
+def recommend_model(available_bytes: int, role: str = "default", *, allowed: Allowed = any_license) -> Recommendation:
     """The first model of the role that fits the memory, with a margin; else the last, which is the smallest. Raises
-    ModelNotFound for an unknown role."""
-    entries = entries_of_role(role)
+    ModelNotFound for an unknown role, LicenseNotAccepted if no model of it has an `allowed` license."""
+    entries = [entry for entry in entries_of_role(role) if allowed(entry.license)]
+    if not entries:
+        raise LicenseNotAccepted(
+            f"no model with role:{role} has a license that is allowed", hint="lmsupply models lists what is allowed"
+        )
     for entry in entries:
         resolution = expected_variant(entry)
         size = resolution.chosen.size_bytes if resolution else 0

@@ -12,7 +12,7 @@ from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.errors import HubError, LicenseNotAccepted, ModelNotFound, UsageError
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.answers import Found
-from lmsupply_cli.hub.client import HubClient, is_offline
+from lmsupply_cli.hub.client import HubClient, kept_offline_by
 from lmsupply_cli.hub.licenses import license_of
 from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.hub.variant import Variant
@@ -37,8 +37,9 @@ class SearchResult:
 
 def search(text: str, wish: VariantWish, *, limit: int = 10, offline: bool = False) -> list[SearchResult]:
     """The most downloaded first. Raises HubError, also when offline."""
-    if offline or is_offline():
-        raise HubError("cannot search the Hub offline", hint="lmsupply models lists the models known without it")
+    if cause := kept_offline_by(offline):
+        hint = f"leave out {cause}; lmsupply models lists the models known without the Hub"
+        raise HubError("cannot search the Hub offline", hint=hint)
     with HubClient() as hub:
         found = list(islice((one for one in hub.search(text) if _has_genai(one)), limit))
         with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -27,14 +27,17 @@ class ContextFit:
     limited: bool
 
 
-def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | None = None) -> ContextFit:
-    """The context for `budget_bytes` of memory. Raises DoesNotFit where the model, or an explicit context, does not fit."""
+def fit_context(
+    shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | None = None, limited_by_user: bool = False
+) -> ContextFit:
+    """The context for `budget_bytes` of memory. `limited_by_user`: more is free than the user allows. Raises DoesNotFit
+    where the model, or an explicit context, does not fit."""
     usable = int(budget_bytes * MARGIN)
     least = estimate_memory(shape, min(LEAST_TOKENS, shape.context_length))
     if least.peak_bytes > usable:
         raise DoesNotFit(
             f"this model needs {format_bytes(least.peak_bytes)} with the smallest context, but only {format_bytes(usable)} is available",
-            hint="close other programs, raise `memory_limit`, or use a smaller model: lmsupply models --fits",
+            hint=f"{'raise `memory_limit`' if limited_by_user else 'close other programs'}, or use a smaller model: lmsupply models --fits",
         )
     largest = _largest(shape, usable)
     if wanted_tokens is None:

@@ -36,7 +36,7 @@ _RECORD_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """`digest` as in `hub.tree.RepoFile`; "" where the Hub gave none."""
+    """`digest` as in `hub.tree.RepoFile`; "" where the Hub gave none, and of folders that earlier versions added."""
 
     size_bytes: int
     digest: str

@@ -15,10 +15,10 @@ from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.runnable import Obstacle
-from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.files import free_bytes, read_text, size_of, write_whole
-from lmsupply_cli.hub.client import HubClient, is_offline
+from lmsupply_cli.hub.client import HubClient, kept_offline_by
 from lmsupply_cli.hub.licenses import license_of
 from lmsupply_cli.hub.resolve import Resolution, VariantWish, resolve
 from lmsupply_cli.hub.retry import RetryPolicy
@@ -62,9 +62,19 @@ def plan_pull(
     Raises ModelNotFound, ModelNotInstalled (offline), LicenseNotAccepted (gated), HubError, UsageError.
     """
     name = without_user(name)
+    if added := next((m for m in read_manifests(root) if m.added and m.ref == name.lower()), None):
+        raise UsageError(
+            f"{name} is a folder that you added: {added.folder}", hint=f"there is nothing to pull: lmsupply chat {name}"
+        )
     entry, wanted = named_repo(name)
-    if offline or is_offline():
-        raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online and pull it")
+    if wish.variant and wanted.variant:
+        raise UsageError(
+            f"two variants are named: {wanted.variant} and {wish.variant}", hint="leave out `variant`, or :FOLDER"
+        )
+    if cause := kept_offline_by(offline):
+        raise ModelNotInstalled(
+            f"{name} is not installed and lmsupply is offline", hint=f"leave out {cause} to pull it"
+        )
     wish = replace(wish, variant=wish.variant or wanted.variant)
     with client() as hub:
         hub.tell(listener or ProgressListener())
@@ -227,7 +237,7 @@ class _Transfers:
             if not any(worker.is_alive() for worker in workers):
                 self._hub.close()
         if self._failures:
-            raise self._failures[0]
+            raise _resumable(self._failures[0])
 
     def _work(self) -> None:
         while not self._stop.is_set():
@@ -257,6 +267,15 @@ class _Transfers:
             on_bytes=lambda count: self._progress.add(file, count),
             on_wait=lambda: self._progress.waits(file),
         ).run()
+
+
+def _resumable(failure: BaseException) -> BaseException:
+    """A failure of the network, with the hint that what has arrived is kept."""
+    if not isinstance(failure, HubError) or not failure.hint.endswith("try again"):
+        return failure
+    resumed = HubError(failure.message, hint=f"{failure.hint}; the download will resume")
+    resumed.__cause__ = failure
+    return resumed
 
 
 def copies_of(root: Path, file: RepoFile) -> list[Path]:

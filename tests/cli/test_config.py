@@ -281,5 +281,6 @@ def test_path_and_edit(tmp_path: Path) -> None:
     editor.chmod(0o755)
     assert lmsupply("config", "edit", EDITOR=f"'{editor}'", VISUAL="").code == 0
     assert lmsupply("config", "get", "top_k").out == "9\n"
+    assert lmsupply("config", "edit", EDITOR="touch", VISUAL="").err == f"nothing changed in {file()}\n"
     editor.write_text("#!/bin/sh\necho 'top_k = x' > \"$1\"\n")
     assert lmsupply("config", "edit", EDITOR=f"'{editor}'", VISUAL="").code == 2

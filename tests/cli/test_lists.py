@@ -25,6 +25,32 @@ def test_alone_it_says_the_five_things_to_do_next() -> None:
     assert sum(line.startswith("  lmsupply ") for line in result.out.splitlines()) == 5
 
 
+def test_alone_it_fits_any_width() -> None:
+    for columns in (40, 60, 80):
+        result = lmsupply(COLUMNS=str(columns))
+        assert sum(line.startswith("  lmsupply ") for line in result.out.splitlines()) == 5
+        assert max(map(len, result.out.splitlines())) <= max(columns, 50)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("info",), "lmsupply show MODEL; lmsupply models lists the models"),
+        (("download",), "lmsupply pull MODEL; lmsupply models lists the models"),
+        (("pull",), "lmsupply pull MODEL; lmsupply models lists the models"),
+        (("add",), "lmsupply add FOLDER"),
+        (("search",), "lmsupply search TEXT"),
+    ],
+)
+def test_a_missing_argument_is_shown_in_its_place(words: tuple[str, ...], hint: str) -> None:
+    result = lmsupply(*words)
+    assert (result.code, result.err.splitlines()[1]) == (2, f"hint: {hint}")
+
+
+def test_an_option_is_never_taken_for_an_argument() -> None:
+    assert lmsupply("add", "x", "--folder", "y").err.endswith("hint: lmsupply add --help\n")
+
+
 def test_version() -> None:
     assert lmsupply("--version").out == f"lmsupply {lmsupply_cli.__version__}\n"
 
@@ -79,7 +105,7 @@ def test_models_as_json_and_filters() -> None:
     rows = lmsupply("models", "--json").json["models"]
     assert list(rows[0]) == [
         "ref", "aliases", "repo", "family", "parameters", "context_length", "license", "variant", "size_bytes",
-        "installed", "external", "fits", "last_used", "path",
+        "installed", "allowed", "external", "fits", "last_used", "path",
     ]  # fmt: skip
     assert rows[0]["ref"] == "guide"
     assert rows[0]["installed"]
@@ -243,6 +269,7 @@ def test_bash_breaks_words_at_equals_and_colon(line: str, words: list[str], repl
         (["ls", "-q"], ["models", "--installed", "-q"]),
         (["list", "--json"], ["models", "--installed", "--json"]),
         (["info", "guide", "--json"], ["show", "guide", "--json"]),  # without it, free memory is shown too
+        (["info", "nothing"], ["show", "nothing"]),
         (["version"], ["--version"]),
         (["help"], ["--help"]),
         (["help", "run"], ["run", "--help"]),

@@ -73,7 +73,12 @@ def test_list_show_edit_and_path(folder: Path, tmp_path: Path) -> None:
     assert lmsupply("templates", "path").out == f"{folder}\n"
     assert lmsupply("templates", "path", "--json").json == {"schema": 2, "path": str(folder)}
     assert "--json and edit can't be combined" in lmsupply("templates", "edit", "new", "--json", EDITOR="true").err
-    assert lmsupply("templates", "edit", "new", EDITOR="true").code == 0
+    left = lmsupply("templates", "edit", "new", EDITOR="touch")
+    assert (left.code, left.err) == (0, "nothing changed, so no template was saved\n")
+    assert list(folder.iterdir()) == []
+    kept = lmsupply("templates", "edit", "new", EDITOR="sed -i.bak s/careful/strict/")
+    assert (kept.code, kept.err) == (0, f"saved {folder / 'new.toml'}\n")
+    assert lmsupply("templates", "edit", "new", EDITOR="touch").err == f"nothing changed in {folder / 'new.toml'}\n"
     assert "{input}" in lmsupply("templates", "show", "new").out
     assert lmsupply("templates").out.startswith("new  Summarize in three sentences:")
     assert lmsupply("templates", "--json").json["templates"][0]["options"] == {"temperature": 0.2}

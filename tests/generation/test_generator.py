@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lmsupply_cli import GeneratorPool, Guidance, LoadOptions, load
+from lmsupply_cli import GeneratorPool, Guidance, LoadOptions, estimate_memory, load, pull
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.chat.formatter import PromptFormat
@@ -295,6 +295,13 @@ def test_a_continued_answer_keeps_to_the_format() -> None:
             list(session.resume())
 
 
+def test_a_closed_model_has_no_siblings() -> None:
+    with generator("one") as model:
+        pass
+    with pytest.raises(EngineError, match="the model is closed"):
+        model.sibling()
+
+
 @pytest.mark.parametrize("decoder", [None, {"type": "WordPiece", "prefix": "##", "cleanup": True}])
 def test_guidance_needs_a_tokenizer_that_decodes_token_by_token(tmp_path: Path, decoder: object) -> None:
     shutil.copytree(Path(__file__).parent.parent / "models" / "phi3", tmp_path / "model")
@@ -314,6 +321,13 @@ def test_guidance_needs_a_tokenizer_that_decodes_token_by_token(tmp_path: Path, 
         (lambda: load("guide", context="5"), "`context` must be a whole number"),
         (lambda: load("guide", draft_tokens=-3), "`draft_tokens` must be"),
         (lambda: load("guide", reserve_tokens=-1), "`reserve_tokens` must be"),
+        (lambda: load("guide", reserve_tokens=True), "`reserve_tokens` must be"),
+        (lambda: load("guide", cache_dir=5), "`cache_dir` must be a path, not int"),
+        (lambda: load("guide", speculative=None), "`speculative` must be a string, not NoneType"),
+        (lambda: load("guide", enable_thinking="off"), "`enable_thinking` must be True or False, not str"),
+        (lambda: pull("phi-4", provider="x"), "`provider` must be one of"),
+        (lambda: pull("phi-4", precision="int3"), "`precision` must be one of"),
+        (lambda: estimate_memory("phi-4", provider="x"), "`provider` must be one of"),
         (lambda: load("guide", options={"a": 1}), "`options` must be a GenerationOptions, not dict"),
         (lambda: load("guide", contxt=5), "unknown load option 'contxt'"),
         (lambda: load(None), "ref must be a name or a path"),

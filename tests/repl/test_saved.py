@@ -189,6 +189,21 @@ def test_a_chat_of_another_model_says_so_and_how_to_switch(folder: Path) -> None
     assert "was held with" not in Scripted(folder).talk("/load wolf")[0]
 
 
+def test_a_stop_sequence_with_a_comma_and_a_reset_option_come_back(folder: Path) -> None:
+    Scripted(folder).talk('/set stop "A,B"', "/set seed 7", "/set seed default", "hello", "/save x")
+    chat = Scripted(folder)
+    assert "not restored" not in chat.talk("/load x")[0]
+    assert chat.chat.session.options.stop == ("A,B",)
+    assert chat.chat.session.options.seed is None
+
+
+def test_a_cut_message_of_a_resumed_chat_has_one_ellipsis(folder: Path) -> None:
+    Scripted(folder, fake("word " * 40)).talk("/set max_tokens 90", "hello", "/save x")
+    said = Scripted(folder).talk("/load x")[0]
+    assert "…" in said
+    assert "……" not in said
+
+
 def test_options_come_back_with_a_chat(folder: Path) -> None:
     Scripted(folder).talk("/set seed 7", "/set num_ctx 3000", "/set stop A,B", "hello", "/save x")
     chat = Scripted(folder, fake(context=2000))

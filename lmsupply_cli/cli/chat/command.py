@@ -24,9 +24,9 @@ from lmsupply_cli.cli.options import (
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 
 EXAMPLES = (
-    ("lmsupply chat phi-3.5", "chat with a model"),
+    ("lmsupply chat phi-4-mini", "chat with a model"),
     ("lmsupply chat --continue", "resume the last chat"),
-    ("lmsupply chat phi-3.5 -s 'Answer in French.' --temperature 0.2", "a system prompt and an option"),
+    ("lmsupply chat phi-4-mini -s 'Answer in French.' --temperature 0.2", "a system prompt and an option"),
 )
 
 
@@ -71,6 +71,8 @@ def chat(
     if named and model:
         raise UsageError(f"two models are named: {named} and {model}", hint="leave one out")
     check_one_of({"--continue": last, "--resume": resume})
+    check_one_of({"--plain": plain, "--theme": flags.get("theme")})
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved)
     ctx.debug = debug

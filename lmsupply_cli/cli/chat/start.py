@@ -60,11 +60,6 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
         return lambda: load_model(ctx, plan())
 
     with prepared(wanted.name or (saved.model if saved else None))() as generator:
-        info = generator.info
-        room = f"context {generator.context_tokens:,} tokens"
-        if settings.get("context") is None and generator.context_tokens < info.context_length:
-            room += f" of {info.context_length:,}, limited by memory"
-        terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to quit.")
         theme = "none" if asked.plain else settings.get("theme")
         session = ChatSession(generator, system=asked.system, policy=overflow_policy(settings, "drop-oldest"))
         world = World(
@@ -91,11 +86,19 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             chat.resume(saved)
             if asked.system is not None:
                 session.system = asked.system
+        terminal.say(f"{_banner(generator)} /help for help, /bye to quit.")
         try:
             history = paths.history_file() if settings.get("history") else None
             ChatLoop(chat, TerminalReader(color=terminal.color, history=history)).run()
         finally:
             session.generator.close()
+
+
+def _banner(generator: TextGenerator) -> str:
+    info, tokens = generator.info, generator.context_tokens
+    limited = tokens == generator.fitting_tokens < info.context_length
+    room = f" of {info.context_length:,}, limited by memory" if limited else ""
+    return f"{info.ref} on {info.provider}, context {tokens:,} tokens{room}."
 
 
 def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | None:

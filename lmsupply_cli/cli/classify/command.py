@@ -24,11 +24,13 @@ from lmsupply_cli.cli.options import (
     TrustModelFiles,
     Words,
     check_batch_only,
+    check_one_of,
+    check_raw,
     takes_settings,
 )
 
 EXAMPLES = (
-    ('lmsupply classify phi-3.5 --choices yes,no "Is this spam? You won!"', "print the most likely choice"),
+    ('lmsupply classify phi-4-mini --choices yes,no "Is this spam? You won!"', "print the most likely choice"),
     ("lmsupply classify --choices bug,feature,question --all -f issue.md", "every choice with its probability"),
     ("lmsupply classify --choices yes,no --batch mails.jsonl --out labels.jsonl", "a file of prompts"),
 )
@@ -87,22 +89,31 @@ def classify(
     alias, a role, an owner/repo or a path; -m takes precedence. Piped input and
     files are appended to the prompt. Use --think off with a reasoning model.
     """
+    from shlex import quote
+
     from lmsupply_cli.cli.classify.single import classify_prompt, read_choices
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.inputs import PromptRequest
     from lmsupply_cli.cli.prepare import ModelRequest
 
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
+    if raw:
+        check_raw(flags)
     ctx = Context.of(flags | {"speculative": "off"}, quiet=quiet)  # nothing is generated, so there are no draft tokens
     read = read_choices(choices or (), choices_file)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
-    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin)
+    options = [*(f"--choices {quote(text)}" for text in choices or ())] or [
+        f"--choices-file {quote(str(choices_file))}"
+    ]
+    command = f"classify {' '.join(options)}"
+    asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, command=command)
     if not retry_failed and {batch, out} == {None}:
         return classify_prompt(ctx, wanted, asked, read, as_json=json, every=every)
     from lmsupply_cli.cli.batch_files import BatchRequest
     from lmsupply_cli.cli.classify.batch import classify_batch
 
     check_batch_only({"--file": file, "--prompt": prompt, "--raw": raw, "--json": json, "--all": every})
-    request = BatchRequest.of(batch, out, retry=retry_failed, no_stdin=no_stdin, command="classify --choices yes,no")
+    request = BatchRequest.of(batch, out, retry=retry_failed, no_stdin=no_stdin, command=command)
     if code := classify_batch(ctx, wanted, asked, read, request):
         raise typer.Exit(code)
     return None

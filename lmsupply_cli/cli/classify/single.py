@@ -35,9 +35,9 @@ def classify_prompt(
     ctx: Context, wanted: ModelRequest, asked: PromptRequest, choices: Sequence[str], *, as_json: bool, every: bool
 ) -> None:
     """Print the best choice, all of them, or JSON. Raises the errors of what it uses; `main` reports them."""
-    given = read_input(ctx, asked, model=wanted.name, command="classify")
+    given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
-        raise no_prompt("classify", given.model or "")
+        raise no_prompt(asked.command, given.model or "")
     messages = given.messages
     with loaded(ctx, replace(wanted, name=given.model)) as generator:
         policy = overflow_policy(ctx.settings)

@@ -30,6 +30,7 @@ def hw(
     The engine is not loaded unless you pass --check: its providers are read from the installed
     packages. Anything that can't be detected is listed as a note.
     """
+    from lmsupply_cli.cli.consent import allowed_by, license_notes
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.hw.machine import machine_json, machine_rows, print_model_fits, read_machine
     from lmsupply_cli.cli.places import skipped_lines
@@ -37,7 +38,8 @@ def hw(
 
     context = Context.of(skip_bad=True)
     terminal, root = context.terminal, context.root
-    machine = read_machine(root, skipped_lines(context.settings, root))
+    notes = [*license_notes(context.settings), *skipped_lines(context.settings, root)]
+    machine = read_machine(root, notes, allowed=allowed_by(context.settings))
     checks = []
     if check:
         from lmsupply_cli.cli.hw.check import check_providers

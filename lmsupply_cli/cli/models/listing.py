@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from lmsupply_cli.files import folder_bytes, read_json
 from lmsupply_cli.genai_config import count_of, object_of
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.loading.recommend import expected_variant
+from lmsupply_cli.loading.recommend import Allowed, any_license, expected_variant
 from lmsupply_cli.memory.rough import roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
@@ -38,7 +38,8 @@ class Filters(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """`size_bytes` on this disk, else of the variant that this machine would get; `fits` None where unknown."""
+    """`size_bytes` on this disk, else of the variant that this machine would get; `fits` None where unknown; `allowed`:
+    whether the settings allow its license."""
 
     ref: str
     repo: str
@@ -50,6 +51,7 @@ class ModelRow:
     fits: bool | None
     used_s: float | None
     context_length: int | None
+    allowed: bool = True
 
 
 def check_filters(filters: Filters, sort: str | None) -> None:
@@ -60,8 +62,11 @@ def check_filters(filters: Filters, sort: str | None) -> None:
         raise UsageError(f"can't sort by {sort!r}", hint="sort by " + ", ".join(SORTS))
 
 
-def list_models(root: Path, filters: Filters, wish: VariantWish, *, sort: str | None = None) -> list[ModelRow]:
-    """The catalogue in its order, each of its installed variants, then what else is here."""
+def list_models(
+    root: Path, filters: Filters, wish: VariantWish, *, sort: str | None = None, allowed: Allowed = any_license
+) -> list[ModelRow]:
+    """The catalogue in its order, each of its installed variants, then what else is here. What is not `allowed` is only
+    listed if it is installed."""
     here = [guide(), *installed_models(root), *external_models(root)]
     free = detect_memory().available_bytes
     rows: list[ModelRow] = []
@@ -69,6 +74,7 @@ def list_models(root: Path, filters: Filters, wish: VariantWish, *, sort: str | 
         found = [m for m in here if m.entry == entry]
         rows += [_installed(m, root, free) for m in found] or [_known(entry, wish, free)]
     rows += [_installed(m, root, free) for m in here if m.entry is None]
+    rows = [replace(row, allowed=allowed(row.license)) for row in rows]
     kept = [row for row in rows if _keeps(row, filters)]
     return sorted(kept, key=lambda row: _order(row, sort)) if sort else kept
 
@@ -117,7 +123,7 @@ def _keeps(row: ModelRow, filters: Filters) -> bool:
         and filters.tier in (None, row.license.tier)
         and (filters.family is None or (bool(entry) and entry is not None and entry.family == filters.family.lower()))
         and (filters.role is None or (entry is not None and _role(filters.role) in entry.roles))
-        and (row.located is not None or not filters.installed)
+        and (row.located is not None or (row.allowed and not filters.installed))
         and (row.fits is True or not filters.fits)
     )
 
@@ -178,6 +184,7 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "variant": row.variant or None,
         "size_bytes": row.size_bytes,
         "installed": row.located is not None,
+        "allowed": row.allowed,
         "external": row.located is not None and row.located.external,
         "fits": row.fits,
         "last_used": datetime.fromtimestamp(row.used_s).isoformat(timespec="seconds") if row.used_s else None,

@@ -30,10 +30,10 @@ def print_models(
         Column(
             "CONTEXT", [f"{row.context_length:,}" if row.context_length else "?" for row in rows], right=True, rank=4
         ),
-        Column("LICENSE", [row.license.name for row in rows], rank=3),
+        Column("LICENSE", [_license(row) for row in rows], rank=3),
         Column("ROLES", [", ".join(row.entry.roles) if row.entry else "" for row in rows], rank=5),
     ]
-    print_table(terminal, columns, dim=[at for at, row in enumerate(rows) if row.fits is False])
+    print_table(terminal, columns, dim=[at for at, row in enumerate(rows) if row.fits is False or not row.allowed])
     if paths:
         for row in rows:
             if row.located and row.ref != GUIDE_REF:
@@ -66,6 +66,10 @@ def _parameters(row: ModelRow) -> str:
         return "?"
     billions = row.entry.parameters
     return f"{billions:g}B" if billions >= 0.1 else f"{billions * 1000:g}M"
+
+
+def _license(row: ModelRow) -> str:
+    return row.license.name if row.allowed else f"{row.license.name} (not allowed)"
 
 
 def _used(row: ModelRow) -> str:

@@ -31,6 +31,8 @@ from lmsupply_cli.cli.options import (
     Words,
     check_batch_only,
     check_one_of,
+    check_raw,
+    check_text_only,
     takes_settings,
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.engine.guidance import Guidance
 
 EXAMPLES = (
-    ('lmsupply run phi-3.5 "Why is the sky blue?"', "ask a model"),
+    ('lmsupply run phi-4-mini "Why is the sky blue?"', "ask a model"),
     ("git diff | lmsupply run -s 'Write a commit message.'", "piped input; the default model"),
     ('lmsupply run -f report.txt "Summarize this." --json', "a file, and one JSON object"),
     ('lmsupply run --json-schema \'{"type": "object"}\' "A person as JSON."', "an answer that parses"),
@@ -149,6 +151,10 @@ def run(
     check_one_of({"--continue": last, "--raw": raw})
     check_one_of({"--template": template, "--raw": raw})
     check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
+    check_one_of({"--plain": plain, "--theme": flags.get("theme")})
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
+    if raw:
+        check_raw(flags)
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
     ctx.debug = debug
@@ -167,6 +173,9 @@ def run(
                 "--show-prompt": show_prompt,
                 "--no-stream": no_stream,
                 "--stats": stats,
+                "--plain": plain,
+                "--theme": flags.get("theme"),
+                "--no-save": no_save,
             }
         )
         check_batch_only(
@@ -186,6 +195,8 @@ def run(
     else:
         from lmsupply_cli.cli.run.single import run_prompt
 
+        text_only = {"--plain": plain, "--theme": flags.get("theme"), "--no-stream": no_stream}
+        check_text_only(text_only, json=json, stream_json=stream_json)
         code = run_prompt(ctx, wanted, asked, guidance, look)
     if code:
         raise typer.Exit(code)

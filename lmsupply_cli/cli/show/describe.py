@@ -9,22 +9,23 @@ from typing import Any
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
+from lmsupply_cli.cli.consent import named_for
 from lmsupply_cli.cli.fetching import obstacle_rows, obstacles_json
-from lmsupply_cli.cli.prepare import load_options
+from lmsupply_cli.cli.prepare import load_options, required_precision
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
 from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
 from lmsupply_cli.genai_config import count_of, object_of
-from lmsupply_cli.hub.client import HubClient, is_offline
+from lmsupply_cli.hub.client import HubClient, kept_offline_by
 from lmsupply_cli.hub.licenses import license_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENSE_FILE
 from lmsupply_cli.loading.formats import prepare_format, read_format
 from lmsupply_cli.loading.plan import plan_load
-from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, machine_wish, named_by_role
+from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, machine_wish
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.fields import Row
@@ -61,9 +62,9 @@ class Description:
 
 def describe(name: str, settings: Settings, root: Path) -> Description:
     """Raises ModelNotFound, HubError, UsageError."""
-    name = named_by_role(name)
+    name = named_for(name, settings)
     try:
-        model = locate(name, root)
+        model = locate(name, root, precision=required_precision(settings))
     except ModelNotInstalled:
         return _from_hub(name, settings)
     folder, obstacles = look_at_model(model)
@@ -76,9 +77,9 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
 
 def license_text(name: str, settings: Settings, root: Path) -> str:
     """The text of the license, from the disk or the Hub. Raises LmsupplyError."""
-    name = named_by_role(name)
+    name = named_for(name, settings)
     try:
-        model = locate(name, root)
+        model = locate(name, root, precision=required_precision(settings))
         for folder in (model.path, *list(model.path.parents)[: 2 + model.variant.count("/")]):
             for path in listed(folder):
                 if is_file(path) and LICENSE_FILE.search(path.name):
@@ -309,8 +310,9 @@ def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
 
 def _tree(name: str, settings: Settings) -> tuple[CatalogueEntry | None, RepoTree]:
     entry, wanted = named_repo(name)
-    if settings.get("offline") or is_offline():
-        raise ModelNotInstalled(f"{without_user(name)} is not installed and lmsupply is offline", hint="go online")
+    if cause := kept_offline_by(settings.get("offline")):
+        hint = f"leave out {cause} to look it up on the Hub"
+        raise ModelNotInstalled(f"{without_user(name)} is not installed and lmsupply is offline", hint=hint)
     with HubClient() as hub:
         return entry or entry_of_repo(wanted.repo), fetch_pinned(hub, entry, wanted)
 
