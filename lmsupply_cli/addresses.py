@@ -1,4 +1,4 @@
-"""Addresses: of a Hub, of a proxy, of a model's page, the name of a repo. What is shown of one never holds a user or a
+"""Addresses of Hubs, proxies and model pages, and names of repositories. A shown address never contains a user name or a
 password."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Address:
 
 
 def is_repo(text: object) -> bool:
-    """`owner/name` as the Hub has it: "--" stands for the slash in the folders of a store, so no name holds it."""
+    """`owner/name` as on the Hub. It contains no "--", which stands for the slash in the folder names of a store."""
     return isinstance(text, str) and _REPO.fullmatch(text) is not None
 
 
@@ -53,7 +53,7 @@ def parse_address(text: str, schemes: Collection[str] = ("http", "https")) -> Ad
 
 
 def hub_address() -> str:
-    """Of the Hub that is used, without user and password: HF_ENDPOINT, else Hugging Face."""
+    """The address of the Hub in use, without user name and password: HF_ENDPOINT, else Hugging Face."""
     try:
         return parse_address(os.environ.get("HF_ENDPOINT", "").strip()).url
     except ValueError:

@@ -101,5 +101,5 @@ def shortened(text: str, most: int) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """At most `most` characters of it; a … stands for the rest."""
+    """At most `most` characters of it; … stands for the rest."""
     return text if len(text) <= most else text[: most - 1] + "…"

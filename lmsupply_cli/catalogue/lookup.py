@@ -103,5 +103,5 @@ def closest(name: str, others: Iterable[str] = ()) -> str:
 
 
 def bare_name(name: str) -> str:
-    """Its letters and digits, in lower case: what matters of a name that was typed."""
+    """Its letters and digits in lower case, for comparing names as typed."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -77,7 +77,7 @@ class Archive:
         self.folder = folder
 
     def find(self, text: str = "") -> FoundChats:
-        """The latest first; with `text` those that hold it, in any case."""
+        """The latest first; with `text`, those that contain it, in any case."""
         chats, skipped = [], []
         for path in listed(self.folder, f"*{_SUFFIX}"):
             try:
@@ -90,7 +90,7 @@ class Archive:
         return FoundChats(sorted(chats, key=lambda chat: chat.changed, reverse=True), skipped)
 
     def latest(self) -> SavedChat | None:
-        """The one changed last, of those that can be read."""
+        """The most recently changed chat that can be read."""
         for name in self.names():
             with suppress(LmsupplyError):
                 return read_chat(self.path(name))
@@ -333,7 +333,7 @@ def read_chat(path: Path) -> SavedChat:
 
 
 class _Replay:
-    """Makes the changes of a file's lines again. A line that is damaged changes nothing."""
+    """Replays the lines of a file. A damaged line changes nothing."""
 
     def __init__(self, chat: SavedChat) -> None:
         self._chat = chat

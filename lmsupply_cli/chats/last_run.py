@@ -30,7 +30,7 @@ class Conversation:
 
     @property
     def title(self) -> str:
-        """The beginning of the last message of the user."""
+        """The start of the user's last message."""
         asked = next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
         return shortened(asked, 60)
 

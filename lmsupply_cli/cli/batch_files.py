@@ -219,7 +219,7 @@ class Answers:
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
-        """After the block the answers stand in the order of the lines."""
+        """After the block, the answers are in the order of the lines."""
         if self.out is None:
             yield
             return

@@ -170,7 +170,7 @@ def _positional(words: list[str], options: dict[str, Any]) -> list[str]:
 
 
 def _argument(command: str, before: list[str], current: str) -> list[Row] | None:
-    """Of an argument that is not an option; `before`: the ones that come first."""
+    """For an argument that is not an option; `before`: the arguments before it."""
     if command == "config":
         return _config_words(before, current)
     if command == "templates":

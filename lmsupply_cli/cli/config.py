@@ -124,7 +124,7 @@ def _set(asked: _Asked) -> None:
 
 
 def _unknown_licenses(names: Sequence[str]) -> Iterator[Notice]:
-    """A license of any name may be on the Hub, but it may be a misspelled one too."""
+    """The Hub may have any license name, but an unknown one may also be misspelled."""
     from lmsupply_cli.catalogue.lookup import read_catalogue
 
     known = {entry.license.id.lower(): entry.license.id for entry in read_catalogue()} | {"unknown": "unknown"}
@@ -143,7 +143,7 @@ def _unset(asked: _Asked) -> None:
 
 
 def _say_change(asked: _Asked, text: str, value: Any) -> None:
-    """What the file says of a key now, and what stands in the way of it."""
+    """Print what the file now says about a key, and what overrides it."""
     file, setting = paths.settings_file(), SETTINGS.get(asked.key)
     context = Context.of(skip_bad=True)
     if not asked.as_json:

@@ -115,7 +115,7 @@ Preset = Annotated[
 
 
 def whole_number(flag: str, text: str, low: int, high: int) -> int:
-    """Raises UsageError for what is no whole number from `low` to `high`."""
+    """Raises UsageError unless it is a whole number from `low` to `high`."""
     with suppress(ValueError):
         if low <= int(text) <= high:
             return int(text)

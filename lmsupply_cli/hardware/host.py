@@ -176,7 +176,7 @@ def _cores_of_psutil() -> int | None:
 
 
 def _memory_of_proc() -> Memory:
-    """Linux: what psutil reads too, without the time that its import takes."""
+    """Linux: the figures that psutil reads, too, without the cost of importing it."""
     sizes = _sizes("meminfo")
     total = sizes["MemTotal"]
     return Memory(total, min(total, sizes["MemAvailable"]), sizes.get("SwapTotal", 0), None)
@@ -190,7 +190,7 @@ def _memory_of_psutil() -> Memory:
 
 
 def _memory_of_sysconf() -> Memory:
-    """Where neither tells."""
+    """If neither of them tells."""
     page = os.sysconf("SC_PAGE_SIZE")
     return Memory(page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES"), 0, None)
 

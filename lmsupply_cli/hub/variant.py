@@ -104,7 +104,7 @@ def _variant(tree: RepoTree, folder: str) -> Variant:
 
 
 def named_variant(repo: str, folder: str, files: Iterable[RepoFile]) -> Variant:
-    """A variant as far as its names tell."""
+    """A variant, judged by its names."""
     tokens = tokens_of(folder)
     named = tokens or tokens_of(repo.rpartition("/")[2])
     devices = {device for token, device in DEVICES.items() if token in named}

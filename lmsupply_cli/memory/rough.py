@@ -1,4 +1,4 @@
-"""Whether a model of the catalogue should fit: by the size of its files, before any of them is here."""
+"""Whether a catalogue model should fit, by the size of its files, before any of them is downloaded."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class MarkdownStream:
 
 
 def _tail(source: str, lines: int, *, fenced: bool) -> str:
-    """The end of an open block, enough to fill the screen; the opening fence of a `fenced` one stays."""
+    """The end of an open block, enough to fill the screen; a `fenced` block keeps its opening fence."""
     head = source.split("\n", 1)[0] + "\n" if fenced else ""
     text = source[len(head) :]
     rows = text.split("\n")

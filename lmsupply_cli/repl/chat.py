@@ -177,7 +177,7 @@ class Chat:
     # settings
 
     def set_parameter(self, key: str, value: Any) -> None:
-        """Set it from the next answer on; None is what the chat began with. Raises UsageError, DoesNotFit."""
+        """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
         change_parameter(self.session, key, value)
         self._options[key] = value
         self.keeper.set_option(key, value)

@@ -16,7 +16,7 @@ PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in EXCLUDED
 
 
 def parameter_key(name: str) -> str:
-    """The setting that `name` means, by any of its names. Raises UsageError for what a chat cannot set."""
+    """The setting that `name` refers to, by any of its names. Raises UsageError if a chat cannot set it."""
     key = name.lower().replace("-", "_")
     key = ALIASES.get(key, key)
     if key in EXCLUDED:
@@ -40,7 +40,7 @@ def parse_parameter(key: str, text: str) -> Any:
 
 
 def change_parameter(session: ChatSession[TextGenerator], key: str, value: Any) -> None:
-    """Set it from the next answer on; None is what the chat began with. Raises UsageError, DoesNotFit."""
+    """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
     generator = session.generator
     if key == "context":
         generator.resize_context(generator.fitting_tokens if value is None else value)

@@ -55,7 +55,7 @@ class LocatedModel:
 
     @property
     def was_pulled(self) -> bool:
-        """Whether lmsupply downloaded it: it is no folder of the user's, and no other tool's."""
+        """Whether lmsupply downloaded it: it is neither a folder of the user's nor another tool's."""
         return bool(self.key and self.repo)
 
     @property

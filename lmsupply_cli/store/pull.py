@@ -221,7 +221,7 @@ class _Transfers:
                 self._todo.put(planned.file)
 
     def run(self) -> None:
-        """Raises what a transfer raised first."""
+        """Raises the first error of a transfer."""
         count = min(WORKERS, self._todo.qsize())
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         try:
@@ -270,7 +270,7 @@ class _Transfers:
 
 
 def _resumable(failure: BaseException) -> BaseException:
-    """A failure of the network, with the hint that what has arrived is kept."""
+    """A network failure, with the hint that the downloaded part is kept."""
     if not isinstance(failure, HubError) or not failure.hint.endswith("try again"):
         return failure
     resumed = HubError(failure.message, hint=f"{failure.hint}; the download will resume")
