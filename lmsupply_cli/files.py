@@ -26,7 +26,6 @@ TEXT_BYTES = 16_000_000  # far beyond any prompt or record; a disk image is not 
 JSON_BYTES = 256_000_000  # a tokenizer.json of 262,144 tokens has about 35 MB
 _DEPTH = 100  # levels of objects and lists; no format that we read needs more than a dozen
 _CHECKED_BYTES = 4_000_000  # of larger documents (tokenizer.json) only the top is ever walked
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # stands for a folder where no home is known: below a device nothing exists, and nobody can write
 NO_HOME = Path(os.devnull) / "no-home-folder"
 _HOME = "set HOME or LMSUPPLY_HOME"
@@ -210,7 +209,7 @@ def _is_shallow(value: Any) -> bool:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
     if isinstance(value, list):
         return [_without_surrogates(one) for one in value]
     if isinstance(value, dict):

@@ -11,8 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.files import parse_json
@@ -25,8 +24,7 @@ GENERATION_CONFIG = "generation_config.json"
 MOST = 2**31 - 1  # the engine's whole numbers have 32 bits
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """`says` follows "is not"."""
 
     says: str
@@ -66,8 +64,7 @@ def _or_null(kind: Kind) -> Kind:
     return Kind(kind.says, lambda v: v is None or kind.fits(v))
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(NamedTuple):
     rows: Any
 
 

@@ -17,7 +17,8 @@ from lmsupply_cli.catalogue.lookup import find_entry, read_catalogue
 from lmsupply_cli.catalogue.roles import ROLES
 from lmsupply_cli.config.table import GENERAL, SETTINGS, Setting
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.loading.recommend import expected_variant, needed_bytes
+from lmsupply_cli.loading.recommend import expected_variant
+from lmsupply_cli.memory.rough import needed_bytes
 from lmsupply_cli.repl.commands import help_rows
 from lmsupply_cli.units import format_bytes
 

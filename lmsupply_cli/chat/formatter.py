@@ -1,4 +1,4 @@
-"""Which prompt format a model gets, and the prompt itself."""
+"""Which chat format a model gets, and the prompt itself."""
 
 from __future__ import annotations
 

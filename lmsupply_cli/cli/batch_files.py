@@ -21,6 +21,7 @@ from lmsupply_cli import paths
 from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.cli.batch_lines import STDIN, Line
 from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.cli.options import whole_number
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
@@ -67,9 +68,9 @@ class BatchRequest:
     @classmethod
     def of(
         cls,
-        source: Path | None,
-        out: Path | None,
-        size: int | None = None,
+        source: str | None,
+        out: str | None,
+        size: str | None = None,
         *,
         retry: bool = False,
         no_stdin: bool = False,
@@ -77,17 +78,16 @@ class BatchRequest:
     ) -> BatchRequest:
         """Raises UsageError if a file is not given or cannot be used."""
         if source is None:
-            given = "--out" if out else "--retry-failed" if retry else "--batch-size"
+            given = "--out" if out is not None else "--retry-failed" if retry else "--batch-size"
             raise UsageError(f"{given} needs --batch", hint=f"lmsupply {command} --batch prompts.jsonl")
-        if source == STDIN and no_stdin:
+        prompts, answers = Path(source), None if out is None or out in _STDOUT else Path(out)
+        if prompts == STDIN and no_stdin:
             raise UsageError("--no-stdin cannot be combined with --batch -", hint="name a file")
-        if out is not None and str(out) in _STDOUT:
-            out = None
-        if retry and (out is None or not (is_absent(out) or is_file(out))):
+        if retry and (answers is None or not (is_absent(answers) or is_file(answers))):
             raise UsageError("--retry-failed needs a file with --out", hint="only a file can be read again")
-        if out is not None:
-            _check_places(source, out)
-        return cls(source, out, size, retry)
+        if answers is not None:
+            _check_places(prompts, answers)
+        return cls(prompts, answers, None if size is None else whole_number("--batch-size", size, 1, 32), retry)
 
 
 def _check_places(source: Path, out: Path) -> None:

@@ -106,7 +106,6 @@ Register-ArgumentCompleter -Native -CommandName lmsupply -ScriptBlock {
 }
 SHELLS = tuple(_SCRIPTS)
 _ONE_MODEL, _MODELS, _INSTALLED = {"run", "classify", "chat", "show", "use"}, {"pull"}, {"rm", "verify"}
-_FILE_OPTIONS = {"cache_dir", "json_schema", "grammar", "out"}  # and those of the type of a path
 Row = tuple[str, str]
 
 
@@ -207,7 +206,7 @@ def _starting(current: str, rows: Iterable[Row]) -> list[Row]:
 def _option_values(option: Any, current: str) -> list[Row] | None:
     """Those that begin with `current`; None where an option takes a file, or any text."""
     name = str(option.name)
-    if option.type.name in ("path", "file", "directory") or name in _FILE_OPTIONS:
+    if name == "cache_dir" or (option.metavar or "").startswith("FILE"):
         return None
     return _starting(current, _values(name))
 

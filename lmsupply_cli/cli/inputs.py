@@ -33,7 +33,7 @@ class PromptRequest:
 
     words: Sequence[str] = ()
     prompt: str | None = None
-    files: Sequence[Path] = ()
+    files: Sequence[str] = ()
     system: str | None = None
     raw: bool = False
     no_stdin: bool = False
@@ -66,7 +66,7 @@ def read_input(ctx: Context, request: PromptRequest, *, model: str | None, comma
         raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     model, words = split_words(ctx, request, model=model)
     piped = "" if request.no_stdin or ctx.terminal.stdin_tty else read_stdin(ctx.terminal, optional=True)
-    parts = [" ".join(words), *map(read_text, request.files), piped]
+    parts = [" ".join(words), *(read_text(Path(file)) for file in request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
     system = request.system
     if template := request.template:

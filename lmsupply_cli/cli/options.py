@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -46,7 +46,7 @@ Model = Annotated[
     str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model to use.", rich_help_panel=MODEL)
 ]
 Batch = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--batch",
         metavar="FILE",
@@ -55,7 +55,7 @@ Batch = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out",
         metavar="FILE",
@@ -74,7 +74,7 @@ System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.", rich_help_panel=INPUT)
 ]
 Files = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--file", "-f", metavar="FILE", help="Append a text file to the prompt; repeatable.", rich_help_panel=INPUT
     ),
@@ -112,6 +112,14 @@ Preset = Annotated[
     str | None,
     typer.Option("--preset", help="Start from creative, precise or greedy.", rich_help_panel=SAMPLING, metavar="NAME"),
 ]
+
+
+def whole_number(flag: str, text: str, low: int, high: int) -> int:
+    """Raises UsageError for what is no whole number from `low` to `high`."""
+    with suppress(ValueError):
+        if low <= int(text) <= high:
+            return int(text)
+    raise UsageError(f"{flag} must be a whole number from {low} to {high}, not {text!r}")
 
 
 def check_one_of(given: Mapping[str, Any]) -> None:

@@ -51,6 +51,15 @@ class Prepared:
     options: GenerationOptions
     guidance: Guidance | None = None
 
+    def answering_up_to_context(self) -> Prepared:
+        """With answers as long as the context allows, unless `max_tokens` is set. Not with beam search, whose cache is
+        allocated for the longest answer."""
+        if self.values["max_tokens"].source != "default" or self.options.num_beams > 1:
+            return self
+        most = self.folder.model["context_length"]
+        values = self.values | {"max_tokens": Value(most, "default")}
+        return replace(self, values=values, options=self.options.replaced(max_tokens=most))
+
     def plan(self, settings: Settings, *, reserve_tokens: int = 0) -> LoadPlan:
         """How it is loaded. The notices of the plan say what was decided on the way. Raises DoesNotFit, UsageError."""
         provider, said = load_provider(settings, self.model, self.folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,13 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import is_file
-from lmsupply_cli.hardware.choice import ProviderState
-from lmsupply_cli.hub.variant import DEVICES, tokens_of
 from lmsupply_cli.loading.recommend import MachineChoice, machine_choice
-from lmsupply_cli.store.locate import LocatedModel
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.folder import ModelFolder
     from lmsupply_cli.events import Notice
+    from lmsupply_cli.hardware.choice import ProviderState
+    from lmsupply_cli.store.locate import LocatedModel
 
 
 def load_provider(
@@ -30,6 +28,8 @@ def load_provider(
     declared = folder.decoder.get("session_options", {}).get("provider_options")
     if wanted != "auto" or model.ref == GUIDE_REF or declared:
         return wanted, []
+    from lmsupply_cli.hub.variant import DEVICES, tokens_of
+
     found = machine()
     devices = {DEVICES[token] for token in tokens_of(model.variant) if token in DEVICES}
     if found.choice.provider != "cpu" and devices & {"gpu", found.choice.provider}:
@@ -46,6 +46,8 @@ def load_provider(
 
 def _first_time(state: ProviderState) -> bool:
     """A fall-back is said once for each reason; where that cannot be remembered, each time."""
+    import zlib
+
     mark = paths.state_dir() / "said" / f"{state.name}-{zlib.crc32(state.reason.encode()):08x}"
     if is_file(mark):
         return False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import Debug, Json, takes_settings
+from lmsupply_cli.cli.options import Debug, Json, takes_settings, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ EXAMPLES = (
 def search(
     *,
     text: Annotated[list[str], typer.Argument(metavar="TEXT...", show_default=False)],
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=100, help="Show at most N.")] = 10,
+    limit: Annotated[str, typer.Option("--limit", "-n", metavar="N", help="Show at most N, from 1 to 100.")] = "10",
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
@@ -48,7 +48,7 @@ def search(
         results = find(
             words,
             machine_wish(settings.get("provider"), settings.get("precision")),
-            limit=limit,
+            limit=whole_number("--limit", limit, 1, 100),
             offline=settings.get("offline"),
         )
     finally:

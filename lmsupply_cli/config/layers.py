@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lmsupply_cli.config.lines import read_entries, split_lines
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
@@ -18,8 +18,7 @@ _FILE_BYTES = 1_000_000
 Source = Literal["flag", "preset", "template", "env", "file", "model", "default"]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     value: Any
     source: Source
 

@@ -96,7 +96,14 @@ GENERAL: tuple[Setting, ...] = (
 )
 
 GENERATION: tuple[Setting, ...] = (
-    Setting("max_tokens", "int", 512, "maximum number of tokens to generate", low=1, high=2**31 - 1),
+    Setting(
+        "max_tokens",
+        "int",
+        512,
+        "maximum tokens to generate; default in run and chat: as many as the context allows",
+        low=1,
+        high=2**31 - 1,
+    ),
     Setting("temperature", "float", 0.7, "randomness; 0 is greedy", low=0, high=100),
     Setting("top_p", "float", 0.9, "nucleus sampling: cumulative probability to keep; 1 is off", low=0, high=1),
     Setting("top_k", "int", 50, "number of most likely tokens to keep; 0 is off", low=0, high=2**31 - 1),

@@ -8,6 +8,7 @@ from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.formatter import Prompt, answered
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.prompt_cache import plan_reuse
+from lmsupply_cli.errors import DoesNotFit
 
 
 class PromptCache:
@@ -41,8 +42,7 @@ class PromptCache:
                 self._reserve = max(2 * self._decoder.capacity_tokens, tokens + tokens // 2)
             self._drop()
         if self._decoder is None:
-            capacity = min(max(tokens, self._reserve), most)
-            self._check(capacity)
+            capacity = self._allowed(min(max(tokens, self._reserve), most), least=tokens)
             self._decoder = self._model.new_decoder(capacity_tokens=capacity, share_buffer=share_buffer)
             self._share_buffer = share_buffer
         return self._decoder
@@ -56,6 +56,17 @@ class PromptCache:
         """Free the KV cache; the next prompt is read as a whole."""
         self.cached = None
         self._drop()
+
+    def _allowed(self, capacity: int, *, least: int) -> int:
+        """With room to grow where the memory allows it. Raises DoesNotFit."""
+        try:
+            self._check(capacity)
+        except DoesNotFit:
+            if capacity <= least:
+                raise
+            self._check(least)
+            return least
+        return capacity
 
     def _pieces(self, prompt: Prompt, ids: Sequence[int]) -> list[tuple[str, bool]]:
         """The text of an answer as it was shown, in pieces; True for a control token that is shown."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import ctypes
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,6 +37,9 @@ def parse_smi(text: str) -> list[Gpu]:
     """The CSV of `nvidia-smi --query-gpu`. Raises ProbeFailed for its error texts and for garbage."""
     if "No devices were found" in text:
         return []
+    import csv
+    import io
+
     gpus = []
     for row in csv.reader(io.StringIO(text), skipinitialspace=True):
         if not row:

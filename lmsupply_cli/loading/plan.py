@@ -20,10 +20,11 @@ from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import detect_cpu, detect_memory, grant_threads
 from lmsupply_cli.loading.formats import FolderFormat, prepare_format, read_format
 from lmsupply_cli.loading.options import LoadOptions
-from lmsupply_cli.loading.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
+from lmsupply_cli.loading.recommend import expected_variant, named_by_role, recommend_model
 from lmsupply_cli.memory.budget import planning_bytes
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
+from lmsupply_cli.memory.fit import ContextFit, fit_context
+from lmsupply_cli.memory.rough import MARGIN, needed_bytes
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, locate

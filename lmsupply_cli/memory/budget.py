@@ -13,7 +13,7 @@ from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory, memory_used_bytes
 from lmsupply_cli.hardware.profile import HardwareProfile
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.fit import MARGIN
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.memory.watch import CRITICAL, WARNING, MemoryWatch
 from lmsupply_cli.providers import CPU

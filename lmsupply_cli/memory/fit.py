@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.units import format_bytes
 
 if TYPE_CHECKING:
     from lmsupply_cli.memory.shape import MemoryShape
 
-MARGIN = 0.9  # of the budget is planned with; the rest is for what nobody foresees
 LEAST_TOKENS = 256  # less context than this is no use
 
 

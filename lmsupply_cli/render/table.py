@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import one_line
@@ -13,8 +13,7 @@ from lmsupply_cli.render.terminal import Terminal
 _GAP = 2
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """`right`: for numbers. `rank`: the column with the highest one is hidden first; 0 is never hidden. A column
     without any text is left out."""
 

@@ -188,7 +188,7 @@ class Chat:
         self.keeper.set_format(guidance)
 
     def set_think(self, mode: str) -> str:
-        """What could not be done, "" where all could."""
+        """Why the model cannot do this, "" if it can."""
         self.session.prompter, refused = self.session.prompter.with_thinking(mode != "off")
         self.think = mode
         return refused

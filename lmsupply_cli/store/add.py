@@ -20,7 +20,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 def add_folder(
     root: Path, folder: Path, alias: str, *, license: str = "unknown", tier: str = "unknown", trust: bool = False
 ) -> Manifest:
-    """Check the folder and register it; one that is registered under this name already stays so, as it is now.
+    """Check the folder and register it. If it is already registered under this name, its record is updated.
 
     Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound.
     """

@@ -13,7 +13,6 @@ A name that could lead elsewhere is refused, and `inside` checks a path once mor
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from lmsupply_cli.addresses import is_repo
@@ -111,4 +110,6 @@ def record_key(repo: str, commit: str, variant: str) -> str:
 
 
 def _short(text: str) -> str:
+    import hashlib
+
     return hashlib.sha256(text.encode()).hexdigest()[:32]

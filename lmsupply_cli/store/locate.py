@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lmsupply_cli import paths
 from lmsupply_cli.addresses import REPO, is_repo, ref_of_page, without_user
@@ -25,8 +26,7 @@ _REF = re.compile(
 _PRECISION = re.compile(r"(?<![a-z0-9])(int4|int8|fp16|fp32|bf16)(?![a-z0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class RepoRef:
+class RepoRef(NamedTuple):
     repo: str
     revision: str | None = None
     variant: str | None = None
@@ -163,8 +163,7 @@ def locate(name: str, root: Path) -> LocatedModel:
     raise _unknown(name, [m.ref for m in here])
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultModel:
+class DefaultModel(NamedTuple):
     """The model that answers if none is named, and why."""
 
     model: LocatedModel

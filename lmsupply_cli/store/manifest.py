@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from lmsupply_cli.addresses import is_repo
 from lmsupply_cli.catalogue.entry import Tier
@@ -78,8 +78,7 @@ class Manifest:
         return [root / self.snapshot / path for path in self.files]
 
 
-@dataclass(frozen=True)
-class Records:
+class Records(NamedTuple):
     """What could be read, and one line for each record that could not."""
 
     manifests: tuple[Manifest, ...]

@@ -168,7 +168,7 @@ def test_what_failed_is_named_and_answered_again(tmp_path: Path) -> None:
     out.chmod(0o640)
     result = lmsupply(*command, "--retry-failed")
     assert result.code == 0
-    assert "1 answered, 2 already there; " in result.err
+    assert "1 answered, 1 of them cut by max_tokens or the context, 2 already there; " in result.err
     after = out.read_bytes().splitlines()
     assert (after[0], after[2]) == (before[0], before[2])
     assert [(row["index"], "error" in row) for row in rows(out)] == [(0, False), (1, False), (2, False)]

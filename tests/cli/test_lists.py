@@ -200,7 +200,13 @@ def test_completion_of_words(words: list[str], first: str | None) -> None:
     assert (result.out.split("\t")[0] if result.out else None) == first
 
 
-@pytest.mark.parametrize("words", [["run", "-f", ""], ["run", "-f="], ["add", ""], ["config", "set", "cache_dir", ""]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "-f", ""], ["run", "-f="], ["run", "--batch", ""], ["run", "--json-schema", ""], ["run", "--cache-dir", ""],
+        ["add", ""], ["config", "set", "cache_dir", ""],
+    ],
+)  # fmt: skip
 def test_file_names_are_left_to_the_shell(words: list[str]) -> None:
     result = lmsupply(*words, _LMSUPPLY_COMPLETE="bash")
     assert (result.code, result.out, result.err) == (1, "", "")
@@ -259,13 +265,18 @@ def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None
     assert hint in result.err
 
 
-HEAVY = ("onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2")
+HEAVY = (
+    "onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2", "pydantic",
+    *(["psutil"] if sys.platform == "linux" else []),
+)  # fmt: skip
 LIGHT = [
     ["--version"],
     ["--help"],
     ["run", "--help"],
     ["models"],
     ["models", "--json"],
+    ["models", "phi", "--license", "MIT", "--sort", "size"],
+    ["config", "list", "--all"],
     ["hw"],
     ["hw", "--json"],
     ["completion", "bash"],

@@ -149,7 +149,7 @@ def test_json_is_one_object_with_every_field() -> None:
     assert found["options"]["top_k"] == {"value": 7, "source": "flag"}
     assert found["options"]["top_p"] == {"value": 0.5, "source": "env"}
     assert found["options"]["temperature"]["source"] == "model"
-    assert found["options"]["max_tokens"] == {"value": 512, "source": "default"}
+    assert found["options"]["max_tokens"] == {"value": 1024, "source": "default"}
     assert found["notices"][0]["code"] == "guide"
 
 

@@ -24,7 +24,8 @@ from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.loading.recommend import named_by_role
 from lmsupply_cli.memory.budget import MemoryBudget, device_bytes
 from lmsupply_cli.memory.estimate import estimate_memory, guidance_bytes
-from lmsupply_cli.memory.fit import MARGIN, fit_context
+from lmsupply_cli.memory.fit import fit_context
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.memory.watch import MemoryWatch
 

@@ -89,9 +89,10 @@ def test_names_and_resume(archive: Archive) -> None:
     chat.leave()
     assert archive.names() == ["plum cake"]
     assert candidates(["chat", "--resume", "pl"]) == [("plum cake", "")], "the shell completes it"
-    chat = Chat("guide", "--resume", "plum cake")
-    assert "Resumed plum cake: 4 messages." in chat.text
-    chat.leave()
+    for name in ("plum cake", "1"):
+        chat = Chat("guide", "--resume", name)
+        assert "Resumed plum cake: 4 messages." in chat.text
+        chat.leave()
     assert stat.S_IMODE(archive.find().chats[0].path.stat().st_mode) == 0o600
 
 
@@ -265,6 +266,7 @@ def test_what_cannot_be_resumed_is_said(home: Path) -> None:
     for arguments, said in (
         (("-c",), "there is no saved chat to resume"),
         (("--resume", "x"), "there is no chat named 'x'"),
+        (("--resume", "2"), "there is no chat number 2, 0 chats saved"),
         (("-c", "--resume", "x"), "--continue and --resume can't be combined"),
     ):
         terminal = Terminal("chat", "guide", *arguments, columns=120)

@@ -43,7 +43,8 @@ def chat(
     template: TemplateName = None,
     last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,
     resume: Annotated[
-        str | None, typer.Option("--resume", "-r", metavar="NAME", help="Resume the saved chat of that name.")
+        str | None,
+        typer.Option("--resume", "-r", metavar="NAME|N", help="Resume a saved chat by name, or the Nth latest."),
     ] = None,
     no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this chat.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,

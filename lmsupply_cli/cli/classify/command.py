@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -58,7 +57,7 @@ def classify(
         typer.Option("--choices", metavar="A,B,...", help="The choices, separated by commas; repeatable."),
     ] = None,
     choices_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--choices-file", metavar="FILE", help="Read one choice per line of this file, without stripping spaces."
         ),
@@ -97,7 +96,7 @@ def classify(
     read = read_choices(choices or (), choices_file)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin)
-    if not (batch or out or retry_failed):
+    if not retry_failed and {batch, out} == {None}:
         return classify_prompt(ctx, wanted, asked, read, as_json=json, every=every)
     from lmsupply_cli.cli.batch_files import BatchRequest
     from lmsupply_cli.cli.classify.batch import classify_batch

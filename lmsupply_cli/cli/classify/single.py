@@ -54,11 +54,11 @@ def classify_prompt(
         ctx.terminal.exact(found.best + "\n")
 
 
-def read_choices(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
+def read_choices(given: Sequence[str], file: str | None) -> tuple[str, ...]:
     """Of the options, without the blanks around them, then of the file, as is. Raises UsageError."""
     found = [choice.strip() for text in given for choice in text.split(",")]
-    if file:
-        lines = read_text(file).split("\n")
+    if file is not None:
+        lines = read_text(Path(file)).split("\n")
         found += [line.removesuffix("\r") for line in lines if line.removesuffix("\r")]
     if not found:
         raise UsageError("there are no choices", hint="give at least two: --choices yes,no")

@@ -16,15 +16,8 @@ from lmsupply_cli.hardware.choice import Choice, ProviderState
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
 from lmsupply_cli.hardware.wheels import EngineWheels
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.loading.recommend import (
-    Recommendation,
-    expected_variant,
-    largest_context,
-    machine_choice,
-    needed_bytes,
-    recommend_model,
-    roughly_fits,
-)
+from lmsupply_cli.loading.recommend import Recommendation, expected_variant, machine_choice, recommend_model
+from lmsupply_cli.memory.rough import largest_context, needed_bytes, roughly_fits
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.table import Column, print_table
 from lmsupply_cli.render.terminal import Terminal

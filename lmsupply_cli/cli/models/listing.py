@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import read_catalogue
@@ -14,7 +14,8 @@ from lmsupply_cli.files import folder_bytes, read_json
 from lmsupply_cli.genai_config import count_of, object_of
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.loading.recommend import expected_variant, roughly_fits
+from lmsupply_cli.loading.recommend import expected_variant
+from lmsupply_cli.memory.rough import roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 from lmsupply_cli.store.manifest import last_used_s
@@ -23,8 +24,7 @@ _CONFIG_BYTES = 1_000_000
 SORTS = ("name", "size", "parameters", "license", "used")
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(NamedTuple):
     """All that are set must hold; texts match in any case."""
 
     text: str = ""

@@ -125,7 +125,7 @@ def _describe(ctx: Context, generator: TextGenerator, values: Mapping[str, Value
         given = options.as_dict(guided=answer.complete is not None)
         own = {key: Value(value, source(line, key, value)) for key, value in given.items()}
         thoughts = ctx.settings.get("think") == "on"
-        cut = cut_notice(answer, context_tokens=generator.context_tokens)
+        cut = cut_notice(answer, context_tokens=generator.context_tokens, fitting_tokens=generator.fitting_tokens)
         notices = [*before, *said, *([cut] if cut else [])]
         return run_object(answer, generator.info, own, notices, thoughts=thoughts)
 

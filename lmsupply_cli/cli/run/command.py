@@ -89,13 +89,11 @@ def run(
     batch: Batch = None,
     out: Out = None,
     batch_size: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--batch-size",
             metavar="N",
-            min=1,
-            max=32,
-            help="Number of prompts to process in parallel (default: up to 8, as memory allows).",
+            help="Number of prompts to process in parallel, at most 32 (default: up to 8, as memory allows).",
             rich_help_panel=BATCH,
         ),
     ] = None,
@@ -156,7 +154,7 @@ def run(
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
-    if batch or out or retry_failed or batch_size is not None:
+    if retry_failed or {batch, out, batch_size} != {None}:
         from lmsupply_cli.cli.batch_files import BatchRequest
         from lmsupply_cli.cli.run.batch import run_batch
 

@@ -43,14 +43,14 @@ class Output:
     def __init__(self, ctx: Context, look: Look, generator: TextGenerator, options: dict[str, Value]) -> None:
         self._ctx, self._terminal, self._look = ctx, ctx.terminal, look
         self._info, self._options = generator.info, options
-        self._context_tokens = generator.context_tokens
+        self._context = {"context_tokens": generator.context_tokens, "fitting_tokens": generator.fitting_tokens}
         self._said = AnswerBuffer()
         self._think = ctx.settings.get("think")
         self._theme = "none" if look.plain else ctx.settings.get("theme")
 
     def take(self, events: Iterator[GenerationEvent]) -> Finished:
         finished = self._as_text(events) if self._look.form == "text" else self._as_json(events)
-        if notice := cut_notice(finished, context_tokens=self._context_tokens):
+        if notice := cut_notice(finished, **self._context):
             self._ctx.notice(notice)
             if self._look.form == "stream-json":
                 self._terminal.json_notice(notice)

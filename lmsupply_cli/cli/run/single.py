@@ -44,7 +44,7 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     if guidance:
         check_guidance(guidance)
     wanted, messages = _conversation(ctx, wanted, asked, given)
-    prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance), look)
+    prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance).answering_up_to_context(), look)
     options = prepared.options
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
@@ -82,7 +82,7 @@ def print_load_plan(
         named = _continued().model
     if guidance:
         check_guidance(guidance)
-    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance)
+    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance).answering_up_to_context()
     say_load_plan(ctx, prepared.plan(ctx.settings), as_json=as_json)
     return OK
 
@@ -95,7 +95,7 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
     if guidance:
         check_guidance(guidance)
     wanted, messages = _conversation(ctx, replace(wanted, name=given.model), asked, given)
-    prepared = prepare(ctx, wanted, weights=False)
+    prepared = prepare(ctx, wanted, weights=False).answering_up_to_context()
     dry = DryRequest(messages, raw=asked.raw, policy=_policy(ctx, asked), max_tokens=prepared.options.max_tokens)
     text, notices = dry_prompt(prepared.folder, dry, load_options(ctx.settings))
     for notice in notices:

@@ -112,7 +112,7 @@ def description_rows(shown: Description) -> list[Row]:
         ("parameters", format_parameters(shown.parameters)),
         ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
         ("architecture", _architecture(shape) or "unknown"),
-        ("prompt format", shown.prompt_format or "unknown until the model is installed"),
+        ("chat format", shown.prompt_format or "unknown until the model is installed"),
     ]
     if shown.size_bytes:
         rows.append(("size", format_bytes(shown.size_bytes)))
