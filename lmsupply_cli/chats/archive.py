@@ -31,6 +31,7 @@ from lmsupply_cli.engine.guidance import Guidance, Kind
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, listed, our_io_error, parse_json, read_bytes, size_of
 from lmsupply_cli.locks import Busy, is_held, locked
+from lmsupply_cli.units import count
 
 SCHEMA = 1
 _CHAT_BYTES = 256_000_000
@@ -120,6 +121,17 @@ class Archive:
         """Of the files, the latest first."""
         paths = sorted(listed(self.folder, f"*{_SUFFIX}"), key=changed_s, reverse=True)
         return [path.name.removesuffix(_SUFFIX) for path in paths]
+
+    def named(self, text: str, listed: Sequence[str] = ()) -> str:
+        """The name of a chat; a number counts in `listed`, by default from the chat used last. Raises UsageError."""
+        names = self.names()
+        if text in names or not text.isdecimal():
+            return text
+        listed = listed or names
+        if not 1 <= int(text) <= len(listed):
+            number = f"there is no chat number {text}, {count(len(listed), 'chat')} listed"
+            raise UsageError(number, hint="/sessions in a chat lists them")
+        return listed[int(text) - 1]
 
     def is_open(self, name: str) -> bool:
         """Another chat is writing it."""

@@ -106,7 +106,6 @@ Register-ArgumentCompleter -Native -CommandName lmsupply -ScriptBlock {
 }
 SHELLS = tuple(_SCRIPTS)
 _ONE_MODEL, _MODELS, _INSTALLED = {"run", "classify", "chat", "show", "use"}, {"pull"}, {"rm", "verify"}
-_TIERS = ("permissive", "conditional", "research", "unknown")
 Row = tuple[str, str]
 
 

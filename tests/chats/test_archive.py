@@ -131,3 +131,10 @@ def test_one_writer_at_a_time(archive: Archive) -> None:
     assert not archive.is_open("x")
     archive.rename("x", "y")
     assert archive.names() == ["y"]
+
+
+def test_one_writer_at_a_time_where_the_file_system_grants_every_lock(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filelock._native._unix.lock_fd_nonblocking", lambda fd: True)
+    test_one_writer_at_a_time(archive)

@@ -281,7 +281,7 @@ def test_what_cannot_be_resumed_is_said(home: Path) -> None:
     for arguments, said in (
         (("-c",), "there is no saved chat to resume"),
         (("--resume", "x"), "there is no chat named 'x'"),
-        (("--resume", "2"), "there is no chat number 2, 0 chats saved"),
+        (("--resume", "2"), "there is no chat number 2, 0 chats listed"),
         (("-c", "--resume", "x"), "--continue and --resume can't be combined"),
     ):
         terminal = Terminal("chat", "guide", *arguments, columns=120)

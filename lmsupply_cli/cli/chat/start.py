@@ -23,7 +23,6 @@ from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.input import TerminalReader
 from lmsupply_cli.repl.loop import ChatLoop
 from lmsupply_cli.store.locate import guide, installed_models
-from lmsupply_cli.units import count
 
 _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
 
@@ -104,7 +103,7 @@ def _banner(generator: TextGenerator) -> str:
 def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | None:
     """The chat to resume. A note names those that cannot be read."""
     if asked.resume:
-        return archive.load(_named(asked.resume, archive))
+        return archive.load(archive.named(asked.resume))
     if not asked.last:
         return None
     found = archive.find()
@@ -114,17 +113,6 @@ def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | No
     if last is None:
         raise UsageError("there is no saved chat to resume", hint="lmsupply chat starts one")
     return last
-
-
-def _named(name: str, archive: Archive) -> str:
-    """The name of a chat; a number counts from the chat used last, as in /sessions."""
-    names = archive.names()
-    if name in names or not name.isdecimal():
-        return name
-    if not 1 <= int(name) <= len(names):
-        number = f"there is no chat number {name}, {count(len(names), 'chat')} saved"
-        raise UsageError(number, hint="/sessions in a chat lists them")
-    return names[int(name) - 1]
 
 
 def _planner(ctx: Context, wanted: ModelRequest) -> Callable[[], LoadPlan]:

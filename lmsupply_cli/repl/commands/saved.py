@@ -24,7 +24,7 @@ def _save(chat: Chat, rest: str) -> None:
 def _load(chat: Chat, rest: str) -> None:
     if not rest:
         raise UsageError("/load needs the name or the number of a chat", hint="/sessions lists them")
-    chat.resume(chat.archive.load(_named(chat, rest)))
+    chat.resume(chat.archive.load(chat.archive.named(rest, chat.listed)))
 
 
 def _sessions(chat: Chat, rest: str) -> None:
@@ -69,7 +69,7 @@ def _rename(chat: Chat, names: str) -> None:
         raise UsageError(
             "/sessions rename needs an old and a new name", hint="/sessions rename OLD NEW; quote names with spaces"
         )
-    old, new = _named(chat, parts[0]), parts[1]
+    old, new = chat.archive.named(parts[0], chat.listed), parts[1]
     if old == chat.keeper.name:
         chat.keeper.rename(new)
     else:
@@ -80,23 +80,12 @@ def _rename(chat: Chat, names: str) -> None:
 def _delete(chat: Chat, name: str) -> None:
     if not name:
         raise UsageError("/sessions delete needs the name or the number of a chat")
-    name = _named(chat, name)
+    name = chat.archive.named(name, chat.listed)
     chat.archive.load(name)
     chat.archive.refuse_open(name)
     if chat.confirm(f"Delete the chat {name!r} permanently?"):
         chat.archive.delete(name)
         chat.say("Deleted.")
-
-
-def _named(chat: Chat, text: str) -> str:
-    """The name of a chat, given its name or its number in the last list shown."""
-    names = chat.archive.names()
-    if text in names or not text.isdecimal():
-        return text
-    listed = chat.listed or names
-    if not 1 <= int(text) <= len(listed):
-        raise UsageError(f"there is no chat number {text}", hint="/sessions lists the saved chats")
-    return listed[int(text) - 1]
 
 
 def _export(chat: Chat, rest: str) -> None:
