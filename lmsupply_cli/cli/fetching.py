@@ -18,8 +18,7 @@ from lmsupply_cli.loading.recommend import machine_wish
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
-from lmsupply_cli.render.status import Status
-from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.render.terminal import Status, Terminal
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
 from lmsupply_cli.units import format_bytes, format_duration

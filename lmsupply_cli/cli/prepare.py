@@ -19,10 +19,8 @@ from lmsupply_cli.events import Notice
 from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load_plan
-from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import LoadPlan, plan_folder
-from lmsupply_cli.loading.recommend import named_by_role, recommend_model
 from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate
@@ -91,7 +89,9 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
     """
     name = request.name or ctx.settings.get("default_model")
     if name:
-        name = named_by_role(name, lambda: detect_memory().available_bytes)
+        from lmsupply_cli.loading.recommend import named_by_role
+
+        name = named_by_role(name)
         try:
             model = locate(name, ctx.root)
         except ModelNotInstalled as missing:
@@ -103,9 +103,8 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
         ctx.notice(Notice("model_chosen", f"using {model.ref}, {found.reason}"))
     else:
         model = guide()
-        ref = recommend_model(detect_memory().available_bytes).entry.ref
-        text = f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}"
-        ctx.notice(Notice("guide", text))
+        way = "get one for this machine: lmsupply pull role:default"
+        ctx.notice(Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; {way}"))
     check_allowed(model.ref, model.license, ctx.settings)
     return model
 

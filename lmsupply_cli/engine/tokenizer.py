@@ -110,6 +110,16 @@ class ModelTokenizer:
         return self._library
 
 
+def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> Tokenizer:
+    """By the library or, where it does not take the file, by the engine. Raises ModelFilesError, EngineUnavailable."""
+    try:
+        return ModelTokenizer(folder, visible=visible)
+    except CannotLoad as cannot:
+        from lmsupply_cli.engine.genai_tokenizer import engine_tokenizer
+
+        return engine_tokenizer(folder, visible=visible, because=str(cannot))
+
+
 def hidden_ids(folder: ModelFolder, visible: Collection[str]) -> frozenset[int]:
     """Special tokens are not shown, but for those that mark the parts of an answer."""
     return frozenset(row["id"] for row in folder.added_tokens if row.get("special") and row["content"] not in visible)

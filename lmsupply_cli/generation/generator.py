@@ -247,7 +247,8 @@ class TextGenerator(Answers):
         """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
         options, guidance = options or self.options, guidance or self.guidance
-        check_type(guidance, Guidance | None, "guidance", "a Guidance, such as Guidance.json_schema(…)")
+        if guidance is not None:
+            check_type(guidance, Guidance, "guidance", "a Guidance, such as Guidance.json_schema(…)")
         self.check_options(options, guidance)
         self.check_prompt(prompt)
         task = Task(

@@ -7,7 +7,6 @@ from pathlib import Path
 from lmsupply_cli.catalogue.lookup import forgiving_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelFilesError, ModelNotInstalled
-from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.plan import find_model
 from lmsupply_cli.loading.recommend import expected_variant, named_by_role
@@ -26,7 +25,7 @@ def estimate_memory(
     try:
         path = ref if isinstance(ref, Path) else find_model(ref, cache_dir).path
     except ModelNotInstalled:
-        shape = _by_catalogue(named_by_role(str(ref), lambda: detect_memory().available_bytes), provider)
+        shape = _by_catalogue(named_by_role(str(ref)), provider)
         if shape is None:
             raise
     else:

@@ -10,7 +10,6 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
-from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.recommend import machine_wish, named_by_role
 from lmsupply_cli.store.locate import LocatedModel, located
@@ -63,7 +62,7 @@ def plan_for(
     ref: str, root: Path, wish: VariantWish, *, offline: bool = False, listener: ProgressListener | None = None
 ) -> PullPlan:
     """What a pull of `ref`, a role too, would fetch. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
-    name = named_by_role(ref, lambda: detect_memory().available_bytes)
+    name = named_by_role(ref)
     return plan_pull(name, root, wish, offline=offline, listener=listener)
 
 

@@ -9,6 +9,7 @@ from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import entries_of_role
 from lmsupply_cli.catalogue.roles import role_name
 from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import Resolution, VariantWish, resolve
 from lmsupply_cli.hub.tree import RepoFile
 from lmsupply_cli.hub.variant import Variant, named_variant
@@ -79,7 +80,7 @@ def expected_variant(entry: CatalogueEntry, wish: VariantWish = _ON_CPU) -> Reso
         return None
 
 
-def named_by_role(name: str, available_bytes: Callable[[], int]) -> str:
+def named_by_role(name: str, available_bytes: Callable[[], int] = lambda: detect_memory().available_bytes) -> str:
     """`role:…` is the model of that role for this machine; other names stand for themselves. Raises ModelNotFound."""
     role = role_name(name)
     return recommend_model(available_bytes(), role).entry.ref if role else name

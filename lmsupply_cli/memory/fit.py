@@ -52,5 +52,7 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
 
 def _largest(shape: MemoryShape, usable_bytes: int) -> int:
     """The most tokens whose peak is no more than `usable_bytes`."""
+    if estimate_memory(shape, shape.context_length).peak_bytes <= usable_bytes:
+        return shape.context_length
     tokens = range(1, shape.context_length + 1)
     return bisect_right(tokens, usable_bytes, key=lambda count: estimate_memory(shape, count).peak_bytes)

@@ -18,7 +18,6 @@ from typing import IO, TYPE_CHECKING, Any
 from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
-from lmsupply_cli.render.status import Status
 from lmsupply_cli.render.style import paint, paint_label
 
 if TYPE_CHECKING:
@@ -142,3 +141,25 @@ def wrapped(text: str, stream: IO[str], *, indent: int = 0) -> str:
         columns - 1, subsequent_indent=" " * min(indent, columns // 2), break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(line if len(line) < columns else wrapper.fill(line) for line in text.splitlines())
+
+
+class Status:
+    """One line on stderr that comes and goes: what takes a while, while it does. Nothing without a terminal."""
+
+    def __init__(self, file: IO[str], *, enabled: bool) -> None:
+        self._file = file
+        self._enabled = enabled
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        if self._enabled:
+            room = max(1, shutil.get_terminal_size().columns - 1)  # what wraps could not be taken back
+            self._file.write(f"\r\x1b[K{one_line(text)[:room]}")
+            self._file.flush()
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            self._file.write("\r\x1b[K")
+            self._file.flush()
+            self._shown = False

@@ -19,7 +19,7 @@ from lmsupply_cli.chat.reasoning import find_markers
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.engine.prompt_cache import LEAST
+from lmsupply_cli.engine.prefill import LEAST
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, ReasoningDelta, TextDelta
 from lmsupply_cli.generation.completion import ModelInfo

@@ -18,7 +18,7 @@ from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.loading.plan import LoadPlan
-from lmsupply_cli.render.stream import choose_stream
+from lmsupply_cli.render.answer import choose_stream
 from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.input import TerminalReader
 from lmsupply_cli.repl.loop import ChatLoop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +34,9 @@ from lmsupply_cli.cli.options import (
     takes_settings,
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
+
+if TYPE_CHECKING:
+    from lmsupply_cli.engine.guidance import Guidance
 
 EXAMPLES = (
     ('lmsupply run phi-3.5 "Why is the sky blue?"', "ask a model"),
@@ -138,7 +141,6 @@ def run(
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.inputs import PromptRequest
     from lmsupply_cli.cli.prepare import ModelRequest
-    from lmsupply_cli.cli.run.guidance import read_guidance
     from lmsupply_cli.cli.run.output import Look
     from lmsupply_cli.config.templates import read_template
 
@@ -150,7 +152,7 @@ def run(
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
     ctx.debug = debug
-    guidance = read_guidance(json_schema=json_schema, regex=regex, grammar=grammar, form=form)
+    guidance = _guidance(json_schema, regex, grammar, form)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
@@ -187,3 +189,22 @@ def run(
         code = run_prompt(ctx, wanted, asked, guidance, look)
     if code:
         raise typer.Exit(code)
+
+
+def _guidance(json_schema: str | None, regex: str | None, grammar: str | None, form: str | None) -> Guidance | None:
+    """What the answer must follow. Raises UsageError."""
+    from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
+    from lmsupply_cli.errors import UsageError
+
+    check_one_of({"--json-schema": json_schema, "--regex": regex, "--grammar": grammar, "--format": form})
+    if json_schema is not None:
+        return schema_of(json_schema)
+    if regex is not None:
+        return Guidance.regex(regex)
+    if grammar is not None:
+        return grammar_of(grammar)
+    if form is None:
+        return None
+    if form != "json":
+        raise UsageError(f"unknown format {form!r}", hint="--format json; --json prints the answer as an object")
+    return Guidance.json()

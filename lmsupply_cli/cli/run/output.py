@@ -22,8 +22,7 @@ from lmsupply_cli.events import (
 from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo, cut_notice
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.hardware.host import memory_used_bytes
-from lmsupply_cli.render.answer import show_answer
-from lmsupply_cli.render.stream import ThoughtStream, choose_stream
+from lmsupply_cli.render.answer import ThoughtStream, choose_stream, show_answer
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
 
 

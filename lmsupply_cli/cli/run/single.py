@@ -23,9 +23,8 @@ from lmsupply_cli.cli.prepare import (
     say_load_plan,
 )
 from lmsupply_cli.cli.run.output import Look, Output
-from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.interrupts import interrupts_cancel
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.events import Notice

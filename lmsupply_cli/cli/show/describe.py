@@ -17,7 +17,6 @@ from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
 from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
 from lmsupply_cli.genai_config import count_of, object_of
-from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.client import HubClient, is_offline
 from lmsupply_cli.hub.licenses import license_of
 from lmsupply_cli.hub.resolve import Resolution
@@ -62,7 +61,7 @@ class Description:
 
 def describe(name: str, settings: Settings, root: Path) -> Description:
     """Raises ModelNotFound, HubError, UsageError."""
-    name = named_by_role(name, lambda: detect_memory().available_bytes)
+    name = named_by_role(name)
     try:
         model = locate(name, root)
     except ModelNotInstalled:
@@ -77,7 +76,7 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
 
 def license_text(name: str, settings: Settings, root: Path) -> str:
     """The text of the license, from the disk or the Hub. Raises LmsupplyError."""
-    name = named_by_role(name, lambda: detect_memory().available_bytes)
+    name = named_by_role(name)
     try:
         model = locate(name, root)
         for folder in (model.path, *list(model.path.parents)[: 2 + model.variant.count("/")]):
