@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_messages
-from lmsupply_cli.chats.archive import Archive, changed_s
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.files import read_json, write_json
 from lmsupply_cli.units import shortened
+
+if TYPE_CHECKING:
+    from lmsupply_cli.chats.archive import Archive
 
 SCHEMA = 1
 _LIMIT_BYTES = 64_000_000
@@ -45,6 +48,8 @@ def remember_run(model: str, messages: Sequence[ChatMessage]) -> None:
 
 def last_conversation(archive: Archive) -> Conversation | None:
     """The last run or the last saved chat, whichever is newer."""
+    from lmsupply_cli.chats.archive import changed_s
+
     chat, run_s = archive.latest(), changed_s(last_run_file())
     if chat and chat.changed >= run_s:
         return Conversation(chat.model, tuple(chat.messages))

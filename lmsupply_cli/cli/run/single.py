@@ -8,7 +8,6 @@ from dataclasses import replace
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.chats.archive import Archive
 from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
@@ -28,7 +27,6 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
 
 _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
@@ -88,6 +86,8 @@ def print_load_plan(
 
 def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None) -> int:
     """On stdout what a run would send, on stderr what it would say about it."""
+    from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
+
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
@@ -128,6 +128,8 @@ def _conversation(
 
 
 def _continued() -> Conversation:
+    from lmsupply_cli.chats.archive import Archive
+
     found = last_conversation(Archive(paths.sessions_dir()))
     if found is None:
         raise UsageError("nothing to continue", hint="the next run, or a chat, can be continued")
