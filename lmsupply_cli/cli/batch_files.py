@@ -28,8 +28,7 @@ from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved, size_of
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
-from lmsupply_cli.render.status import Status
-from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.render.terminal import Status, Terminal
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import cut, format_rate
 
