@@ -11,26 +11,28 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import is_file
-from lmsupply_cli.loading.recommend import MachineChoice, machine_choice
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.folder import ModelFolder
     from lmsupply_cli.events import Notice
     from lmsupply_cli.hardware.choice import ProviderState
+    from lmsupply_cli.loading.recommend import MachineChoice
     from lmsupply_cli.store.locate import LocatedModel
 
 
 def load_provider(
-    settings: Settings, model: LocatedModel, folder: ModelFolder, machine: Callable[[], MachineChoice] = machine_choice
+    settings: Settings, model: LocatedModel, folder: ModelFolder, machine: Callable[[], MachineChoice] | None = None
 ) -> tuple[str, list[Notice]]:
-    """The provider to load with. A folder that declares one, and the guide, are taken as they are."""
+    """The provider to load with. A folder that declares one, and the guide, are taken as they are; else the `machine` is
+    asked, by default this one."""
     wanted: str = settings.get("provider")
     declared = folder.decoder.get("session_options", {}).get("provider_options")
     if wanted != "auto" or model.ref == GUIDE_REF or declared:
         return wanted, []
     from lmsupply_cli.hub.variant import DEVICES, tokens_of
+    from lmsupply_cli.loading.recommend import machine_choice
 
-    found = machine()
+    found = (machine or machine_choice)()
     devices = {DEVICES[token] for token in tokens_of(model.variant) if token in DEVICES}
     if found.choice.provider != "cpu" and devices & {"gpu", found.choice.provider}:
         return found.choice.provider, []

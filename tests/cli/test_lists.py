@@ -311,6 +311,18 @@ LIGHT = [
 ]
 
 
+def test_run_imports_no_plan_of_a_pull() -> None:
+    unused = ("pydantic", "lmsupply_cli.hub.resolve", "lmsupply_cli.loading.recommend", "lmsupply_cli.chats.archive")
+    program = (
+        "import sys\nfrom lmsupply_cli.cli.app import main\nmain(['run', 'thanks', '--max-tokens', '1'])\n"
+        f"print([m for m in {unused!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, input="")
+    note, *_, imported = done.stderr.splitlines()
+    assert note.endswith("the built-in guide answers; get one for this machine: lmsupply pull role:default")
+    assert imported == "[]"
+
+
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     program = (
