@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -110,3 +111,11 @@ class QueueTimeout(LmsupplyError):
 
 class HubError(LmsupplyError):
     """The Hub, or the network to it."""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str, *, cutoff: float = 0.6) -> str:
+    """The hint for a word that is none of those `known`: the one that is most like it, else `otherwise`."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else otherwise

@@ -53,8 +53,7 @@ def accept(ref: str, repo: str, commit: str, license: License) -> None:
 
 
 def refusal(ref: str, license: License) -> str:
-    terms = f": {license.restrictions}" if license.restrictions else ""
-    return f"the license of {ref} is not accepted: {license.label}{terms}"
+    return f"the license of {ref} is not accepted: {license.terms}"
 
 
 def license_page(repo: str, license: License) -> str:

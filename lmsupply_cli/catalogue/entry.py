@@ -45,6 +45,25 @@ class License:
         """For people: `Apache-2.0 (permissive)`."""
         return "no license stated" if self.id == "unknown" else f"{self.id} ({self.tier})"
 
+    @property
+    def name(self) -> str:
+        """For people, without the tier: `Apache-2.0`."""
+        return "not stated" if self.id == "unknown" else self.id
+
+    @property
+    def terms(self) -> str:
+        """The label, and what the license restricts."""
+        return f"{self.label}: {self.restrictions}" if self.restrictions else self.label
+
+    def as_dict(self) -> dict[str, str | None]:
+        """As JSON values."""
+        return {
+            "id": self.id,
+            "tier": self.tier,
+            "url": self.url or None,
+            "restrictions": self.restrictions or None,
+        }
+
 
 UNKNOWN_LICENSE = License("unknown", "unknown")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
+from lmsupply_cli.chat.control import ControlTokenEscaper
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.reasoning import Markers
-from lmsupply_cli.chat.segments import ControlTokenEscaper
 
 
 class ChatFormatter(Protocol):

@@ -18,7 +18,7 @@ EXAMPLES = (
 @takes_settings("cache_dir")
 def add(
     *,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", show_default=False)],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
     alias: Annotated[str | None, typer.Option("--alias", "--name", metavar="NAME", hidden=True)] = None,
     trust_model_files: TrustModelFiles = False,
@@ -40,7 +40,7 @@ def add(
     if name and alias:
         raise UsageError(f"two names: {name} and {alias}", hint="lmsupply add FOLDER NAME")
     context = Context.of(flags)
-    place = folder_of(folder)
+    place = folder_of(Path(folder))
     called = name or alias or name_of(place)
     check_allowed(called, UNKNOWN_LICENSE, context.settings)
     known = find_added(context.root, place, called)

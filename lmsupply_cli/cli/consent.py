@@ -8,8 +8,6 @@ from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_accept
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import FileError, LicenseNotAccepted
-from lmsupply_cli.hardware.host import detect_memory
-from lmsupply_cli.loading.recommend import named_by_role
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
 
@@ -35,7 +33,9 @@ def why_not_allowed(license: License, settings: Settings) -> str:
 def named_for(name: str, settings: Settings) -> str:
     """The name of a model: of a role, the best one for this machine whose license the settings allow. Raises
     ModelNotFound, LicenseNotAccepted."""
-    return named_by_role(name, lambda: detect_memory().available_bytes, allowed=allowed_by(settings))
+    from lmsupply_cli.loading.recommend import named_by_role
+
+    return named_by_role(name, allowed=allowed_by(settings))
 
 
 def check_allowed(ref: str, license: License, settings: Settings) -> None:

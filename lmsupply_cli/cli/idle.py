@@ -1,4 +1,4 @@
-"""Options that can have no effect beside others: refused where they contradict each other, else said."""
+"""Options that have no effect together with others: refused if they contradict each other, else noted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_flags(settings: Settings) -> None:
 
 
 def idle_sampling(values: Mapping[str, Value], options: GenerationOptions) -> list[Notice]:
-    """A notice that names the flags which an answer that is greedy ignores."""
+    """A notice naming the flags that a greedy answer ignores."""
     if not options.greedy or options.num_beams > 1:
         return []
     ignored = ["top_p", "top_k", "min_p"]
@@ -53,6 +53,6 @@ def idle_thinking(settings: Settings, format: PromptFormat) -> list[Notice]:
 
 
 def _flag(settings: Settings, key: str) -> Any:
-    """The value that a flag gives; None without one."""
+    """The value given by a flag, or None."""
     found = settings.value(key)
     return found.value if found.source == "flag" else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.catalogue.lookup import closest
+from lmsupply_cli.catalogue.lookup import bare_name, closest
 from lmsupply_cli.chat.files import LIMIT_BYTES, decode_text, read_text
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.cli.context import Context
@@ -33,7 +33,7 @@ class PromptRequest:
 
     words: Sequence[str] = ()
     prompt: str | None = None
-    files: Sequence[Path] = ()
+    files: Sequence[str] = ()
     system: str | None = None
     raw: bool = False
     no_stdin: bool = False
@@ -66,8 +66,8 @@ def read_input(ctx: Context, request: PromptRequest, *, model: str | None) -> Ru
     if request.raw and request.system is not None:
         raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     model, words = split_words(ctx, request, model=model)
-    piped = "" if request.no_stdin else read_stdin(ctx.terminal)
-    parts = [" ".join(words), *map(read_text, request.files), piped]
+    piped = "" if request.no_stdin or ctx.terminal.stdin_tty else read_stdin(ctx.terminal, optional=True)
+    parts = [" ".join(words), *(read_text(Path(file)) for file in request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
     system = request.system
     if template := request.template:
@@ -123,12 +123,8 @@ def suspected_ref(word: str, root: Path) -> str | None:
     near = closest(word, installed) if _NAME_LIKE.search(word) else ""
     if _TAGGED.fullmatch(word):
         return near
-    one, other = _bare(word), _bare(near)
+    one, other = bare_name(word), bare_name(near)
     return near if near and (one == other or _one_edit(one, other)) else None
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _one_edit(one: str, other: str) -> bool:
@@ -140,18 +136,18 @@ def _one_edit(one: str, other: str) -> bool:
     return short[at + (len(short) == len(long)) :] == long[at + 1 :]
 
 
-def read_stdin(terminal: Terminal) -> str:
-    """All of stdin if it is not a terminal. After a while of silence a note says what is being waited for."""
-    if terminal.stdin is None or terminal.stdin_tty:
+def read_stdin(terminal: Terminal, *, limit_bytes: int = LIMIT_BYTES, optional: bool = False) -> str:
+    """All of stdin, "" if it is closed. If that takes a while, a note says what is being waited for; `optional`: and how
+    to do without it."""
+    if terminal.stdin is None:
         return ""
-    waiting = threading.Timer(
-        _WAIT_S, terminal.say, ["note: waiting for input on stdin; end it with Ctrl-D, or use --no-stdin"]
-    )
+    note = "note: waiting for input on stdin; end it with Ctrl-D" + (", or use --no-stdin" if optional else "")
+    waiting = threading.Timer(_WAIT_S, terminal.say, [note])
     waiting.daemon = True
     waiting.start()
     try:
         binary = getattr(terminal.stdin, "buffer", None)
-        data = read_limited(binary, LIMIT_BYTES) if binary else terminal.stdin.read(LIMIT_BYTES + 1).encode()
+        data = read_limited(binary, limit_bytes) if binary else terminal.stdin.read(limit_bytes + 1).encode()
     finally:
         waiting.cancel()
-    return decode_text(data, "stdin")
+    return decode_text(data, "stdin", limit_bytes=limit_bytes)

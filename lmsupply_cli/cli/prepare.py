@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
+from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.cli.consent import allowed_by, check_allowed, ensure_accepted, named_for
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.idle import check_flags, idle_sampling, idle_thinking
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
@@ -21,6 +22,7 @@ from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load_plan
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import LoadPlan, plan_folder
+from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate
 from lmsupply_cli.store.manifest import mark_used
@@ -106,9 +108,8 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
         ctx.notice(Notice("model_chosen", f"using {found.model.ref}, {found.reason}"))
         return _permitted(ctx, found.model, request)
     model = _permitted(ctx, guide(), request)
-    ref = named_for("role:default", ctx.settings)
-    text = f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}"
-    ctx.notice(Notice("guide", text))
+    way = "get one for this machine: lmsupply pull role:default"
+    ctx.notice(Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; {way}"))
     return model
 
 
@@ -203,6 +204,11 @@ def read_options(
     return values, options
 
 
+def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
+    policy: Policy = settings.get("on_overflow") or default
+    return policy
+
+
 def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
     """Load, with a line on the terminal meanwhile, and say the model's notices."""
     status = ctx.terminal.status()
@@ -221,13 +227,9 @@ def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
 
 def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> None:
     """Print the plan on stdout."""
-    from lmsupply_cli.cli.run.output import notices_object
-
     for notice in plan.notices:
         ctx.notice(notice)
     if as_json:
         ctx.terminal.json({"plan": plan.as_dict(), "notices": notices_object(ctx.notices)})
         return
-    rows = plan.rows()
-    width = max(len(name) for name, _ in rows)
-    ctx.terminal.exact("".join(f"{name:<{width}}  {text}\n" for name, text in rows))
+    print_fields(ctx.terminal, plan.rows())

@@ -48,7 +48,7 @@ def pull(
             if json:
                 terminal.json(plan_json(plan, provider))
             else:
-                print_fields(terminal, plan_rows(plan), width=11)
+                print_fields(terminal, plan_rows(plan))
             continue
         if json:
             terminal.json_event("plan", **plan_json(plan, provider))

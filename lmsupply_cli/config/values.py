@@ -9,6 +9,7 @@ from typing import Any
 
 from lmsupply_cli.config.table import SETTINGS, Setting
 from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.units import cut
 
 _PLAIN = 2**31 - 1  # a bound below this is named always, a larger one where it is passed
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -139,7 +140,7 @@ def _shown(value: Any) -> str:
         text = _plain(value)
     except ValueError:  # more digits than Python writes
         return "such a long number"
-    return text if len(text) <= 60 else text[:59] + "…"
+    return cut(text, 60)
 
 
 def _plain(value: Any) -> str:

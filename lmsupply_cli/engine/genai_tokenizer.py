@@ -14,7 +14,7 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.pattern_guard import PatternGuard
 from lmsupply_cli.engine.patterns import unknown_pattern
-from lmsupply_cli.engine.tokenizer import CannotLoad, ModelTokenizer, Tokenizer, hidden_ids
+from lmsupply_cli.engine.tokenizer import hidden_ids
 from lmsupply_cli.errors import EngineError, ModelFilesError
 
 
@@ -86,17 +86,13 @@ class GenaiTokenizer:
         return self._tokenizer
 
 
-def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> Tokenizer:
-    """A folder's tokenizer. Raises ModelFilesError, EngineUnavailable."""
-    try:
-        return ModelTokenizer(folder, visible=visible)
-    except CannotLoad as cannot:
-        reason = str(cannot)
-    note = f"using the engine's tokenizer, whose tokens may differ from the model's: {reason}"
+def engine_tokenizer(folder: ModelFolder, *, visible: Collection[str], because: str) -> GenaiTokenizer:
+    """Raises ModelFilesError, EngineUnavailable."""
+    note = f"using the engine's tokenizer, whose tokens may differ from the model's: {because}"
     try:
         return GenaiTokenizer(folder, lambda: _engines(folder), visible=visible, note=note)
     except (RuntimeError, ValueError) as error:
-        raise ModelFilesError(f"cannot load {folder.path}: {reason}", hint=folder.again) from error
+        raise ModelFilesError(f"cannot load {folder.path}: {because}", hint=folder.again) from error
     except MemoryError as error:
         raise load_error(error, folder.path) from error
 

@@ -15,13 +15,12 @@ from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
-from lmsupply_cli.engine.ending import Ending
+from lmsupply_cli.engine.ending import Ending, StopSequenceDetector
 from lmsupply_cli.engine.matcher import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.processors import make_processors
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import (
     Finished,

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from lmsupply_cli.memory.watch import MemoryWatch
 
 ROOM_TOKENS = 2048
-"""Of the first cache for an answer without a limit of its own. The engine allocates and clears a cache as a whole, so one
-for a long context would delay every short answer; a longer answer gets a larger one, and is read again."""
+"""Room in the first cache for an answer without a limit. The engine allocates and clears a whole cache at once, so one for a
+long context would delay every short answer. An answer that outgrows its cache gets a larger one and is prefilled again."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,8 @@ class TextGenerator(Answers):
         """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
         options, guidance = options or self.options, guidance or self.guidance
-        check_type(guidance, Guidance | None, "guidance", "a Guidance, such as Guidance.json_schema(…)")
+        if guidance is not None:
+            check_type(guidance, Guidance, "guidance", "a Guidance, such as Guidance.json_schema(…)")
         self.check_options(options, guidance)
         self.check_prompt(prompt)
         task = Task(
@@ -302,7 +303,7 @@ class TextGenerator(Answers):
         return PromptCache(self.model, reserve_tokens=reserve_tokens, check=check)
 
     def _decoder_for(self, tokens: int, options: GenerationOptions) -> Decoder:
-        """That of the prompt cache, for so many tokens or as many as the context has."""
+        """The decoder of the prompt cache, with room for so many tokens, at most the context."""
         most, share_buffer = self.context_tokens, options.past_present_share_buffer
         return self.cache.decoder_for(min(tokens, most), most=most, share_buffer=share_buffer)
 

@@ -30,7 +30,7 @@ class Speculation:
         return self._drafting(decoder, model, SpeculativeStats()), ""
 
     def enlarged(self, drafting: Drafting, decoder: Decoder, model: TextModel) -> Drafting:
-        """The same answer with a larger decoder; the statistics go on."""
+        """For the same answer with a larger decoder; the statistics continue."""
         return self._drafting(decoder, model, drafting.stats)
 
     def sibling(self) -> Speculation:

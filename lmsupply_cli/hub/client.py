@@ -76,7 +76,7 @@ def is_offline() -> bool:
 
 
 def kept_offline_by(offline: bool) -> str:
-    """What forbids the network, as messages name it: the parameter or HF_HUB_OFFLINE; "" if nothing does."""
+    """What forbids the network, as named in messages: the parameter or HF_HUB_OFFLINE; "" if nothing does."""
     return "`offline`" if offline else "HF_HUB_OFFLINE" if is_offline() else ""
 
 
@@ -403,7 +403,6 @@ def _tree(info: ModelInfo, files: dict[str, RepoFile], unsafe: frozenset[str], r
         files=files,
         license=info.license,
         license_url=info.license_url,
-        gated=info.gated,
         revision=revision,
         unsafe=unsafe,
     )

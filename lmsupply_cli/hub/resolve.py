@@ -22,6 +22,19 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
 
 
+@dataclass(frozen=True, slots=True)
+class VariantWish:
+    """Which variant is wanted. `variant`: its folder, one that holds several, or a part of a name that is unique; `exact`:
+    no precision but the given one will do; `on_cpu`: what is made for something else may be tried on the CPU, since that
+    was asked for."""
+
+    provider: str = "cpu"
+    precision: str = "auto"
+    variant: str | None = None
+    exact: bool = False
+    on_cpu: bool = False
+
+
 @dataclass(frozen=True)
 class Resolution:
     """What was chosen and why, and why each other one was not."""
@@ -32,23 +45,14 @@ class Resolution:
 
 
 def resolve(
-    variants: Sequence[Variant],
-    *,
-    provider: str = "cpu",
-    precision: str = "auto",
-    wanted: str | None = None,
-    folder: str = "",
-    unusable: Mapping[str, str] = _NONE,
-    on_cpu: bool = False,
-    exact: bool = False,
+    variants: Sequence[Variant], wish: VariantWish, *, folder: str = "", unusable: Mapping[str, str] = _NONE
 ) -> Resolution:
-    """`wanted`: a variant's folder, one that holds several, or a part of a name that is unique; `folder`: the part of
-    the repo to stay in; `unusable`: variants that run nowhere here, with the reason: only taken where there is no other;
-    `on_cpu`: what is made for something else may be tried on the CPU, since that was asked for; `exact`: no precision
-    but the given one will do.
+    """`folder`: the part of the repo to stay in; `unusable`: variants that run nowhere here, with the reason: only taken
+    where there is no other.
 
     Raises UsageError for a wish that is unclear, ModelNotFound where nothing suits.
     """
+    provider, precision = wish.provider, wish.precision
     outside = tuple((v, "another model of this repo") for v in variants if folder and not _within(v.folder, folder))
     inside = [v for v in variants if not folder or _within(v.folder, folder)]
     if not inside:
@@ -56,17 +60,17 @@ def resolve(
             f"the repo has no folder {folder}", hint="its layout changed; name one of: " + _names(variants)
         )
     asked: tuple[str, ...] = ()
-    if wanted:
-        named = _named(inside, wanted)
+    if wish.variant:
+        named = _named(inside, wish.variant)
         outside += tuple((v, "another one was asked for") for v in inside if v not in named)
         if len(named) == 1:
-            if exact:
+            if wish.exact:
                 _of_precision(named, precision, provider)
             return Resolution(named[0], ("you asked for it",), outside)
-        inside, asked = named, (f"the best in {wanted.strip('/')}, which you asked for",)
+        inside, asked = named, (f"the best in {wish.variant.strip('/')}, which you asked for",)
     _one_model(inside)
     devices = RUNS_ON[provider]
-    fitting = [v for v in inside if v.device in devices] or (inside if on_cpu else [])
+    fitting = [v for v in inside if v.device in devices] or (inside if wish.on_cpu else [])
     if not fitting:
         made_for = ", ".join(sorted({v.declared or v.device for v in inside}))
         raise ModelNotFound(
@@ -74,7 +78,7 @@ def resolve(
             hint="`provider=cpu` may run one of them on the CPU; choose it as owner/repo:folder: " + _names(inside),
         )
     fitting = [v for v in fitting if v.folder not in unusable] or fitting
-    if exact:
+    if wish.exact:
         same = _of_precision(fitting, precision, provider)
         outside += tuple((v, f"{v.precision or _UNSTATED}, not {precision}") for v in fitting if v not in same)
         inside, fitting = [v for v in inside if v in same or v not in fitting], same
@@ -91,7 +95,7 @@ def resolve(
         )
 
     best, *others = sorted(fitting, key=rank)
-    rejected = [(v, _why_behind(v, best, precision)) for v in others]
+    rejected = [(v, _why_behind(v, best)) for v in others]
     rejected += [(v, _why_not(v, devices, unusable)) for v in inside if v not in fitting]
     return Resolution(best, asked + _why(best, provider, precision, others), outside + tuple(rejected))
 
@@ -135,7 +139,7 @@ def _of_precision(variants: Sequence[Variant], precision: str, provider: str) ->
     return same
 
 
-def _why_behind(variant: Variant, best: Variant, precision: str) -> str:
+def _why_behind(variant: Variant, best: Variant) -> str:
     if variant.device != best.device:
         return f"made for {variant.device or 'any device'}, which is second to {best.device or 'any'}"
     if variant.precision != best.precision:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypedDict
@@ -12,7 +11,7 @@ from typing import Any, TypedDict
 from lmsupply_cli.config.values import check_value
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.memory.budget import MemoryOptions
 
 DRAFT = "draft:"
@@ -75,8 +74,7 @@ class LoadOptions:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "options: " + ", ".join(known)
+                hint = did_you_mean(name, known, "options: " + ", ".join(known))
                 raise UsageError(f"unknown load option {name!r}", hint=hint)
         return cls(**values)
 

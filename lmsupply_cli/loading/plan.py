@@ -18,13 +18,13 @@ from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, check_bias, make_options
 from lmsupply_cli.errors import DoesNotFit, LicenseNotAccepted, ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.hardware.host import detect_cpu, detect_memory, grant_threads
+from lmsupply_cli.hardware.host import detect_cpu, grant_threads
 from lmsupply_cli.loading.formats import FolderFormat, prepare_format, read_format
 from lmsupply_cli.loading.options import LoadOptions
-from lmsupply_cli.loading.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
 from lmsupply_cli.memory.budget import planning_bytes
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
+from lmsupply_cli.memory.fit import ContextFit, fit_context
+from lmsupply_cli.memory.rough import MARGIN, needed_bytes
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, locate
@@ -227,7 +227,9 @@ def check_context(folder: ModelFolder, context: int | None) -> None:
 
 def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
     """An installed model by its name, `role:…` included. Raises ModelNotFound, ModelNotInstalled."""
-    name = named_by_role(ref, lambda: detect_memory().available_bytes)
+    from lmsupply_cli.loading.recommend import named_by_role
+
+    name = named_by_role(ref)
     return locate(name, paths.store_root(cache_dir))
 
 
@@ -287,10 +289,13 @@ def _fitted(plan: LoadPlan) -> LoadPlan:
     try:
         fit = fit_context(shape, budget, wanted_tokens=plan.options.context, limited_by_user=by_user)
     except DoesNotFit as error:
+        from lmsupply_cli.loading.recommend import expected_variant, recommend_model
+
         entry = recommend_model(budget).entry
         expected = expected_variant(entry)
         fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= budget * MARGIN
         smaller = plan.model.entry is None or entry.parameters < plan.model.entry.parameters
         hint = f"{error.hint}; {entry.ref} would fit" if fits and smaller else error.hint
         raise DoesNotFit(error.message, hint=hint) from error
-    return replace(plan, fit=fit, fitting_tokens=fit_context(shape, budget).context_tokens)
+    largest = fit if plan.options.context is None else fit_context(shape, budget)
+    return replace(plan, fit=fit, fitting_tokens=largest.context_tokens)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.units import format_bytes
 
 if TYPE_CHECKING:
     from lmsupply_cli.memory.shape import MemoryShape
 
-MARGIN = 0.9  # of the budget is planned with; the rest is for what nobody foresees
 LEAST_TOKENS = 256  # less context than this is no use
 
 
@@ -55,5 +55,7 @@ def fit_context(
 
 def _largest(shape: MemoryShape, usable_bytes: int) -> int:
     """The most tokens whose peak is no more than `usable_bytes`."""
+    if estimate_memory(shape, shape.context_length).peak_bytes <= usable_bytes:
+        return shape.context_length
     tokens = range(1, shape.context_length + 1)
     return bisect_right(tokens, usable_bytes, key=lambda count: estimate_memory(shape, count).peak_bytes)

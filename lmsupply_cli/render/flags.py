@@ -31,7 +31,7 @@ _places: dict[str, Place] = {}
 
 
 def name_by_place(places: Mapping[str, Place]) -> None:
-    """From now on, settings are named by the place of their value; those without one as flags."""
+    """From now on, messages name a setting by the source of its value, or as a flag if it has none."""
     _places.clear()
     _places.update(places)
 

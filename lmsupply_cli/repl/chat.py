@@ -16,9 +16,8 @@ from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.events import Finished, GenerationEvent, Notice
 from lmsupply_cli.generation.completion import ModelInfo, describe_cut
 from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.render.answer import show_answer
+from lmsupply_cli.render.answer import TextStream, ThoughtStream, show_answer
 from lmsupply_cli.render.fields import say_fields
-from lmsupply_cli.render.stream import TextStream, ThoughtStream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.keys import quiet_keys
@@ -178,7 +177,7 @@ class Chat:
     # settings
 
     def set_parameter(self, key: str, value: Any) -> None:
-        """Set it from the next answer on; None is what the chat began with. Raises UsageError, DoesNotFit."""
+        """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
         change_parameter(self.session, key, value)
         self._options[key] = value
         self.keeper.set_option(key, value)

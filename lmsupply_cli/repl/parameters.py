@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import as_text, check_value, parse_text
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.generation.generator import TextGenerator
 
 ALIASES = {"num_predict": "max_tokens", "num_ctx": "context", "repeat_penalty": "repetition_penalty"}
@@ -17,16 +16,13 @@ PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in EXCLUDED
 
 
 def parameter_key(name: str) -> str:
-    """The setting that `name` means, by any of its names. Raises UsageError for what a chat cannot set."""
+    """The setting that `name` refers to, by any of its names. Raises UsageError if a chat cannot set it."""
     key = name.lower().replace("-", "_")
     key = ALIASES.get(key, key)
     if key in EXCLUDED:
         raise UsageError(f"a chat cannot use {key}", hint=f"lmsupply run --{key.replace('_', '-')}")
     if key not in PARAMETERS:
-        near = get_close_matches(key, PARAMETERS, n=1)
-        raise UsageError(
-            f"no such parameter: {name}", hint=f"did you mean {near[0]}?" if near else "/set shows the parameters"
-        )
+        raise UsageError(f"no such parameter: {name}", hint=did_you_mean(key, PARAMETERS, "/set shows the parameters"))
     return key
 
 
@@ -44,7 +40,7 @@ def parse_parameter(key: str, text: str) -> Any:
 
 
 def change_parameter(session: ChatSession[TextGenerator], key: str, value: Any) -> None:
-    """Set it from the next answer on; None is what the chat began with. Raises UsageError, DoesNotFit."""
+    """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
     generator = session.generator
     if key == "context":
         generator.resize_context(generator.fitting_tokens if value is None else value)

@@ -44,7 +44,7 @@ class ReadProgress:
         self._total, self._read = sum(sizes.values()), 0
 
     def of(self, name: str) -> Callable[[int], None]:
-        """What hears the bytes that are read of one file."""
+        """The callback for the bytes read from one file."""
         here = 0
 
         def read(count: int) -> None:

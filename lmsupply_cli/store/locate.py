@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lmsupply_cli import paths
-from lmsupply_cli.addresses import ref_of_page, without_user
+from lmsupply_cli.addresses import REPO, is_repo, ref_of_page, without_user
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENSE, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.catalogue.roles import role_name
@@ -20,17 +21,13 @@ from lmsupply_cli.files import is_file, is_folder, resolved
 from lmsupply_cli.providers import PRECISIONS
 from lmsupply_cli.store.manifest import Manifest, last_used_s, read_manifests
 
-_REPO = re.compile(
-    r"(?![^:]*\.\.|[^@:]*--)"  # the Hub has no such names, and "--" stands for the slash in the store
-    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>\w[\w./-]{0,250}?))?"
-    r"(:(?P<variant>[^:\s][^:]*))?",
-    re.ASCII,
+_REF = re.compile(
+    rf"(?![^:]*\.\.)(?P<repo>{REPO})(@(?P<revision>\w[\w./-]{{0,250}}?))?(:(?P<variant>[^:\s][^:]*))?", re.ASCII
 )
 _PRECISION = re.compile(rf"(?<![a-z0-9])({'|'.join(PRECISIONS)})(?![a-z0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class RepoRef:
+class RepoRef(NamedTuple):
     repo: str
     revision: str | None = None
     variant: str | None = None
@@ -58,7 +55,7 @@ class LocatedModel:
 
     @property
     def was_pulled(self) -> bool:
-        """Whether lmsupply downloaded it: it is no folder of the user's, and no other tool's."""
+        """Whether lmsupply downloaded it: it is neither a folder of the user's nor another tool's."""
         return bool(self.key and self.repo)
 
     @property
@@ -72,8 +69,10 @@ class LocatedModel:
 
 def parse_repo(name: str) -> RepoRef | None:
     """`owner/repo[@revision][:variant]`, also as the address of its page on the Hub."""
-    match = _REPO.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
-    return RepoRef(match["repo"], match["revision"], match["variant"]) if match else None
+    match = _REF.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
+    if not match or not is_repo(match["repo"]):
+        return None
+    return RepoRef(match["repo"], match["revision"], match["variant"])
 
 
 def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
@@ -182,8 +181,7 @@ def _without_repo(name: str, root: Path) -> LocatedModel:
     raise _unknown(name, [m.ref for m in installed_models(root)])
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultModel:
+class DefaultModel(NamedTuple):
     """The model that answers if none is named, and why."""
 
     model: LocatedModel

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.cli import lmsupply
 
-from lmsupply_cli.cli.batch_files import Answers
+from lmsupply_cli.cli.batch_files import Answers, Counts
 from lmsupply_cli.cli.batch_lines import Line, read_lines
 from lmsupply_cli.render.terminal import Terminal
 
@@ -224,7 +224,7 @@ def answering(out: Path, lines: list[Line], *, retry: bool = False) -> Iterator[
     answers = Answers(out, lines, Terminal(None, io.StringIO(), io.StringIO(), {}), guided=False)
     answers.check_run({"model": "m", "files": "f", "options": {}}, retry=retry)
     left = answers.left(retry=retry)
-    with answers.opened():
+    with answers.answering(Counts()):
         yield answers, left
 
 

@@ -28,6 +28,7 @@ RUN = ("run", "-m", "guide", "--temperature", "0")
         (("--top-logprobs", "21", "--json"), "from 0 to 20, not 21"),
         (("--logprobs", "--json", "--num-beams", "2"), "beam search cannot be combined with --logprobs"),
         (("--dry-run", "--show-prompt"), "--dry-run and --show-prompt can't be combined"),
+        (("--no-stream", "--stream-json"), "--no-stream and --stream-json can't be combined"),
         (("--json-schema", ""), "the schema is empty"),
         (("--regex", "a$b"), "anchors such as ^, $ and \\b are not supported within it"),
         (("--json-schema", "true"), "a schema is a JSON object, not true"),

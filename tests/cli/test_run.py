@@ -415,3 +415,9 @@ def test_a_signal_ends_with_its_code_and_what_was_printed_stays(number: int, cod
     last = json.loads(data.splitlines()[-1])
     if number == signal.SIGINT:
         assert (last["type"], last["finish_reason"]) == ("finished", "cancelled")
+
+
+def test_notices_in_a_stream_of_json_name_flags() -> None:
+    events = lmsupply("run", "--stream-json", "-m", "guide", "--reasoning-effort", "low", QUESTION).json_lines
+    texts = [event["text"] for event in events if event["type"] == "notice"]
+    assert any(text.startswith("--reasoning-effort has no effect") for text in texts)

@@ -175,8 +175,8 @@ def test_show(hub: Hub) -> None:
         PHI,
         "MIT (permissive)",
         "phi3",
-        f"variant        {CPU} · ",
-        f"not chosen     {GPU} · ",
+        f"variant       {CPU} · ",
+        f"not chosen    {GPU} · ",
         "made for gpu",
     ):
         assert text in result.out

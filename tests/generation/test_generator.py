@@ -19,7 +19,7 @@ from lmsupply_cli.chat.reasoning import find_markers
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.engine.prompt_cache import LEAST
+from lmsupply_cli.engine.prefill import LEAST
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, ReasoningDelta, TextDelta
 from lmsupply_cli.generation.completion import ModelInfo
@@ -212,7 +212,7 @@ def test_an_argument_of_the_wrong_type_is_named(call: Any, said: str) -> None:
 def test_the_hint_stands_in_an_uncaught_traceback() -> None:
     with generator("x") as model, pytest.raises(UsageError) as caught:
         model.generate("x", temprature=3)  # type: ignore[call-arg]
-    assert caught.value.__notes__ == ["hint: did you mean 'temperature'?"]
+    assert caught.value.__notes__ == ["hint: did you mean temperature?"]
 
 
 def test_two_threads_on_one_generator_never_get_half_an_answer() -> None:

@@ -13,7 +13,8 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.engine.fake import EOS
 from lmsupply_cli.errors import EngineError
 from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.repl.clipboard import code_blocks, copy_text
+from lmsupply_cli.render.markdown_parser import code_blocks
+from lmsupply_cli.repl.clipboard import copy_text
 from lmsupply_cli.repl.commands import COMMANDS, NAMES
 
 LONG = "All work and no play makes Jack a dull boy. " * 20
@@ -97,7 +98,7 @@ def test_edit_asks_the_changed_message(folder: Path, tmp_path: Path) -> None:
     [
         ("no-such-editor-anywhere", "error: cannot run the editor 'no-such-editor-anywhere'"),
         ('"', "error: cannot run the editor"),
-        ("false", "error: the editor 'false' failed with code 1: nothing was changed"),
+        ("false", "error: the editor 'false' failed with code 1"),
     ],
 )
 def test_edit_with_a_broken_editor_loses_nothing(folder: Path, command: str, said: str) -> None:
@@ -380,8 +381,9 @@ def test_copy_without_any_clipboard_says_so(folder: Path) -> None:
 def test_code_blocks() -> None:
     assert code_blocks("a ```b``` c") == []
     assert code_blocks("````\n```\nx\n```\n````") == ["```\nx\n```"]
-    assert code_blocks("- item\n  ```sh\n  ls\n  ```") == ["  ls"]
+    assert code_blocks("- item\n  ```sh\n  ls\n  ```") == ["ls"]
     assert code_blocks("```\nopen") == ["open"]
+    assert code_blocks("```\n```\n~~~\n\na\n~~~") == ["", "\na"]
 
 
 def test_a_text_too_long_for_the_terminal_is_not_sent_to_it(folder: Path) -> None:

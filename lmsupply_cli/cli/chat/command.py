@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import MODEL
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
     Debug,
     DryRun,
+    Model,
     Plain,
     Preset,
     Pull,
@@ -38,10 +38,7 @@ EXAMPLES = (
 def chat(
     *,
     named: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.", rich_help_panel=MODEL),
-    ] = None,
+    model: Model = None,
     system: System = None,
     template: TemplateName = None,
     last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import BATCH, MODEL
 from lmsupply_cli.cli.options import (
     AcceptLicense,
+    Batch,
     Debug,
     Files,
     Json,
+    Model,
     NoStdin,
+    Out,
     PromptText,
     Pull,
     Quiet,
     Raw,
+    RetryFailed,
     System,
     TrustModelFiles,
     Words,
@@ -50,49 +52,23 @@ EXAMPLES = (
 def classify(
     *,
     words: Words = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model to use.", rich_help_panel=MODEL),
-    ] = None,
+    model: Model = None,
     prompt: PromptText = None,
     choices: Annotated[
         list[str] | None,
         typer.Option("--choices", metavar="A,B,...", help="The choices, separated by commas; repeatable."),
     ] = None,
     choices_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--choices-file", metavar="FILE", help="Read one choice per line of this file, without stripping spaces."
         ),
     ] = None,
     system: System = None,
     file: Files = None,
-    batch: Annotated[
-        Path | None,
-        typer.Option(
-            "--batch",
-            metavar="FILE",
-            help="Classify every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="Output file for --batch (default: stdout). Prompts already classified there are skipped.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Retry the prompts that failed in an earlier run of this batch.",
-            rich_help_panel=BATCH,
-        ),
-    ] = False,
+    batch: Batch = None,
+    out: Out = None,
+    retry_failed: RetryFailed = False,
     raw: Raw = False,
     every: Annotated[
         bool, typer.Option("--all", help="Print every choice with its probability and its share, best first.")
@@ -131,7 +107,7 @@ def classify(
     ]
     command = f"classify {' '.join(options)}"
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, command=command)
-    if not (batch or out or retry_failed):
+    if not retry_failed and {batch, out} == {None}:
         return classify_prompt(ctx, wanted, asked, read, as_json=json, every=every)
     from lmsupply_cli.cli.batch_files import BatchRequest
     from lmsupply_cli.cli.classify.batch import classify_batch

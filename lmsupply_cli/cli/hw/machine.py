@@ -13,26 +13,24 @@ from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.files import free_bytes, is_file
-from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
-from lmsupply_cli.hardware.detect import detect_hardware
+from lmsupply_cli.hardware.choice import Choice, ProviderState
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
-from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
+from lmsupply_cli.hardware.wheels import EngineWheels
+from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.recommend import (
     Allowed,
     Recommendation,
     any_license,
     expected_variant,
-    largest_context,
-    needed_bytes,
+    machine_choice,
     recommend_model,
-    roughly_fits,
 )
+from lmsupply_cli.memory.rough import largest_context, needed_bytes, roughly_fits
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.table import Column, print_table
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import count, format_bytes
 
-WIDTH = 13  # columns of the names
 _NO_FILE = " (no such file yet)"
 
 
@@ -71,15 +69,15 @@ class Machine:
 
 def read_machine(store: Path, notes: Sequence[str] = (), *, allowed: Allowed = any_license) -> Machine:
     """`allowed`: whether a model may be used under its license; others are left out."""
-    profile, wheels = detect_hardware(), detect_engine_wheels()
-    choice = choose_provider(profile, wheels)
+    found = machine_choice()
+    profile, choice = found.profile, found.choice
     free = profile.memory.available_bytes
     if choice.device and not choice.device.unified:
         free = choice.device.free_bytes or choice.device.total_bytes or free
     return Machine(
         profile=profile,
-        wheels=wheels,
-        providers=tuple(provider_states(profile, wheels)),
+        wheels=found.wheels,
+        providers=found.states,
         choice=choice,
         recommendation=_recommended(free, allowed),
         models=tuple(_fit(e, choice, free) for e in read_catalogue() if e.repo and allowed(e.license)),
@@ -98,7 +96,7 @@ def _recommended(free: int, allowed: Allowed) -> Recommendation | None:
 
 
 def _fit(entry: CatalogueEntry, choice: Choice, free: int) -> ModelFit:
-    expected = expected_variant(entry, provider=choice.provider, precision=choice.precision)
+    expected = expected_variant(entry, VariantWish(choice.provider, choice.precision))
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.name if expected else "none"
     memory = needed_bytes(entry, size) if size else None

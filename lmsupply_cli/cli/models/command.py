@@ -62,7 +62,7 @@ def models(
     from lmsupply_cli.cli.models.listing import Filters, check_filters, list_models, nothing_matches, row_json
     from lmsupply_cli.cli.models.table import print_models
     from lmsupply_cli.cli.places import say_notes, skipped_lines, unfinished_lines
-    from lmsupply_cli.cli.provider import pull_wishes
+    from lmsupply_cli.loading.recommend import machine_wish
 
     check_one_of({"--quiet": quiet, "--json": json, "--paths": paths and not json})
     context = Context.of(flags, skip_bad=True)
@@ -70,9 +70,8 @@ def models(
     say_notes(terminal, skipped_lines(context.settings, root) + ([] if quiet else unfinished_lines(root)))
     filters = Filters(text or "", tuple(license or ()), license_tier, family, role, installed, fits)
     check_filters(filters, sort)
-    provider, precision = pull_wishes(context.settings)
-    allowed = allowed_by(context.settings)
-    rows = list_models(root, filters, sort=sort, provider=provider, precision=precision, allowed=allowed)
+    wish = machine_wish(context.settings.get("provider"), context.settings.get("precision"))
+    rows = list_models(root, filters, wish, sort=sort, allowed=allowed_by(context.settings))
     if not quiet:
         say_notes(terminal, license_notes(context.settings))
     if json:

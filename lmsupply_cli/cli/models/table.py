@@ -69,8 +69,7 @@ def _parameters(row: ModelRow) -> str:
 
 
 def _license(row: ModelRow) -> str:
-    name = "not stated" if row.license.id == "unknown" else row.license.id
-    return name if row.allowed else f"{name} (not allowed)"
+    return row.license.name if row.allowed else f"{row.license.name} (not allowed)"
 
 
 def _used(row: ModelRow) -> str:

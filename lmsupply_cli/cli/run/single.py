@@ -8,21 +8,25 @@ from dataclasses import replace
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.chats.archive import Archive
 from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
 from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
-from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, load_options, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import (
+    ModelRequest,
+    Prepared,
+    load_model,
+    load_options,
+    overflow_policy,
+    prepare,
+    say_load_plan,
+)
 from lmsupply_cli.cli.run.output import Look, Output
-from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.interrupts import interrupts_cancel
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
 
 _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
@@ -82,6 +86,8 @@ def print_load_plan(
 
 def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None) -> int:
     """On stdout what a run would send, on stderr what it would say about it."""
+    from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
+
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
@@ -95,11 +101,6 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
         ctx.notice(notice)
     ctx.terminal.exact(text)
     return OK
-
-
-def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
-    policy: Policy = settings.get("on_overflow") or default
-    return policy
 
 
 def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
@@ -127,6 +128,8 @@ def _conversation(
 
 
 def _continued() -> Conversation:
+    from lmsupply_cli.chats.archive import Archive
+
     found = last_conversation(Archive(paths.sessions_dir()))
     if found is None:
         raise UsageError("nothing to continue", hint="the next run, or a chat, can be continued")

@@ -47,4 +47,4 @@ def show(
         return
     refused = why_not_allowed(description.license, settings)
     rows = description_rows(description) + ([("not allowed", refused)] if refused else [])
-    print_fields(terminal, rows, width=15)
+    print_fields(terminal, rows)
