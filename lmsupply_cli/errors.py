@@ -114,8 +114,9 @@ class HubError(LmsupplyError):
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str, *, cutoff: float = 0.6) -> str:
-    """The hint for a word that is none of those `known`: the one that is most like it, else `otherwise`."""
+    """The hint for an unknown word: the `known` one most like it, whatever the case, else `otherwise`."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
-    return f"did you mean {near[0]}?" if near else otherwise
+    spelled = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), spelled, n=1, cutoff=cutoff)
+    return f"did you mean {spelled[near[0]]}?" if near else otherwise

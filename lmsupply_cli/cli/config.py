@@ -50,8 +50,6 @@ def config(
     """
     if action not in ACTIONS:
         raise UsageError(f"unknown action {action!r}", hint="use list, get KEY, set KEY VALUE, unset KEY, path, edit")
-    if all and action != "list":
-        raise UsageError("`--all` is only for list", hint="leave it out")
     act, takes = ACTIONS[action]
     given = (key is not None) + bool(value)
     if given != takes:
@@ -131,7 +129,7 @@ def _unknown_licenses(names: Sequence[str]) -> Iterator[Notice]:
     for name in names:
         if name.lower() not in known:
             every = f"licenses in it: {', '.join(sorted(known.values()))}"
-            hint = did_you_mean(name.lower(), known, every)
+            hint = did_you_mean(name, known.values(), every)
             yield Notice("unknown_license", f"no model in the catalogue has the license {name}; {hint}")
 
 

@@ -41,7 +41,7 @@ def test_usage_names_the_arguments_as_they_are_typed() -> None:
 def test_help_comes_before_what_is_missing() -> None:
     assert lmsupply("search", "--help").code == 0
     missing = lmsupply("search")
-    assert (missing.code, missing.err) == (2, "error: missing argument 'TEXT...'\nhint: lmsupply search --help\n")
+    assert (missing.code, missing.err) == (2, "error: missing argument 'TEXT...'\nhint: lmsupply search TEXT\n")
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "x", "1.5", ""])

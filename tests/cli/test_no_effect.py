@@ -37,7 +37,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         ((*RUN, "--raw", "--chat-format", "chatml"), "--chat-format has no effect with --raw"),
         ((*RUN, "--raw", "--think", "off"), "--think off has no effect with --raw"),
         ((*RUN, "--plain", "--json"), "--plain has no effect with --json"),
-        ((*RUN, "--no-stream", "--stream-json"), "--no-stream has no effect with --stream-json"),
+        ((*RUN, "--no-stream", "--stream-json"), "--no-stream and --stream-json can't be combined"),
         ((*RUN, "--plain", "--theme", "dark"), "--plain and --theme can't be combined"),
         ((*RUN, "--pull", "--offline"), "--pull and --offline can't be combined"),
         (("run", "-m", "guide", "--batch", "x.jsonl", "--no-save"), "leave out --no-save"),
@@ -45,8 +45,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         (("chat", "guide", "--plain", "--theme", "dark"), "--plain and --theme can't be combined"),
         (("models", "-q", "--json"), "--quiet and --json can't be combined"),
         (("models", "-q", "--paths"), "--quiet and --paths can't be combined"),
-        (("config", "get", "temperature", "--all"), "`--all` is only for list"),
-        (("config", "unset", "temperature", "--json"), "`--json` is only for list, get and path"),
+        (("config", "get", "temperature", "--all"), "--all and get can't be combined"),
         (("pull", "a/b:cpu", "--variant", "gpu"), "two variants are named: cpu and gpu"),
     ],
 )

@@ -182,8 +182,8 @@ def test_show(hub: Hub) -> None:
         assert text in result.out
     assert lmsupply("show", "phi-3.5", "--license").out == "MIT License\nfor all\n"
     offline = lmsupply("show", "phi-3.5", "--offline")
-    assert "source         catalogue (offline)" in offline.out
-    assert "approximate    gpu size" in offline.out
+    assert "source        catalogue (offline)" in offline.out
+    assert "approximate   gpu size" in offline.out
     lmsupply("pull", "-q", "phi-3.5")
     installed = cut("show", "phi-3.5", "--json").json
     assert (installed["source"], installed["installed"], installed["commit"]) == ("disk", True, hub.repos[PHI].commit)
