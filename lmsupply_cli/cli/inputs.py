@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.catalogue.lookup import bare_name, closest
+from lmsupply_cli.catalogue.lookup import bare_name, closest, read_catalogue
 from lmsupply_cli.chat.files import LIMIT_BYTES, decode_text, read_text
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.cli.context import Context
@@ -22,6 +22,7 @@ from lmsupply_cli.store.locate import installed_models, is_ref
 
 _WAIT_S = 2.0
 _NAME = re.compile(r"[A-Za-z][\w.]*([-/:.]?\w[\w.]*)*", re.ASCII)
+_LETTERS = re.compile(r"([a-z]{3,})(?=[-_.]?\d|:|$)", re.ASCII)
 _NAME_LIKE = re.compile(r"[\d/:]|\w[-.]\w")  # found in model names but not in words
 _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
 
@@ -120,11 +121,19 @@ def suspected_ref(word: str, root: Path) -> str | None:
     for ref in installed:
         if len(ref) >= 4 and _one_edit(word.lower(), ref.lower()):
             return ref
-    near = closest(word, installed) if _NAME_LIKE.search(word) else ""
-    if _TAGGED.fullmatch(word):
+    families = {entry.family.partition("-")[0] for entry in read_catalogue() if entry.repo}
+    of_family = _letters(word) in families
+    near = closest(word.lower().removesuffix(":latest"), installed) if of_family or _NAME_LIKE.search(word) else ""
+    if of_family or _TAGGED.fullmatch(word):
         return near
     one, other = bare_name(word), bare_name(near)
     return near if near and (one == other or _one_edit(one, other)) else None
+
+
+def _letters(name: str) -> str:
+    """Those at its start, if a digit, a tag or nothing follows: "llama" for "llama3" and "llama:8b"."""
+    found = _LETTERS.match(name.lower())
+    return found[1] if found else ""
 
 
 def _one_edit(one: str, other: str) -> bool:

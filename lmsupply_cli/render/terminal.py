@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
-from lmsupply_cli.render.style import paint, paint_label
+from lmsupply_cli.render.style import paint, paint_label, styled_error
 
 if TYPE_CHECKING:
     from lmsupply_cli.events import Notice
@@ -72,6 +72,10 @@ class Terminal:
         """A line for the user, on stderr, unless quiet."""
         if not self.quiet:
             _write(self.stderr, paint_label(wrapped(as_flags(text), self.stderr), self.stderr) + "\n")
+
+    def error(self, message: str, *, hint: str = "") -> None:
+        """On stderr, also when quiet."""
+        _write(self.stderr, styled_error(message, hint, self.stderr))
 
     def aside(self, text: str, *, always: bool = False) -> None:
         """Like `say`, but dimmed: text beside an answer, such as statistics. `always`: also when quiet."""

@@ -64,7 +64,9 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     if finished.finish_reason == "cancelled":
         return INTERRUPTED
     if finished.complete is False:
-        ctx.terminal.say("error: the answer was cut off, so it may not be valid")
+        ctx.terminal.error(
+            "the answer was cut off, so it may not be valid", hint="raise `max_tokens`, or use a larger model"
+        )
         return ERROR
     return OK
 
