@@ -101,7 +101,10 @@ class Archive:
         """Raises UsageError."""
         path = self.path(name)
         if is_absent(path):
-            raise UsageError(f"there is no chat named {name!r}", hint="/sessions lists the saved chats")
+            latest = ", ".join(self.names()[:5])
+            raise UsageError(
+                f"there is no chat named {name!r}", hint=f"the latest: {latest}" if latest else "no chats are saved yet"
+            )
         return read_chat(path)
 
     def rename(self, old: str, new: str) -> None:

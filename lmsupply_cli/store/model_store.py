@@ -66,7 +66,11 @@ def find_manifests(names: Sequence[str], root: Path) -> list[Manifest]:
         if lost := next((m for m in by_key.values() if _is_lost(m, name, root)), None):
             found.append(lost)
             continue
-        model = locate(name, root)
+        try:
+            model = locate(name, root)
+        except ModelNotInstalled as error:
+            unfinished = "--partial" in error.hint
+            raise ModelNotInstalled(error.message, hint=error.hint if unfinished else _LISTED) from error
         if model.external:
             raise UsageError(f"{name} belongs to another tool: {model.path}", hint="use that tool for it")
         if model.ref == GUIDE_REF:

@@ -306,6 +306,15 @@ def test_removing_an_added_folder_keeps_its_files_and_asks_nothing(tmp_path: Pat
     assert lmsupply("models", "--installed", "-q").out == "guide\n"
 
 
+@pytest.mark.parametrize("command", ["rm", "verify"])
+def test_what_is_not_installed_is_not_offered_for_download(command: str) -> None:
+    result = lmsupply(command, "phi-4")
+    assert (result.code, result.err) == (
+        3,
+        "error: phi-4 is not installed\nhint: lmsupply models --installed lists the installed models\n",
+    )
+
+
 def test_nothing_unfinished_is_removed_without_a_question() -> None:
     result = lmsupply("rm", "--partial")
     assert (result.code, result.err) == (0, "no unfinished downloads\n")

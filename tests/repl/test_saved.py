@@ -145,6 +145,7 @@ def test_sessions_deletes_after_a_question(folder: Path) -> None:
     assert said[0] == "Delete the chat 'two' permanently? [y/N]"
     assert said[1] == "Delete the chat 'two' permanently? [y/N] Deleted."
     assert "there is no chat named 'two'" in said[2]
+    assert "hint: the latest: " in said[2]
     assert said[3].startswith("Resumed one: 2 messages. user: hello assistant: Hi there.")
     assert said[4] == "That chat is already open."
     assert chat.archive.names() == ["one"]
@@ -283,6 +284,7 @@ def test_what_cannot_be_resumed_is_said(home: Path) -> None:
     for arguments, said in (
         (("-c",), "there is no saved chat to resume"),
         (("--resume", "x"), "there is no chat named 'x'"),
+        (("--resume", "x"), "hint: no chats are saved yet"),
         (("--resume", "2"), "there is no chat number 2, 0 chats listed"),
         (("-c", "--resume", "x"), "--continue and --resume can't be combined"),
     ):
