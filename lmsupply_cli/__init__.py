@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
     from lmsupply_cli.chats.session import ChatSession, PromptCost, SessionListener
     from lmsupply_cli.engine.cancel import CancelToken
+    from lmsupply_cli.engine.ending import StopSequenceDetector
     from lmsupply_cli.engine.guidance import Guidance
     from lmsupply_cli.engine.options import GenerationOptions
-    from lmsupply_cli.engine.stops import StopSequenceDetector
     from lmsupply_cli.errors import (
         DoesNotFit,
         EngineError,
@@ -92,7 +92,7 @@ _HOME = {
     "engine.cancel": ("CancelToken",),
     "engine.guidance": ("Guidance",),
     "engine.options": ("GenerationOptions",),
-    "engine.stops": ("StopSequenceDetector",),
+    "engine.ending": ("StopSequenceDetector",),
     "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenseNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
     "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "TokenLogprob", "Usage",),
     "hardware.detect": ("detect_hardware",),

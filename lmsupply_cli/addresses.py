@@ -1,4 +1,5 @@
-"""Addresses: of a Hub, of a proxy, of a model's page. What is shown of one never holds a user or a password."""
+"""Addresses of Hubs, proxies and model pages, and names of repositories. A shown address never contains a user name or a
+password."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from lmsupply_cli.foreign import plain
 
+HUGGING_FACE = "https://huggingface.co"
+REPO = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"  # `is_repo` refuses some of these
+_REPO = re.compile(rf"(?!.*(--|\.\.)){REPO}", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 _BLANK = re.compile(r"[\x00-\x20\x7f-\xa0]")
 _HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
@@ -28,6 +32,11 @@ class Address:
     password: str = ""
 
 
+def is_repo(text: object) -> bool:
+    """`owner/name` as on the Hub. It contains no "--", which stands for the slash in the folder names of a store."""
+    return isinstance(text, str) and _REPO.fullmatch(text) is not None
+
+
 def parse_address(text: str, schemes: Collection[str] = ("http", "https")) -> Address:
     """Raises ValueError with what is wrong, in words that hold nothing secret."""
     if _BLANK.search(text):
@@ -41,6 +50,14 @@ def parse_address(text: str, schemes: Collection[str] = ("http", "https")) -> Ad
     port = f":{parts.port}" if parts.port is not None else ""
     url = parts._replace(netloc=host + port, query="", fragment="").geturl().rstrip("/")
     return Address(url, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def hub_address() -> str:
+    """The address of the Hub in use, without user name and password: HF_ENDPOINT, else Hugging Face."""
+    try:
+        return parse_address(os.environ.get("HF_ENDPOINT", "").strip()).url
+    except ValueError:
+        return HUGGING_FACE
 
 
 def host_of(url: str) -> str:

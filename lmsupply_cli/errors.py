@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -110,3 +111,12 @@ class QueueTimeout(LmsupplyError):
 
 class HubError(LmsupplyError):
     """The Hub, or the network to it."""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str, *, cutoff: float = 0.6) -> str:
+    """The hint for an unknown word: the `known` one most like it, whatever the case, else `otherwise`."""
+    from difflib import get_close_matches
+
+    spelled = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), spelled, n=1, cutoff=cutoff)
+    return f"did you mean {spelled[near[0]]}?" if near else otherwise

@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import shlex
 import shutil
 import stat
 import tomllib
@@ -27,7 +26,6 @@ TEXT_BYTES = 16_000_000  # far beyond any prompt or record; a disk image is not 
 JSON_BYTES = 256_000_000  # a tokenizer.json of 262,144 tokens has about 35 MB
 _DEPTH = 100  # levels of objects and lists; no format that we read needs more than a dozen
 _CHECKED_BYTES = 4_000_000  # of larger documents (tokenizer.json) only the top is ever walked
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # stands for a folder where no home is known: below a device nothing exists, and nobody can write
 NO_HOME = Path(os.devnull) / "no-home-folder"
 _HOME = "set HOME or LMSUPPLY_HOME"
@@ -86,14 +84,14 @@ def listed(folder: Path, pattern: str = "*") -> list[Path]:
         return []
 
 
-def absolute(path: Path, *, error: type[LmsupplyError] = FileError) -> Path:
-    """`path` from the current folder, `~` expanded. Raises `error` where either is not known."""
+def absolute(path: Path) -> Path:
+    """`path` from the current folder, `~` expanded. Raises FileError where either is not known."""
     try:
         return path.expanduser().absolute()
     except RuntimeError as cause:
-        raise error(f"the home folder in {path} is not known", hint="write the whole path") from cause
+        raise FileError(f"the home folder in {path} is not known", hint="write the whole path") from cause
     except OSError as cause:
-        raise error(
+        raise FileError(
             f"{path} cannot be found: the current folder no longer exists", hint="change to another one"
         ) from cause
 
@@ -147,11 +145,9 @@ def read_limited(file: Any, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def read_text(
-    path: Path, *, limit_bytes: int = TEXT_BYTES, regular: bool = True, error: type[LmsupplyError] = FileError
-) -> str:
+def read_text(path: Path, *, limit_bytes: int = TEXT_BYTES, error: type[LmsupplyError] = FileError) -> str:
     """Text in UTF-8, a byte order mark left out. Raises `error`."""
-    data = read_bytes(path, limit_bytes=limit_bytes, regular=regular, error=error)
+    data = read_bytes(path, limit_bytes=limit_bytes, error=error)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
@@ -213,7 +209,7 @@ def _is_shallow(value: Any) -> bool:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
     if isinstance(value, list):
         return [_without_surrogates(one) for one in value]
     if isinstance(value, dict):
@@ -253,12 +249,13 @@ def write_whole(
 ) -> None:
     """Replace `path` by a new file with `data`, or leave it as it was: written beside, flushed, renamed.
 
-    The mode is that of the umask, 0600 if it is `private`, or that of the file that it replaces (`keep_mode`).
+    The mode is that of the umask, that of the file that it replaces (`keep_mode`), or 0600 (`private`), then in a
+    folder of 0700 if that is new.
     Raises `error`.
     """
     temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
     with our_io_error(path, error=error):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
             with os.fdopen(handle, "wb") as file:
@@ -274,8 +271,9 @@ def write_whole(
             raise
 
 
-def write_json(path: Path, value: Any, *, error: type[LmsupplyError] = FileError) -> None:
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", error=error)
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """As `write_whole`."""
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", private=private)
 
 
 def free_bytes(path: Path) -> int:
@@ -286,10 +284,3 @@ def free_bytes(path: Path) -> int:
         return shutil.disk_usage(there).free if there else 0
     except OSError:
         return 0
-
-
-def split_command(command: str) -> list[str]:
-    """A command line as words; backslashes of Windows paths stay. Raises ValueError."""
-    if os.name != "nt":
-        return shlex.split(command)
-    return [word.strip('"') for word in shlex.split(command, posix=False)]

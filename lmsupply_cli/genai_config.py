@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.files import parse_json
+from lmsupply_cli.foreign import plain
 
 CONFIG = "genai_config.json"
 TOKENIZER = "tokenizer.json"
@@ -24,8 +24,7 @@ GENERATION_CONFIG = "generation_config.json"
 MOST = 2**31 - 1  # the engine's whole numbers have 32 bits
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """`says` follows "is not"."""
 
     says: str
@@ -65,8 +64,7 @@ def _or_null(kind: Kind) -> Kind:
     return Kind(kind.says, lambda v: v is None or kind.fits(v))
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(NamedTuple):
     rows: Any
 
 
@@ -169,7 +167,19 @@ def shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=True)
     except ValueError:  # a number of more digits than Python writes
         return "a very long number"
-    return text if len(text) <= 60 else text[:59] + "…"
+    return plain(text, 60)
+
+
+def object_of(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Of a config that was not checked; {} for anything else."""
+    value = values.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def count_of(values: Mapping[str, Any], key: str) -> int | None:
+    """Of a config that was not checked; None for anything else."""
+    value = values.get(key)
+    return value if isinstance(value, int) and 0 < value <= MOST else None
 
 
 def parse_config(text: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import sys
 import time
 import uuid
@@ -32,6 +31,8 @@ def locked(path: Path, *, waiting: Callable[[], object] | None = None) -> Iterat
     Network and FUSE file systems may grant a lock to everybody. A second try on a lock that is held tells; there marker
     files are used. A lock file that works goes with the lock. Raises Busy, FileError.
     """
+    import random
+
     with ExitStack() as held:
         with our_io_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)

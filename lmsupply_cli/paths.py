@@ -12,7 +12,6 @@ written ends with a line that says so. A value that cannot be a folder raises Se
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from lmsupply_cli.errors import SettingsError, UsageError
@@ -22,17 +21,13 @@ APP = "lmsupply"
 
 
 def config_dir() -> Path:
-    import platformdirs
-
     home = _variable("LMSUPPLY_HOME")
-    return home / "config" if home else _platform(platformdirs.user_config_dir)
+    return home / "config" if home else _platform("user_config_dir")
 
 
 def state_dir() -> Path:
-    import platformdirs
-
     home = _variable("LMSUPPLY_HOME")
-    return home / "state" if home else _platform(platformdirs.user_state_dir)
+    return home / "state" if home else _platform("user_state_dir")
 
 
 def sessions_dir() -> Path:
@@ -51,8 +46,6 @@ def settings_file() -> Path:
 
 def store_root(cache_dir: Path | str | None = None) -> Path:
     """The store's root; `cache_dir` is what a flag or the settings file says."""
-    import platformdirs
-
     if cache_dir:
         return _folder(os.fspath(cache_dir), "cache_dir")
     home, hf_home = _variable("LMSUPPLY_HOME"), _variable("HF_HOME")
@@ -61,7 +54,7 @@ def store_root(cache_dir: Path | str | None = None) -> Path:
         or (home / "cache" if home else None)
         or _variable("HF_HUB_CACHE")
         or (hf_home / "hub" if hf_home else None)
-        or _platform(platformdirs.user_cache_dir) / "hub"
+        or _platform("user_cache_dir") / "hub"
     )
 
 
@@ -117,9 +110,12 @@ def _folder(value: str, name: str) -> Path:
         raise SettingsError(f"{name}: {error.message}", hint=error.hint) from error
 
 
-def _platform(find: Callable[..., str]) -> Path:
+def _platform(kind: str) -> Path:
+    """A folder of the platform, by the name of its function in platformdirs."""
+    import platformdirs
+
     try:
-        path = Path(find(APP, appauthor=False))
+        path = Path(getattr(platformdirs, kind)(APP, appauthor=False))
     except (RuntimeError, OSError):
         return NO_HOME
     return path if path.is_absolute() else NO_HOME

@@ -7,16 +7,17 @@ probe in `hardware/choice.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _GB = 10**9
 GPU = "gpu"  # a variant for any GPU, which names no provider
 ANY = ""  # a variant that names no device at all
 ENGINE_WHEEL = "onnxruntime-genai"
 RUNTIME_WHEEL = "onnxruntime"
+PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")  # of weights, as folders name them; the preferred ones first
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
+class Plugin(NamedTuple):
     """A provider in a package of its own, beside any build of the engine."""
 
     wheel: str
@@ -68,8 +69,7 @@ class Provider:
 _VENDORS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple", "qualcomm": "Qualcomm"}
 
 
-@dataclass(frozen=True, slots=True)
-class OtherDevice:
+class OtherDevice(NamedTuple):
     """A device that no provider here uses, so that variants for it are recognized and left out."""
 
     name: str

@@ -20,10 +20,10 @@ def parse_bytes(text: str) -> int:
     """`"8GB"` → 8_000_000_000, `"6.5 GiB"`, `"4096"`. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     if not match or match.group(2).upper() not in _UNITS:
-        raise UsageError(f"not a size: {_shortened(text)!r}", hint="write it like 8GB, 6.5GiB or a number of bytes")
+        raise UsageError(f"not a size: {shortened(text, 40)!r}", hint="write it like 8GB, 6.5GiB or a number of bytes")
     count = float(match.group(1)) * _UNITS[match.group(2).upper()]
     if count > _MOST_BYTES:
-        raise UsageError(f"{_shortened(text.strip())} is more than any machine has", hint="write it like 8GB or 6.5GiB")
+        raise UsageError(f"{shortened(text, 40)} is more than any machine has", hint="write it like 8GB or 6.5GiB")
     return int(count)
 
 
@@ -42,10 +42,6 @@ def parse_memory(size: int | str) -> int:
         )
         raise UsageError(f"{count:,} bytes of memory is too little for any model", hint=hint)
     return count
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def format_bytes(count: float) -> str:
@@ -101,5 +97,9 @@ def format_duration(seconds: float) -> str:
 
 def shortened(text: str, most: int) -> str:
     """On one line of at most `most` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return cut(" ".join(text.split()), most)
+
+
+def cut(text: str, most: int) -> str:
+    """At most `most` characters of it; … stands for the rest."""
+    return text if len(text) <= most else text[: most - 1] + "…"

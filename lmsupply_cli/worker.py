@@ -148,7 +148,7 @@ class Worker:
         if received is None:
             raise WorkerFailed("size", f"it answers with more than {self._answer_bytes:,} bytes")
         if late.is_set():
-            raise WorkerFailed("start" if data is None else "time", f"it ran longer than {limit_s:g} seconds")
+            raise WorkerFailed("start" if data is None else "time", f"it ran longer than {limit_s:.3g} seconds")
         if not received:
             process.kill()
             raise WorkerFailed("start" if data is None else "died", _how_it_ended(process.wait()))

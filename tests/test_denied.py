@@ -44,7 +44,7 @@ def chat(confirm: bool = True) -> Any:
 
 def test_saved_chats_that_may_not_be_looked_at_are_not_there(denied: Path) -> None:
     archive = Archive(denied)
-    assert archive.find() == []
+    assert archive.find().chats == []
     with pytest.raises(UsageError, match="there is no chat named 'x'"):
         archive.load("x")
     assert not is_held(denied / "x.lock")

@@ -13,7 +13,10 @@ from make_commands import PAGE
 from make_commands import page as commands_page
 from make_man import FOLDER
 from make_man import pages as man_pages
+from make_tables import EXIT_CODES
 
+from lmsupply_cli import errors
+from lmsupply_cli.cli import exit
 from lmsupply_cli.cli.app import COMMANDS
 
 MAN = sorted(FOLDER.glob("*.1"))
@@ -56,6 +59,25 @@ def test_the_wheel_installs_the_manual_pages() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     assert build["targets"]["wheel"]["shared-data"] == {"man": "share/man/man1"}
     assert not {"man", "/man"} & set(build["targets"]["sdist"]["exclude"])
+
+
+def test_every_exit_code_is_described() -> None:
+    codes = {code for code in vars(exit).values() if isinstance(code, int)}
+    codes |= {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
+    assert codes == set(EXIT_CODES)
+
+
+def test_the_map_of_the_source_is_the_order_of_imports() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = (c["layers"] for c in settings["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("| Package |")[2]
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)]
+    assert rows[: len(layers)] == [re.findall(r"lmsupply_cli\.(\w+)", layer) for layer in layers]
+    assert {name for row in rows[: len(layers)] for name in row} == {
+        path.stem
+        for path in (ROOT / "lmsupply_cli").iterdir()
+        if path.stem not in ("builtin", "py", "worker_child") and not path.stem.startswith("_")
+    }
 
 
 def test_every_message_of_the_troubleshooting_page_exists() -> None:

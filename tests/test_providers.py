@@ -54,7 +54,7 @@ assert ModelFolder(Path(), config()).provider == "made-up"
 assert list(provider_obstacles(config(tiles="4"))) == []
 assert [o.text for o in provider_obstacles(config(other="4"))] != []
 
-from lmsupply_cli.hub.resolve import resolve
+from lmsupply_cli.hub.resolve import VariantWish, resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
 
@@ -62,8 +62,8 @@ names = ("cpu/cpu-int4", "openvino/madeup-bf16", "cuda/cuda-fp16")
 files = {f"{name}/genai_config.json": RepoFile(f"{name}/genai_config.json", 1) for name in names}
 variants = find_variants(RepoTree("a/b", "", files))
 assert [v.device for v in variants] == ["cpu", "cuda", "made-up"], variants
-assert resolve(variants, provider="made-up").chosen.folder == "openvino/madeup-bf16"
-assert resolve(variants, provider="cpu").chosen.folder == "cpu/cpu-int4"
+assert resolve(variants, VariantWish("made-up")).chosen.folder == "openvino/madeup-bf16"
+assert resolve(variants, VariantWish("cpu")).chosen.folder == "cpu/cpu-int4"
 
 from lmsupply_cli.hardware.choice import choose_provider, provider_states
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from make_tables import pages, with_tables
 
+from lmsupply_cli.catalogue.roles import ROLES
 from lmsupply_cli.cli.app import COMMANDS, load_command
+from lmsupply_cli.cli.welcome import welcome
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -83,6 +85,23 @@ def test_the_python_prints_what_is_shown(page: str, program: str, output: str) -
     assert output, "a ```text block with the output must follow"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (output, "")
+
+
+def test_the_python_passes_a_strict_type_check(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    for number, (_, program, _) in enumerate(programs()):
+        (tmp_path / f"program_{number}.py").write_text(program)
+    said, errors, code = api.run(["--strict", "--config-file", os.devnull, str(tmp_path)])
+    assert code == 0, said + errors
+
+
+def test_the_same_models_are_named_everywhere() -> None:
+    """Where a beginner looks: the one that role:default recommends first."""
+    best = next(role.refs[0] for role in ROLES if role.name == "default")
+    texts = {"README": README, "quick start": TEXTS["quick-start.md"], "lmsupply": welcome(80)}
+    for where, text in texts.items():
+        named = set(re.findall(r"^\s*lmsupply (?:pull|chat|run) ([a-z]+-[\w.-]+)", text, re.MULTILINE))
+        assert named == {best}, where
 
 
 def test_something_is_checked() -> None:

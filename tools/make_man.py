@@ -10,34 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from make_tables import EXIT_CODES, VARIABLES
+
 from lmsupply_cli._version import __version__
 from lmsupply_cli.cli.app import COMMANDS, HELP, load_command, make_group
 from lmsupply_cli.cli.help import grouped_options
 from lmsupply_cli.config.table import SETTINGS
 
 FOLDER = Path(__file__).resolve().parent.parent / "man"
-EXIT_CODES = (
-    ("0", "Success. Also if the reader of a pipe closes it."),
-    ("1", "The command failed: the engine, the Hub, a file, or an answer that was cut before it matched its schema."),
-    ("2", "Bad usage or bad input."),
-    ("3", "The model is not installed."),
-    ("4", "The model or the prompt does not fit."),
-    ("5", "A license is not accepted, or access is not granted."),
-    ("70", "A bug in lmsupply."),
-    ("130", "Interrupted by Ctrl-C."),
-    ("143", "Terminated by SIGTERM."),
-)
-ALSO_READ = (
-    ("LMSUPPLY_HOME", "One folder for settings, saved chats and models."),
-    ("HF_HOME, HF_HUB_CACHE", "The Hugging Face cache, where models of other tools are found."),
-    ("HF_TOKEN", "The token for gated models."),
-    ("HF_ENDPOINT", "The address of another Hub."),
-    ("HF_HUB_OFFLINE", "1: never use the network."),
-    ("HTTPS_PROXY, NO_PROXY", "The proxy, and the hosts that are reached without it."),
-    ("SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE", "Certificates of your own authority."),
-    ("NO_COLOR", "Turns colors off."),
-    ("VISUAL, EDITOR", "The editor of config edit, templates edit and the chat."),
-)
 
 
 def pages() -> dict[str, str]:
@@ -57,7 +37,7 @@ def main_page() -> str:
     parts += options(group, "lmsupply")
     parts += [".SH ENVIRONMENT\n", paragraphs("Each setting has a variable; a flag takes precedence.")]
     parts += [tagged(bold(setting.env), sentence(setting.help)) for setting in SETTINGS.values()]
-    parts += [tagged(bold(name), meaning) for name, meaning in ALSO_READ]
+    parts += [tagged(bold(", ".join(names)), sentence(meaning.replace("`", ""))) for names, meaning in VARIABLES]
     parts += [exit_section(), see_also("lmsupply")]
     return "".join(parts)
 
@@ -111,7 +91,9 @@ def synopsis(usage: str) -> str:
 
 
 def exit_section() -> str:
-    return ".SH EXIT STATUS\n" + "".join(tagged(bold(code), meaning) for code, meaning in EXIT_CODES)
+    return ".SH EXIT STATUS\n" + "".join(
+        tagged(bold(str(code)), sentence(meaning)) for code, meaning in EXIT_CODES.items()
+    )
 
 
 def see_also(title: str) -> str:

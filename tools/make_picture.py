@@ -1,4 +1,4 @@
-"""Run a chat in a real terminal and write docs/session.svg, the picture in the README.
+"""Run lmsupply in a real terminal and write the pictures in the README: docs/session.svg and docs/machine.svg.
 
 python tools/make_picture.py       (needs lmsupply[test] and lmsupply on the PATH)
 """
@@ -16,18 +16,27 @@ from typing import Any
 import pexpect
 import pyte
 
-OUT = Path(__file__).resolve().parent.parent / "docs" / "session.svg"
-COLUMNS, ROWS = 92, 36
-STEPS = [
-    "lmsupply chat guide",
-    "How do I download a model?",
-    "/stats on",
-    "How do I get JSON output?",
-    "/undo",
-    "/bye",
-    "lmsupply run -q --temperature 0 --regex '(red|green|blue)' 'Which color?'",
-    'echo "How do I list my models?" | lmsupply run -q',
-]
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+COLUMNS, ROWS = 92, 48
+PICTURES = {
+    "session.svg": (
+        "A chat with lmsupply in a terminal",
+        [
+            "lmsupply chat guide",
+            "How do I download a model?",
+            "/stats on",
+            "How do I get JSON output?",
+            "/undo",
+            "/bye",
+            "lmsupply run -q --temperature 0 --regex '(red|green|blue)' 'Which color?'",
+            'echo "How do I list my models?" | lmsupply run -q',
+        ],
+    ),
+    "machine.svg": (
+        "What lmsupply says about a machine, and the models that fit it",
+        ["lmsupply hw", "lmsupply models --fits --license mit"],
+    ),
+}
 CELL, LINE, MARGIN = 8.43, 19, 18
 COLOURS = {
     "default": "#d7dae0",
@@ -39,14 +48,13 @@ COLOURS = {
 }
 
 
-def record() -> pyte.Screen:
-    """The screen after a chat, then two commands in the shell."""
+def record(steps: list[str]) -> pyte.Screen:
+    """The screen after these lines were typed in a shell."""
     with tempfile.TemporaryDirectory() as home:
         environ = {
             **os.environ,
             "PS1": "$ ",
             "TERM": "xterm-256color",
-            "LMSUPPLY_HOME": home,
             "HOME": home,
             "LC_ALL": "C.UTF-8",
             "PROMPT_TOOLKIT_NO_CPR": "1",  # nothing here answers where the cursor is
@@ -56,24 +64,25 @@ def record() -> pyte.Screen:
         screen = pyte.Screen(COLUMNS, ROWS)
         stream = pyte.ByteStream(screen)
         stream.feed(b"$ ")
-        for step in STEPS:
+        for step in steps:
             shell.send(step + "\r")
-            deadline = time.monotonic() + 7
+            deadline, shown = time.monotonic() + 7, b""
             while time.monotonic() < deadline:
                 try:
-                    stream.feed(shell.read_nonblocking(65536, timeout=0.3))
+                    shown += shell.read_nonblocking(65536, timeout=0.3)
                 except pexpect.TIMEOUT:
                     continue
+            stream.feed(shown.replace(home.encode(), b"~"))
         shell.close()
     return screen
 
 
-def draw(screen: pyte.Screen) -> str:
+def draw(screen: pyte.Screen, label: str) -> str:
     rows = [line for line in range(ROWS) if screen.display[line].strip()]
     last = max(rows) + 1
     width, height = COLUMNS * CELL + 2 * MARGIN, last * LINE + 2 * MARGIN
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="a chat with lmsupply in a terminal">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">',
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="#21252b"/>',
         '<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" xml:space="preserve">',
     ]
@@ -95,6 +104,6 @@ def span(column: int, row: int, text: str, style: tuple[Any, ...]) -> str:
 
 
 if __name__ == "__main__":
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(draw(record()), encoding="utf-8")
-    print(OUT)
+    for name, (label, steps) in PICTURES.items():
+        (DOCS / name).write_text(draw(record(steps), label), encoding="utf-8")
+        print(DOCS / name)

@@ -17,7 +17,8 @@ from lmsupply_cli.catalogue.lookup import find_entry, read_catalogue
 from lmsupply_cli.catalogue.roles import ROLES
 from lmsupply_cli.config.table import GENERAL, SETTINGS, Setting
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.loading.recommend import expected_variant, needed_bytes
+from lmsupply_cli.loading.recommend import expected_variant
+from lmsupply_cli.memory.rough import needed_bytes
 from lmsupply_cli.repl.commands import help_rows
 from lmsupply_cli.units import format_bytes
 
@@ -31,6 +32,36 @@ GOOD_FOR = {
     "reasoning": "math and step-by-step problems",
     "quality": "the best answers",
 }
+
+EXIT_CODES = {
+    0: "success, even if the reader of a pipe closes it",
+    1: "the command failed: the engine, the Hub, a file, or an answer cut before it matched its schema",
+    2: "bad usage or bad input",
+    3: "the model is not installed",
+    4: "the model or the prompt does not fit",
+    5: "a license is not accepted, or access is not granted",
+    70: "a bug in lmsupply",
+    130: "Ctrl-C; JSON output is complete and has the text so far",
+    143: "SIGTERM",
+}
+VARIABLES = (  # that are read beside those of the settings
+    (("LMSUPPLY_HOME",), "one folder for settings, saved chats and models"),
+    (
+        ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"),
+        "on Linux, the folders that contain the settings, the saved chats and the models",
+    ),
+    (("HF_HOME", "HF_HUB_CACHE"), "where the Hugging Face cache is"),
+    (("HF_TOKEN",), "token for gated models"),
+    (("HF_ENDPOINT",), "address of another Hub, such as a mirror"),
+    (("HF_HUB_OFFLINE",), "`1`: never use the network"),
+    (("HTTPS_PROXY", "NO_PROXY"), "proxy, and hosts reached without it"),
+    (
+        ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        "a file with the certificates of your own certificate authority",
+    ),
+    (("NO_COLOR",), "turns colors off"),
+    (("VISUAL", "EDITOR"), "the editor for `config edit`, `templates edit` and the chat"),
+)
 
 
 def pages() -> list[Path]:
@@ -81,6 +112,15 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def variables_table() -> str:
+    rows = (f"| {', '.join(f'`{name}`' for name in names)} | {meaning} |\n" for names, meaning in VARIABLES)
+    return table("variable | effect", rows)
+
+
+def exit_codes_table() -> str:
+    return table("code | meaning", (f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items()))
+
+
 def errors_table() -> str:
     """Every error that lmsupply raises on purpose."""
     found = [thing for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, LmsupplyError)]
@@ -123,6 +163,8 @@ TABLES = {
     "settings": settings_table,
     "generation": generation_table,
     "commands": commands_table,
+    "variables": variables_table,
+    "exit_codes": exit_codes_table,
     "errors": errors_table,
     "recommended": recommended_table,
     "models": models_table,

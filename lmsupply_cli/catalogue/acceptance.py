@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
+from lmsupply_cli.addresses import hub_address
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import is_absent, read_json, write_json
@@ -52,12 +53,12 @@ def accept(ref: str, repo: str, commit: str, license: License) -> None:
 
 
 def refusal(ref: str, license: License) -> str:
-    terms = f": {license.restrictions}" if license.restrictions else ""
-    return f"{ref}: {license.label}{terms}"
+    return f"the license of {ref} is not accepted: {license.terms}"
 
 
 def license_page(repo: str, license: License) -> str:
-    return license.url or f"https://huggingface.co/{repo}"
+    """Where to read it: the license's own page, else that of the repo on the Hub."""
+    return license.url or f"{hub_address()}/{repo}"
 
 
 def is_accepted(repo: str, license: str) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
-Tier = Literal["permissive", "conditional", "research", "unknown"]
-TIERS: tuple[Tier, ...] = get_args(Tier)
+from lmsupply_cli.config.table import TIERS as TIERS
+from lmsupply_cli.config.table import Tier as Tier
+
 GUIDE_REF = "guide"
 
 
@@ -44,6 +44,25 @@ class License:
     def label(self) -> str:
         """For people: `Apache-2.0 (permissive)`."""
         return "no license stated" if self.id == "unknown" else f"{self.id} ({self.tier})"
+
+    @property
+    def name(self) -> str:
+        """For people, without the tier: `Apache-2.0`."""
+        return "not stated" if self.id == "unknown" else self.id
+
+    @property
+    def terms(self) -> str:
+        """The label, and what the license restricts."""
+        return f"{self.label}: {self.restrictions}" if self.restrictions else self.label
+
+    def as_dict(self) -> dict[str, str | None]:
+        """As JSON values."""
+        return {
+            "id": self.id,
+            "tier": self.tier,
+            "url": self.url or None,
+            "restrictions": self.restrictions or None,
+        }
 
 
 UNKNOWN_LICENSE = License("unknown", "unknown")

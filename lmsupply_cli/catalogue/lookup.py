@@ -80,8 +80,8 @@ def forgiving_entry(name: str) -> CatalogueEntry | None:
     exact = find_entry(name)
     if exact:
         return exact
-    wanted = _bare(name)
-    found = [e for e in read_catalogue() if wanted and wanted in map(_bare, (e.ref, *e.aliases))]
+    wanted = bare_name(name)
+    found = [e for e in read_catalogue() if wanted and wanted in map(bare_name, (e.ref, *e.aliases))]
     return found[0] if len(found) == 1 else None
 
 
@@ -97,10 +97,11 @@ def closest(name: str, others: Iterable[str] = ()) -> str:
     """A name of the catalogue or of `others` that `name` may have meant, or ""."""
     from difflib import get_close_matches
 
-    names = {_bare(n): n for n in [*others, *(n for e in read_catalogue() for n in (e.ref, *e.aliases))]}
-    near = get_close_matches(_bare(name), names, n=1, cutoff=0.6)
+    names = {bare_name(n): n for n in [*others, *(n for e in read_catalogue() for n in (e.ref, *e.aliases))]}
+    near = get_close_matches(bare_name(name), names, n=1, cutoff=0.6)
     return names[near[0]] if near else ""
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """Its letters and digits in lower case, for comparing names as typed."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.rows import entry_of
@@ -13,8 +12,7 @@ from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import is_absent, parse_toml, read_text
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """`ref`: what the entry is called, "" if that cannot be said; `text`: its place and what is wrong."""
 
     ref: str

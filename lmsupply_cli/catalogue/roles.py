@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lmsupply_cli.errors import ModelNotFound
 
@@ -22,8 +22,7 @@ PREFIX = "role:"
 _ROLE = re.compile(r"role:([\w.-]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(NamedTuple):
     """`help`: one line; `refs`: entries of the catalogue, the best first."""
 
     name: str

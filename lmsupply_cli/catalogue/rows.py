@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from lmsupply_cli.addresses import is_repo
 from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License
 
 _NEEDED = ("ref", "repo", "family", "license", "parameters", "context_length")
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST = 2**62
 
 
@@ -52,10 +51,6 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str) and value != "" and value.isprintable()
 
 
-def _is_repo(value: Any) -> bool:
-    return isinstance(value, str) and (value == "" or _REPO.fullmatch(value) is not None)
-
-
 def _is_folder(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and _stays_inside(value)
 
@@ -86,7 +81,7 @@ def _is_variants(value: Any) -> bool:
 
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "ref": (_is_word, "a name"),
-    "repo": (_is_repo, "owner/name"),
+    "repo": (lambda value: value == "" or is_repo(value), "owner/name"),
     "family": (_is_word, "a name"),
     "license": (_is_word, "a name"),
     "parameters": (_is_size, "a number of billions"),

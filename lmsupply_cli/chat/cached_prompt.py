@@ -31,7 +31,7 @@ class CachedPrompt:
         return None
 
     def extended(self, escaped: str, ids: Sequence[int], answer: str, answer_ids: Sequence[int]) -> CachedPrompt:
-        """After the prompt `escaped` of `ids` was answered."""
+        """With a prompt (`escaped`, of the tokens `ids`) and its answer as what is cached now."""
         kept = tuple(
             (characters, tokens)
             for characters, tokens in self.ends

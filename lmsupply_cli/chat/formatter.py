@@ -1,4 +1,4 @@
-"""Which prompt format a model gets, and the prompt itself."""
+"""Which chat format a model gets, and the prompt itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
+from lmsupply_cli.chat.control import ControlTokenEscaper
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.reasoning import Markers
-from lmsupply_cli.chat.segments import ControlTokenEscaper
 
 
 class ChatFormatter(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from lmsupply_cli.errors import UsageError
 
@@ -43,6 +44,11 @@ class ChatMessage:
     def assistant(cls, content: str, *, reasoning: str = "", partial: bool = False) -> ChatMessage:
         """What the model said."""
         return cls(ChatRole.ASSISTANT, content, reasoning, partial)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `generate_chat` takes it, in JSON values."""
+        more = {"reasoning": self.reasoning, "partial": self.partial}
+        return {"role": str(self.role), "content": self.content} | {key: value for key, value in more.items() if value}
 
 
 _FORM = 'such as [{"role": "user", "content": "hello"}]'

@@ -66,8 +66,8 @@ def make_splitter(markers: Markers | None, prompt: str) -> Splitter:
 
 
 class ThinkSplitter:
-    """A thought only begins an answer; the white space around the marks belongs to nobody. In the code of an answer that
-    began without a thought a mark is text."""
+    """A thought can only be at the start of an answer; white space around its marks is dropped. In an answer that did not
+    start with a thought, a mark is text."""
 
     def __init__(self, state: State = "start", *, retracts: bool = True) -> None:
         """`retracts`: an end without a beginning makes a thought of what came before it."""

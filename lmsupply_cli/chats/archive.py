@@ -18,8 +18,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,8 @@ from lmsupply_cli.chats.session import SessionListener
 from lmsupply_cli.engine.guidance import Guidance, Kind
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, listed, our_io_error, parse_json, read_bytes, size_of
+from lmsupply_cli.locks import Busy, is_held, locked
+from lmsupply_cli.units import count
 
 SCHEMA = 1
 _CHAT_BYTES = 256_000_000
@@ -44,7 +46,6 @@ class SavedChat:
 
     name: str
     path: Path
-    created: str
     model: str
     messages: list[ChatMessage] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -62,87 +63,101 @@ class SavedChat:
         return wanted in self.name.casefold() or any(wanted in m.content.casefold() for m in self.messages)
 
 
+@dataclass(frozen=True, slots=True)
+class FoundChats:
+    """`skipped`: a line for each file that cannot be read."""
+
+    chats: list[SavedChat]
+    skipped: list[str]
+
+
 class Archive:
     """The saved chats of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def find(self, text: str = "") -> list[SavedChat]:
-        """The latest first; with `text` those that hold it, in any case. A file that cannot be read is left out."""
-        found = []
+    def find(self, text: str = "") -> FoundChats:
+        """The latest first; with `text`, those that contain it, in any case."""
+        chats, skipped = [], []
         for path in listed(self.folder, f"*{_SUFFIX}"):
             try:
                 chat = read_chat(path)
-            except LmsupplyError:
+            except LmsupplyError as error:
+                skipped.append(error.message)
                 continue
-            if not text or chat.holds(text):
-                found.append(chat)
-        return sorted(found, key=lambda chat: chat.changed, reverse=True)
+            if chat.holds(text):
+                chats.append(chat)
+        return FoundChats(sorted(chats, key=lambda chat: chat.changed, reverse=True), skipped)
 
     def latest(self) -> SavedChat | None:
-        """The one changed last, of those that can be read."""
+        """The most recently changed chat that can be read."""
         for name in self.names():
             with suppress(LmsupplyError):
-                return read_chat(self._path(name))
+                return read_chat(self.path(name))
         return None
-
-    def unreadable(self) -> list[str]:
-        """A line for each file that `find` leaves out."""
-        found = []
-        for path in listed(self.folder, f"*{_SUFFIX}"):
-            try:
-                read_chat(path)
-            except LmsupplyError as error:
-                found.append(error.message)
-        return found
 
     def load(self, name: str) -> SavedChat:
         """Raises UsageError."""
-        path = self._path(name)
+        path = self.path(name)
         if is_absent(path):
-            raise UsageError(f"there is no chat named {name!r}", hint="/sessions lists the saved chats")
+            latest = ", ".join(self.names()[:5])
+            raise UsageError(
+                f"there is no chat named {name!r}", hint=f"the latest: {latest}" if latest else "no chats are saved yet"
+            )
         return read_chat(path)
 
     def rename(self, old: str, new: str) -> None:
         self.load(old)
         self.refuse_open(old)
-        if not is_absent(self._path(new)):
-            raise UsageError(f"there is a chat named {new!r} already", hint="take another name")
-        with our_io_error(self._path(new)):
-            self._path(old).rename(self._path(new))
+        path = self.new_path(new)
+        with our_io_error(path):
+            self.path(old).rename(path)
 
     def delete(self, name: str) -> None:
         self.load(name)
         self.refuse_open(name)
-        with our_io_error(self._path(name), verb="remove"):
-            self._path(name).unlink()
+        with our_io_error(self.path(name), verb="remove"):
+            self.path(name).unlink()
 
     def names(self) -> list[str]:
         """Of the files, the latest first."""
         paths = sorted(listed(self.folder, f"*{_SUFFIX}"), key=changed_s, reverse=True)
         return [path.name.removesuffix(_SUFFIX) for path in paths]
 
+    def named(self, text: str, listed: Sequence[str] = ()) -> str:
+        """The name of a chat; a number counts in `listed`, by default from the chat used last. Raises UsageError."""
+        names = self.names()
+        if text in names or not text.isdecimal():
+            return text
+        listed = listed or names
+        if not 1 <= int(text) <= len(listed):
+            number = f"there is no chat number {text}, {count(len(listed), 'chat')} listed"
+            raise UsageError(number, hint="/sessions in a chat lists them")
+        return listed[int(text) - 1]
+
     def is_open(self, name: str) -> bool:
         """Another chat is writing it."""
-        recorder = Recorder(self, name, model="")
-        try:
-            recorder.lock()
-        except LmsupplyError:
-            return True
-        recorder.unlock()
-        return False
+        return is_held(self.lock_path(name))
 
     def path(self, name: str) -> Path:
-        return self._path(name)
-
-    def _path(self, name: str) -> Path:
+        """Raises UsageError for a name that is invalid."""
         if not _NAME.fullmatch(name):
             raise UsageError(
                 f"{name!r} is not a valid chat name",
                 hint="use at most 64 letters, digits, spaces, dots and dashes",
             )
         return self.folder / (name + _SUFFIX)
+
+    def lock_path(self, name: str) -> Path:
+        return self.path(name).with_suffix(".lock")
+
+    def new_path(self, name: str) -> Path:
+        """As `path`, also for a name that is taken."""
+        path = self.path(name)
+        if not is_absent(path):
+            raise UsageError(f"there is a chat named {name!r} already", hint="take another name")
+        return path
 
     def refuse_open(self, name: str) -> None:
         """Raises UsageError if a chat is writing it."""
@@ -159,7 +174,7 @@ class Recorder(SessionListener):
         self.name = name or new_name()
         self._archive, self._model, self._clock = archive, model, clock
         self._file: IO[str] | None = None
-        self._lock: Any = None
+        self._lock = ExitStack()
         self._written: list[ChatMessage] = []
         self._options: dict[str, Any] = {}
         self._guidance: Guidance | None = None
@@ -168,27 +183,17 @@ class Recorder(SessionListener):
 
     def lock(self) -> None:
         """Raises UsageError if another chat has it open, FileError."""
-        from filelock import FileLock, Timeout
-
-        path = self._archive.path(self.name)
-        lock = FileLock(str(path.with_suffix(".lock")), timeout=0)
-        with our_io_error(path):
-            _make_private(self._archive.folder)
-            try:
-                lock.acquire()
-            except Timeout:  # an OSError as well
-                raise UsageError(
-                    f"the chat {self.name!r} is open in another window", hint="leave it there first, or begin a new one"
-                ) from None
-        self._lock = lock
+        with our_io_error(self._archive.path(self.name)):
+            self._archive.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._lock.enter_context(locked(self._archive.lock_path(self.name)))
+        except Busy:
+            raise UsageError(
+                f"the chat {self.name!r} is open in another window", hint="leave it there first, or begin a new one"
+            ) from None
 
     def unlock(self) -> None:
-        if self._lock is not None:
-            path = Path(self._lock.lock_file)
-            self._lock.release()
-            self._lock = None
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        self._lock.close()
 
     def resume(self, chat: SavedChat) -> None:
         """Write to the file of `chat` from here on. Raises UsageError if it is open elsewhere."""
@@ -250,11 +255,9 @@ class Recorder(SessionListener):
 
     def rename(self, name: str) -> None:
         """Raises UsageError for a name that is taken or none."""
-        path = self._archive.path(name)
         if name == self.name:
             return
-        if not is_absent(path):
-            raise UsageError(f"there is a chat named {name!r} already", hint="take another name")
+        path = self._archive.new_path(name)
         if self._file is None:
             self.name = name
             return
@@ -332,51 +335,71 @@ def new_name() -> str:
 
 def read_chat(path: Path) -> SavedChat:
     """What the lines come to. Raises LmsupplyError for a file that is no chat, or a newer one."""
-    chat: SavedChat | None = None
-    text = reasoning = ""
-    for row in _rows(path):
-        kind = row.get("type")
-        if chat is None:
-            if kind != "session":
-                raise LmsupplyError(f"{path} is no saved chat")
-            if row.get("schema") != SCHEMA:
-                raise LmsupplyError(f"{path} was written by a newer lmsupply", hint="install a newer one")
-            chat = SavedChat(
-                path.name.removesuffix(_SUFFIX),
-                path,
-                _text(row, "created"),
-                _text(row, "model"),
-                changed=changed_s(path),
-            )
-        elif kind == "message":
-            text = reasoning = ""
-            if message := _message(row):
-                chat.messages.append(message)
-        elif kind == "keep":
-            count = row.get("count")
-            if (
-                isinstance(count, int) and not isinstance(count, bool) and count >= 0
-            ):  # else it is damaged, like a line that is no JSON
-                text = reasoning = ""
-                del chat.messages[count:]
-        elif kind == "said":
-            before = ("", "") if row.get("new") else (text, reasoning)
-            text, reasoning = before[0] + _text(row, "text"), before[1] + _text(row, "reasoning")
-        elif kind == "set":
-            if key := _text(row, "key"):
-                chat.options[key] = row.get("value")
-        elif kind == "format":
-            chat.guidance = _guidance(row)
-        elif kind == "model":
-            chat.model = _text(row, "ref") or chat.model
-    if chat is None:
+    rows = _rows(path)
+    first = next(rows, {})
+    if first.get("type") != "session":
         raise LmsupplyError(f"{path} is no saved chat")
-    if text or reasoning:  # it was killed in the middle of an answer
-        answer = ChatMessage.assistant(text, reasoning=reasoning, partial=True)
-        if chat.messages and chat.messages[-1].role is ChatRole.ASSISTANT:
-            chat.messages.pop()  # it went on with this one
-        chat.messages.append(answer)
-    return chat
+    if first.get("schema") != SCHEMA:
+        raise LmsupplyError(f"{path} was written by a newer lmsupply", hint="install a newer one")
+    replay = _Replay(SavedChat(path.name.removesuffix(_SUFFIX), path, _text(first, "model"), changed=changed_s(path)))
+    for row in rows:
+        replay.take(row)
+    return replay.end()
+
+
+class _Replay:
+    """Replays the lines of a file. A damaged line changes nothing."""
+
+    def __init__(self, chat: SavedChat) -> None:
+        self._chat = chat
+        self._said = ("", "")  # text and reasoning of an answer whose message has not come
+        self._acts: Mapping[str, Callable[[dict[str, Any]], None]] = {
+            "message": self._message,
+            "keep": self._keep,
+            "said": self._say,
+            "set": self._set,
+            "format": self._format,
+            "model": self._model,
+        }
+
+    def take(self, row: dict[str, Any]) -> None:
+        if act := self._acts.get(_text(row, "type")):
+            act(row)
+
+    def end(self) -> SavedChat:
+        """The chat; what a kill cut off in the middle of an answer becomes a partial one."""
+        text, reasoning = self._said
+        if text or reasoning:
+            messages = self._chat.messages
+            if messages and messages[-1].role is ChatRole.ASSISTANT:
+                messages.pop()  # it went on with this one
+            messages.append(ChatMessage.assistant(text, reasoning=reasoning, partial=True))
+        return self._chat
+
+    def _message(self, row: dict[str, Any]) -> None:
+        self._said = ("", "")
+        if message := _message(row):
+            self._chat.messages.append(message)
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        count = row.get("count")
+        if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+            self._said = ("", "")
+            del self._chat.messages[count:]
+
+    def _say(self, row: dict[str, Any]) -> None:
+        text, reasoning = ("", "") if row.get("new") else self._said
+        self._said = (text + _text(row, "text"), reasoning + _text(row, "reasoning"))
+
+    def _set(self, row: dict[str, Any]) -> None:
+        if key := _text(row, "key"):
+            self._chat.options[key] = row.get("value")
+
+    def _format(self, row: dict[str, Any]) -> None:
+        self._chat.guidance = _guidance(row)
+
+    def _model(self, row: dict[str, Any]) -> None:
+        self._chat.model = _text(row, "ref") or self._chat.model
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -402,12 +425,7 @@ def _guidance(row: dict[str, Any]) -> Guidance | None:
 
 
 def _row(message: ChatMessage) -> dict[str, Any]:
-    row: dict[str, Any] = {"type": "message", "role": str(message.role), "content": message.content}
-    if message.reasoning:
-        row["reasoning"] = message.reasoning
-    if message.partial:
-        row["partial"] = True
-    return row
+    return {"type": "message", **message.as_dict()}
 
 
 def _message(row: dict[str, Any]) -> ChatMessage | None:
@@ -432,7 +450,3 @@ def changed_s(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _make_private(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)

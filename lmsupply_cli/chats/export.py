@@ -13,7 +13,7 @@ from lmsupply_cli.errors import UsageError
 def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> str:
     """Markdown, one JSON object (`messages` as `generate_chat` takes them), or plain text. Raises UsageError."""
     if form == ".json":
-        rows = [_row(m) for m in messages]
+        rows = [message.as_dict() for message in messages]
         return (
             json.dumps({"schema": JSON_SCHEMA, "model": model, "messages": rows}, ensure_ascii=False, indent=2) + "\n"
         )
@@ -30,12 +30,3 @@ def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> st
 def _who(message: ChatMessage) -> str:
     name = {ChatRole.SYSTEM: "System", ChatRole.USER: "You", ChatRole.ASSISTANT: "Assistant"}[message.role]
     return f"{name} (stopped)" if message.partial else name
-
-
-def _row(message: ChatMessage) -> dict[str, object]:
-    row: dict[str, object] = {"role": str(message.role), "content": message.content}
-    if message.reasoning:
-        row["reasoning"] = message.reasoning
-    if message.partial:
-        row["partial"] = True
-    return row

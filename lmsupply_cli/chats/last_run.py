@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_messages
-from lmsupply_cli.chats.archive import Archive, changed_s
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.files import our_io_error, read_json, write_json
+from lmsupply_cli.files import read_json, write_json
 from lmsupply_cli.units import shortened
+
+if TYPE_CHECKING:
+    from lmsupply_cli.chats.archive import Archive
 
 SCHEMA = 1
 _LIMIT_BYTES = 64_000_000
@@ -27,26 +30,26 @@ class Conversation:
 
     @property
     def title(self) -> str:
-        """The beginning of the last message of the user."""
+        """The start of the user's last message."""
         asked = next((m.content for m in reversed(self.messages) if m.role is ChatRole.USER), "")
-        return shortened(" ".join(asked.split()), 60)
+        return shortened(asked, 60)
 
 
 def last_run_file() -> Path:
-    """In a folder that only its owner can read."""
+    """Only its owner can read it."""
     return paths.state_dir() / "runs" / "last.json"
 
 
 def remember_run(model: str, messages: Sequence[ChatMessage]) -> None:
     """Raises FileError if the state folder cannot be written."""
-    rows = [{"role": message.role.value, "content": message.content} for message in messages]
-    with our_io_error(last_run_file()):
-        last_run_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(last_run_file(), {"schema": SCHEMA, "model": model, "messages": rows})
+    rows = [message.as_dict() for message in messages]
+    write_json(last_run_file(), {"schema": SCHEMA, "model": model, "messages": rows}, private=True)
 
 
 def last_conversation(archive: Archive) -> Conversation | None:
     """The last run or the last saved chat, whichever is newer."""
+    from lmsupply_cli.chats.archive import changed_s
+
     chat, run_s = archive.latest(), changed_s(last_run_file())
     if chat and chat.changed >= run_s:
         return Conversation(chat.model, tuple(chat.messages))

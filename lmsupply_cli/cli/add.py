@@ -18,30 +18,36 @@ EXAMPLES = (
 @takes_settings("cache_dir")
 def add(
     *,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", show_default=False)],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
-    alias: Annotated[str | None, typer.Option("--alias", metavar="NAME", hidden=True)] = None,
+    alias: Annotated[str | None, typer.Option("--alias", "--name", metavar="NAME", hidden=True)] = None,
     trust_model_files: TrustModelFiles = False,
     debug: Debug = False,
     flags: dict[str, Any],
 ) -> None:
     """Register a local model folder.
 
-    NAME defaults to the name of the folder. The folder is checked and used in
-    place; lmsupply rm NAME unregisters it.
+    NAME defaults to the name of the folder. The folder is checked and used in place, and the digests of its files are
+    recorded for lmsupply verify. Adding it again records it as it is now; lmsupply rm NAME unregisters it.
     """
+    from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
+    from lmsupply_cli.cli.consent import check_allowed
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.render.progress import pull_progress
     from lmsupply_cli.store.add import add_folder, find_added, folder_of, name_of
 
     if name and alias:
         raise UsageError(f"two names: {name} and {alias}", hint="lmsupply add FOLDER NAME")
     context = Context.of(flags)
-    place = folder_of(folder)
+    place = folder_of(Path(folder))
     called = name or alias or name_of(place)
+    check_allowed(called, UNKNOWN_LICENSE, context.settings)
     known = find_added(context.root, place, called)
-    manifest = add_folder(context.root, place, called, trust=trust_model_files)
+    with pull_progress(context.terminal) as listener:
+        manifest = add_folder(context.root, place, called, trust=trust_model_files, listener=listener)
     if known:
-        context.terminal.say(f"{manifest.ref} is already added: {manifest.folder}")
+        updated = "" if known.files == manifest.files else "; recorded as it is now"
+        context.terminal.say(f"{manifest.ref} is already added: {manifest.folder}{updated}")
     else:
         context.terminal.say(f"added {manifest.ref}: {manifest.folder}; chat with it: lmsupply chat {manifest.ref}")

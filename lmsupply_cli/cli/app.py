@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,8 @@ from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
-from lmsupply_cli.cli.help import HelpCommand, help_settings, write_section
-from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.cli.help import Command, help_settings, write_section
+from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
 from lmsupply_cli.render.output import give_back, take_over
 
 # name → its line in --help; the command itself is lmsupply_cli/cli/<name>.py or cli/<name>/command.py
@@ -109,14 +110,14 @@ def with_synonyms(argv: list[str]) -> list[str]:
     return argv
 
 
-def load_command(name: str) -> HelpCommand:
+def load_command(name: str) -> Command:
     function = getattr(import_module(f"lmsupply_cli.cli.{name}"), name)
     module = sys.modules[function.__module__]
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     settings = help_settings() | {"allow_extra_args": True}
-    app.command(name, cls=HelpCommand, help=function.__doc__, context_settings=settings)(function)
+    app.command(name, cls=Command, help=function.__doc__, context_settings=settings)(function)
     command = get_command(app)
-    assert isinstance(command, HelpCommand)
+    assert isinstance(command, Command)
     command.examples = getattr(module, "EXAMPLES", ())
     return command
 
@@ -137,17 +138,27 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
+def _show_help(ctx: typer.Context, value: bool) -> None:
+    if value:
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
 def _bare(
     ctx: typer.Context,
-    version: Annotated[  # acts in its callback
+    version: Annotated[
         bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    show_help: Annotated[
+        bool, typer.Option("--help", "-h", callback=_show_help, is_eager=True, help="Show this message and exit.")
+    ] = False,
 ) -> None:
-    """`lmsupply` alone: what to do next."""
+    """`lmsupply` alone: what to do next. The options act in their callbacks; `--help` is one of them because typer's own
+    has no value of its type, and so would be converted."""
     if ctx.invoked_subcommand is None:
         from lmsupply_cli.cli.welcome import welcome
 
-        typer.echo(welcome(), nl=False)
+        typer.echo(welcome(shutil.get_terminal_size().columns), nl=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,14 +199,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
     """(message, hint) for an error of the parser."""
-    context = getattr(error, "ctx", None)
-    hint = f"lmsupply {argv[0]} --help" if argv and argv[0] in COMMANDS else "lmsupply --help"
+    context, words = getattr(error, "ctx", None), with_synonyms(argv)
+    hint = f"lmsupply {words[0]} --help" if words and words[0] in COMMANDS else "lmsupply --help"
     if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
-        from difflib import get_close_matches
-
         known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
-        near = get_close_matches(option, known, n=1, cutoff=0.7)
-        return f"unknown option {option}", f"did you mean {near[0]}?" if near else hint
+        flags = [flag for flag in known if flag.startswith("-")]
+        return f"unknown option {option}", did_you_mean(option, flags, hint, cutoff=0.7)
+    if hasattr(error, "param_type") and (metavar := getattr(getattr(error, "param", None), "metavar", None)):
+        missing = metavar.removesuffix("...")
+        listed = "; lmsupply models lists the models" if missing == "MODEL" else ""
+        hint = f"lmsupply {words[0]} {missing}{listed}"
     return _lower(getattr(error, "format_message", error.__str__)()), hint
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,15 +21,16 @@ from lmsupply_cli import paths
 from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.cli.batch_lines import STDIN, Line
 from lmsupply_cli.cli.exit import ERROR, OK
+from lmsupply_cli.cli.options import whole_number
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
 from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved, size_of
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
-from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.render.terminal import Status, Terminal
 from lmsupply_cli.store.locate import LocatedModel
-from lmsupply_cli.units import format_rate
+from lmsupply_cli.units import cut, format_rate
 
 # short: a free answer that a limit cut; cut: a guided answer that ended before it was complete
 State = Literal["whole", "short", "cut", "bad"]
@@ -65,9 +67,9 @@ class BatchRequest:
     @classmethod
     def of(
         cls,
-        source: Path | None,
-        out: Path | None,
-        size: int | None = None,
+        source: str | None,
+        out: str | None,
+        size: str | None = None,
         *,
         retry: bool = False,
         no_stdin: bool = False,
@@ -75,17 +77,16 @@ class BatchRequest:
     ) -> BatchRequest:
         """Raises UsageError if a file is not given or cannot be used."""
         if source is None:
-            given = "--out" if out else "--retry-failed" if retry else "--batch-size"
+            given = "--out" if out is not None else "--retry-failed" if retry else "--batch-size"
             raise UsageError(f"{given} needs --batch", hint=f"lmsupply {command} --batch prompts.jsonl")
-        if source == STDIN and no_stdin:
+        prompts, answers = Path(source), None if out is None or out in _STDOUT else Path(out)
+        if prompts == STDIN and no_stdin:
             raise UsageError("--no-stdin cannot be combined with --batch -", hint="name a file")
-        if out is not None and str(out) in _STDOUT:
-            out = None
-        if retry and (out is None or not (is_absent(out) or is_file(out))):
+        if retry and (answers is None or not (is_absent(answers) or is_file(answers))):
             raise UsageError("--retry-failed needs a file with --out", hint="only a file can be read again")
-        if out is not None:
-            _check_places(source, out)
-        return cls(source, out, size, retry)
+        if answers is not None:
+            _check_places(prompts, answers)
+        return cls(prompts, answers, None if size is None else whole_number("--batch-size", size, 1, 32), retry)
 
 
 def _check_places(source: Path, out: Path) -> None:
@@ -179,9 +180,9 @@ class Answers:
         return f": {self.out}" if self.out else ""
 
     @property
-    def count(self) -> int:
-        """The lines that have an answer."""
-        return len(self._at)
+    def total(self) -> int:
+        """The lines, with and without an answer."""
+        return len(self._lines)
 
     def check_run(self, run: Mapping[str, Any], *, retry: bool) -> None:
         """`run`: how the answers are made now. Raises UsageError that names how earlier ones were made differently;
@@ -200,8 +201,25 @@ class Answers:
         return [line for line in self._lines if (s := self.done.get(line.index)) is None or s in again]
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Open in the block, for `write`; after it the answers stand in the order of the lines. Raises FileError."""
+    def answering(self, counts: Counts) -> Iterator[Status]:
+        """Open in the block, for `write`, with a status line. Ctrl-C says how far it came. Raises FileError."""
+        status, began = self._terminal.status(), time.monotonic()
+        try:
+            with self._opened():
+                yield status
+        except KeyboardInterrupt:
+            status.clear()
+            done = f"{len(self._at)} of {self.total} prompts are done"
+            more = f"; run the same command to continue{self.place}" if self.resumable else ""
+            self._terminal.say(done + more)
+            raise
+        finally:
+            status.clear()
+        counts.seconds = time.monotonic() - began
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """After the block, the answers are in the order of the lines."""
         if self.out is None:
             yield
             return
@@ -354,7 +372,7 @@ def _difference(row: Mapping[str, Any], run: Mapping[str, Any], *, retry: bool) 
 
 
 def _shown(value: Any) -> str:
-    return "unset" if value is None else json.dumps(value)[:60]
+    return "unset" if value is None else cut(json.dumps(value), 60)
 
 
 @dataclass
@@ -406,15 +424,6 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     if counts.failed_before:
         terminal.say("hint: --retry-failed retries the prompts that failed earlier")
     return ERROR if counts.failed else OK
-
-
-def say_stopped(terminal: Terminal, total: int, answers: Answers) -> None:
-    """Where Ctrl-C left it."""
-    done = f"{answers.count} of {total} prompts are done"
-    if answers.resumable:
-        terminal.say(f"{done}; run the same command to continue{answers.place}")
-    else:
-        terminal.say(done)
 
 
 def error_row(error: LmsupplyError) -> dict[str, Any]:

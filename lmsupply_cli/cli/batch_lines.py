@@ -8,21 +8,22 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.chat.files import decode_text, read_text
+from lmsupply_cli.chat.files import read_text
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
+from lmsupply_cli.cli.inputs import read_stdin
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import parse_text
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import LmsupplyError, UsageError
-from lmsupply_cli.files import expanded, parse_json, read_limited, size_of
+from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
+from lmsupply_cli.files import expanded, parse_json, size_of
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.units import cut
 
 STDIN = Path("-")
 _STREAM_BYTES = 256_000_000
@@ -62,7 +63,7 @@ def read_lines(source: Path, terminal: Terminal, *, system: str | None, takes_op
     """The prompts of `source`, or of stdin for "-". `takes_options`: a row may have generation options and a
     response_format. Raises UsageError; what is wrong in one row is its `error`."""
     if source == STDIN:
-        name, text = "stdin", _read_stdin(terminal)
+        name, text = "stdin", read_stdin(terminal, limit_bytes=_STREAM_BYTES)
     else:
         name, text = str(source), read_text(source, limit_bytes=_limit(source))
     found: list[Line] = []
@@ -72,14 +73,6 @@ def read_lines(source: Path, terminal: Terminal, *, system: str | None, takes_op
     if not found:
         raise UsageError(f"there is no prompt in {name}", hint=f"add a line {_FORM}")
     return found
-
-
-def _read_stdin(terminal: Terminal) -> str:
-    if terminal.stdin is None:
-        raise UsageError("there is no prompt in stdin: it is closed")
-    binary = getattr(terminal.stdin, "buffer", None)
-    data = read_limited(binary, _STREAM_BYTES) if binary else terminal.stdin.read(_STREAM_BYTES + 1).encode()
-    return decode_text(data, "stdin", limit_bytes=_STREAM_BYTES)
 
 
 def _limit(path: Path) -> int:
@@ -227,9 +220,9 @@ def _options(given: Mapping[str, Any], takes_options: bool) -> dict[str, Any]:
     known = GENERATION_KEYS if takes_options else ()
     for key in given:
         if key not in known:
-            near = get_close_matches(key, [*known, "prompt", "messages", "id"], n=1)
             keys = "keys: prompt or messages, id" + (", and options: " + ", ".join(known) if known else "")
-            raise UsageError(f"unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else keys)
+            hint = did_you_mean(key, (*known, "prompt", "messages", "id"), keys)
+            raise UsageError(f"unknown key {key!r}", hint=hint)
     found = {key: _plain(key, value) for key, value in given.items() if value is not None}
     GenerationOptions().replaced(**found)
     return found
@@ -254,16 +247,7 @@ _NOTHING: Mapping[str, tuple[Any, ...]] = {  # values of these keys that request
 def _read_request(record: _Record, row: Mapping[str, Any], takes_options: bool) -> None:
     """A request of OpenAI's batch format."""
     record.id = _id(row.get("custom_id"))
-    if unknown := [key for key in row if key not in _REQUEST]:
-        raise UsageError(f"unknown key {unknown[0]!r}", hint="keys of a batch request: " + ", ".join(_REQUEST))
-    if row.get("method") not in (None, "POST"):
-        raise UsageError("method must be POST")
-    if row.get("url") not in (None, "/v1/chat/completions"):
-        raise UsageError("url must be /v1/chat/completions", hint=f"it is {row['url']!r}")
-    body = row.get("body")
-    if not isinstance(body, dict):
-        raise UsageError("body must be a JSON object with messages")
-    body = {key: value for key, value in body.items() if value is not None}
+    body = _body(row)
     record.model = body["model"] if isinstance(body.get("model"), str) else ""
     if not isinstance(body.get("messages"), list):
         raise UsageError("body.messages must be a list of messages")
@@ -280,9 +264,23 @@ def _read_request(record: _Record, row: Mapping[str, Any], takes_options: bool) 
             options.setdefault(key, value)
         else:
             raise UsageError(
-                f"body.{key} is not supported" + (f" with the value {value!r}"[:80] if key in _NOTHING else "")
+                f"body.{key} is not supported" + (f" with the value {cut(repr(value), 60)}" if key in _NOTHING else "")
             )
     record.options = _options(options, takes_options)
+
+
+def _body(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without null values."""
+    if unknown := [key for key in row if key not in _REQUEST]:
+        raise UsageError(f"unknown key {unknown[0]!r}", hint="keys of a batch request: " + ", ".join(_REQUEST))
+    if row.get("method") not in (None, "POST"):
+        raise UsageError("method must be POST")
+    if row.get("url") not in (None, "/v1/chat/completions"):
+        raise UsageError("url must be /v1/chat/completions", hint=f"it is {row['url']!r}")
+    body = row.get("body")
+    if not isinstance(body, dict):
+        raise UsageError("body must be a JSON object with messages")
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def _response_format(value: Any) -> Guidance | None:

@@ -106,8 +106,6 @@ Register-ArgumentCompleter -Native -CommandName lmsupply -ScriptBlock {
 }
 SHELLS = tuple(_SCRIPTS)
 _ONE_MODEL, _MODELS, _INSTALLED = {"run", "classify", "chat", "show", "use"}, {"pull"}, {"rm", "verify"}
-_FILE_OPTIONS = {"cache_dir", "json_schema", "grammar", "out"}  # and those of the type of a path
-_TIERS = ("permissive", "conditional", "research", "unknown")
 Row = tuple[str, str]
 
 
@@ -171,7 +169,7 @@ def _positional(words: list[str], options: dict[str, Any]) -> list[str]:
 
 
 def _argument(command: str, before: list[str], current: str) -> list[Row] | None:
-    """Of an argument that is not an option; `before`: the ones that come first."""
+    """For an argument that is not an option; `before`: the arguments before it."""
     if command == "config":
         return _config_words(before, current)
     if command == "templates":
@@ -208,7 +206,7 @@ def _starting(current: str, rows: Iterable[Row]) -> list[Row]:
 def _option_values(option: Any, current: str) -> list[Row] | None:
     """Those that begin with `current`; None where an option takes a file, or any text."""
     name = str(option.name)
-    if option.type.name in ("path", "file", "directory") or name in _FILE_OPTIONS:
+    if name == "cache_dir" or (option.metavar or "").startswith("FILE"):
         return None
     return _starting(current, _values(name))
 
@@ -230,7 +228,7 @@ def _values(option: str) -> list[Row]:
 
         return [(key, "") for key in SORTS]
     if option == "license_tier":
-        return [(tier, "") for tier in _TIERS]
+        return _setting_values("allowed_tiers")
     if option == "template":
         return _templates()
     if option == "role":
@@ -241,16 +239,19 @@ def _values(option: str) -> list[Row]:
 
 
 def _setting_values(key: str) -> list[Row]:
+    from lmsupply_cli.catalogue.entry import TIERS
     from lmsupply_cli.config.table import SETTINGS
 
     if key == "speculative":
         return [("off", ""), ("ngram", ""), *((f"draft:{ref}", text) for ref, text in _models(installed=True))]
     if key == "precision":
-        return [(name, "") for name in ("auto", "int4", "int8", "fp16", "bf16", "fp32")]
+        from lmsupply_cli.providers import PRECISIONS
+
+        return [(name, "") for name in ("auto", *PRECISIONS)]
     if key == "default_model":
         return _models(roles=True)
     if key == "allowed_tiers":
-        return [(tier, "") for tier in _TIERS]
+        return [(tier, "") for tier in TIERS]
     if key == "allowed_licenses":
         return _of_catalogue("license")
     if key not in SETTINGS:
@@ -273,10 +274,11 @@ def _saved_chats() -> list[Row]:
 
 
 def _config_words(before: list[str], current: str) -> list[Row] | None:
+    from lmsupply_cli.cli.config import ACTIONS
     from lmsupply_cli.config.table import SETTINGS
 
     if not before:
-        return _starting(current, [(action, "") for action in ("list", "get", "set", "unset", "path", "edit")])
+        return _starting(current, [(action, "") for action in ACTIONS])
     if len(before) == 1 and before[0] in ("get", "set", "unset"):
         return _starting(current, [(setting.key, setting.help) for setting in SETTINGS.values()])
     if before[0] == "set" and before[1] in SETTINGS and (len(before) == 2 or SETTINGS[before[1]].kind == "list"):
@@ -285,8 +287,10 @@ def _config_words(before: list[str], current: str) -> list[Row] | None:
 
 
 def _template_words(before: list[str], current: str) -> list[Row]:
+    from lmsupply_cli.cli.templates import ACTIONS
+
     if not before:
-        return _starting(current, [(action, "") for action in ("list", "show", "edit", "path")])
+        return _starting(current, [(action, "") for action in ACTIONS])
     return _starting(current, _templates()) if before[0] in ("show", "edit") and len(before) == 1 else []
 
 

@@ -13,7 +13,7 @@ EXAMPLES = (
 
 
 def completion(
-    *, shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish|powershell", show_default=False)]
+    *, shell: Annotated[str, typer.Argument(metavar="{bash|zsh|fish|powershell}", show_default=False)]
 ) -> None:
     """Print the completion script of a shell.
 

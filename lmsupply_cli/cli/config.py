@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from lmsupply_cli import paths
-from lmsupply_cli.cli.context import Context
-from lmsupply_cli.cli.options import Debug, Json
-from lmsupply_cli.cli.places import say_notes, shown_place
+from lmsupply_cli.cli.context import Context, notices_object
+from lmsupply_cli.cli.options import Debug, Json, check_one_of
+from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.config.edit import literal, set_value, unset_value
-from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.config.values import as_text, check_value, parse_text
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
+from lmsupply_cli.events import Notice
 from lmsupply_cli.files import our_io_error
 from lmsupply_cli.render.table import Column, print_table
-from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.units import shortened
 
 _USAGE = {"get": "get KEY", "set": "set KEY VALUE", "unset": "unset KEY"}
 _HELP_COLUMNS = 60
@@ -47,36 +48,49 @@ def config(
     --all adds the others; get KEY prints one; set KEY VALUE and unset KEY change the settings
     file; path prints its location; edit opens it in $VISUAL or $EDITOR. Lists take several VALUEs.
     """
-    if action not in _ACTIONS:
+    if action not in ACTIONS:
         raise UsageError(f"unknown action {action!r}", hint="use list, get KEY, set KEY VALUE, unset KEY, path, edit")
-    act, takes = _ACTIONS[action]
+    act, takes = ACTIONS[action]
     given = (key is not None) + bool(value)
     if given != takes:
         hint = "lmsupply config list --all shows the keys"
         raise UsageError(f"usage: lmsupply config {_USAGE.get(action, action)}", hint=hint)
     if key is not None and key not in SETTINGS and action != "unset":
         raise _unknown(key)
-    act(key or "", tuple(value or ()), json, all)
+    check_one_of({"--all": all, action: action != "list"})
+    check_one_of({"--json": json, action: action == "edit"})
+    act(_Asked(key or "", tuple(value or ()), json, all))
 
 
-def _list(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:  # one signature for all
-    settings, terminal = _readable()
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What an action is asked for; `all`: settings at their default too."""
+
+    key: str
+    value: Sequence[str]
+    as_json: bool
+    all: bool
+
+
+def _list(asked: _Asked) -> None:
+    context = _readable()
+    settings, terminal = context.settings, context.terminal
     rows = {name: settings.value(name) for name in SETTINGS}
-    if as_json:
+    if asked.as_json:
         values = {name: {"value": found.value, "source": found.source} for name, found in rows.items()}
         terminal.json({"settings": values, "path": str(paths.settings_file()), "skipped": list(settings.skipped)})
         return
     given = [name for name, found in rows.items() if found.source != "default"]
-    names = given + ([name for name in rows if name not in given] if all else [])
+    names = given + ([name for name in rows if name not in given] if asked.all else [])
     if names:
         columns = [
             Column("SETTING", names),
             Column("VALUE", [shown(rows[name].value) for name in names]),
             Column("SOURCE", [rows[name].source for name in names], rank=1),
-            Column("DESCRIPTION", [_description(name) for name in names], rank=2),
+            Column("DESCRIPTION", [shortened(SETTINGS[name].help, _HELP_COLUMNS) for name in names], rank=2),
         ]
         print_table(terminal, columns, dim=range(len(given), len(names)) if given else (), more="lmsupply run --help")
-    if not all:
+    if not asked.all:
         left = len(rows) - len(given)
         every = (
             f"All {left} settings have" if not given else "Another setting has" if left == 1 else f"{left} others have"
@@ -85,65 +99,84 @@ def _list(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:  # 
     terminal.remark(f"Settings file: {shown_place(paths.settings_file())}")
 
 
-def _description(name: str) -> str:
-    text = SETTINGS[name].help
-    return text if len(text) <= _HELP_COLUMNS else text[: _HELP_COLUMNS - 1].rsplit(" ", 1)[0] + " …"
-
-
-def _get(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
-    settings, terminal = _readable()
-    found = settings.value(key)
-    if as_json:
-        terminal.json({"key": key, "value": found.value, "source": found.source})
+def _get(asked: _Asked) -> None:
+    context = _readable()
+    found = context.settings.value(asked.key)
+    if asked.as_json:
+        context.terminal.json({"key": asked.key, "value": found.value, "source": found.source})
     else:
-        terminal.data(shown(found.value))
+        context.terminal.data(shown(found.value))
 
 
-def _set(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
-    terminal, setting = Terminal.of_process(), SETTINGS[key]
+def _set(asked: _Asked) -> None:
+    key, value, setting = asked.key, asked.value, SETTINGS[asked.key]
     if setting.kind in ("list", "bias"):
-        typed = check_value(key, tuple(value), place="config set")
+        parts = [part.strip() for text in value for part in text.split(",")] if setting.commas else value
+        typed = check_value(key, tuple(parts), place="config set")
     elif len(value) == 1:
         typed = parse_text(key, value[0], place="config set")
     else:
         raise UsageError(f"{key} takes one value", hint=f"lmsupply config set {key} VALUE")
     set_value(paths.settings_file(), key, typed)
-    terminal.say(f"{key} = {literal(typed)} in {paths.settings_file()}")
-    if os.environ.get(setting.env):
-        terminal.say(f"note: {setting.env} is set in the environment and takes precedence")
-    _readable()
+    _say_change(asked, f"{key} = {literal(typed)}", typed)
 
 
-def _unset(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
-    terminal = Terminal.of_process()
-    if unset_value(paths.settings_file(), key):
-        terminal.say(f"{key} is no longer set in {paths.settings_file()}")
-        _readable()
-    elif key not in SETTINGS:
-        raise _unknown(key)
-    else:
-        terminal.say(f"{key} was not set in {paths.settings_file()}")
+def _unknown_licenses(names: Sequence[str]) -> Iterator[Notice]:
+    """The Hub may have any license name, but an unknown one may also be misspelled."""
+    from lmsupply_cli.catalogue.lookup import read_catalogue
+
+    known = {entry.license.id.lower(): entry.license.id for entry in read_catalogue()} | {"unknown": "unknown"}
+    for name in names:
+        if name.lower() not in known:
+            every = f"licenses in it: {', '.join(sorted(known.values()))}"
+            hint = did_you_mean(name, known.values(), every)
+            yield Notice("unknown_license", f"no model in the catalogue has the license {name}; {hint}")
 
 
-def _path(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
-    terminal = Terminal.of_process()
-    if as_json:
+def _unset(asked: _Asked) -> None:
+    removed = unset_value(paths.settings_file(), asked.key)
+    if not removed and asked.key not in SETTINGS:
+        raise _unknown(asked.key)
+    _say_change(asked, f"{asked.key} {'is no longer' if removed else 'was not'} set", None)
+
+
+def _say_change(asked: _Asked, text: str, value: Any) -> None:
+    """Print what the file now says about a key, and what overrides it."""
+    file, setting = paths.settings_file(), SETTINGS.get(asked.key)
+    context = Context.of(skip_bad=True)
+    if not asked.as_json:
+        context.terminal.say(f"{text} in {file}")
+    if asked.key == "allowed_licenses":
+        for notice in _unknown_licenses(value or ()):
+            context.notice(notice)
+    if setting and os.environ.get(setting.env):
+        context.notice(Notice("environment", f"{setting.env} is set in the environment and takes precedence"))
+    _say_skipped(context)
+    if asked.as_json:
+        notices = notices_object(context.notices)
+        context.terminal.json({"key": asked.key, "value": value, "file": str(file), "notices": notices})
+
+
+def _path(asked: _Asked) -> None:
+    terminal = Context.of(skip_bad=True).terminal
+    if asked.as_json:
         terminal.json({"path": str(paths.settings_file())})
     else:
         terminal.data(shown_place(paths.settings_file()))
 
 
-def _edit(key: str, value: Sequence[str], as_json: bool, all: bool) -> None:
-    from lmsupply_cli.cli.editor import open_editor
+def _edit(asked: _Asked) -> None:
+    from lmsupply_cli.editor import run_editor
 
     file = paths.settings_file()
     with our_io_error(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    open_editor(file)
-    Context.of()  # a mistake is reported now, not at the next run
+    changed = run_editor(file, os.environ)
+    terminal = Context.of().terminal  # a mistake is reported now, not at the next run
+    terminal.say(f"saved {file}" if changed else f"nothing changed in {file}")
 
 
-_ACTIONS: dict[str, tuple[Callable[[str, Sequence[str], bool, bool], None], int]] = {
+ACTIONS: dict[str, tuple[Callable[[_Asked], None], int]] = {  # the second: how many words follow
     "list": (_list, 0),
     "get": (_get, 1),
     "set": (_set, 2),
@@ -163,15 +196,18 @@ def shown(value: Any) -> str:
 
 
 def _unknown(key: str) -> UsageError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, SETTINGS, n=1)
-    hint = f"did you mean {near[0]}?" if near else "lmsupply config list --all shows them"
-    return UsageError(f"unknown setting {key!r}", hint=hint)
+    return UsageError(
+        f"unknown setting {key!r}", hint=did_you_mean(key, SETTINGS, "lmsupply config list --all shows them")
+    )
 
 
-def _readable() -> tuple[Settings, Terminal]:
-    """The settings that can be read; a note names the others, so that the user can fix them with these commands."""
+def _readable() -> Context:
+    """With the settings that can be read; a note names the others, so that the user can fix them with these commands."""
     context = Context.of(skip_bad=True)
-    say_notes(context.terminal, (f"skipped: {text}" for text in context.settings.skipped))
-    return context.settings, context.terminal
+    _say_skipped(context)
+    return context
+
+
+def _say_skipped(context: Context) -> None:
+    for text in context.settings.skipped:
+        context.notice(Notice("skipped", f"skipped: {text}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.layers import Settings, read_settings
+from lmsupply_cli.config.table import SETTINGS
+from lmsupply_cli.render.flags import as_flags, name_by_place
 from lmsupply_cli.render.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Context:
             path=paths.settings_file(),
             skip_bad=skip_bad,
         )
+        name_by_place({key: settings.value(key).source for key in SETTINGS})
         return cls(terminal, settings)
 
     @cached_property
@@ -58,6 +61,11 @@ class Context:
         """Say it, and record it."""
         self.notices.append(notice)
         self.terminal.notice(notice)
+
+
+def notices_object(notices: Sequence[Notice]) -> list[dict[str, str]]:
+    """Notices in JSON."""
+    return [{"code": notice.code, "text": as_flags(notice.text)} for notice in notices]
 
 
 def _preset(name: str) -> Mapping[str, Any]:

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.addresses import without_user
-from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted
+from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted, named_for
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.loading import pulling
+from lmsupply_cli.loading.recommend import machine_wish
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
-from lmsupply_cli.render.status import Status
-from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.render.terminal import Status, Terminal
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import PullPlan
 from lmsupply_cli.units import format_bytes, format_duration
@@ -31,13 +31,15 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
     status.show(f"looking up {without_user(name)} on the Hub …")
     try:
         plan = pulling.plan_for(
-            name,
+            named_for(name, settings),
             root,
-            provider=settings.get("provider"),
-            precision=settings.get("precision"),
-            variant=variant,
+            machine_wish(
+                settings.get("provider"),
+                settings.get("precision"),
+                variant,
+                exact=settings.value("precision").source == "flag",
+            ),
             offline=settings.get("offline"),
-            exact=settings.value("precision").source == "flag",
             listener=_Waits(terminal, status),
         )
     finally:
@@ -151,7 +153,7 @@ def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
         ],
         "fetch_bytes": plan.fetch_bytes,
         "free_disk_bytes": plan.free_disk_bytes,
-        "license": license_json(plan.license),
+        "license": plan.license.as_dict(),
         "obstacles": obstacles_json(plan.obstacles),
     }
 
@@ -173,24 +175,15 @@ def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
     return [("may fail" if o.lifted_by else "cannot run", o.note) for o in obstacles]
 
 
-def license_json(license: Any) -> dict[str, Any]:
-    return {
-        "id": license.id,
-        "tier": license.tier,
-        "url": license.url or None,
-        "restrictions": license.restrictions or None,
-    }
-
-
 def plan_rows(plan: PullPlan) -> list[Row]:
     """What --dry-run shows."""
-    chosen, license = plan.resolution.chosen, plan.license
+    chosen = plan.resolution.chosen
     return [
         ("model", f"{plan.ref} from {plan.tree.repo} at {plan.tree.commit[:12]}"),
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
         *obstacle_rows(plan.obstacles),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
-        ("license", license.label + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", plan.license.terms),
         *(
             ("file", f"{p.file.path}  {format_bytes(p.file.size_bytes)}" + (_have(p.have_bytes, p.file.size_bytes)))
             for p in plan.files

@@ -1,4 +1,4 @@
-"""`lmsupply COMMAND --help`: the options in groups, then examples; readable in narrow windows too, with bold headings."""
+"""A command as typer parses it, and its `--help`: the options in groups, then examples; readable in narrow windows too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import Any
 
-from typer.core import TyperArgument, TyperCommand
+from typer.core import TyperCommand
 
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.render.style import paint
@@ -20,16 +20,35 @@ _NARROW = 60  # columns; in a narrower window, the text of an option is below th
 _WIDE = 100
 
 
-class HelpCommand(TyperCommand):
-    """`examples`: (command line, what it does), set by the code that creates the command."""
+class Command(TyperCommand):
+    """`examples`: (command line, what it does), set by the code that creates the command.
+
+    Values stay the text that was typed, and each command checks its own: typer would import pydantic to convert them."""
 
     examples: tuple[tuple[str, str], ...] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises TyperException for an unknown option, and for a missing value or argument."""
+        typed, rest, _ = self.make_parser(ctx).parse_args(args=args)
+        parameters: list[Any] = sorted(self.get_params(ctx), key=lambda parameter: not parameter.is_eager)
+        for parameter in parameters:
+            value = typed.get(parameter.name)
+            if value if parameter.is_eager else parameter.required and value is None:
+                parameter.handle_parse_result(ctx, typed, [])  # --help, or the error
+            elif parameter.expose_value:
+                ctx.params[parameter.name] = parameter.default if value is None else value
+        ctx.args = rest
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         """Raises UsageError for words that the command does not take."""
         if ctx.args:
             raise UsageError(f"unexpected argument {ctx.args[0]!r}", hint=f"{ctx.command_path} --help")
         return super().invoke(ctx)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = [p.metavar or "" for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        return [self.options_metavar or "", *arguments]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         for name, records in grouped_options(self, ctx).items():
@@ -61,6 +80,6 @@ def grouped_options(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
     groups: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx)
-        if record is not None and not isinstance(parameter, TyperArgument):
+        if record is not None and parameter.param_type_name == "option":
             groups.setdefault(getattr(parameter, "rich_help_panel", None) or _OTHER, []).append(record)
     return {name: groups[name] for name in sorted(groups, key=_ORDER.index)}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.catalogue.lookup import closest
+from lmsupply_cli.catalogue.lookup import bare_name, closest, read_catalogue
 from lmsupply_cli.chat.files import LIMIT_BYTES, decode_text, read_text
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.cli.context import Context
@@ -22,6 +22,7 @@ from lmsupply_cli.store.locate import installed_models, is_ref
 
 _WAIT_S = 2.0
 _NAME = re.compile(r"[A-Za-z][\w.]*([-/:.]?\w[\w.]*)*", re.ASCII)
+_LETTERS = re.compile(r"([a-z]{3,})(?=[-_.]?\d|:|$)", re.ASCII)
 _NAME_LIKE = re.compile(r"[\d/:]|\w[-.]\w")  # found in model names but not in words
 _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
 
@@ -29,17 +30,18 @@ _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
     """What the command line says about the prompt. `words`: the positional arguments, `prompt`: of `--prompt`; `continues`:
-    it goes on from the last run or chat."""
+    it goes on from the last run or chat; `command`: the one that hints name, with the options that it needs."""
 
     words: Sequence[str] = ()
     prompt: str | None = None
-    files: Sequence[Path] = ()
+    files: Sequence[str] = ()
     system: str | None = None
     raw: bool = False
     no_stdin: bool = False
     continues: bool = False
     no_save: bool = False
     template: Template | None = None
+    command: str = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +62,20 @@ class RunInput:
         return found
 
 
-def read_input(ctx: Context, request: PromptRequest, *, model: str | None, command: str = "run") -> RunInput:
+def read_input(ctx: Context, request: PromptRequest, *, model: str | None) -> RunInput:
     """Split the positional arguments into model and prompt, and join what belongs to the prompt. Raises UsageError."""
     if request.raw and request.system is not None:
         raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     model, words = split_words(ctx, request, model=model)
-    piped = "" if request.no_stdin else read_stdin(ctx.terminal)
-    parts = [" ".join(words), *map(read_text, request.files), piped]
+    piped = "" if request.no_stdin or ctx.terminal.stdin_tty else read_stdin(ctx.terminal, optional=True)
+    parts = [" ".join(words), *(read_text(Path(file)) for file in request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
     system = request.system
     if template := request.template:
         prompt, system = template.filled(prompt), template.system if system is None else system
         model = model or template.model
     if not prompt and model is None:
-        raise no_prompt(command)
+        raise no_prompt(request.command)
     return RunInput(model, prompt, system or "")
 
 
@@ -92,7 +94,7 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
         if is_ref(head[0], ctx.root):
             model = head.pop(0)
         elif mark is None and request.prompt is None and (near := suspected_ref(head[0], ctx.root)) is not None:
-            model = _confirmed(ctx.terminal, head.pop(0), near)
+            model = _confirmed(ctx.terminal, head.pop(0), near, command=request.command)
     if request.prompt is None:
         return model, [*head, *tail]
     if head or tail:
@@ -101,11 +103,11 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
     return model, [request.prompt]
 
 
-def _confirmed(terminal: Terminal, word: str, near: str) -> str:
+def _confirmed(terminal: Terminal, word: str, near: str, *, command: str) -> str:
     if near and terminal.stdin_tty and terminal.stderr_tty and terminal.ask(f"{word} is not a model. Use {near}?"):
         return near
     meant = f"did you mean {near}?" if near else "lmsupply models lists the models; -f adds a file to the prompt."
-    raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply run -- {word} …")
+    raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply {command} -- {word} …")
 
 
 def suspected_ref(word: str, root: Path) -> str | None:
@@ -119,15 +121,19 @@ def suspected_ref(word: str, root: Path) -> str | None:
     for ref in installed:
         if len(ref) >= 4 and _one_edit(word.lower(), ref.lower()):
             return ref
-    near = closest(word, installed) if _NAME_LIKE.search(word) else ""
-    if _TAGGED.fullmatch(word):
+    families = {entry.family.partition("-")[0] for entry in read_catalogue() if entry.repo}
+    of_family = _letters(word) in families
+    near = closest(word.lower().removesuffix(":latest"), installed) if of_family or _NAME_LIKE.search(word) else ""
+    if of_family or _TAGGED.fullmatch(word):
         return near
-    one, other = _bare(word), _bare(near)
+    one, other = bare_name(word), bare_name(near)
     return near if near and (one == other or _one_edit(one, other)) else None
 
 
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _letters(name: str) -> str:
+    """Those at its start, if a digit, a tag or nothing follows: "llama" for "llama3" and "llama:8b"."""
+    found = _LETTERS.match(name.lower())
+    return found[1] if found else ""
 
 
 def _one_edit(one: str, other: str) -> bool:
@@ -139,18 +145,18 @@ def _one_edit(one: str, other: str) -> bool:
     return short[at + (len(short) == len(long)) :] == long[at + 1 :]
 
 
-def read_stdin(terminal: Terminal) -> str:
-    """All of stdin if it is not a terminal. After a while of silence a note says what is being waited for."""
-    if terminal.stdin is None or terminal.stdin_tty:
+def read_stdin(terminal: Terminal, *, limit_bytes: int = LIMIT_BYTES, optional: bool = False) -> str:
+    """All of stdin, "" if it is closed. If that takes a while, a note says what is being waited for; `optional`: and how
+    to do without it."""
+    if terminal.stdin is None:
         return ""
-    waiting = threading.Timer(
-        _WAIT_S, terminal.say, ["note: waiting for input on stdin; end it with Ctrl-D, or use --no-stdin"]
-    )
+    note = "note: waiting for input on stdin; end it with Ctrl-D" + (", or use --no-stdin" if optional else "")
+    waiting = threading.Timer(_WAIT_S, terminal.say, [note])
     waiting.daemon = True
     waiting.start()
     try:
         binary = getattr(terminal.stdin, "buffer", None)
-        data = read_limited(binary, LIMIT_BYTES) if binary else terminal.stdin.read(LIMIT_BYTES + 1).encode()
+        data = read_limited(binary, limit_bytes) if binary else terminal.stdin.read(limit_bytes + 1).encode()
     finally:
         waiting.cancel()
-    return decode_text(data, "stdin")
+    return decode_text(data, "stdin", limit_bytes=limit_bytes)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
+from lmsupply_cli.cli.help import BATCH, ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
 from lmsupply_cli.errors import UsageError
 
@@ -42,12 +42,39 @@ TrustModelFiles = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model to use.", rich_help_panel=MODEL)
+]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        metavar="FILE",
+        help="Process every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
+        rich_help_panel=BATCH,
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Output file for --batch (default: stdout). Prompts already processed there are skipped.",
+        rich_help_panel=BATCH,
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed", help="Retry the prompts that failed in an earlier run of this batch.", rich_help_panel=BATCH
+    ),
+]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[MODEL] [PROMPT]...", show_default=False)]
 System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system prompt.", rich_help_panel=INPUT)
 ]
 Files = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--file", "-f", metavar="FILE", help="Append a text file to the prompt; repeatable.", rich_help_panel=INPUT
     ),
@@ -87,11 +114,36 @@ Preset = Annotated[
 ]
 
 
+def whole_number(flag: str, text: str, low: int, high: int) -> int:
+    """Raises UsageError unless it is a whole number from `low` to `high`."""
+    with suppress(ValueError):
+        if low <= int(text) <= high:
+            return int(text)
+    raise UsageError(f"{flag} must be a whole number from {low} to {high}, not {text!r}")
+
+
 def check_one_of(given: Mapping[str, Any]) -> None:
     """Raises UsageError if several of the options were given."""
     names = [name for name, value in given.items() if value not in (None, False)]
     if len(names) > 1:
         raise UsageError(f"{' and '.join(names)} can't be combined", hint="use one of them")
+
+
+def check_text_only(given: Mapping[str, Any], **formats: bool) -> None:
+    """Raises UsageError for an option of text output that is given with JSON: `json`, `stream_json`."""
+    form = next((name.replace("_", "-") for name, wanted in formats.items() if wanted), "")
+    named = [name for name, value in given.items() if value not in (None, False)]
+    if form and named:
+        raise UsageError(f"{named[0]} has no effect with --{form}", hint="leave it out")
+
+
+def check_raw(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that a prompt without a chat template ignores."""
+    for name in ("chat_format", "reasoning_effort"):
+        if name in given:
+            raise UsageError(f"`{name}` has no effect with --raw", hint="leave one of them out")
+    if given.get("think") == "off":
+        raise UsageError("`think=off` has no effect with --raw", hint="leave one of them out")
 
 
 def check_batch_only(given: Mapping[str, Any]) -> None:

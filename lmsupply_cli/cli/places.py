@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmsupply_cli.catalogue.lookup import read_skipped
 from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.files import NO_HOME
+from lmsupply_cli.files import NO_HOME, is_folder
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.manifest import read_records
 from lmsupply_cli.units import format_bytes
@@ -20,6 +20,8 @@ def skipped_lines(settings: Settings, root: Path) -> list[str]:
 
 def unfinished_lines(root: Path) -> list[str]:
     """The size of what unfinished pulls and removals left in the store."""
+    if not is_folder(root):
+        return []
     from lmsupply_cli.store.leftovers import find_leftovers
 
     left = find_leftovers(root)

@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
-from lmsupply_cli.cli.consent import check_allowed
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.chat.overflow import Policy
+from lmsupply_cli.cli.consent import allowed_by, check_allowed, ensure_accepted, named_for
+from lmsupply_cli.cli.context import Context, notices_object
+from lmsupply_cli.cli.idle import check_flags, idle_sampling, idle_thinking
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, make_options
-from lmsupply_cli.errors import ModelNotInstalled
+from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load_plan
-from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import LoadPlan, plan_folder
-from lmsupply_cli.loading.recommend import named_by_role, recommend_model
+from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate
 from lmsupply_cli.store.manifest import mark_used
@@ -49,6 +50,15 @@ class Prepared:
     options: GenerationOptions
     guidance: Guidance | None = None
 
+    def answering_up_to_context(self) -> Prepared:
+        """With answers as long as the context allows, unless `max_tokens` is set. Not with beam search, whose cache is
+        allocated for the longest answer."""
+        if self.values["max_tokens"].source != "default" or self.options.num_beams > 1:
+            return self
+        most = self.folder.model["context_length"]
+        values = self.values | {"max_tokens": Value(most, "default")}
+        return replace(self, values=values, options=self.options.replaced(max_tokens=most))
+
     def plan(self, settings: Settings, *, reserve_tokens: int = 0) -> LoadPlan:
         """How it is loaded. The notices of the plan say what was decided on the way. Raises DoesNotFit, UsageError."""
         provider, said = load_provider(settings, self.model, self.folder)
@@ -60,14 +70,19 @@ class Prepared:
             reserve_tokens=reserve_tokens,
         )
         plan = plan_folder(self.model, self.folder, wanted)
-        return replace(plan, notices=(*said, *plan.notices))
+        if plan.draft:
+            check_allowed(plan.draft.model.ref, plan.draft.model.license, settings)
+        return replace(plan, notices=(*said, *idle_thinking(settings, plan.format.format), *plan.notices))
 
 
 def prepare(ctx: Context, request: ModelRequest, *, guidance: Guidance | None = None, weights: bool = True) -> Prepared:
     """Choose a model and open its folder. `weights`: whether they must be there. Raises the errors of what it uses."""
+    check_flags(ctx.settings)
     model = choose_model(ctx, request)
     folder = open_model(model, trust=request.trust, weights=weights)
     values, options = read_options(ctx.settings, folder, guidance)
+    for notice in idle_sampling(values, options):
+        ctx.notice(notice)
     return Prepared(model, folder, values, options, guidance)
 
 
@@ -76,26 +91,66 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
     else the guide.
 
     A named model that is missing is pulled as `auto_pull` says; without a name nothing is ever downloaded. Raises
-    ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError.
+    ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError, UsageError.
     """
-    name = request.name or ctx.settings.get("default_model")
-    if name:
-        name = named_by_role(name, lambda: detect_memory().available_bytes)
+    if request.name:
+        return _named(ctx, request.name, request, pull=True)
+    if name := ctx.settings.get("default_model"):
         try:
-            model = locate(name, ctx.root)
-        except ModelNotInstalled as missing:
-            if request.name is None and not request.pull:
-                raise
-            model = _pulled(ctx, name, request, missing)
-    elif found := default_installed(ctx.root):
-        model = found.model
-        ctx.notice(Notice("model_chosen", f"using {model.ref}, {found.reason}"))
-    else:
-        model = guide()
-        ref = recommend_model(detect_memory().available_bytes).entry.ref
-        text = f"no model is installed, so the built-in {GUIDE_REF} answers; get one: lmsupply pull {ref}"
-        ctx.notice(Notice("guide", text))
+            return _named(ctx, name, request, pull=request.pull)
+        except (ModelNotFound, ModelNotInstalled) as error:
+            from_env = ctx.settings.value("default_model").source == "env"
+            way = "correct or unset `default_model`" if from_env else "lmsupply use MODEL sets another default"
+            raise type(error)(f"`default_model`: {error.message}", hint=f"{error.hint}; {way}") from error
+    if request.pull:
+        ctx.notice(Notice("pull", "--pull has no effect: no model is named"))
+    if found := default_installed(ctx.root, allowed_by(ctx.settings)):
+        ctx.notice(Notice("model_chosen", f"using {found.model.ref}, {found.reason}"))
+        return _permitted(ctx, found.model, request)
+    model = _permitted(ctx, guide(), request)
+    way = "get one for this machine: lmsupply pull role:default"
+    ctx.notice(Notice("guide", f"no model is installed, so the built-in {GUIDE_REF} answers; {way}"))
+    return model
+
+
+def required_precision(settings: Settings) -> str | None:
+    """The precision that a flag requires; in the settings it is a preference for what is pulled."""
+    wanted = settings.value("precision")
+    return wanted.value if wanted.source == "flag" and wanted.value != "auto" else None
+
+
+def _named(ctx: Context, name: str, request: ModelRequest, *, pull: bool) -> LocatedModel:
+    """`pull`: whether it may be pulled if it is missing."""
+    name = named_for(name, ctx.settings)
+    try:
+        model = locate(name, ctx.root, precision=required_precision(ctx.settings))
+    except ModelNotInstalled as missing:
+        if not pull:
+            raise
+        return _pulled(ctx, name, request, missing)
+    return _permitted(ctx, model, request)
+
+
+def _permitted(ctx: Context, model: LocatedModel, request: ModelRequest) -> LocatedModel:
+    """The model, if it has the required precision, the settings allow its license and, where lmsupply pulled it, the user
+    accepted it. Raises UsageError, LicenseNotAccepted."""
+    precision = required_precision(ctx.settings)
+    if precision and precision != model.precision:
+        raise UsageError(
+            f"`precision={precision}` chooses what is downloaded, but {model.ref} is on this machine already",
+            hint="leave out `precision`, or name a model to download",
+        )
     check_allowed(model.ref, model.license, ctx.settings)
+    if model.was_pulled:
+        ensure_accepted(
+            model.ref,
+            model.repo,
+            model.commit,
+            model.license,
+            ctx.terminal,
+            accepted=request.accepted,
+            question="Accept the license?",
+        )
     return model
 
 
@@ -149,6 +204,11 @@ def read_options(
     return values, options
 
 
+def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
+    policy: Policy = settings.get("on_overflow") or default
+    return policy
+
+
 def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
     """Load, with a line on the terminal meanwhile, and say the model's notices."""
     status = ctx.terminal.status()
@@ -167,13 +227,9 @@ def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
 
 def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> None:
     """Print the plan on stdout."""
-    from lmsupply_cli.cli.run.output import notices_object
-
     for notice in plan.notices:
         ctx.notice(notice)
     if as_json:
         ctx.terminal.json({"plan": plan.as_dict(), "notices": notices_object(ctx.notices)})
         return
-    rows = plan.rows()
-    width = max(len(name) for name, _ in rows)
-    ctx.terminal.exact("".join(f"{name:<{width}}  {text}\n" for name, text in rows))
+    print_fields(ctx.terminal, plan.rows())

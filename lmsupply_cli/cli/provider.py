@@ -4,56 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import is_file
-from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
-from lmsupply_cli.hardware.detect import detect_hardware
-from lmsupply_cli.hardware.wheels import detect_engine_wheels
-from lmsupply_cli.hub.variant import DEVICES, tokens_of
-from lmsupply_cli.store.locate import LocatedModel
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.folder import ModelFolder
     from lmsupply_cli.events import Notice
-
-
-@dataclass(frozen=True)
-class MachineChoice:
-    choice: Choice
-    states: tuple[ProviderState, ...]
-
-
-def machine_choice() -> MachineChoice:
-    profile, wheels = detect_hardware(), detect_engine_wheels()
-    return MachineChoice(choose_provider(profile, wheels), tuple(provider_states(profile, wheels)))
-
-
-def pull_wishes(settings: Settings, machine: Callable[[], MachineChoice] = machine_choice) -> tuple[str, str]:
-    """(provider, precision) to choose a variant for: what was said, else what suits the machine."""
-    provider, precision = settings.get("provider"), settings.get("precision")
-    if provider == "auto":
-        choice = machine().choice
-        provider = choice.provider
-        precision = choice.precision if precision == "auto" else precision
-    return provider, precision
+    from lmsupply_cli.hardware.choice import ProviderState
+    from lmsupply_cli.loading.recommend import MachineChoice
+    from lmsupply_cli.store.locate import LocatedModel
 
 
 def load_provider(
-    settings: Settings, model: LocatedModel, folder: ModelFolder, machine: Callable[[], MachineChoice] = machine_choice
+    settings: Settings, model: LocatedModel, folder: ModelFolder, machine: Callable[[], MachineChoice] | None = None
 ) -> tuple[str, list[Notice]]:
-    """The provider to load with. A folder that declares one, and the guide, are taken as they are."""
+    """The provider to load with. A folder that declares one, and the guide, are taken as they are; else the `machine` is
+    asked, by default this one."""
     wanted: str = settings.get("provider")
     declared = folder.decoder.get("session_options", {}).get("provider_options")
     if wanted != "auto" or model.ref == GUIDE_REF or declared:
         return wanted, []
-    found = machine()
+    from lmsupply_cli.hub.variant import DEVICES, tokens_of
+    from lmsupply_cli.loading.recommend import machine_choice
+
+    found = (machine or machine_choice)()
     devices = {DEVICES[token] for token in tokens_of(model.variant) if token in DEVICES}
     if found.choice.provider != "cpu" and devices & {"gpu", found.choice.provider}:
         return found.choice.provider, []
@@ -69,10 +48,12 @@ def load_provider(
 
 def _first_time(state: ProviderState) -> bool:
     """A fall-back is said once for each reason; where that cannot be remembered, each time."""
+    import zlib
+
     mark = paths.state_dir() / "said" / f"{state.name}-{zlib.crc32(state.reason.encode()):08x}"
     if is_file(mark):
         return False
     with contextlib.suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        mark.touch(mode=0o600)
     return True

@@ -9,7 +9,7 @@ import typer
 from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Quiet, takes_settings
 
 EXAMPLES = (
-    ("lmsupply pull phi-3.5", "the variant for this machine"),
+    ("lmsupply pull phi-4-mini", "the variant for this machine"),
     ("lmsupply pull microsoft/Phi-3.5-mini-instruct-onnx --dry-run", "show what would be downloaded"),
     ("lmsupply pull qwen3-4b --precision int8", "another precision"),
 )
@@ -48,7 +48,7 @@ def pull(
             if json:
                 terminal.json(plan_json(plan, provider))
             else:
-                print_fields(terminal, plan_rows(plan), width=11)
+                print_fields(terminal, plan_rows(plan))
             continue
         if json:
             terminal.json_event("plan", **plan_json(plan, provider))

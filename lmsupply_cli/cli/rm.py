@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = (
-    ("lmsupply rm phi-3.5", "remove a model"),
+    ("lmsupply rm phi-4-mini", "remove a model"),
     ("lmsupply rm --partial -y", "remove files left by interrupted downloads"),
 )
 
@@ -25,7 +25,7 @@ EXAMPLES = (
 @takes_settings("cache_dir")
 def rm(
     *,
-    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False)] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Remove unfinished downloads and removals.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import Debug, Json, takes_settings
+from lmsupply_cli.cli.options import Debug, Json, takes_settings, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.loading.searching import SearchResult
 
 
+_NOT_ALLOWED = "license not allowed"
 EXAMPLES = (
     ("lmsupply search qwen", "models on the Hub that run here"),
     ("lmsupply search phi --limit 5 --json", "the first five as JSON"),
@@ -25,7 +26,7 @@ EXAMPLES = (
 def search(
     *,
     text: Annotated[list[str], typer.Argument(metavar="TEXT...", show_default=False)],
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=100, help="Show at most N.")] = 10,
+    limit: Annotated[str, typer.Option("--limit", "-n", metavar="N", help="Show at most N, from 1 to 100.")] = "10",
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
@@ -35,7 +36,11 @@ def search(
     Finds repositories in ONNX GenAI format whose name contains TEXT, the most downloaded first. SIZE
     is the download for this machine. lmsupply pull MODEL downloads one.
     """
+    from dataclasses import replace
+
+    from lmsupply_cli.cli.consent import allowed_by
     from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.loading.recommend import machine_wish
     from lmsupply_cli.loading.searching import search as find
     from lmsupply_cli.store.locate import installed_models
 
@@ -46,13 +51,14 @@ def search(
     try:
         results = find(
             words,
-            limit=limit,
-            provider=settings.get("provider"),
-            precision=settings.get("precision"),
+            machine_wish(settings.get("provider"), settings.get("precision")),
+            limit=whole_number("--limit", limit, 1, 100),
             offline=settings.get("offline"),
         )
     finally:
         status.clear()
+    allowed = allowed_by(settings)
+    results = [r if r.license is None or allowed(r.license) else replace(r, reason=_NOT_ALLOWED) for r in results]
     here = {model.repo.lower() for model in installed_models(context.root)}
     running, others = [r for r in results if r.runs], [r for r in results if not r.runs]
     if json:
@@ -73,13 +79,11 @@ def search(
 
 
 def _row(result: SearchResult, here: Collection[str]) -> dict[str, Any]:
-    from lmsupply_cli.cli.fetching import license_json
-
     variant, entry = result.variant, result.entry
     return {
         "ref": entry.ref if entry else result.repo,
         "repo": result.repo,
-        "license": license_json(result.license) if result.license else None,
+        "license": result.license.as_dict() if result.license else None,
         "variant": variant.folder if variant else None,
         "precision": (variant.precision or None) if variant else None,
         "size_bytes": variant.size_bytes if variant else None,
@@ -90,23 +94,20 @@ def _row(result: SearchResult, here: Collection[str]) -> dict[str, Any]:
 
 
 def _say(results: Sequence[SearchResult], here: Collection[str], context: Context) -> None:
+    from lmsupply_cli.render.table import Column, print_table
     from lmsupply_cli.units import format_bytes
 
-    head = ("MODEL", "SIZE", "DOWNLOADS", "LICENSE", "")
-    rows = [
-        (
-            result.repo,
-            format_bytes(result.variant.size_bytes) if result.variant else "?",
-            f"{result.downloads:,}",
-            "?" if not result.license else result.license.id.replace("unknown", "not stated"),
-            "installed" if result.repo.lower() in here else result.reason.removeprefix(f"{result.repo} is "),
-        )
-        for result in results
+    columns = [
+        Column("MODEL", [r.repo for r in results]),
+        Column("SIZE", [format_bytes(r.variant.size_bytes) if r.variant else "?" for r in results], right=True, rank=2),
+        Column("DOWNLOADS", [f"{r.downloads:,}" for r in results], right=True, rank=4),
+        Column("LICENSE", [r.license.name if r.license else "?" for r in results], rank=3),
+        Column("NOTE", [_note(r, here) for r in results], rank=1),
     ]
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
-    for row in (head, *rows):
-        cells = (
-            cell.rjust(width) if at in (1, 2) else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        context.terminal.data("  ".join(cells).rstrip(), indent=4)
+    print_table(context.terminal, columns)
+
+
+def _note(result: SearchResult, here: Collection[str]) -> str:
+    if result.repo.lower() in here and result.reason != _NOT_ALLOWED:
+        return "installed"
+    return result.reason.removeprefix(f"{result.repo} is ")

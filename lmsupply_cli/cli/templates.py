@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.editor import editor_command, open_editor
-from lmsupply_cli.cli.options import Debug, Json
+from lmsupply_cli.cli.options import Debug, Json, check_one_of
 from lmsupply_cli.config.templates import (
     EXAMPLE,
     find_template,
@@ -16,11 +16,14 @@ from lmsupply_cli.config.templates import (
     template_names,
     templates_dir,
 )
+from lmsupply_cli.editor import run_editor
 from lmsupply_cli.errors import LmsupplyError, UsageError
-from lmsupply_cli.files import is_absent, our_io_error, write_whole
-from lmsupply_cli.render.sanitize import one_line
+from lmsupply_cli.files import is_absent, write_whole
+from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.units import shortened
 
+ACTIONS = ("list", "show", "edit", "path")
 EXAMPLES = (
     ("lmsupply templates edit summarize", "write a template in your editor"),
     ("lmsupply run -t summarize -f report.txt", "use it"),
@@ -43,19 +46,20 @@ def templates(
     from lmsupply_cli.cli.context import Context
 
     terminal = Context.of(skip_bad=True).terminal
-    if action not in ("list", "show", "edit", "path"):
+    if action not in ACTIONS:
         raise UsageError(f"unknown action {action!r}", hint="use list, show NAME, edit NAME, path")
     if (name is not None) != (action in ("show", "edit")):
         given = f"{action} NAME" if action in ("show", "edit") else action
         raise UsageError(f"usage: lmsupply templates {given}", hint="lmsupply templates --help")
-    if json and action in ("path", "edit"):
-        raise UsageError("`--json` is only for list and show", hint="leave it out")
-    if action == "path":
+    check_one_of({"--json": json, action: action == "edit"})
+    if action == "path" and json:
+        terminal.json({"path": str(templates_dir())})
+    elif action == "path":
         terminal.data(str(templates_dir()))
     elif action == "list":
         _list(terminal, as_json=json)
     elif action == "edit":
-        _edit(str(name))
+        _edit(str(name), terminal)
     else:
         path = find_template(str(name))
         if json:
@@ -72,10 +76,8 @@ def _list(terminal: Terminal, *, as_json: bool) -> None:
         return
     if not rows:
         terminal.say(f"no templates yet; lmsupply templates edit NAME creates one in {templates_dir()}")
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        shown = row.get("error") or row["prompt"] or row["system"] or ""
-        terminal.data(f"{row['name']:<{width}}  {one_line(shown)[:80]}", indent=width + 2)
+    texts = [row.get("error") or row["prompt"] or row["system"] or "" for row in rows]
+    print_fields(terminal, [(row["name"], shortened(text, 80)) for row, text in zip(rows, texts, strict=True)])
 
 
 def _object(name: str) -> dict[str, Any]:
@@ -93,19 +95,21 @@ def _object(name: str) -> dict[str, Any]:
     }
 
 
-def _edit(name: str) -> None:
-    """A new one begins with an example; one that was saved with a mistake is reported."""
+def _edit(name: str, terminal: Terminal) -> None:
+    """A new one begins with an example, and is kept if that was changed; one that was saved with a mistake is
+    reported."""
     path = find_template(name) if name in template_names() else new_template_path(name)
-    editor_command(path)
     new = is_absent(path)
     if new:
-        with our_io_error(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, EXAMPLE)
+    changed = False
     try:
-        open_editor(path)
-    except LmsupplyError:
-        if new:
+        changed = run_editor(path, os.environ)
+    finally:
+        if new and not changed:
             path.unlink(missing_ok=True)
-        raise
-    read_template(name)
+    if changed:
+        read_template(name)
+        terminal.say(f"saved {path}")
+    else:
+        terminal.say("nothing changed, so no template was saved" if new else f"nothing changed in {path}")

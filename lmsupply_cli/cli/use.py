@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsupply_cli.cli.options import Debug, takes_settings
 
+if TYPE_CHECKING:
+    from lmsupply_cli.cli.context import Context
+
 EXAMPLES = (
-    ("lmsupply use phi-3.5", "run and chat use phi-3.5 if no model is named"),
+    ("lmsupply use phi-4-mini", "run and chat use phi-4-mini if no model is named"),
     ("lmsupply use", "show the default model and why it is the default"),
 )
 
@@ -28,8 +31,8 @@ def use(
     installed model, then the one used last, then the built-in guide.
     """
     from lmsupply_cli.catalogue.entry import GUIDE_REF
-    from lmsupply_cli.catalogue.lookup import entries_of_role
     from lmsupply_cli.catalogue.roles import role_name
+    from lmsupply_cli.cli.consent import allowed_by, check_allowed, named_for
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.config.edit import set_value, unset_value
     from lmsupply_cli.errors import UsageError
@@ -43,16 +46,31 @@ def use(
     if unset:
         unset_value(settings_file(), "default_model")
     elif model:
-        if role := role_name(model):
-            entries_of_role(role)
+        if role_name(model):
+            named_for(model, ctx.settings)
         else:
             located = locate(model, ctx.root)
+            check_allowed(located.ref, located.license, ctx.settings)
             model = str(absolute(located.path)) if is_path(model) else model if ":" in model else located.ref
         set_value(settings_file(), "default_model", model)
     settings = Context.of(flags, skip_bad=True).settings
     if name := settings.get("default_model"):
         ctx.terminal.data(f"{name} (default_model, {settings.value('default_model').source})")
-    elif found := default_installed(ctx.root):
+        _note_missing(ctx, name)
+    elif found := default_installed(ctx.root, allowed_by(settings)):
         ctx.terminal.data(f"{found.model.ref} ({found.reason})")
     else:
         ctx.terminal.data(f"{GUIDE_REF} (no model is installed)")
+
+
+def _note_missing(ctx: Context, name: str) -> None:
+    """A note if the default cannot answer."""
+    from lmsupply_cli.cli.consent import check_allowed, named_for
+    from lmsupply_cli.errors import LmsupplyError
+    from lmsupply_cli.store.locate import locate
+
+    try:
+        model = locate(named_for(name, ctx.settings), ctx.root)
+        check_allowed(model.ref, model.license, ctx.settings)
+    except LmsupplyError as error:
+        ctx.terminal.say(f"note: {error.message}" + (f"; {error.hint}" if error.hint else ""))

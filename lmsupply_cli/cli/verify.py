@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsupply_cli.cli.options import Debug, Json, takes_settings
+from lmsupply_cli.units import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     ("lmsupply verify", "check all installed models"),
-    ("lmsupply verify phi-3.5 --repair", "download damaged files again"),
+    ("lmsupply verify phi-4-mini --repair", "download damaged files again"),
 )
 
 
@@ -33,23 +35,25 @@ def verify(
 ) -> None:
     """Check installed models for damaged files.
 
-    Without MODEL, checks all of them. Exits with 1 if a file is damaged and was not repaired.
+    Without MODEL, checks all of them. Exits with 1 if a file is damaged and was not repaired. Folders you added are
+    compared with their state when you added them.
     """
     from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.render.progress import pull_progress
     from lmsupply_cli.store.manifest import read_records
     from lmsupply_cli.store.model_store import find_manifests
     from lmsupply_cli.store.verify import verify as check
 
     context = Context.of(flags)
     terminal, root = context.terminal, context.root
-    status, records = terminal.status(), read_records(root)
+    records = read_records(root)
     manifests = find_manifests(names, root) if names else list(records.manifests)
     for skipped in records.skipped:
         terminal.say(f"note: skipped a record: {skipped}")
     checks = []
     for manifest in manifests:
-        found = check(root, manifest, on_file=lambda path, ref=manifest.ref: status.show(f"checking {ref} {path}"))  # type: ignore[misc]
-        status.clear()
+        with pull_progress(terminal) as listener:
+            found = check(root, manifest, listener=listener)
         if not found.ok and repair and not manifest.added:
             _repair(found, context)
             found = check(root, manifest)
@@ -63,35 +67,53 @@ def verify(
 
 
 def _row(found: ModelCheck) -> dict[str, Any]:
-    files = [{"path": f.path, "ok": f.ok, "reason": f.reason or None} for f in found.files]
+    by_size = set(found.sizes_only)
+    files = [
+        {"path": f.path, "ok": f.ok, "reason": f.reason or None, "hashed": f.path not in by_size} for f in found.files
+    ]
     return {"ref": found.manifest.ref, "ok": found.ok, "files": files}
 
 
 def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> None:
     for found in checks:
-        terminal.data(f"{found.manifest.ref}: {'ok' if found.ok else 'damaged'} ({len(found.files)} files)")
+        state = "ok" if found.ok else "changed" if found.manifest.added else "damaged"
+        terminal.data(f"{found.manifest.ref}: {state} ({_counted(found)})")
         for file in found.files:
             if not file.ok:
                 terminal.data(f"  {file.path}: {file.reason}", indent=4)
-    damaged = [found for found in checks if not found.ok]
     if not checks:
         terminal.data("no models installed")
-    elif any(not found.manifest.added for found in damaged) and not repair:
+    if any(not found.ok and not found.manifest.added for found in checks) and not repair:
         terminal.say("hint: lmsupply verify --repair downloads the damaged files again")
+    for found in checks:
+        manifest = found.manifest
+        if manifest.added and (not found.ok or found.sizes_only):
+            what = "the digests of its files" if found.ok else "it as it is now"
+            terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} records {what}")
+
+
+def _counted(found: ModelCheck) -> str:
+    """`7 files`; of some, only the size may have been compared."""
+    files, by_size = count(len(found.files), "file"), len(found.sizes_only)
+    if not by_size:
+        return files
+    return (
+        f"{files}, only sizes compared" if by_size == len(found.files) else f"{files}, {by_size} compared by size only"
+    )
 
 
 def _repair(found: ModelCheck, context: Context) -> None:
     """Fetch the bad files again, at the commit that was pulled."""
     from lmsupply_cli.errors import HubError
+    from lmsupply_cli.hub.client import kept_offline_by
     from lmsupply_cli.render.progress import pull_progress
     from lmsupply_cli.store.pull import run_pull
     from lmsupply_cli.store.repair import plan_repair
 
     terminal, root, ref = context.terminal, context.root, found.manifest.ref
-    if context.settings.get("offline"):
-        raise HubError(f"cannot repair {ref} offline", hint="rerun without --offline")
+    if cause := kept_offline_by(context.settings.get("offline")):
+        raise HubError(f"cannot repair {ref} offline", hint=f"leave out {cause}")
     plan = plan_repair(found, root)
-    count = len(found.bad)
-    terminal.say(f"downloading {count} damaged file{'s' * (count != 1)} of {ref} again")
+    terminal.say(f"downloading {count(len(found.bad), 'damaged file')} of {ref} again")
     with pull_progress(terminal) as listener:
         run_pull(plan, root, listener=listener)

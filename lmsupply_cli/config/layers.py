@@ -6,20 +6,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lmsupply_cli.config.lines import read_entries, split_lines
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import check_value, parse_text
-from lmsupply_cli.errors import SettingsError
+from lmsupply_cli.errors import SettingsError, did_you_mean
 from lmsupply_cli.files import is_absent, read_text
 
 _FILE_BYTES = 1_000_000
 Source = Literal["flag", "preset", "template", "env", "file", "model", "default"]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     value: Any
     source: Source
 
@@ -123,8 +122,4 @@ def _hint(key: str) -> str:
 
 
 def _closest(key: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, SETTINGS, n=1)
-    remove = f"lmsupply config unset {key} removes it"
-    return f"did you mean {near[0]}? {remove}" if near else remove
+    return f"{did_you_mean(key, SETTINGS, '')} lmsupply config unset {key} removes it".lstrip()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import parse_toml
@@ -18,8 +17,7 @@ _TABLE = re.compile(r"\s*\[")
 _MOST_LINES = 100  # of one value
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """`lines[start:end]`. `key` is "" for what is no `key = value`; `problem`: why it has no `value`."""
 
     key: str

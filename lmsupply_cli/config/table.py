@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from lmsupply_cli.errors import UsageError
 from lmsupply_cli.paths import check_folder
-from lmsupply_cli.providers import PROVIDER_NAMES
+from lmsupply_cli.providers import PRECISIONS, PROVIDER_NAMES
 from lmsupply_cli.units import parse_memory
 
 Kind = Literal["text", "int", "float", "bool", "list", "bias"]
+Tier = Literal["permissive", "conditional", "research", "unknown"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`low`/`high` bound numbers, both included; `check` raises UsageError for an invalid text; `json_only`: it
-    affects only JSON output and events."""
+    """`low`/`high` bound numbers, both included; `choices` and `check`, which raises UsageError for an invalid text, hold
+    for each item of a list; `commas` separate the items where they are typed; `json_only`: it affects only JSON
+    output and events."""
 
     key: str
     kind: Kind
@@ -30,6 +34,7 @@ class Setting:
     high: float | None = None
     choices: tuple[str, ...] = ()
     check: Callable[[str], object] | None = None
+    commas: bool = False
     json_only: bool = False
 
     @property
@@ -46,16 +51,29 @@ CHAT_FORMATS = (
     "deepseek-r1", "generic",
 )  # fmt: skip
 
+
+def _check_license(name: str) -> None:
+    if name.lower() in TIERS and name.lower() != "unknown":
+        raise UsageError(f"{name} is a license tier, not a license", hint=f"lmsupply config set allowed_tiers {name}")
+
+
 GENERAL: tuple[Setting, ...] = (
     Setting("default_model", "text", None, "model that run and chat use when none is named"),
     Setting("provider", "text", "auto", "execution provider", choices=("auto", *PROVIDER_NAMES)),
-    Setting("precision", "text", "auto", "precision to prefer when a model is pulled: auto, int4, int8, fp16 …"),
+    Setting("precision", "text", "auto", "precision to prefer when a model is pulled", choices=("auto", *PRECISIONS)),
     Setting("context", "int", None, "context length in tokens, at most the model's own", low=1),
     Setting("threads", "int", None, "CPU threads; default: the number of available physical cores", low=1, high=1024),
     Setting("memory_limit", "text", None, "maximum memory to use, such as 8GB or 6.5GiB", check=parse_memory),
     Setting("auto_pull", "text", "ask", "pull a named model that is missing", choices=("ask", "always", "never")),
-    Setting("allowed_licenses", "list", (), "only models under these licenses may be used"),
-    Setting("allowed_tiers", "list", (), "only models of these license tiers may be used"),
+    Setting(
+        "allowed_licenses",
+        "list",
+        (),
+        "only models under these licenses may be used",
+        check=_check_license,
+        commas=True,
+    ),
+    Setting("allowed_tiers", "list", (), "only models of these license tiers may be used", choices=TIERS, commas=True),
     Setting("cache_dir", "text", None, "root of the model store", check=check_folder),
     Setting("offline", "bool", False, "never use the network"),
     Setting(
@@ -96,7 +114,14 @@ GENERAL: tuple[Setting, ...] = (
 )
 
 GENERATION: tuple[Setting, ...] = (
-    Setting("max_tokens", "int", 512, "maximum number of tokens to generate", low=1, high=2**31 - 1),
+    Setting(
+        "max_tokens",
+        "int",
+        512,
+        "maximum tokens to generate; default in run and chat: as many as the context allows",
+        low=1,
+        high=2**31 - 1,
+    ),
     Setting("temperature", "float", 0.7, "randomness; 0 is greedy", low=0, high=100),
     Setting("top_p", "float", 0.9, "nucleus sampling: cumulative probability to keep; 1 is off", low=0, high=1),
     Setting("top_k", "int", 50, "number of most likely tokens to keep; 0 is off", low=0, high=2**31 - 1),
@@ -125,7 +150,13 @@ GENERATION: tuple[Setting, ...] = (
         low=-2,
         high=2,
     ),
-    Setting("logit_bias", "bias", (), "add NUMBER (-100 to 100) to the score of token ID: ID=NUMBER; repeatable"),
+    Setting(
+        "logit_bias",
+        "bias",
+        (),
+        "add NUMBER (-100 to 100) to the score of token ID: ID=NUMBER; repeatable",
+        commas=True,
+    ),
     Setting("min_length", "int", 0, "minimum number of tokens to generate", low=0, high=2**31 - 1),
     Setting("no_repeat_ngram_size", "int", 0, "never repeat a sequence of this length; 0 is off", low=0, high=1024),
     Setting("do_sample", "bool", True, "sample from the distribution instead of always picking the most likely token"),

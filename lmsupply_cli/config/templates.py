@@ -7,18 +7,16 @@ settings; `NAME.md` and `NAME.txt` are a system prompt.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.config.values import check_value
-from lmsupply_cli.errors import SettingsError, UsageError
-from lmsupply_cli.files import is_file, listed, read_bytes
+from lmsupply_cli.errors import SettingsError, UsageError, did_you_mean
+from lmsupply_cli.files import is_file, listed, parse_toml, read_text
 
 INPUT = "{input}"
 EXAMPLE = '''# Your text replaces {input}; without {input}, it is appended to the prompt.
@@ -26,7 +24,7 @@ prompt = """Summarize in three sentences:
 
 {input}"""
 system = "You are a careful editor."
-# model = "phi-3.5"
+# model = "phi-4-mini"
 
 [options]
 temperature = 0.2
@@ -75,8 +73,7 @@ def find_template(name: str) -> Path:
             path = templates_dir() / (name + suffix)
             if is_file(path):
                 return path
-    near = get_close_matches(name, template_names(), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"lmsupply templates edit {name} creates it"
+    hint = did_you_mean(name, template_names(), f"lmsupply templates edit {name} creates it")
     raise UsageError(f"template {name!r} not found", hint=hint)
 
 
@@ -89,24 +86,18 @@ def new_template_path(name: str) -> Path:
 
 def read_template(name: str) -> Template:
     """Raises UsageError for an unknown name, SettingsError for a file that cannot be used."""
-    path = find_template(name)
-    data = read_bytes(path, limit_bytes=_LIMIT_BYTES)
+    path, edit = find_template(name), f"lmsupply templates edit {name}"
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not text in UTF-8", hint="save it as UTF-8") from error
-    if path.suffix != ".toml":
-        return Template(name, path, system=text.strip())
-    try:
-        found = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}", hint=f"lmsupply templates edit {name}") from error
+        text = read_text(path, limit_bytes=_LIMIT_BYTES, error=SettingsError)
+        found = parse_toml(text, str(path), error=SettingsError) if path.suffix == ".toml" else {"system": text.strip()}
+    except SettingsError as error:
+        raise SettingsError(error.message, hint=edit) from error
     unknown = next((key for key in found if key not in _KEYS), None)
     if unknown:
         raise SettingsError(f"{path}: unknown key {unknown!r}", hint=f"a template has {', '.join(_KEYS)}")
     for key in ("prompt", "system", "model"):
         if not isinstance(found.get(key, ""), str):
-            raise SettingsError(f"{path}: {key} must be a string", hint=f"lmsupply templates edit {name}")
+            raise SettingsError(f"{path}: {key} must be a string", hint=edit)
     options = _options(found.get("options", {}), path)
     return Template(name, path, found.get("prompt", ""), found.get("system"), found.get("model"), options)
 
@@ -116,8 +107,7 @@ def _options(given: Any, path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: options must be a table", hint="write [options], then one setting per line")
     for key in given:
         if key not in SETTINGS:
-            near = get_close_matches(key, SETTINGS, n=1)
-            hint = f"did you mean {near[0]}?" if near else "lmsupply config list shows the settings"
+            hint = did_you_mean(key, SETTINGS, "lmsupply config list --all shows the settings")
             raise SettingsError(f"{path}: unknown option {key!r}", hint=hint)
     return {
         key: check_value(key, tuple(value) if isinstance(value, list) else value, place=str(path))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from lmsupply_cli.config.table import SETTINGS, Setting
 from lmsupply_cli.errors import SettingsError, UsageError
+from lmsupply_cli.units import cut
 
 _PLAIN = 2**31 - 1  # a bound below this is named always, a larger one where it is passed
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -23,25 +25,34 @@ def check_value(key: str, value: Any, *, place: str = "") -> Any:
     checked = _typed(setting, value)
     if checked is None:
         raise error(f"{label} must be {_expected(setting)}, not {_shown(value)}")
-    if setting.choices and checked not in setting.choices:
-        raise error(f"{label} must be one of {', '.join(setting.choices)}, not {_shown(value)}")
-    low, high = setting.low, setting.high
-    if isinstance(checked, (int, float)) and (
-        (low is not None and checked < low) or (high is not None and checked > high)
-    ):
-        over = high is not None and checked > high
-        expected = (
-            f"{_expected(setting)} and at most {int(high)}"
-            if over and high is not None and high > _PLAIN
-            else _expected(setting)
-        )
-        raise error(f"{label} must be {expected}, not {_shown(value)}")
-    if setting.check and isinstance(checked, str):
+    if setting.kind in ("text", "list"):
         try:
-            setting.check(checked)
+            for text in (checked,) if setting.kind == "text" else checked:
+                _check_text(setting, text)
         except UsageError as cause:
-            raise error(f"{label}: {cause.message}", hint=cause.hint) from cause
+            raise error(f"{label}{cause.message}", hint=cause.hint) from cause
+    elif isinstance(checked, (int, float)) and (expected := _bounds(setting, checked)):
+        raise error(f"{label} must be {expected}, not {_shown(value)}")
     return checked
+
+
+def _check_text(setting: Setting, text: str) -> None:
+    """Raises UsageError, whose message follows the name of the setting."""
+    if setting.choices and text not in setting.choices:
+        raise UsageError(f" must be one of {', '.join(setting.choices)}, not {_shown(text)}")
+    if setting.check:
+        try:
+            setting.check(text)
+        except UsageError as cause:
+            raise UsageError(f": {cause.message}", hint=cause.hint) from cause
+
+
+def _bounds(setting: Setting, number: float) -> str:
+    """What is expected, if the number is not within the bounds."""
+    low, high = setting.low, setting.high
+    if high is not None and number > high:
+        return _expected(setting) + (f" and at most {int(high)}" if high > _PLAIN else "")
+    return _expected(setting) if low is not None and number < low else ""
 
 
 def as_text(value: Any) -> str:
@@ -126,10 +137,19 @@ def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_shown, value)) or "nothing"
     try:
-        text = repr(value)
+        text = _plain(value)
     except ValueError:  # more digits than Python writes
         return "such a long number"
-    return text if len(text) <= 60 else text[:59] + "…"
+    return cut(text, 60)
+
+
+def _plain(value: Any) -> str:
+    """As it was typed, wherever that was: in a file, as JSON, in Python."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, default=repr, ensure_ascii=False) if isinstance(value, dict) else repr(value)
 
 
 def _expected(setting: Setting) -> str:

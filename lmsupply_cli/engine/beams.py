@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 from lmsupply_cli.engine.base import Decoder
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.ending import Ending
-from lmsupply_cli.engine.prefill import Run, prefill
-from lmsupply_cli.engine.prompt_cache import plan_reuse
+from lmsupply_cli.engine.prefill import Run, plan_reuse, prefill
 
 if TYPE_CHECKING:
     import numpy as np

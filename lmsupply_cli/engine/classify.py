@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import PREFILL_CHUNK, Decoder
 from lmsupply_cli.engine.cancel import CancelToken
-from lmsupply_cli.engine.prefill import Run, prefill
-from lmsupply_cli.engine.prompt_cache import LEAST
+from lmsupply_cli.engine.prefill import LEAST, Run, prefill
 from lmsupply_cli.errors import DoesNotFit, EngineError, UsageError
 
 if TYPE_CHECKING:

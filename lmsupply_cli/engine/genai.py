@@ -17,14 +17,14 @@ from importlib import import_module
 from typing import Any
 
 from lmsupply_cli.engine.base import Decoder, ModelShape
+from lmsupply_cli.engine.cancel import interrupts_deferred
 from lmsupply_cli.engine.detokenizer import Detokenizer
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.genai_decoders import GenaiBatch, GenaiDecoder, RestartingDecoder, as_array
 from lmsupply_cli.engine.genai_errors import load_error, run_error
-from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.interrupts import interrupts_deferred
 from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
+from lmsupply_cli.engine.tokenizer import load_tokenizer
 from lmsupply_cli.errors import EngineError, EngineUnavailable, ModelFilesError, ProviderUnavailable, UsageError
 from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.providers import RESTARTING as RESTARTING

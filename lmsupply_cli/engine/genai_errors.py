@@ -7,6 +7,7 @@ from pathlib import Path
 from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError, ProviderUnavailable, UsageError
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.providers import CPU, ROWS
+from lmsupply_cli.units import cut
 
 _GRAMMAR = "Error creating grammar: "
 _COMMIT = ("Error committing tokens", "ParserTooComplex", "Parser Error")
@@ -80,8 +81,7 @@ def _reason(error: Exception) -> str:
     return said or first
 
 
-def _line(error: Exception, limit: int = 240) -> str:
+def _line(error: Exception) -> str:
     """The first line that says something, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return cut(lines[0] if lines else type(error).__name__, 240)

@@ -14,8 +14,8 @@ from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.genai_errors import load_error, run_error
 from lmsupply_cli.engine.pattern_guard import PatternGuard
 from lmsupply_cli.engine.patterns import unknown_pattern
-from lmsupply_cli.engine.tokenizer import CannotLoad, ModelTokenizer, Tokenizer, hidden_ids
-from lmsupply_cli.errors import EngineError
+from lmsupply_cli.engine.tokenizer import hidden_ids
+from lmsupply_cli.errors import EngineError, ModelFilesError
 
 
 class GenaiTokenizer:
@@ -86,15 +86,14 @@ class GenaiTokenizer:
         return self._tokenizer
 
 
-def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> Tokenizer:
-    """A folder's tokenizer. Raises ModelFilesError, EngineUnavailable."""
-    try:
-        return ModelTokenizer(folder, visible=visible)
-    except CannotLoad as cannot:
-        note = f"using the engine's tokenizer, whose tokens may differ from the model's: {cannot}"
+def engine_tokenizer(folder: ModelFolder, *, visible: Collection[str], because: str) -> GenaiTokenizer:
+    """Raises ModelFilesError, EngineUnavailable."""
+    note = f"using the engine's tokenizer, whose tokens may differ from the model's: {because}"
     try:
         return GenaiTokenizer(folder, lambda: _engines(folder), visible=visible, note=note)
-    except (RuntimeError, MemoryError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
+        raise ModelFilesError(f"cannot load {folder.path}: {because}", hint=folder.again) from error
+    except MemoryError as error:
         raise load_error(error, folder.path) from error
 
 

@@ -7,27 +7,27 @@ prefix.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.beams import beam_search
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.detokenizer import Detokenizer
-from lmsupply_cli.engine.ending import Ending
+from lmsupply_cli.engine.ending import Ending, StopSequenceDetector
 from lmsupply_cli.engine.matcher import Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.processors import make_processors
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.engine.stops import StopSequenceDetector
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.events import (
     Finished,
     FinishReason,
     GenerationEvent,
     Limit,
+    Notice,
     SpeculativeStats,
     TextDelta,
     Timings,
@@ -61,6 +61,15 @@ class Drafting:
 
     token_stream: Callable[..., Iterator[int]]
     stats: SpeculativeStats
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How an answer may outgrow its decoder: `context_tokens` is the most that prompt and answer may have together, and
+    `enlarge` replaces a decoder that is full with `tokens`. The new decoder may be empty. Raises DoesNotFit."""
+
+    context_tokens: int
+    enlarge: Callable[[int], tuple[Decoder, Drafting | None]]
 
 
 def stream_tokens(decoder: Decoder, sampler: Sampler, *, ending: Ending, run: Run) -> Iterator[int]:
@@ -123,15 +132,18 @@ def stream_events(
     cancel: CancelToken | None = None,
     run: Run | None = None,
     drafting: Drafting | None = None,
+    growth: Growth | None = None,
 ) -> Iterator[GenerationEvent]:
     """Prefill the prompt, then the answer as text, then `Finished`. Raises DoesNotFit before any work.
 
-    `run` is filled; `drafting`: another token stream, such as that of speculative decoding.
+    `run` is filled; `drafting`: another token stream, such as that of speculative decoding; without `growth` the answer
+    ends when the decoder is full.
     """
     cancel, run = cancel or CancelToken(), run if run is not None else Run()
-    room = decoder.capacity_tokens - len(task.ids)
+    context_tokens = growth.context_tokens if growth else decoder.capacity_tokens
+    room = context_tokens - len(task.ids)
     if room < 1:
-        raise overflow(len(task.ids), decoder.capacity_tokens)
+        raise overflow(len(task.ids), context_tokens)
     ending = Ending(min(task.options.max_tokens, room), model.shape.eos_ids | task.stop_ids, cancel)
     if task.options.num_beams > 1:
         yield from _beams(model, decoder, task, ending, run)
@@ -140,7 +152,9 @@ def stream_events(
     yield from prefill(decoder, task.ids, run=run, cancel=cancel)
     prefilled = time.monotonic()
     text = AnswerText(model, task)
-    first = yield from _decode(model, decoder, task, text, ending=ending, run=run, drafting=drafting)
+    answer = _Answer(model, task, text, ending, run)
+    yield from answer.decode(decoder, drafting, growth)
+    first = answer.first
     if rest := text.flush():
         yield TextDelta(rest)
     if text.stopped:
@@ -162,32 +176,57 @@ def reached_limit(reason: FinishReason, max_tokens: int, room: int) -> Limit | N
     return "context" if room < max_tokens else "max_tokens"
 
 
-def _decode(
-    model: TextModel,
-    decoder: Decoder,
-    task: Task,
-    text: AnswerText,
-    *,
-    ending: Ending,
-    run: Run,
-    drafting: Drafting | None,
-) -> Generator[GenerationEvent, None, float | None]:
-    """The answer after the prefill, except what `text` still buffers; returns the time of its first token or None."""
-    first = None
-    if ending.is_cancelled(run):
-        return first
-    sampler = Sampler(task.options, vocabulary=model.shape.vocabulary, eos_ids=ending.eos_ids, matcher=task.matcher)
-    sampler.read(task.ids)
-    token_stream = drafting.token_stream if drafting else stream_tokens
-    for token in token_stream(decoder, sampler, ending=ending, run=run):
-        first = first or time.monotonic()
-        if sampler.logprobs:
-            yield token_logprob(model, sampler)
-        if shown := text.push(token):
-            yield TextDelta(shown)
-        if text.stopped:
-            break
-    return first
+@dataclass
+class _Answer:
+    """The answer after the prefill, except what `text` still buffers; `first`: when its first token came."""
+
+    model: TextModel
+    task: Task
+    text: AnswerText
+    ending: Ending
+    run: Run
+    first: float | None = None
+
+    def decode(self, decoder: Decoder, drafting: Drafting | None, growth: Growth | None) -> Iterator[GenerationEvent]:
+        """Until it ends, with larger decoders where it outgrows one."""
+        task, run, ending = self.task, self.run, self.ending
+        if ending.is_cancelled(run):
+            return
+        vocabulary = self.model.shape.vocabulary
+        sampler = Sampler(task.options, vocabulary=vocabulary, eos_ids=ending.eos_ids, matcher=task.matcher)
+        sampler.read(task.ids)
+        while True:
+            most = min(ending.max_tokens, decoder.capacity_tokens - len(task.ids))
+            yield from self._decode(decoder, drafting, sampler, replace(ending, max_tokens=most))
+            if growth is None or run.finish_reason != "length" or run.completion_tokens >= ending.max_tokens:
+                return
+            if self.text.stopped:
+                return
+            run.finish_reason = "stop"
+            tokens = [*task.ids, *run.ids]
+            try:
+                decoder, drafting = growth.enlarge(len(tokens))
+            except DoesNotFit as error:
+                run.finish_reason = "memory"
+                yield Notice("memory_critical", f"{error.message}: the answer ends here")
+                return
+            for _ in prefill(decoder, tokens, run=Run(), cancel=ending.cancel):
+                pass
+            if ending.is_cancelled(run):
+                return
+
+    def _decode(
+        self, decoder: Decoder, drafting: Drafting | None, sampler: Sampler, ending: Ending
+    ) -> Iterator[GenerationEvent]:
+        token_stream = drafting.token_stream if drafting else stream_tokens
+        for token in token_stream(decoder, sampler, ending=ending, run=self.run):
+            self.first = self.first or time.monotonic()
+            if sampler.logprobs:
+                yield token_logprob(self.model, sampler)
+            if shown := self.text.push(token):
+                yield TextDelta(shown)
+            if self.text.stopped:
+                return
 
 
 def token_logprob(model: TextModel, sampler: Sampler) -> TokenLogprob:

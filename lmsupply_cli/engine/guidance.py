@@ -11,13 +11,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmsupply_cli import files
 from lmsupply_cli.engine.finite import has_instance
 from lmsupply_cli.engine.regexes import with_ascii_classes
-from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.errors import FileError, UsageError, did_you_mean
+from lmsupply_cli.units import cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ class Guidance:
             schema = schema.model_json_schema()
         schema = _parsed(schema)
         if not isinstance(schema, Mapping):
-            raise UsageError(f"a schema is a JSON object, not {json.dumps(schema)[:60]}")
+            raise UsageError(f"a schema is a JSON object, not {cut(json.dumps(schema), 60)}")
         _check(schema, "")
         whole = _closed(dict(schema))
         if not has_instance(whole):
@@ -208,7 +208,7 @@ def _check(schema: Any, where: str) -> None:
         return
     place = where or "the schema"
     if not isinstance(schema, Mapping):
-        raise UsageError(f"{place}: {json.dumps(schema)[:40]} is no schema that an answer can follow")
+        raise UsageError(f"{place}: {cut(json.dumps(schema), 40)} is no schema that an answer can follow")
     for keyword, value in schema.items():
         _check_keyword(keyword, value, place)
     _check_names(schema, place)
@@ -250,10 +250,10 @@ def _check_keyword(keyword: str, value: Any, place: str) -> None:
     if keyword in _ASKS_NOTHING and _ASKS_NOTHING[keyword](value):
         return
     if keyword not in _KEYWORDS | _ANNOTATIONS and not keyword.startswith("x-"):
-        near = [] if keyword in _UNSUPPORTED else get_close_matches(keyword, _KEYWORDS, n=1)
+        like = () if keyword in _UNSUPPORTED else _KEYWORDS
         raise UsageError(
             f"{place} uses the keyword {keyword!r}, which is not supported",
-            hint=f"did you mean {near[0]!r}?" if near else "leave it out, and check the answer yourself",
+            hint=did_you_mean(keyword, like, "leave it out, and check the answer yourself"),
         )
     if keyword in _NUMBERS and (number := next(_inexact(value), None)) is not None:
         raise UsageError(

@@ -12,6 +12,7 @@ from lmsupply_cli.encoding import encode_inside
 from lmsupply_cli.engine.guidance import Guidance, names_control_tokens
 from lmsupply_cli.errors import EngineError, UsageError
 from lmsupply_cli.hardware.host import give_back_memory
+from lmsupply_cli.units import cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,6 +181,8 @@ def _in_one_line(text: str) -> str:
     line = " ".join(text.partition("<state>")[0].split())
     if line.startswith("NoExtension"):
         return "nothing can follow"
+    if "lookarounds not supported" in line:
+        return "anchors such as ^, $ and \\b are not supported within it"
     if found := _REGEX_ERROR.search(line):
         return found[1]
-    return line if len(line) <= 400 else f"{line[:399]}…"
+    return cut(line, 400)

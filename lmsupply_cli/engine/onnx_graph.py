@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmsupply_cli.engine.protobuf import Buffer, fields, text, varint, walk
+Buffer = mmap.mmap | memoryview
 
+_NAME_BYTES = 4096  # no tensor, file or operator has a longer name
 _NUMBER_BYTES = {1: 4, 2: 1, 3: 1, 10: 2, 16: 2}  # TensorProto.DataType: float, uint8, int8, float16, bfloat16
 
 _LENGTH = re.compile(r"[0-9]{1,18}")  # bytes of a tensor
@@ -27,13 +28,12 @@ _LENGTH = re.compile(r"[0-9]{1,18}")  # bytes of a tensor
 
 @dataclass(frozen=True, slots=True)
 class GraphWeights:
-    """Bytes by use. `product`: matrix products; `lookup`: tables that are only looked up in; `tied`: of the
-    products, what is looked up in as well; `largest`: the largest tensor of a product; `other`: the rest.
+    """Bytes by use. `product`: matrix products; `tied`: of those, what is looked up in as well; `largest`: the largest
+    tensor of a product; `other`: the rest, without tables that are only looked up in.
     `cache_number`: of one number in the KV cache that the graph takes, 0 where that cannot be told. `longrope_threshold`: as
     in ModelShape."""
 
     product_bytes: int
-    lookup_bytes: int
     tied_bytes: int
     largest_bytes: int
     other_bytes: int
@@ -57,7 +57,6 @@ def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> Gra
     lookup = {name for name, kinds in used.items() if any(kind.startswith("Gather") for kind in kinds)} & set(sizes)
     return GraphWeights(
         product_bytes=sum(sizes[name] for name in product),
-        lookup_bytes=sum(sizes[name] for name in lookup - product),
         tied_bytes=sum(sizes[name] for name in lookup & product),
         largest_bytes=max((sizes[name] for name in product), default=0),
         other_bytes=sum(size for name, size in sizes.items() if name not in product | lookup),
@@ -193,3 +192,54 @@ def _number(value: str | None) -> int:
     if number > _LARGEST:
         raise ValueError(f"not an ONNX graph: an offset or length of {value!r}")
     return number
+
+
+def walk(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(field, first byte, last byte + 1) of each length-delimited field; numbers are passed over.
+
+    Raises ValueError if the bytes are no message.
+    """
+    at = start
+    while at < end:  # nearly every number has one byte
+        key, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at)
+        kind = key & 7
+        if kind == 2:
+            size, at = (data[at], at + 1) if at < end and data[at] < 0x80 else varint(data, at)
+            if at + size > end:
+                raise ValueError("not an ONNX graph: a field goes past its end")
+            yield key >> 3, at, at + size
+            at += size
+        elif kind == 0:
+            _, at = varint(data, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"not an ONNX graph: wire type {kind}")
+
+
+def fields(data: Buffer, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    return ((at, stop) for field, at, stop in walk(data, start, end) if field == wanted)
+
+
+def text(data: Buffer, start: int, end: int) -> str:
+    """A name; ValueError where it is too long for one."""
+    if end - start > _NAME_BYTES:
+        raise ValueError(f"not an ONNX graph: a name of {end - start:,} bytes")
+    return bytes(data[start:end]).decode("utf-8", errors="replace")
+
+
+def varint(data: Buffer, at: int) -> tuple[int, int]:
+    """(number, where the next field begins)."""
+    value = shift = 0
+    while True:
+        try:
+            byte = data[at]
+        except IndexError as error:
+            raise ValueError("not an ONNX graph: it ends in the middle") from error
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("not an ONNX graph: a number is too long")

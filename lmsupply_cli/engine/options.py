@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from lmsupply_cli.config.table import GENERATION, GENERATION_KEYS
 from lmsupply_cli.config.values import check_value
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
 
 _LEAST_TEMPERATURE = 1e-6  # below, differences of float32 scores are as good as infinite
 _DEFAULT: dict[str, Any] = {s.key: s.default for s in GENERATION}
@@ -90,8 +89,7 @@ class GenerationOptions:
         """A copy with `changes`. Raises UsageError for an option that does not exist."""
         for key in changes:
             if key not in GENERATION_KEYS:
-                near = get_close_matches(key, GENERATION_KEYS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "options: " + ", ".join(GENERATION_KEYS)
+                hint = did_you_mean(key, GENERATION_KEYS, "options: " + ", ".join(GENERATION_KEYS))
                 raise UsageError(f"unknown generation option {key!r}", hint=hint)
         return replace(self, **changes)
 

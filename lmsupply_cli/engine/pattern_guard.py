@@ -8,12 +8,12 @@ from typing import Any, Literal
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.files import absolute
 from lmsupply_cli.genai_config import TOKENIZER
+from lmsupply_cli.units import cut
 from lmsupply_cli.worker import Worker, WorkerFailed
 
 LIMIT_S = 10.0
 _CHARACTERS_PER_S = 100_000  # ten times as many are usual
 _MEMORY_BYTES, _ANSWER_BYTES = 4 << 30, 1 << 30
-_SHOWN = 60
 
 
 class PatternGuard:
@@ -22,7 +22,7 @@ class PatternGuard:
     def __init__(self, folder: Path, pattern: str, *, library: Literal["tokenizers", "engine"]) -> None:
         """`pattern`: the expression in doubt. Raises ModelFilesError if the tokenizer does not load in time."""
         self._folder, self._library = absolute(folder), library
-        self._pattern = pattern if len(pattern) <= _SHOWN else f"{pattern[: _SHOWN - 1]}…"
+        self._pattern = cut(pattern, 60)
         handler = Path(__file__).with_name("tokenizer_process.py")
         self._worker = Worker(handler, limit_s=LIMIT_S, memory_bytes=_MEMORY_BYTES, answer_bytes=_ANSWER_BYTES)
         self._ask("")

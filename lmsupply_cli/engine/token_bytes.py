@@ -32,11 +32,6 @@ class DecodingRules:
     strip: int = 0
     first_drops: str = ""
 
-    @property
-    def drops_first_space(self) -> bool:
-        """Whether a text loses a space at its start."""
-        return bool(self.strip or self.first_drops)
-
     def bytes_of(self, token: str) -> bytes:
         """UTF-8, or a part of a character."""
         if self.byte_level:

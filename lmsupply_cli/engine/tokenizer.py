@@ -22,6 +22,7 @@ from lmsupply_cli.engine.token_bytes import read_decoding_rules
 from lmsupply_cli.errors import EngineError, LmsupplyError, ModelFilesError
 from lmsupply_cli.files import JSON_BYTES, parse_json, read_bytes
 from lmsupply_cli.genai_config import TOKENIZER
+from lmsupply_cli.units import shortened
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Library
@@ -109,6 +110,16 @@ class ModelTokenizer:
         return self._library
 
 
+def load_tokenizer(folder: ModelFolder, *, visible: Collection[str] = ()) -> Tokenizer:
+    """By the library or, where it does not take the file, by the engine. Raises ModelFilesError, EngineUnavailable."""
+    try:
+        return ModelTokenizer(folder, visible=visible)
+    except CannotLoad as cannot:
+        from lmsupply_cli.engine.genai_tokenizer import engine_tokenizer
+
+        return engine_tokenizer(folder, visible=visible, because=str(cannot))
+
+
 def hidden_ids(folder: ModelFolder, visible: Collection[str]) -> frozenset[int]:
     """Special tokens are not shown, but for those that mark the parts of an answer."""
     return frozenset(row["id"] for row in folder.added_tokens if row.get("special") and row["content"] not in visible)
@@ -150,7 +161,9 @@ def translated() -> Iterator[None]:
 
 
 def _in_one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if found := _UNKNOWN_PART.search(text):
+    if found := _UNKNOWN_PART.search(" ".join(str(error).split())):
         return f"its {found[1].lower()} is of an unknown kind"
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    if "untagged enum MergeType" in str(error):
+        return "its merges are malformed"
+    text = re.sub(r"^Cannot instantiate Tokenizer from buffer: | at line \d+ column \d+$", "", str(error))
+    return shortened(text, 200)

@@ -30,7 +30,7 @@ from lmsupply_cli.generation.completion import AnswerBuffer, Completion, complet
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.memory.budget import memory_notice, planning_bytes, resident_bytes
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.fit import MARGIN
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.units import format_bytes
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from lmsupply_cli.engine.prompt_cache import plan_reuse
+from lmsupply_cli.engine.prefill import plan_reuse
 from lmsupply_cli.generation.completion import Completion
 
 NOTABLE_TOKENS = 32  # of a prompt that it shares with the one before; a chat format alone has fewer

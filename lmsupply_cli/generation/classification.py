@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from lmsupply_cli.chat.control import ControlTokenEscaper
 from lmsupply_cli.chat.formatter import Prompt
-from lmsupply_cli.chat.segments import ControlTokenEscaper
 from lmsupply_cli.encoding import encode_inside
 from lmsupply_cli.engine.base import TextModel, check_text
 from lmsupply_cli.errors import UsageError

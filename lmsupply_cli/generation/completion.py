@@ -110,10 +110,15 @@ def describe_cut(end: Finished | Completion, *, context_tokens: int) -> str:
     return f"cut after {count(end.usage.completion_tokens, 'token')} by {limit}"
 
 
-def cut_notice(end: Finished | Completion, *, context_tokens: int) -> Notice | None:
-    """For an answer that was cut: by which limit, and what to do."""
+def cut_notice(end: Finished | Completion, *, context_tokens: int, fitting_tokens: int) -> Notice | None:
+    """For an answer that was cut: by which limit, and what to do; `fitting_tokens`: the largest context that fits."""
     cut = describe_cut(end, context_tokens=context_tokens)
-    way = "raise `max_tokens`" if end.cut_by == "max_tokens" else "use a larger `context`"
+    if end.cut_by == "max_tokens":
+        way = "raise `max_tokens`"
+    elif context_tokens < fitting_tokens:
+        way = "use a larger `context`"
+    else:
+        way = "no larger one fits this model and memory: use a shorter prompt, or another model"
     return Notice("cut_by_length", f"the answer was {cut}; {way}") if cut else None
 
 

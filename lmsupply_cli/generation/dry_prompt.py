@@ -9,8 +9,7 @@ from functools import cached_property
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.engine.folder import ModelFolder
-from lmsupply_cli.engine.genai_tokenizer import load_tokenizer
-from lmsupply_cli.engine.tokenizer import Tokenizer
+from lmsupply_cli.engine.tokenizer import Tokenizer, load_tokenizer
 from lmsupply_cli.errors import DoesNotFit, EngineError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.fitting import Fitted, fit_messages, fit_raw

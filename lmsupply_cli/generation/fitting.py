@@ -12,6 +12,7 @@ from lmsupply_cli.chat.overflow import Policy, drop_oldest_turn, truncate_last, 
 from lmsupply_cli.engine.generate import overflow
 from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.prompter import Prompter
+from lmsupply_cli.units import shortened
 
 
 class MakesPrompts(Protocol):
@@ -107,11 +108,9 @@ def _shorter(
 def _dropped_text(messages: Sequence[ChatMessage], kept: Sequence[ChatMessage]) -> str:
     """What went, by its beginning."""
     gone = [m for m in messages if not any(m is other for other in kept)]
-    first = " ".join(gone[0].content.split())
-    shown = first if len(first) <= 40 else first[:39] + "…"
     turns = sum(1 for m in gone if m.role is ChatRole.USER)
     what = "the oldest turn was" if turns == 1 else f"the {turns} oldest turns were"
-    return f"the context is full: {what} dropped, from “{shown}” on"
+    return f"the context is full: {what} dropped, from “{shortened(gone[0].content, 40)}” on"
 
 
 def _kept(policy: Policy) -> Literal["start", "end"] | None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Unpack
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.chat.reasoning import Piece, make_splitter
-from lmsupply_cli.engine.base import TextModel
+from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.classify import check_continuations, check_room, score_continuations
-from lmsupply_cli.engine.generate import Task, overflow, stream_events
+from lmsupply_cli.engine.generate import Drafting, Growth, Task, overflow, stream_events
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import Matcher
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions, check_bias
@@ -42,6 +42,10 @@ from lmsupply_cli.memory.shape import MemoryShape
 
 if TYPE_CHECKING:
     from lmsupply_cli.memory.watch import MemoryWatch
+
+ROOM_TOKENS = 2048
+"""Room in the first cache for an answer without a limit. The engine allocates and clears a whole cache at once, so one for a
+long context would delay every short answer. An answer that outgrows its cache gets a larger one and is prefilled again."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,9 @@ class TextGenerator(Answers):
         self._is_owner = True
 
     def sibling(self) -> TextGenerator:
-        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded."""
+        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded. Raises
+        EngineError if this one is closed."""
+        self._turns.check_open()
         limits = GeneratorLimits(self.context_tokens, self.fitting_tokens, 0, self.budget, self.memory_shape)
         speculation = self.speculation.sibling() if self.speculation else None
         other = TextGenerator(
@@ -115,11 +121,7 @@ class TextGenerator(Answers):
 
     def warm_up(self) -> None:
         """Run one token, so that lazy initialization does not slow the first answer."""
-        decoder = self.cache.decoder_for(
-            min(2, self.context_tokens),
-            most=self.context_tokens,
-            share_buffer=self.options.past_present_share_buffer,
-        )
+        decoder = self._decoder_for(2, self.options)
         if not decoder.tokens:
             decoder.append([next(iter(self.prompter.format.begin_ids), 0)])
             decoder.logits()
@@ -193,11 +195,7 @@ class TextGenerator(Answers):
         check_room(len(prompt.ids), continuations, self.context_tokens)
         with self._turns.alone():
             run = Run()
-            decoder = self.cache.decoder_for(
-                len(prompt.ids) + max(map(len, continuations)),
-                most=self.context_tokens,
-                share_buffer=self.options.past_present_share_buffer,
-            )
+            decoder = self._decoder_for(len(prompt.ids) + max(map(len, continuations)), self.options)
             logprobs = score_continuations(decoder, prompt.ids, continuations, run=run)
         return make_classification(texts, continuations, logprobs, Usage(len(prompt.ids), run.cached_tokens))
 
@@ -218,10 +216,10 @@ class TextGenerator(Answers):
     def resize_context(self, tokens: int) -> None:
         """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""
         if not 0 < tokens <= self.info.context_length:
-            raise UsageError(f"a context of {tokens} is not between 1 and the model's {self.info.context_length}")
+            raise UsageError(f"a context of {tokens:,} is not between 1 and the model's {self.info.context_length:,}")
         if tokens > self.fitting_tokens:
             raise DoesNotFit(
-                f"a context of {tokens:,} tokens does not fit in memory", hint=f"{self.fitting_tokens} fits"
+                f"a context of {tokens:,} tokens does not fit in memory", hint=f"{self.fitting_tokens:,} fits"
             )
         self.context_tokens = tokens
 
@@ -251,7 +249,8 @@ class TextGenerator(Answers):
         """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
         options, guidance = options or self.options, guidance or self.guidance
-        check_type(guidance, Guidance | None, "guidance", "a Guidance, such as Guidance.json_schema(…)")
+        if guidance is not None:
+            check_type(guidance, Guidance, "guidance", "a Guidance, such as Guidance.json_schema(…)")
         self.check_options(options, guidance)
         self.check_prompt(prompt)
         task = Task(
@@ -303,21 +302,30 @@ class TextGenerator(Answers):
         check = self.budget.check_cache if self.budget else lambda _: None
         return PromptCache(self.model, reserve_tokens=reserve_tokens, check=check)
 
+    def _decoder_for(self, tokens: int, options: GenerationOptions) -> Decoder:
+        """The decoder of the prompt cache, with room for so many tokens, at most the context."""
+        most, share_buffer = self.context_tokens, options.past_present_share_buffer
+        return self.cache.decoder_for(min(tokens, most), most=most, share_buffer=share_buffer)
+
     def _events(self, prompt: Prompt, task: Task, cancel: CancelToken | None) -> Iterator[GenerationEvent]:
         options = task.options
-        decoder = self.cache.decoder_for(
-            min(len(prompt.ids) + options.max_tokens, self.context_tokens),
-            most=self.context_tokens,
-            share_buffer=options.past_present_share_buffer,
-        )
+        limited = options.max_tokens < self.context_tokens or options.num_beams > 1
+        decoder = self._decoder_for(len(prompt.ids) + (options.max_tokens if limited else ROOM_TOKENS), options)
         ending, run, drafting = CancelToken(cancel), Run(), None
         if self.speculation:
             drafting, note = self.speculation.for_answer(decoder, options, self.model)
             if note:
                 yield Notice("speculative", note)
+
+        def enlarge(tokens: int) -> tuple[Decoder, Drafting | None]:
+            larger = self._decoder_for(2 * tokens, options)
+            again = self.speculation and drafting and self.speculation.enlarged(drafting, larger, self.model)
+            return larger, again or None
+
+        growth = Growth(self.context_tokens, enlarge)
         splits = prompt.escaped and task.matcher is None
         splitter = make_splitter(prompt.markers, prompt.text) if splits else None
-        events = stream_events(self.model, decoder, task, cancel=ending, run=run, drafting=drafting)
+        events = stream_events(self.model, decoder, task, cancel=ending, run=run, drafting=drafting, growth=growth)
         watch = _Watched(self.budget.watch(), ending) if self.budget else None
         try:
             for event in events:

@@ -25,8 +25,8 @@ def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[
     >>> with load("guide", context=512) as model:
     ...     print(model.generate("How do I list my models?", temperature=0))
 
-    Raises ModelNotFound, DoesNotFit, ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable,
-    UsageError.
+    Raises ModelNotFound, DoesNotFit, ModelNotInstalled, LicenseNotAccepted, ModelFilesError, UntrustedModelFiles,
+    ProviderUnavailable, UsageError.
     """
     if how is not None and keywords:
         raise UsageError(f"LoadOptions and keyword arguments can't be combined: {', '.join(keywords)}")

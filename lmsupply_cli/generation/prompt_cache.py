@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.formatter import Prompt, answered
 from lmsupply_cli.engine.base import Decoder, TextModel
-from lmsupply_cli.engine.prompt_cache import plan_reuse
+from lmsupply_cli.engine.prefill import plan_reuse
+from lmsupply_cli.errors import DoesNotFit
 
 
 class PromptCache:
@@ -21,12 +22,21 @@ class PromptCache:
         self._model, self._check, self._reserve = model, check, reserve_tokens
         self._decoder: Decoder | None = None
         self._share_buffer: bool | None = None
-        self.cached: CachedPrompt | None = None
+        self._cached: CachedPrompt | None = None
+        self._answer: tuple[Prompt, tuple[int, ...]] | None = None  # the last one, which `_cached` lacks
 
     @property
     def tokens(self) -> Sequence[int]:
         """What is in the cache now."""
         return self._decoder.tokens if self._decoder is not None else ()
+
+    @property
+    def cached(self) -> CachedPrompt | None:
+        """What the cache stands for, as the next prompt needs it."""
+        if self._answer is not None:
+            (prompt, ids), self._answer = self._answer, None
+            self._cached = answered(prompt, self._pieces(prompt, ids), ids, self._cached)
+        return self._cached
 
     def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
         """How many of `ids`, from the first, need not be read again."""
@@ -41,8 +51,7 @@ class PromptCache:
                 self._reserve = max(2 * self._decoder.capacity_tokens, tokens + tokens // 2)
             self._drop()
         if self._decoder is None:
-            capacity = min(max(tokens, self._reserve), most)
-            self._check(capacity)
+            capacity = self._allowed(min(max(tokens, self._reserve), most), least=tokens)
             self._decoder = self._model.new_decoder(capacity_tokens=capacity, share_buffer=share_buffer)
             self._share_buffer = share_buffer
         return self._decoder
@@ -50,12 +59,23 @@ class PromptCache:
     def remember(self, prompt: Prompt, ids: Sequence[int]) -> None:
         """`prompt` was answered with `ids`: the next prompt takes them as they are where its text agrees."""
         if self._decoder is not None:
-            self.cached = answered(prompt, self._pieces(prompt, ids), ids, self.cached)
+            self._cached, self._answer = self.cached, (prompt, tuple(ids))
 
     def clear(self) -> None:
         """Free the KV cache; the next prompt is read as a whole."""
-        self.cached = None
+        self._cached = self._answer = None
         self._drop()
+
+    def _allowed(self, capacity: int, *, least: int) -> int:
+        """With room to grow where the memory allows it. Raises DoesNotFit."""
+        try:
+            self._check(capacity)
+        except DoesNotFit:
+            if capacity <= least:
+                raise
+            self._check(least)
+            return least
+        return capacity
 
     def _pieces(self, prompt: Prompt, ids: Sequence[int]) -> list[tuple[str, bool]]:
         """The text of an answer as it was shown, in pieces; True for a control token that is shown."""

@@ -27,10 +27,11 @@ class Speculation:
             note = f"speculative decoding is off: {why}"
             said, self._noted = note == self._noted, note
             return None, "" if said else note
-        stats = SpeculativeStats()
-        drafter = self._drafter(decoder.capacity_tokens, model.shape.vocabulary)
-        token_stream = partial(stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats)
-        return Drafting(token_stream, stats), ""
+        return self._drafting(decoder, model, SpeculativeStats()), ""
+
+    def enlarged(self, drafting: Drafting, decoder: Decoder, model: TextModel) -> Drafting:
+        """For the same answer with a larger decoder; the statistics continue."""
+        return self._drafting(decoder, model, drafting.stats)
 
     def sibling(self) -> Speculation:
         """For another generator on the same models."""
@@ -43,6 +44,11 @@ class Speculation:
             self._decoder = None
         if self._draft is not None and owner:
             self._draft.close()
+
+    def _drafting(self, decoder: Decoder, model: TextModel, stats: SpeculativeStats) -> Drafting:
+        drafter = self._drafter(decoder.capacity_tokens, model.shape.vocabulary)
+        token_stream = partial(stream_speculative, drafter=drafter, draft_tokens=self.draft_tokens, stats=stats)
+        return Drafting(token_stream, stats)
 
     def _drafter(self, capacity_tokens: int, vocabulary: int) -> Drafter:
         if self._draft is None:

@@ -25,14 +25,18 @@ class Turns:
         self._closed = True
         self.abandon()
 
+    def check_open(self) -> None:
+        """Raises EngineError after `close`."""
+        if self._closed:
+            raise EngineError("the model is closed", hint="load it again")
+
     def guarded(self, events: Iterator[GenerationEvent]) -> Iterator[GenerationEvent]:
         """`events`, each made under the lock; the turn begins with the first."""
         try:
             self._begin(events)
             while True:
                 with self._lock:
-                    if self._closed:
-                        raise EngineError("the model is closed", hint="load it again")
+                    self.check_open()
                     if self._active is not events:
                         raise LmsupplyError(
                             "this answer was abandoned because another one was started on the same model"

@@ -7,11 +7,10 @@ container's part. So each group from the named one up to the mount counts where 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from lmsupply_cli.errors import FileError
-from lmsupply_cli.files import read_bytes
+from lmsupply_cli.files import is_folder
 from lmsupply_cli.hardware.linux import parse_cpu_list, whole_number
 
 MOUNT = Path("/sys/fs/cgroup")
@@ -20,16 +19,14 @@ _NO_LIMIT = 2**60  # v1 writes the largest page-aligned number for none
 _V2 = ("", "unified")  # alone, or beside v1
 
 
-@dataclass(frozen=True, slots=True)
-class GroupMemory:
+class GroupMemory(NamedTuple):
     """One group's limit, and what is left below it once the kernel has given back what it can of the page cache."""
 
     limit_bytes: int
     available_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupLimits:
+class GroupLimits(NamedTuple):
     """The smallest of each kind; None if there is none. `cpus`: how many CPUs the group may run on."""
 
     limit_bytes: int | None = None
@@ -74,8 +71,9 @@ def _upwards(root: Path, path: str) -> Iterator[Path]:
     parts = [part for part in path.split("/") if part]
     if ".." in parts:  # outside of what this namespace sees
         parts = []
-    for count in range(len(parts), -1, -1):
-        yield root.joinpath(*parts[:count])
+    if is_folder(root):
+        for count in range(len(parts), -1, -1):
+            yield root.joinpath(*parts[:count])
 
 
 def _memory(group: Path) -> GroupMemory | None:
@@ -118,7 +116,8 @@ def _number(path: Path) -> int | None:
 
 
 def _text(path: Path) -> str:
+    """ "" where there is no such file."""
     try:
-        return read_bytes(path).decode("ascii", errors="replace")
-    except FileError:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lmsupply_cli.hardware.cuda_libraries import missing_libraries
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
@@ -20,8 +20,7 @@ from lmsupply_cli.units import format_bytes
 _GB = 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderState:
+class ProviderState(NamedTuple):
     """`usable`: the engine carries it and there is a device; else `reason` says why not and `fix` what to do."""
 
     name: str
@@ -30,8 +29,7 @@ class ProviderState:
     fix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """`device`: the GPU that the provider would use, None on the CPU."""
 
     provider: str
@@ -40,8 +38,7 @@ class Choice:
     device: Gpu | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProbedMachine:
+class ProbedMachine(NamedTuple):
     """What a probe looks at; `system` as platform.system() says it."""
 
     profile: HardwareProfile
@@ -83,7 +80,7 @@ def choose_precision(provider: str, memory_bytes: int) -> tuple[str, str]:
     have = f"the GPU has {format_bytes(memory_bytes)}" if row.needs_gpu else f"{format_bytes(memory_bytes)} of memory"
     if least:
         rest = "" if row.needs_gpu else f"; {ladder[-1][1]} if a model has no {precision} variant"
-        return precision, f"{have}, {least // _GB} GB or more{rest}"
+        return precision, f"{have}; {precision} needs at least {least // _GB} GB{rest}"
     if not row.needs_gpu:
         return precision, f"smallest and fastest on a {row.label}"
     if not memory_bytes:

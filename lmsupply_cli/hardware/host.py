@@ -1,4 +1,4 @@
-"""CPU and memory as this process may use them; the only psutil importer."""
+"""CPU and memory as this process may use them; the only psutil importer, where the system has no /proc that tells."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lmsupply_cli.hardware import apple, linux
 from lmsupply_cli.hardware.cgroup import GroupLimits, read_group_limits
 from lmsupply_cli.hardware.profile import Cpu, Memory
 
 T = TypeVar("T")
-_STATUS = Path("/proc/self/status")
+_PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """A limit on the memory of this process, what is left of it, and who sets it."""
 
     set_by: str
@@ -32,10 +30,8 @@ class Bound:
 
 def detect_cpu() -> Cpu:
     """Never raises: what the system does not tell is left out."""
-    import psutil
-
-    logical = _tried(lambda: psutil.cpu_count(logical=True), None) or os.cpu_count() or 1
-    physical = _tried(lambda: psutil.cpu_count(logical=False), None) or logical
+    logical = os.cpu_count() or 1
+    physical = _tried(linux.physical_cores, 0) or _tried(_cores_of_psutil, None) or logical
     nothing: tuple[str, tuple[str, ...], int | None] = ("", (), None)
     name, instructions, performance = _tried(_cpu_details, nothing)
     groups = read_group_limits()
@@ -55,13 +51,10 @@ def detect_cpu() -> Cpu:
 
 def detect_memory() -> Memory:
     """Never raises: what the system does not tell is 0."""
-    import psutil
-
-    memory = _tried(psutil.virtual_memory, None)
-    total, available = (memory.total, memory.available) if memory else _tried(_memory_of_sysconf, (0, 0))
-    swap: int = _tried(lambda: psutil.swap_memory().total, 0)
-    bounds = [*group_bounds(read_group_limits()), *process_bounds(_resource_limits(), _status())]
-    return bounded(Memory(total, available, swap, None), bounds)
+    ways = (_memory_of_proc, _memory_of_psutil, _memory_of_sysconf)
+    found = next((memory for way in ways if (memory := _tried(way, None))), Memory(0, 0, 0, None))
+    bounds = [*group_bounds(read_group_limits()), *process_bounds(_resource_limits(), _sizes("self/status"))]
+    return bounded(found, bounds)
 
 
 def bounded(memory: Memory, bounds: Sequence[Bound]) -> Memory:
@@ -90,11 +83,6 @@ def process_bounds(limits: Mapping[str, int], status: Mapping[str, int]) -> list
     """`limits`: bytes of `ulimit -v` and `ulimit -d`; `status`: bytes that /proc/self/status names."""
     used = {"ulimit -v": status.get("VmSize", 0), "ulimit -d": status.get("VmData", 0)}
     return [Bound(name, limit, max(0, limit - used[name])) for name, limit in limits.items()]
-
-
-def usable_threads() -> int:
-    """The number of threads that the engine gets."""
-    return detect_cpu().usable_threads
 
 
 def grant_threads(wanted: int | None, cpu: Cpu) -> tuple[int, str]:
@@ -141,13 +129,20 @@ def give_back_memory() -> None:
 
 def memory_used_bytes() -> tuple[int, int]:
     """Resident memory of this process: (now, peak); 0 where the system does not tell."""
+    # getrusage would count what the parent held before this program was started in its place
+    sizes = _sizes("self/status")
+    now, peak = sizes.get("VmRSS", 0), sizes.get("VmHWM", 0)
+    if not now:
+        now, peak = _tried(_used_of_psutil, (0, 0))
+    peak = peak or _tried(_peak_of_rusage, 0)
+    return now or peak, peak or now
+
+
+def _used_of_psutil() -> tuple[int, int]:
     import psutil
 
-    info = _tried(lambda: psutil.Process().memory_info(), None)
-    # getrusage would count what the parent held before this program was started in its place
-    peak = getattr(info, "peak_wset", 0) or _status().get("VmHWM", 0) or _tried(_peak_of_rusage, 0)
-    now: int = info.rss if info else peak
-    return now, peak or now
+    info = psutil.Process().memory_info()
+    return info.rss, getattr(info, "peak_wset", 0)
 
 
 def _peak_of_rusage() -> int:
@@ -157,9 +152,9 @@ def _peak_of_rusage() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _status(path: Path = _STATUS) -> dict[str, int]:
-    """Linux: the sizes in /proc/self/status, in bytes."""
-    rows = (line.split() for line in _tried(lambda: path.read_text(errors="replace"), "").splitlines())
+def _sizes(name: str) -> dict[str, int]:
+    """Linux: the sizes in a file of /proc, in bytes."""
+    rows = (line.split() for line in _tried(lambda: (_PROC / name).read_text(errors="replace"), "").splitlines())
     return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3 and row[2] == "kB"}
 
 
@@ -174,10 +169,30 @@ def _resource_limits() -> dict[str, int]:
     return {name: limit for name, limit in soft.items() if limit not in (-1, resource.RLIM_INFINITY)}
 
 
-def _memory_of_sysconf() -> tuple[int, int]:
-    """(total, free), also where /proc is missing."""
+def _cores_of_psutil() -> int | None:
+    import psutil
+
+    return psutil.cpu_count(logical=False)
+
+
+def _memory_of_proc() -> Memory:
+    """Linux: the figures that psutil reads, too, without the cost of importing it."""
+    sizes = _sizes("meminfo")
+    total = sizes["MemTotal"]
+    return Memory(total, min(total, sizes["MemAvailable"]), sizes.get("SwapTotal", 0), None)
+
+
+def _memory_of_psutil() -> Memory:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return Memory(memory.total, memory.available, _tried(lambda: psutil.swap_memory().total, 0), None)
+
+
+def _memory_of_sysconf() -> Memory:
+    """If neither of them tells."""
     page = os.sysconf("SC_PAGE_SIZE")
-    return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    return Memory(page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES"), 0, None)
 
 
 def _tried(ask: Callable[[], T], otherwise: T) -> T:

@@ -51,6 +51,11 @@ def parse_capacities(values: Mapping[int, int]) -> int | None:
     return sum(capacity == max(values.values()) for capacity in values.values())
 
 
+def physical_cores(root: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Each names the logical CPUs that it consists of; 0 where none does."""
+    return len({path.read_text() for path in root.glob("cpu[0-9]*/topology/thread_siblings_list")})
+
+
 def performance_cores(root: Path = Path("/sys/devices")) -> int | None:
     """Logical performance CPUs of a hybrid CPU: Intel lists them, ARM gives each a capacity."""
     try:

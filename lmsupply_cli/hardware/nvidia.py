@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import ctypes
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +11,7 @@ from typing import Any
 from lmsupply_cli.hardware.linux import whole_number
 from lmsupply_cli.hardware.probe import ProbeFailed, run_probe
 from lmsupply_cli.hardware.profile import Gpu
+from lmsupply_cli.units import shortened
 
 _MIB = 1 << 20
 QUERY = "index,name,uuid,memory.total,memory.free,driver_version"
@@ -38,12 +37,15 @@ def parse_smi(text: str) -> list[Gpu]:
     """The CSV of `nvidia-smi --query-gpu`. Raises ProbeFailed for its error texts and for garbage."""
     if "No devices were found" in text:
         return []
+    import csv
+    import io
+
     gpus = []
     for row in csv.reader(io.StringIO(text), skipinitialspace=True):
         if not row:
             continue
         if len(row) != len(QUERY.split(",")) or whole_number(row[0].strip()) is None:
-            raise ProbeFailed("nvidia-smi: " + " ".join(text.split())[:120])
+            raise ProbeFailed("nvidia-smi: " + shortened(text, 120))
         index, name, uuid, total, free, driver = (cell.strip() for cell in row)
         gpus.append(Gpu(name, "nvidia", _mib(total), _mib(free), int(index), uuid, driver))
     return gpus

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lmsupply_cli.files import listed
 from lmsupply_cli.providers import CPU, ENGINE_WHEEL, PROVIDERS, RUNTIME_WHEEL
@@ -25,8 +25,7 @@ PLUGINS = {row.plugin.wheel: row.name for row in PROVIDERS if row.plugin}
 _NAMES = (*ENGINE_WHEELS, *RUNTIME_WHEELS, *PLUGINS)
 
 
-@dataclass(frozen=True, slots=True)
-class EngineWheels:
+class EngineWheels(NamedTuple):
     """`installed`: (distribution, version) of every engine build found; `notes`: what is wrong, with its fix."""
 
     installed: tuple[tuple[str, str], ...]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from lmsupply_cli.addresses import is_repo
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.hub.licenses import strictest
 from lmsupply_cli.hub.tree import RepoFile, is_commit, is_digest, is_safe_path
 
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _MOST_BYTES = 1 << 53  # of one file
 _LINK = 500  # characters of an address
 
@@ -27,7 +26,6 @@ class ModelInfo:
     commit: str
     license: str = ""
     license_url: str = ""
-    gated: bool = False
 
 
 def read_info(answer: Any, repo: str) -> ModelInfo:
@@ -38,15 +36,11 @@ def read_info(answer: Any, repo: str) -> ModelInfo:
         raise Unlike(f"sha is {_shown(commit)}, not 40 hexadecimal digits")
     spelled = _text(info, "id")
     card = _object({} if info.get("cardData") is None else info["cardData"], "cardData")
-    gated = info.get("gated")
-    if not isinstance(gated, bool | str | None):
-        raise Unlike(f"gated is {_shown(gated)}")
     return ModelInfo(
         repo=spelled if spelled.lower() == repo.lower() else repo,  # another name: it was renamed
         commit=commit,
         license=plain(strictest(_licenses(card))),
         license_url=plain(_text(card, "license_link", "cardData."), _LINK),
-        gated=bool(gated),
     )
 
 
@@ -63,7 +57,7 @@ def read_found(answer: Any) -> list[Found]:
     """A page of search results; a row without a name is left out. Raises Unlike."""
     if not isinstance(answer, list):
         raise Unlike(f"the list of models is {_shown(answer)}, not a list")
-    return [_found(row) for row in (_object(row, "a row of the list") for row in answer) if _is_repo(row.get("id"))]
+    return [_found(row) for row in (_object(row, "a row of the list") for row in answer) if is_repo(row.get("id"))]
 
 
 def _found(row: dict[str, Any]) -> Found:
@@ -71,10 +65,6 @@ def _found(row: dict[str, Any]) -> Found:
     paths = [s.get("rfilename") for s in siblings if isinstance(s, dict)] if isinstance(siblings, list) else []
     count = downloads if isinstance(downloads, int) and not isinstance(downloads, bool) else 0
     return Found(str(row["id"]), max(0, count), tuple(path for path in paths if isinstance(path, str)))
-
-
-def _is_repo(name: object) -> bool:
-    return isinstance(name, str) and _REPO.fullmatch(name) is not None
 
 
 def _licenses(card: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urljoin
 
 from lmsupply_cli._version import __version__
-from lmsupply_cli.addresses import host_of, origin, parse_address
+from lmsupply_cli.addresses import HUGGING_FACE, host_of, origin, parse_address
 from lmsupply_cli.errors import HubError, LicenseNotAccepted, LmsupplyError, ModelNotFound
 from lmsupply_cli.events import Notice, ProgressListener
 from lmsupply_cli.files import parse_json
@@ -35,7 +35,7 @@ from lmsupply_cli.hub.retry import RetryPolicy, Transient, Unreachable, retrying
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, then try again; the download will resume"
+_AGAIN = "check the network, a proxy (HTTPS_PROXY) or HF_ENDPOINT, then try again"
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _COUNT = re.compile(r"[0-9]{1,18}")
@@ -75,6 +75,11 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
+def kept_offline_by(offline: bool) -> str:
+    """What forbids the network, as named in messages: the parameter or HF_HUB_OFFLINE; "" if nothing does."""
+    return "`offline`" if offline else "HF_HUB_OFFLINE" if is_offline() else ""
+
+
 @dataclass
 class HubClient:
     """Every method raises HubError, ModelNotFound or LicenseNotAccepted, with the host named."""
@@ -91,7 +96,7 @@ class HubClient:
             from huggingface_hub import constants, get_token
         import httpx2
 
-        endpoint = endpoint or parse_address(environment.HUGGING_FACE)
+        endpoint = endpoint or parse_address(HUGGING_FACE)
         self.endpoint: str = endpoint.url
         self._basic = f"{endpoint.user}:{endpoint.password}" if endpoint.user or endpoint.password else ""
         self._token = environment.read_token(get_token, Path(constants.HF_TOKEN_PATH))
@@ -398,7 +403,6 @@ def _tree(info: ModelInfo, files: dict[str, RepoFile], unsafe: frozenset[str], r
         files=files,
         license=info.license,
         license_url=info.license_url,
-        gated=info.gated,
         revision=revision,
         unsafe=unsafe,
     )

@@ -13,12 +13,11 @@ from pathlib import Path
 from urllib.request import getproxies
 
 from lmsupply_cli import files
-from lmsupply_cli.addresses import Address, parse_address
+from lmsupply_cli.addresses import HUGGING_FACE, Address, parse_address
 from lmsupply_cli.errors import HubError
 from lmsupply_cli.foreign import plain
 
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
-HUGGING_FACE = "https://huggingface.co"
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _TOKEN_BYTES = 10_000
 _SET_TOKEN = "set a valid token, or unset it for public models"

@@ -1,10 +1,11 @@
-"""The tier of a license by its name on a model card, and the one that counts of several."""
+"""The license of a model: its tier by its name on a model card, and the one that counts of several."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lmsupply_cli.catalogue.entry import Tier
+from lmsupply_cli.catalogue.entry import CatalogueEntry, License, Tier
+from lmsupply_cli.hub.tree import RepoTree
 
 _PERMISSIVE = {"mit", "apache-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "cc0-1.0", "unlicense"}
 _CONDITIONAL = ("llama", "gemma", "openrail", "bigscience", "nvidia-open-model", "deepseek")
@@ -21,6 +22,11 @@ def tier_of(license: str) -> Tier:
     if any(part in name for part in _CONDITIONAL):
         return "conditional"
     return "unknown"
+
+
+def license_of(tree: RepoTree, entry: CatalogueEntry | None) -> License:
+    """What the catalogue says of the model, if it is an entry, else the repo itself."""
+    return entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
 
 
 def strictest(licenses: Iterable[str]) -> str:

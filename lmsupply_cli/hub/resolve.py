@@ -12,13 +12,27 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from lmsupply_cli.errors import ModelNotFound, UsageError
-from lmsupply_cli.hub.variant import DEVICES, PRECISIONS, Variant, tokens_of
-from lmsupply_cli.providers import GPU, PROVIDERS
+from lmsupply_cli.hub.variant import DEVICES, Variant, tokens_of
+from lmsupply_cli.providers import GPU, PRECISIONS, PROVIDERS
 
 RUNS_ON: Mapping[str, Sequence[str]] = {row.name: row.runs for row in PROVIDERS}
 _SPELLED = {row.name: row.label for row in PROVIDERS} | {GPU: "GPU", "npu": "NPU"}
+_UNSTATED = "precision not stated"
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
+
+
+@dataclass(frozen=True, slots=True)
+class VariantWish:
+    """Which variant is wanted. `variant`: its folder, one that holds several, or a part of a name that is unique; `exact`:
+    no precision but the given one will do; `on_cpu`: what is made for something else may be tried on the CPU, since that
+    was asked for."""
+
+    provider: str = "cpu"
+    precision: str = "auto"
+    variant: str | None = None
+    exact: bool = False
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,23 +45,14 @@ class Resolution:
 
 
 def resolve(
-    variants: Sequence[Variant],
-    *,
-    provider: str = "cpu",
-    precision: str = "auto",
-    wanted: str | None = None,
-    folder: str = "",
-    unusable: Mapping[str, str] = _NONE,
-    on_cpu: bool = False,
-    exact: bool = False,
+    variants: Sequence[Variant], wish: VariantWish, *, folder: str = "", unusable: Mapping[str, str] = _NONE
 ) -> Resolution:
-    """`wanted`: a variant's folder, one that holds several, or a part of a name that is unique; `folder`: the part of
-    the repo to stay in; `unusable`: variants that run nowhere here, with the reason: only taken where there is no other;
-    `on_cpu`: what is made for something else may be tried on the CPU, since that was asked for; `exact`: no precision
-    but the given one will do.
+    """`folder`: the part of the repo to stay in; `unusable`: variants that run nowhere here, with the reason: only taken
+    where there is no other.
 
     Raises UsageError for a wish that is unclear, ModelNotFound where nothing suits.
     """
+    provider, precision = wish.provider, wish.precision
     outside = tuple((v, "another model of this repo") for v in variants if folder and not _within(v.folder, folder))
     inside = [v for v in variants if not folder or _within(v.folder, folder)]
     if not inside:
@@ -55,17 +60,17 @@ def resolve(
             f"the repo has no folder {folder}", hint="its layout changed; name one of: " + _names(variants)
         )
     asked: tuple[str, ...] = ()
-    if wanted:
-        named = _named(inside, wanted)
+    if wish.variant:
+        named = _named(inside, wish.variant)
         outside += tuple((v, "another one was asked for") for v in inside if v not in named)
         if len(named) == 1:
-            if exact:
+            if wish.exact:
                 _of_precision(named, precision, provider)
             return Resolution(named[0], ("you asked for it",), outside)
-        inside, asked = named, (f"the best in {wanted.strip('/')}, which you asked for",)
+        inside, asked = named, (f"the best in {wish.variant.strip('/')}, which you asked for",)
     _one_model(inside)
     devices = RUNS_ON[provider]
-    fitting = [v for v in inside if v.device in devices] or (inside if on_cpu else [])
+    fitting = [v for v in inside if v.device in devices] or (inside if wish.on_cpu else [])
     if not fitting:
         made_for = ", ".join(sorted({v.declared or v.device for v in inside}))
         raise ModelNotFound(
@@ -73,11 +78,9 @@ def resolve(
             hint="`provider=cpu` may run one of them on the CPU; choose it as owner/repo:folder: " + _names(inside),
         )
     fitting = [v for v in fitting if v.folder not in unusable] or fitting
-    if exact:
+    if wish.exact:
         same = _of_precision(fitting, precision, provider)
-        outside += tuple(
-            (v, f"{v.precision or 'unknown'} precision, not {precision}") for v in fitting if v not in same
-        )
+        outside += tuple((v, f"{v.precision or _UNSTATED}, not {precision}") for v in fitting if v not in same)
         inside, fitting = [v for v in inside if v in same or v not in fitting], same
     order = [precision, *(p for p in PRECISIONS if p != precision)]
 
@@ -92,7 +95,7 @@ def resolve(
         )
 
     best, *others = sorted(fitting, key=rank)
-    rejected = [(v, _why_behind(v, best, precision)) for v in others]
+    rejected = [(v, _why_behind(v, best)) for v in others]
     rejected += [(v, _why_not(v, devices, unusable)) for v in inside if v not in fitting]
     return Resolution(best, asked + _why(best, provider, precision, others), outside + tuple(rejected))
 
@@ -113,8 +116,8 @@ def _why(best: Variant, provider: str, precision: str, others: Sequence[Variant]
         device = f"{made_for}, which also runs on {provider}"
     else:
         device = "not built for a particular device"
-    wish = best.precision or "unknown precision"
-    if precision in PRECISIONS and best.precision != precision:
+    wish = best.precision or _UNSTATED
+    if best.precision and precision in PRECISIONS and best.precision != precision:
         wish += f" (no {precision} variant)"
     return (device, wish, *(() if others else ("the only match",)))
 
@@ -128,19 +131,19 @@ def _of_precision(variants: Sequence[Variant], precision: str, provider: str) ->
     """Raises UsageError if there is none."""
     same = [v for v in variants if v.precision == precision]
     if not same:
-        known = dict.fromkeys(v.precision or "unknown precision" for v in sorted(variants, key=lambda v: v.precision))
+        known = dict.fromkeys(v.precision for v in sorted(variants, key=lambda v: v.precision) if v.precision)
+        has = f"it has {', '.join(known)}" if known else "it states no precision"
         raise UsageError(
-            f"the repo has no {precision} variant for {provider}",
-            hint=f"it has {', '.join(known)}; `precision=auto` picks the best",
+            f"the repo has no {precision} variant for {provider}", hint=f"{has}; `precision=auto` picks the best"
         )
     return same
 
 
-def _why_behind(variant: Variant, best: Variant, precision: str) -> str:
+def _why_behind(variant: Variant, best: Variant) -> str:
     if variant.device != best.device:
         return f"made for {variant.device or 'any device'}, which is second to {best.device or 'any'}"
     if variant.precision != best.precision:
-        return f"{variant.precision or 'unknown'} precision ranks behind {best.precision or 'unknown'}"
+        return f"{variant.precision or _UNSTATED} ranks behind {best.precision or _UNSTATED}"
     if {"acc", "level", "4"} <= best.tokens and not {"acc", "level", "4"} <= variant.tokens:
         return "slower on CPU: no acc-level-4"
     if "rtn" in variant.tokens and "rtn" not in best.tokens:

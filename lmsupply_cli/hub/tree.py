@@ -47,7 +47,6 @@ class RepoTree:
     files: Mapping[str, RepoFile]
     license: str = ""
     license_url: str = ""
-    gated: bool = False
     revision: str = "main"
     configs: Mapping[str, str] = field(default_factory=dict)
     unsafe: frozenset[str] = frozenset()
@@ -75,7 +74,7 @@ def is_safe_path(path: str) -> bool:
 
     Not absolute, no drive, no `..`, no characters or names that Windows reserves, nothing that steers a terminal.
     """
-    if not path or path.startswith(("/", "~")) or _FORBIDDEN.search(path) or UNPRINTABLE.search(path):
+    if not path or path.startswith(("/", "~")) or _FORBIDDEN.search(path) or re.search(UNPRINTABLE, path):
         return False
     return len(path.encode()) <= _PATH_BYTES and all(_is_safe_name(name) for name in path.split("/"))
 

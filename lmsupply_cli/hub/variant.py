@@ -7,6 +7,7 @@ substrings ("npu" is in "input").
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,9 +23,8 @@ from lmsupply_cli.genai_config import (
     parse_config,
 )
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
-from lmsupply_cli.providers import device_declared, device_order, folder_devices
+from lmsupply_cli.providers import PRECISIONS, device_declared, device_order, folder_devices
 
-PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")
 DEVICES = folder_devices()  # word in a folder's name → device
 _SMALL = re.compile(r"\.(json|jinja|txt|ya?ml)$", re.IGNORECASE)
 _SMALL_BYTES = 2_000_000
@@ -97,22 +97,20 @@ def _variant(tree: RepoTree, folder: str) -> Variant:
     files |= {
         path: file for path, file in tree.files.items() if LICENSE_FILE.search(path)
     }  # it travels with the weights
-    tokens = tokens_of(folder)
-    named = tokens or tokens_of(tree.repo.rpartition("/")[2])
+    by_name = named_variant(tree.repo, folder, [files[path] for path in sorted(files)])
     declared = declared_provider(config)
+    device = device_declared(declared) or by_name.device
+    return replace(by_name, device=device, declared=declared, config=config, graphs=graphs)
+
+
+def named_variant(repo: str, folder: str, files: Iterable[RepoFile]) -> Variant:
+    """A variant, judged by its names."""
+    tokens = tokens_of(folder)
+    named = tokens or tokens_of(repo.rpartition("/")[2])
     devices = {device for token, device in DEVICES.items() if token in named}
-    by_name = next((device for device in device_order() if device in devices), "")
+    device = next((device for device in device_order() if device in devices), "")
     precision = next((p for p in PRECISIONS if p in named), "")
-    return Variant(
-        folder=folder,
-        files=tuple(files[path] for path in sorted(files)),
-        device=device_declared(declared) or by_name,
-        declared=declared,
-        precision=precision,
-        tokens=tokens,
-        config=config,
-        graphs=graphs,
-    )
+    return Variant(folder, tuple(files), device, "", precision, tokens)
 
 
 def _is_needed(path: str, file: RepoFile, folder: str) -> bool:

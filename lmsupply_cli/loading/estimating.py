@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmsupply_cli.catalogue.lookup import forgiving_entry
+from lmsupply_cli.config.values import check_value
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelFilesError, ModelNotInstalled
-from lmsupply_cli.hardware.host import detect_memory
+from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.plan import find_model
 from lmsupply_cli.loading.recommend import expected_variant, named_by_role
 from lmsupply_cli.memory.estimate import MemoryEstimate
@@ -21,11 +22,13 @@ def estimate_memory(
     ref: str | Path, *, context: int = 4096, provider: str = "auto", cache_dir: Path | str | None = None
 ) -> MemoryEstimate:
     """Its terms in bytes, for `context` tokens (at most the model's own). Of a model that is not installed, from what
-    the catalogue says: rough, and on the safe side. Raises ModelNotFound, ModelNotInstalled, ModelFilesError."""
+    the catalogue says: rough, and on the safe side. Raises ModelNotFound, ModelNotInstalled, ModelFilesError,
+    UsageError."""
+    check_value("provider", provider)
     try:
         path = ref if isinstance(ref, Path) else find_model(ref, cache_dir).path
     except ModelNotInstalled:
-        shape = _by_catalogue(named_by_role(str(ref), lambda: detect_memory().available_bytes), provider)
+        shape = _by_catalogue(named_by_role(str(ref)), provider)
         if shape is None:
             raise
     else:
@@ -37,7 +40,7 @@ def estimate_memory(
 
 def _by_catalogue(ref: str, provider: str) -> MemoryShape | None:
     entry = forgiving_entry(ref)
-    expected = expected_variant(entry, provider="cpu" if provider == "auto" else provider) if entry else None
+    expected = expected_variant(entry, VariantWish("cpu" if provider == "auto" else provider)) if entry else None
     if entry is None or expected is None or not expected.chosen.size_bytes:
         return None
     if not (entry.layers and entry.kv_heads and entry.head_size):

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypedDict
 
 from lmsupply_cli.config.values import check_value
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.memory.budget import MemoryOptions
 
 DRAFT = "draft:"
 NGRAM = "ngram"
+
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "cache_dir": ((str, Path, NoneType), "a path"),
+    "options": ((GenerationOptions, NoneType), "a GenerationOptions"),
+    "guidance": ((Guidance, NoneType), "a Guidance"),
+    "trust_model_files": ((bool,), "True or False"),
+    "enable_thinking": ((bool,), "True or False"),
+    "chat_format": ((str,), "a string"),
+    "speculative": ((str,), "a string"),
+    "reserve_tokens": ((int,), "a whole number"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +59,11 @@ class LoadOptions:
     def __post_init__(self) -> None:
         for key in ("provider", "threads", "context", "draft_tokens", "reasoning_effort"):
             check_value(key, getattr(self, key))
-        for name, kind in (("options", GenerationOptions), ("guidance", Guidance)):
+        for name, (kinds, what) in _KINDS.items():
             value = getattr(self, name)
-            if value is not None and not isinstance(value, kind):
-                raise UsageError(f"`{name}` must be a {kind.__name__}, not {type(value).__name__}")
-        if not isinstance(self.reserve_tokens, int) or self.reserve_tokens < 0:
+            if not isinstance(value, kinds):
+                raise UsageError(f"`{name}` must be {what}, not {type(value).__name__}")
+        if isinstance(self.reserve_tokens, bool) or self.reserve_tokens < 0:
             raise UsageError(f"`reserve_tokens` must be a whole number, at least 0, not {self.reserve_tokens!r}")
         if self.speculative not in ("off", NGRAM) and not self.draft_ref:
             raise UsageError(f"unknown value {self.speculative!r} of `speculative`", hint="off, ngram or draft:MODEL")
@@ -62,8 +74,7 @@ class LoadOptions:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "options: " + ", ".join(known)
+                hint = did_you_mean(name, known, "options: " + ", ".join(known))
                 raise UsageError(f"unknown load option {name!r}", hint=hint)
         return cls(**values)
 

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli import paths
+from lmsupply_cli.catalogue.acceptance import license_page, needs_acceptance, refusal
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, check_bias, make_options
-from lmsupply_cli.errors import DoesNotFit, UsageError
+from lmsupply_cli.errors import DoesNotFit, LicenseNotAccepted, ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.hardware.host import detect_cpu, detect_memory, grant_threads
+from lmsupply_cli.hardware.host import detect_cpu, grant_threads
 from lmsupply_cli.loading.formats import FolderFormat, prepare_format, read_format
 from lmsupply_cli.loading.options import LoadOptions
-from lmsupply_cli.loading.recommend import expected_variant, named_by_role, needed_bytes, recommend_model
 from lmsupply_cli.memory.budget import planning_bytes
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.fit import MARGIN, ContextFit, fit_context
+from lmsupply_cli.memory.fit import ContextFit, fit_context
+from lmsupply_cli.memory.rough import MARGIN, needed_bytes
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, locate
@@ -36,7 +37,7 @@ _MOST_DRAFT_CONTEXT = 8192  # tokens that are planned for a draft model
 class DraftPlan:
     """The draft model of speculative decoding."""
 
-    ref: str
+    model: LocatedModel
     folder: ModelFolder
     shape: MemoryShape | None
 
@@ -99,7 +100,7 @@ class LoadPlan:
                 )
             )
         if self.options.speculative != "off":
-            source = f"draft model {self.draft.ref}" if self.draft else "text"
+            source = f"draft model {self.draft.model.ref}" if self.draft else "text"
             rows.append(("draft tokens", f"at most {self.options.draft_tokens}, from the {source}"))
         return rows
 
@@ -117,7 +118,7 @@ class LoadPlan:
             "peak_bytes": fit.estimate.peak_bytes if fit else None,
             "usable_bytes": int(fit.budget_bytes * MARGIN) if fit else None,
             "speculative": self.options.speculative,
-            "draft_model": self.draft.ref if self.draft else None,
+            "draft_model": self.draft.model.ref if self.draft else None,
         }
 
 
@@ -134,8 +135,8 @@ def plan_load(ref: str | Path | LocatedModel, options: LoadOptions | None = None
     """How an installed model would be loaded: an alias, `owner/repo[@revision][:variant]` or a folder. Nothing is
     downloaded, and no weights are read.
 
-    Raises ModelNotFound, DoesNotFit, ModelNotInstalled, ModelFilesError, UntrustedModelFiles, ProviderUnavailable,
-    UsageError.
+    Raises ModelNotFound, DoesNotFit, ModelNotInstalled, LicenseNotAccepted, ModelFilesError, UntrustedModelFiles,
+    ProviderUnavailable, UsageError.
     """
     if not isinstance(ref, (str, Path, LocatedModel)):
         raise UsageError(f"ref must be a name or a path, not {type(ref).__name__}")
@@ -226,29 +227,46 @@ def check_context(folder: ModelFolder, context: int | None) -> None:
 
 def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
     """An installed model by its name, `role:…` included. Raises ModelNotFound, ModelNotInstalled."""
-    name = named_by_role(ref, lambda: detect_memory().available_bytes)
+    from lmsupply_cli.loading.recommend import named_by_role
+
+    name = named_by_role(ref)
     return locate(name, paths.store_root(cache_dir))
 
 
 def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedModel:
-    if isinstance(ref, LocatedModel):
-        return ref
     if isinstance(ref, Path):
         return LocatedModel(str(ref), ref, UNKNOWN_LICENSE)
-    return find_model(ref, options.cache_dir)
+    model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
+    check_accepted(model)
+    return model
+
+
+def check_accepted(model: LocatedModel) -> None:
+    """Raises LicenseNotAccepted for a model that lmsupply pulled, if its license must be accepted and is not (any
+    more)."""
+    if model.was_pulled and needs_acceptance(model.repo, model.license):
+        page = license_page(model.repo, model.license)
+        raise LicenseNotAccepted(
+            refusal(model.ref, model.license),
+            hint=f"Read it at {page}, then accept it: lmsupply pull {model.ref} --accept-license",
+        )
 
 
 def _plan_draft(target: ModelFolder, options: LoadOptions) -> DraftPlan | None:
     if not options.draft_ref:
         return None
-    located = find_model(options.draft_ref, options.cache_dir)
+    try:
+        located = find_model(options.draft_ref, options.cache_dir)
+    except (ModelNotFound, ModelNotInstalled) as error:
+        raise type(error)(f"`speculative={options.speculative}`: {error.message}", hint=error.hint) from error
+    check_accepted(located)
     folder = open_model(located, trust=options.trust_model_files)
     if _vocabulary(target) != _vocabulary(folder):
         raise UsageError(
             f"{folder.path.name} cannot be a draft model for {target.path.name}: their vocabularies differ",
             hint="use a smaller model of the same family, or `speculative=ngram`",
         )
-    return DraftPlan(located.ref, folder, read_shape(folder))
+    return DraftPlan(located, folder, read_shape(folder))
 
 
 def _vocabulary(folder: ModelFolder) -> Any:
@@ -262,18 +280,22 @@ def _fitted(plan: LoadPlan) -> LoadPlan:
     budget = planning_bytes(limits.limit_bytes if limits else None, plan.runs_on)
     if shape is None or budget is None:
         return plan
+    by_user = limits is not None and budget == limits.limit_bytes
     if plan.draft and plan.draft.shape:
         small = plan.draft.shape
         most = min(plan.options.context or plan.context_length, small.context_length, _MOST_DRAFT_CONTEXT)
         needed = estimate_memory(small.without_window(), most)
         budget -= needed.peak_bytes - needed.process_bytes
     try:
-        fit = fit_context(shape, budget, wanted_tokens=plan.options.context)
+        fit = fit_context(shape, budget, wanted_tokens=plan.options.context, limited_by_user=by_user)
     except DoesNotFit as error:
+        from lmsupply_cli.loading.recommend import expected_variant, recommend_model
+
         entry = recommend_model(budget).entry
         expected = expected_variant(entry)
         fits = expected is not None and needed_bytes(entry, expected.chosen.size_bytes) <= budget * MARGIN
         smaller = plan.model.entry is None or entry.parameters < plan.model.entry.parameters
         hint = f"{error.hint}; {entry.ref} would fit" if fits and smaller else error.hint
         raise DoesNotFit(error.message, hint=hint) from error
-    return replace(plan, fit=fit, fitting_tokens=fit_context(shape, budget).context_tokens)
+    largest = fit if plan.options.context is None else fit_context(shape, budget)
+    return replace(plan, fit=fit, fitting_tokens=largest.context_tokens)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
+from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
-from lmsupply_cli.hardware.choice import choose_provider
-from lmsupply_cli.hardware.detect import detect_hardware
-from lmsupply_cli.hardware.host import detect_memory
-from lmsupply_cli.hardware.wheels import detect_engine_wheels
-from lmsupply_cli.loading.recommend import named_by_role
+from lmsupply_cli.hub.resolve import VariantWish
+from lmsupply_cli.loading.recommend import machine_choice, machine_wish, named_by_role
 from lmsupply_cli.providers import CPU
 from lmsupply_cli.store.locate import LocatedModel, located
 from lmsupply_cli.store.manifest import Manifest
@@ -23,26 +21,8 @@ from lmsupply_cli.store.plan import PullPlan
 from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantWish:
-    """Which variant to pull: `provider` and `precision`, "auto" for what suits this machine; `variant`: its folder, or a
-    unique part of the name."""
-
-    provider: str = "auto"
-    precision: str = "auto"
-    variant: str | None = None
-
-    def for_machine(self) -> VariantWish:
-        """With a provider, and its precision where none is wished for."""
-        if self.provider != "auto":
-            return self
-        choice = choose_provider(detect_hardware(), detect_engine_wheels())
-        precision = choice.precision if self.precision == "auto" else self.precision
-        return replace(self, provider=choice.provider, precision=precision)
-
-
 class VariantKeywords(TypedDict, total=False):
-    """The fields of `VariantWish`, for type checkers."""
+    """What `pull` takes to choose a variant, for type checkers."""
 
     provider: str
     precision: str
@@ -77,34 +57,27 @@ def pull(
         accept(plan.ref, repo, plan.tree.commit, license)
 
     root = paths.store_root(cache_dir)
-    plan = plan_for(ref, root, offline=offline, listener=listener, **wanted)
+    plan = plan_for(ref, root, machine_wish(**wanted, exact=True), offline=offline, listener=listener)
     return located(fetch(plan, root, consent=consent, listener=listener), root)
 
 
 def plan_for(
-    ref: str,
-    root: Path,
-    *,
-    offline: bool = False,
-    exact: bool = True,
-    listener: ProgressListener | None = None,
-    **wanted: Unpack[VariantKeywords],
+    ref: str, root: Path, wish: VariantWish, *, offline: bool = False, listener: ProgressListener | None = None
 ) -> PullPlan:
-    """What a pull of `ref`, a role too, would fetch for this machine. `exact`: no precision but the given one will do;
-    otherwise it ranks first. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
-    wish = VariantWish(**wanted)
-    choice = wish.for_machine()
-    return plan_pull(
-        named_by_role(ref, lambda: detect_memory().available_bytes),
-        root,
-        provider=choice.provider,
-        precision=choice.precision,
-        variant=choice.variant,
-        offline=offline,
-        on_cpu=wish.provider == CPU.name,
-        exact=exact and wish.precision != "auto",
-        listener=listener,
-    )
+    """What a pull of `ref`, a role too, would fetch. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
+    plan = plan_pull(named_by_role(ref), root, wish, offline=offline, listener=listener)
+    return replace(plan, obstacles=(*_unusable(wish.provider), *plan.obstacles))
+
+
+def _unusable(provider: str) -> list[Obstacle]:
+    """That this machine cannot use the provider that was asked for: the variant may be meant for another one."""
+    if provider == CPU.name:
+        return []
+    state = next(state for state in machine_choice().states if state.name == provider)
+    if state.usable:
+        return []
+    lifted = (f"`provider={provider}`",)
+    return [Obstacle(f"{provider} cannot be used on this machine: {state.reason}", state.fix, lifted_by=lifted)]
 
 
 def fetch(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import PREFILL_CHUNK
 from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.hardware.choice import usable_gpus
-from lmsupply_cli.hardware.detect import detect_hardware
 from lmsupply_cli.hardware.host import detect_memory, memory_used_bytes
-from lmsupply_cli.hardware.profile import HardwareProfile
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.fit import MARGIN
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
 from lmsupply_cli.memory.watch import CRITICAL, WARNING, MemoryWatch
 from lmsupply_cli.providers import CPU
 from lmsupply_cli.units import format_bytes, parse_memory
+
+if TYPE_CHECKING:
+    from lmsupply_cli.hardware.profile import HardwareProfile
 
 
 def resident_bytes() -> int:
@@ -33,6 +34,8 @@ def planning_bytes(limit_bytes: int | None, provider: str = CPU.name) -> int | N
         memory = detect_memory()
         free: int | None = memory.available_bytes + resident_bytes() if memory.total_bytes else limit_bytes
     else:
+        from lmsupply_cli.hardware.detect import detect_hardware
+
         free = device_bytes(provider, detect_hardware())
     if free is None or limit_bytes is None:
         return free
@@ -41,6 +44,8 @@ def planning_bytes(limit_bytes: int | None, provider: str = CPU.name) -> int | N
 
 def device_bytes(provider: str, profile: HardwareProfile) -> int | None:
     """Free memory of the largest GPU that the provider can use; its whole memory where only that is known."""
+    from lmsupply_cli.hardware.choice import usable_gpus
+
     gpus = usable_gpus(provider, profile)
     known = [gpu.free_bytes if gpu.free_bytes is not None else gpu.total_bytes for gpu in gpus]
     return max((size for size in known if size is not None), default=None)

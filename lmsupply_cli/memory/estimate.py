@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import PREFILL_CHUNK
+from lmsupply_cli.memory.rough import PACKED, PROCESS_BYTES
 
 if TYPE_CHECKING:
     from lmsupply_cli.memory.shape import MemoryShape
 
-PACKED = 1.36
-PROCESS_BYTES = 75_000_000
 TOKENIZER, GUIDANCE = 350, 380  # bytes for each token of the vocabulary
 _TOKENIZER_BYTES = 2_000_000
 _PARSING = 12  # bytes for each of tokenizer.json while it is read

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from lmsupply_cli.errors import DoesNotFit
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.units import format_bytes
 
 if TYPE_CHECKING:
     from lmsupply_cli.memory.shape import MemoryShape
 
-MARGIN = 0.9  # of the budget is planned with; the rest is for what nobody foresees
 LEAST_TOKENS = 256  # less context than this is no use
 
 
@@ -27,14 +27,17 @@ class ContextFit:
     limited: bool
 
 
-def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | None = None) -> ContextFit:
-    """The context for `budget_bytes` of memory. Raises DoesNotFit where the model, or an explicit context, does not fit."""
+def fit_context(
+    shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | None = None, limited_by_user: bool = False
+) -> ContextFit:
+    """The context for `budget_bytes` of memory. `limited_by_user`: more is free than the user allows. Raises DoesNotFit
+    where the model, or an explicit context, does not fit."""
     usable = int(budget_bytes * MARGIN)
     least = estimate_memory(shape, min(LEAST_TOKENS, shape.context_length))
     if least.peak_bytes > usable:
         raise DoesNotFit(
             f"this model needs {format_bytes(least.peak_bytes)} with the smallest context, but only {format_bytes(usable)} is available",
-            hint="close other programs, raise `memory_limit`, or use a smaller model: lmsupply models --fits",
+            hint=f"{'raise `memory_limit`' if limited_by_user else 'close other programs'}, or use a smaller model: lmsupply models --fits",
         )
     largest = _largest(shape, usable)
     if wanted_tokens is None:
@@ -52,5 +55,7 @@ def fit_context(shape: MemoryShape, budget_bytes: int, *, wanted_tokens: int | N
 
 def _largest(shape: MemoryShape, usable_bytes: int) -> int:
     """The most tokens whose peak is no more than `usable_bytes`."""
+    if estimate_memory(shape, shape.context_length).peak_bytes <= usable_bytes:
+        return shape.context_length
     tokens = range(1, shape.context_length + 1)
     return bisect_right(tokens, usable_bytes, key=lambda count: estimate_memory(shape, count).peak_bytes)

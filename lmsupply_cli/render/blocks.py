@@ -22,6 +22,11 @@ class BlockSplitter:
         self._fence = ""
         self._blank = False
 
+    @property
+    def in_fence(self) -> bool:
+        """Whether the open block is code, and its first line the fence."""
+        return bool(self._fence)
+
     def push(self, text: str) -> list[str]:
         finished: list[str] = []
         *lines, rest = (self._line + text).split("\n")

@@ -18,8 +18,9 @@ _MARK = re.compile("^[✓✗]")
 _LEAST = 24  # columns for a value; with fewer, or a longer word, it stands below its name
 
 
-def print_fields(terminal: Terminal, rows: Sequence[Row], *, width: int) -> None:
-    """On stdout. `width`: columns of the names. On a terminal a name that repeats is shown once."""
+def print_fields(terminal: Terminal, rows: Sequence[Row]) -> None:
+    """On stdout. On a terminal a name that repeats is shown once."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
     if not terminal.stdout_tty:
         for name, value in rows:
             terminal.data(name.ljust(width) + one_line(value))

@@ -1,9 +1,14 @@
-"""Parameters in messages: the core names them as in Python, in backquotes, and the front ends show them as flags."""
+"""Parameters in messages: the core names them as in Python, in backquotes, and the front ends name them where the user
+gave them: as a flag, a variable, a setting."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
 
+from lmsupply_cli.config.layers import Source
 from lmsupply_cli.config.table import SETTINGS
 
 _OTHERS = frozenset(
@@ -17,20 +22,50 @@ _OTHERS = frozenset(
         "json_schema",
         "regex",
         "grammar",
-        "alias",
+        "variant",
     }
 )
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+Place = Source | Literal["chat"]  # "chat": it is set by /set
+_places: dict[str, Place] = {}
+
+
+def name_by_place(places: Mapping[str, Place]) -> None:
+    """From now on, messages name a setting by the source of its value, or as a flag if it has none."""
+    _places.clear()
+    _places.update(places)
+
+
+@contextmanager
+def named_by_place(places: Mapping[str, Place]) -> Iterator[None]:
+    """As `name_by_place`, in the block, on top of what holds outside."""
+    before = dict(_places)
+    _places.update(places)
+    try:
+        yield
+    finally:
+        name_by_place(before)
 
 
 def as_flags(text: str) -> str:
-    """`` `max_tokens=5` `` as `--max-tokens 5`; anything else in backquotes stays as it is."""
-    return _PARAMETER.sub(_flag, text)
+    """`` `max_tokens=5` `` as `--max-tokens 5`, or by the place of the setting; anything else in backquotes stays as it
+    is."""
+    return _PARAMETER.sub(_shown, text)
 
 
-def _flag(found: re.Match[str]) -> str:
+def _shown(found: re.Match[str]) -> str:
     name, value = found.groups()
     if name not in SETTINGS and name not in _OTHERS:
         return found[0]
-    flag = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-")
-    return flag if value is None else f"{flag} {value}"
+    match _places.get(name):
+        case "env":
+            shown, equals = SETTINGS[name].env, "="
+        case "file":
+            shown, equals = f"the setting {name}", " = "
+        case "template" | "preset" as place:
+            shown, equals = f"the {place}'s {name}", " = "
+        case "chat":
+            shown, equals = name, " "
+        case _:
+            shown, equals = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-"), " "
+    return shown if value is None else f"{shown}{equals}{value}"

@@ -68,7 +68,9 @@ class MarkdownStream:
         if not source.strip():
             return
         rows = max(1, self._console.height - 2)
-        self._replace(last_rows(self._lines(_tail(source, rows)), rows, self._console.width))
+        self._replace(
+            last_rows(self._lines(_tail(source, rows, fenced=self._splitter.in_fence)), rows, self._console.width)
+        )
 
     def _lines(self, source: str) -> list[Text]:
         from rich.text import Text
@@ -97,10 +99,9 @@ class MarkdownStream:
         self._drawn = [line.plain for line in lines]
 
 
-def _tail(source: str, lines: int) -> str:
-    """The end of an open block, enough to fill the screen; the opening fence stays."""
-    rows = source.split("\n")
-    head = rows[0] + "\n" if rows[0].lstrip().startswith(("```", "~~~")) else ""
+def _tail(source: str, lines: int, *, fenced: bool) -> str:
+    """The end of an open block, enough to fill the screen; a `fenced` block keeps its opening fence."""
+    head = source.split("\n", 1)[0] + "\n" if fenced else ""
     text = source[len(head) :]
     rows = text.split("\n")
     if len(rows) > lines + 1:

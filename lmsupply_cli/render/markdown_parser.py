@@ -27,6 +27,11 @@ def parse(source: str) -> list[Token]:
     return _parser().parse(source)
 
 
+def code_blocks(source: str) -> list[str]:
+    """The texts of the fenced code blocks; one that is still open ends with the text."""
+    return [token.content.removesuffix("\n") for token in parse(source) if token.type == "fence"]
+
+
 @lru_cache(maxsize=1)
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"maxNesting": _NESTING}).enable("table").disable(list(_HIDING))

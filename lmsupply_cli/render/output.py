@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import IO, Any
 
 from lmsupply_cli.errors import FileError
-from lmsupply_cli.files import reason_of
 
 
 class Output:
@@ -43,6 +42,8 @@ class Output:
             return 0
         if isinstance(self._error, BrokenPipeError):
             raise self._error
+        from lmsupply_cli.files import reason_of
+
         reason = reason_of(self._error) if isinstance(self._error, OSError) else "it is closed"
         raise FileError(f"cannot write to {self._name}: {reason}") from self._error
 

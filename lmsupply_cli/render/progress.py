@@ -45,7 +45,7 @@ class JsonProgress(ProgressListener):
             )
 
     def notice(self, notice: Notice) -> None:
-        self._terminal.json_event("notice", code=notice.code, text=notice.text)
+        self._terminal.json_notice(notice)
 
 
 class BarProgress(NoticeProgress):

@@ -17,7 +17,7 @@ _OTHERS = (*range(0x80, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x
 _SHOWN = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421} | dict.fromkeys(_OTHERS, 0xFFFD)
 del _SHOWN[ord("\n")], _SHOWN[ord("\t")]
 _ONE_LINE = _SHOWN | {ord("\n"): 0x2424, ord("\t"): 0x20}
-_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPED = "[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def sanitize(text: str) -> str:
@@ -33,4 +33,4 @@ def one_line(text: str) -> str:
 def json_text(value: Any) -> str:
     """JSON on one line, in which the same characters are escaped."""
     text = json.dumps(value, ensure_ascii=False)
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub(_ESCAPED, lambda match: f"\\u{ord(match[0]):04x}", text)

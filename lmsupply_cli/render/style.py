@@ -9,7 +9,6 @@ import os
 import re
 from typing import IO, Literal
 
-from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import one_line
 
 Style = Literal["error", "hint", "note", "question", "heading", "good", "bad", "aside"]
@@ -43,6 +42,7 @@ def paint_label(text: str, stream: IO[str]) -> str:
 
 def styled_error(message: str, hint: str, stream: IO[str]) -> str:
     """The lines of an error for `stream`, at any width; parameters are named as flags."""
+    from lmsupply_cli.render.flags import as_flags
     from lmsupply_cli.render.terminal import wrapped
 
     texts = [f"error: {message}", *([f"hint: {hint}"] if hint else [])]

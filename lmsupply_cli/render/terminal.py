@@ -18,8 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
-from lmsupply_cli.render.status import Status
-from lmsupply_cli.render.style import paint, paint_label
+from lmsupply_cli.render.style import paint, paint_label, styled_error
 
 if TYPE_CHECKING:
     from lmsupply_cli.events import Notice
@@ -69,22 +68,24 @@ class Terminal:
     def status(self) -> Status:
         return Status(self.stderr, enabled=self.stderr_tty and not self.dumb and not self.quiet)
 
-    def say(self, text: str, *, always: bool = False) -> None:
-        """A line for the user, on stderr; when quiet only what was asked for and so is said `always`."""
-        if always or not self.quiet:
-            self.stderr.write(paint_label(wrapped(as_flags(text), self.stderr), self.stderr) + "\n")
-            self.stderr.flush()
+    def say(self, text: str) -> None:
+        """A line for the user, on stderr, unless quiet."""
+        if not self.quiet:
+            _write(self.stderr, paint_label(wrapped(as_flags(text), self.stderr), self.stderr) + "\n")
+
+    def error(self, message: str, *, hint: str = "") -> None:
+        """On stderr, also when quiet."""
+        _write(self.stderr, styled_error(message, hint, self.stderr))
 
     def aside(self, text: str, *, always: bool = False) -> None:
-        """Like `say`, but dimmed: text beside an answer, such as statistics."""
+        """Like `say`, but dimmed: text beside an answer, such as statistics. `always`: also when quiet."""
         if always or not self.quiet:
-            self.stderr.write(paint(wrapped(as_flags(text), self.stderr), "aside", self.stderr) + "\n")
-            self.stderr.flush()
+            _write(self.stderr, paint(wrapped(as_flags(text), self.stderr), "aside", self.stderr) + "\n")
 
     def ask(self, question: str) -> bool:
         """Yes or no, on stderr; only where both stdin and stderr are terminals. No answer is no."""
-        self.stderr.write(paint(wrapped(f"{question} [y/N] ", self.stderr).rstrip(), "question", self.stderr) + " ")
-        self.stderr.flush()
+        shown = wrapped(f"{question} [y/N] ", self.stderr).rstrip()
+        _write(self.stderr, paint(shown, "question", self.stderr) + " ")
         line = self.stdin.readline() if self.stdin else ""
         return line.strip().lower() in ("y", "yes")
 
@@ -93,34 +94,28 @@ class Terminal:
 
     def data(self, text: str, *, indent: int = 0) -> None:
         """A line of data, on stdout; what a terminal has to wrap goes on `indent` columns in."""
-        self.stdout.write(wrapped(as_flags(text), self.stdout, indent=indent) + "\n")
-        self.stdout.flush()
+        _write(self.stdout, wrapped(as_flags(text), self.stdout, indent=indent) + "\n")
 
     def styled(self, text: str) -> None:
         """Lines on stdout that are laid out and painted already: foreign text in them has been made harmless."""
-        self.stdout.write(text + "\n")
-        self.stdout.flush()
+        _write(self.stdout, text + "\n")
 
     def remark(self, text: str) -> None:
         """A line below a table or a list, on stdout: what was left out, where to find more."""
-        self.stdout.write(paint(wrapped(as_flags(text), self.stdout), "aside", self.stdout) + "\n")
-        self.stdout.flush()
+        _write(self.stdout, paint(wrapped(as_flags(text), self.stdout), "aside", self.stdout) + "\n")
 
     def document(self, text: str) -> None:
         """Text of several lines, on stdout, not wrapped."""
-        self.stdout.write(sanitize(text))
-        self.stdout.flush()
+        _write(self.stdout, sanitize(text))
 
     def exact(self, text: str) -> None:
         """Text byte for byte into a pipe; on a terminal what could steer it is left out."""
-        self.stdout.write(sanitize(text) if self.stdout_tty else text)
-        self.stdout.flush()
+        _write(self.stdout, sanitize(text) if self.stdout_tty else text)
 
     def control(self, sequence: str) -> None:
         """Write a control sequence if stdout is a terminal."""
         if self.stdout_tty and not self.dumb:
-            self.stdout.write(sequence)
-            self.stdout.flush()
+            _write(self.stdout, sequence)
 
     def json(self, value: Mapping[str, Any]) -> None:
         self._line({"schema": JSON_SCHEMA, **value})
@@ -128,9 +123,16 @@ class Terminal:
     def json_event(self, kind: str, **value: Any) -> None:
         self._line({"schema": JSON_SCHEMA, "type": kind, **value})
 
+    def json_notice(self, notice: Notice) -> None:
+        self.json_event("notice", code=notice.code, text=as_flags(notice.text))
+
     def _line(self, value: Mapping[str, Any]) -> None:
-        self.stdout.write(json_text(value) + "\n")
-        self.stdout.flush()
+        _write(self.stdout, json_text(value) + "\n")
+
+
+def _write(stream: IO[str], text: str) -> None:
+    stream.write(text)
+    stream.flush()
 
 
 def wrapped(text: str, stream: IO[str], *, indent: int = 0) -> str:
@@ -143,3 +145,25 @@ def wrapped(text: str, stream: IO[str], *, indent: int = 0) -> str:
         columns - 1, subsequent_indent=" " * min(indent, columns // 2), break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(line if len(line) < columns else wrapper.fill(line) for line in text.splitlines())
+
+
+class Status:
+    """One line on stderr that comes and goes: what takes a while, while it does. Nothing without a terminal."""
+
+    def __init__(self, file: IO[str], *, enabled: bool) -> None:
+        self._file = file
+        self._enabled = enabled
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        if self._enabled:
+            room = max(1, shutil.get_terminal_size().columns - 1)  # what wraps could not be taken back
+            self._file.write(f"\r\x1b[K{one_line(text)[:room]}")
+            self._file.flush()
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            self._file.write("\r\x1b[K")
+            self._file.flush()
+            self._shown = False

@@ -10,20 +10,18 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.keeper import ChatKeeper
 from lmsupply_cli.chats.session import ChatSession, SessionListener
-from lmsupply_cli.config.values import as_text
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.events import Finished, GenerationEvent, Notice
 from lmsupply_cli.generation.completion import ModelInfo, describe_cut
 from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.render.answer import show_answer
+from lmsupply_cli.render.answer import TextStream, ThoughtStream, show_answer
 from lmsupply_cli.render.fields import say_fields
-from lmsupply_cli.render.stream import TextStream, ThoughtStream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.keys import quiet_keys
-from lmsupply_cli.repl.parameters import change_parameter, value_text
+from lmsupply_cli.repl.parameters import change_parameter, parameter_key
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import count, format_rate, format_seconds, shortened
 
@@ -151,7 +149,12 @@ class Chat:
             kept = self.session.messages != before
             self.say_aside("(stopped; partial answer kept)\n" if kept else "(stopped; message discarded)\n")
             return
-        self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
+        events.close()  # the history has the answer then
+        if finished.usage.completion_tokens:
+            self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
+        if [message.content for message in self.session.messages] == [message.content for message in before]:
+            added = "(the model added nothing)" if self.session.answered else "(no answer; message discarded)"
+            self.say_aside(added)
         if finished.cut_by:
             self.say_aside(
                 f"({describe_cut(finished, context_tokens=self.session.context_tokens)}; {self._way(finished)})"
@@ -173,12 +176,11 @@ class Chat:
 
     # settings
 
-    def set_parameter(self, name: str, text: str) -> str:
-        """Set it from the next answer on; what to say of it. Raises UsageError, DoesNotFit."""
-        key, value = change_parameter(self.session, name, text)
+    def set_parameter(self, key: str, value: Any) -> None:
+        """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
+        change_parameter(self.session, key, value)
         self._options[key] = value
         self.keeper.set_option(key, value)
-        return f"{key} set to {value_text(value)}."
 
     def set_format(self, guidance: Guidance | None) -> None:
         """What answers must follow from the next one on. Raises UsageError for what cannot be followed."""
@@ -188,7 +190,7 @@ class Chat:
         self.keeper.set_format(guidance)
 
     def set_think(self, mode: str) -> str:
-        """What could not be done, "" where all could."""
+        """Why the model cannot do this, "" if it can."""
         self.session.prompter, refused = self.session.prompter.with_thinking(mode != "off")
         self.think = mode
         return refused
@@ -250,8 +252,9 @@ class Chat:
         if self.session.guidance:
             self.say(f"Answers will follow a {self.session.guidance.name}. /format off to stop.")
         for message in chat.messages[-2:]:
-            mark = "…" if message.partial else ""
-            self.say(f"  {message.role}: {shortened(message.content, 70)}{mark}")
+            text = shortened(message.content, 70)
+            mark = "…" if message.partial and not text.endswith("…") else ""
+            self.say(f"  {message.role}: {text}{mark}")
         self._say_cost()
 
     def _start_record(self) -> None:
@@ -267,7 +270,7 @@ class Chat:
         """Restore options that were set in the chat; a note names those that this model does not support."""
         for key, value in options.items():
             try:
-                self.set_parameter(key, as_text(value))
+                self.set_parameter(parameter_key(key), tuple(value) if isinstance(value, list) else value)
             except LmsupplyError as error:
                 self.note(f"{key} {value} was not restored: {error.message}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ _PROGRAMS = (
     (("xsel", "--clipboard", "--input"), "DISPLAY"),
     (("clip.exe",), ""),
 )
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
 
 
 def copy_text(text: str, terminal: Terminal) -> str:
@@ -32,22 +30,6 @@ def copy_text(text: str, terminal: Terminal) -> str:
     if asked:
         return f"{done} (Through the terminal; not every terminal allows this.)"
     raise UsageError("no clipboard found", hint="install wl-copy, xclip or xsel, or use /export FILE")
-
-
-def code_blocks(markdown: str) -> list[str]:
-    """The texts of the fenced code blocks; one that is still open ends with the text."""
-    blocks: list[str] = []
-    fence, lines = "", list[str]()
-    for line in markdown.split("\n"):
-        found = _FENCE.match(line)
-        if not fence and found:
-            fence, lines = found[1], []
-        elif fence and found and found[1].startswith(fence) and not line[found.end() :].strip():
-            blocks.append("\n".join(lines))
-            fence = ""
-        elif fence:
-            lines.append(line)
-    return [*blocks, "\n".join(lines)] if fence else blocks
 
 
 def _ask_terminal(text: str, terminal: Terminal) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.render.flags import named_by_place
 from lmsupply_cli.repl.attach import attach_files
 from lmsupply_cli.repl.chat import Chat, without_control
 from lmsupply_cli.repl.command import find_command
 from lmsupply_cli.repl.commands import NAMES
+from lmsupply_cli.repl.parameters import PARAMETERS
 
 
 class LineReader(Protocol):
@@ -24,15 +26,16 @@ class ChatLoop:
         """Until /bye or Ctrl-D."""
         chat = self._chat
         try:
-            while not chat.done:
-                try:
-                    line = self._reader.read(chat)
-                except KeyboardInterrupt:
-                    chat.say("Ctrl-D or /bye quits.")
-                    continue
-                except EOFError:
-                    break
-                self._guarded(line)
+            with named_by_place(dict.fromkeys(PARAMETERS, "chat")):
+                while not chat.done:
+                    try:
+                        line = self._reader.read(chat)
+                    except KeyboardInterrupt:
+                        chat.say("Ctrl-D or /bye quits.")
+                        continue
+                    except EOFError:
+                        break
+                    self._guarded(line)
         finally:
             chat.keeper.close()
         chat.say("Bye.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
-from lmsupply_cli.config.values import parse_text
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.config.values import as_text, check_value, parse_text
+from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.generation.generator import TextGenerator
 
 ALIASES = {"num_predict": "max_tokens", "num_ctx": "context", "repeat_penalty": "repetition_penalty"}
@@ -16,39 +15,55 @@ EXCLUDED = {"num_beams", *(key for key in GENERATION_KEYS if SETTINGS[key].json_
 PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in EXCLUDED), "context", *ALIASES)
 
 
-def change_parameter(session: ChatSession[TextGenerator], name: str, text: str) -> tuple[str, Any]:
-    """Set it from the next answer on; `default` or `none` resets it. Returns its key and value. Raises UsageError,
-    DoesNotFit."""
-    key = ALIASES.get(name.lower(), name.lower().replace("-", "_"))
+def parameter_key(name: str) -> str:
+    """The setting that `name` refers to, by any of its names. Raises UsageError if a chat cannot set it."""
+    key = name.lower().replace("-", "_")
+    key = ALIASES.get(key, key)
     if key in EXCLUDED:
         raise UsageError(f"a chat cannot use {key}", hint=f"lmsupply run --{key.replace('_', '-')}")
     if key not in PARAMETERS:
-        near = get_close_matches(key, PARAMETERS, n=1)
-        raise UsageError(
-            f"no such parameter: {name}", hint=f"did you mean {near[0]}?" if near else "/set shows the parameters"
-        )
-    generator = session.generator
+        raise UsageError(f"no such parameter: {name}", hint=did_you_mean(key, PARAMETERS, "/set shows the parameters"))
+    return key
+
+
+def parse_parameter(key: str, text: str) -> Any:
+    """The value of a parameter as it is typed; None for `default`. Raises UsageError."""
     if text.lower() in ("default", "none", '""', "''"):
-        value = SETTINGS[key].default
-        value = generator.fitting_tokens if key == "context" else value
-    else:
-        value = parse_text(key, text, place="/set")
+        return None
+    quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
+    try:
+        if key == "stop" and quoted:  # a comma may be part of it
+            return check_value(key, text[1:-1], place="/set")
+        return parse_text(key, text, place="/set")
+    except UsageError as error:
+        raise UsageError(error.message, hint=error.hint or f"/set {key} default resets it") from error
+
+
+def change_parameter(session: ChatSession[TextGenerator], key: str, value: Any) -> None:
+    """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
+    generator = session.generator
     if key == "context":
-        generator.resize_context(value)
-    else:
-        changed = session.options.replaced(**{key: value})
-        generator.check_options(changed, session.guidance)
-        session.options = changed
-    return key, value
+        generator.resize_context(generator.fitting_tokens if value is None else value)
+        return
+    changed = session.options.replaced(**{key: getattr(generator.options, key) if value is None else value})
+    generator.check_options(changed, session.guidance)
+    session.options = changed
 
 
-def parameter_rows(session: ChatSession[TextGenerator]) -> list[tuple[str, str]]:
-    values = session.options.as_dict() | {"context": session.generator.context_tokens}
-    return [(key, f"{value_text(values[key]):<8} {SETTINGS[key].help}") for key in PARAMETERS if key not in ALIASES]
+def parameter_value(session: ChatSession[TextGenerator], key: str) -> str:
+    """As it is shown."""
+    values = session.options.as_dict(guided=session.guidance is not None)
+    return value_text(session.generator.context_tokens if key == "context" else values[key])
+
+
+def parameter_rows(session: ChatSession[TextGenerator], only: str = "") -> list[tuple[str, str]]:
+    """Name, value and meaning of every parameter, or of one."""
+    keys = [only] if only else [key for key in PARAMETERS if key not in ALIASES]
+    return [(key, f"{parameter_value(session, key):<8} {SETTINGS[key].help}") for key in keys]
 
 
 def value_text(value: object) -> str:
     if isinstance(value, tuple):
         texts = (f"{one[0]}={one[1]:g}" if isinstance(one, tuple) else repr(one) for one in value)
-        return ",".join(texts) or "none"
-    return "none" if value is None else str(value)
+        return ", ".join(texts) or "none"
+    return "none" if value is None else as_text(value)

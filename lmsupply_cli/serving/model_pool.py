@@ -19,7 +19,7 @@ from lmsupply_cli.generation.load import load
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.plan import find_model
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.fit import MARGIN
+from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.serving.generator_pool import GeneratorPool
 from lmsupply_cli.store.judging import open_model

@@ -9,8 +9,10 @@ from pathlib import Path
 from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelNotFound, UsageError
-from lmsupply_cli.files import absolute, is_file, is_folder, listed, size_of
+from lmsupply_cli.events import ProgressListener
+from lmsupply_cli.files import absolute, is_file, is_folder, listed, our_io_error, size_of
 from lmsupply_cli.genai_config import CONFIG
+from lmsupply_cli.store.digest import ReadProgress, digest_of
 from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 
@@ -18,36 +20,62 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 def add_folder(
-    root: Path, folder: Path, alias: str, *, license: str = "unknown", tier: str = "unknown", trust: bool = False
+    root: Path,
+    folder: Path,
+    alias: str,
+    *,
+    license: str = "unknown",
+    tier: str = "unknown",
+    trust: bool = False,
+    listener: ProgressListener | None = None,
 ) -> Manifest:
-    """Check the folder and register it; one that is registered under this name already stays so, as it is now.
+    """Check the folder and register it with the digests of its files. If it is already registered under this name, its
+    record is updated. `listener` hears how far the files are read.
 
-    Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound.
+    Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound, FileError.
     """
     name = alias.lower()
     if not _NAME.fullmatch(name):
         raise UsageError(f"{alias!r} is not a valid model name", hint="use letters, digits, dots, dashes, underscores")
     path = absolute(folder)
     open_folder(path, trust=trust)
-    files = {
-        file.relative_to(path).as_posix(): FileRecord(size, "")
-        for file in listed(path, "**/*")
-        if (size := size_of(file)) >= 0
-    }
+    _check_name(root, path, name)
+    files = _recorded(path, listener or ProgressListener())
     manifest = Manifest(
         ref=name, repo="", revision="", commit="", variant="", snapshot=str(path), folder=str(path),
         license=license, tier=tier, files=files, pulled=now(),
     )  # fmt: skip
     with repo_lock(root, LOCAL, waiting=lambda: None):
-        known = find_added(root, path, name)
-        if not known and (find_entry(name) or any(m.ref == name for m in read_manifests(root))):
-            raise UsageError(
-                f"there is already a model called {name}",
-                hint=f"choose another name: lmsupply add {folder} NAME; or remove that one: lmsupply rm {name}",
-            )
+        known = _check_name(root, path, name)
         if not known or known.files != files:
             write_manifest(root, manifest)
     return manifest
+
+
+def _check_name(root: Path, folder: Path, name: str) -> Manifest | None:
+    """The record of this folder under this name. Raises UsageError if another model has the name."""
+    if known := find_added(root, folder, name):
+        return known
+    other = next((m for m in read_manifests(root) if m.ref == name), None)
+    if other or find_entry(name):
+        removal = f", or remove that one: lmsupply rm {name}" if other else ""
+        raise UsageError(
+            f"there is already a model called {name}",
+            hint=f"choose another name: lmsupply add {folder} NAME{removal}",
+        )
+    return None
+
+
+def _recorded(folder: Path, listener: ProgressListener) -> dict[str, FileRecord]:
+    """Size and digest of each file below the folder. Raises FileError for one that cannot be read."""
+    found = {file: size for file in listed(folder, "**/*") if (size := size_of(file)) >= 0}
+    names = {file: file.relative_to(folder).as_posix() for file in found}
+    progress = ReadProgress({names[file]: size for file, size in found.items()}, listener)
+    records = {}
+    for file, size in found.items():
+        with our_io_error(file, verb="read"):
+            records[names[file]] = FileRecord(size, digest_of(file, on_bytes=progress.of(names[file])))
+    return records
 
 
 def find_added(root: Path, folder: Path, name: str) -> Manifest | None:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lmsupply_cli.engine.disk_view import COPY_AGAIN
-from lmsupply_cli.engine.folder import ModelFolder, look_at_folder, open_folder
+from lmsupply_cli.engine.folder import COPY_AGAIN, ModelFolder, look_at_folder, open_folder
 from lmsupply_cli.engine.runnable import ON_CPU, Obstacle, find_obstacles
 from lmsupply_cli.errors import ModelFilesError, ProviderUnavailable
 from lmsupply_cli.files import parse_json
 from lmsupply_cli.genai_config import CONFIG, TOKENIZER_CONFIG, declared_provider
-from lmsupply_cli.hub.resolve import RUNS_ON
-from lmsupply_cli.hub.tree import RepoTree
-from lmsupply_cli.hub.variant import Variant
+from lmsupply_cli.providers import CPU, ROWS
 from lmsupply_cli.store.locate import LocatedModel
+
+if TYPE_CHECKING:
+    from lmsupply_cli.hub.resolve import VariantWish
+    from lmsupply_cli.hub.tree import RepoTree
+    from lmsupply_cli.hub.variant import Variant
 
 _INCOMPLETE = "the repo itself is incomplete; try another variant or repo"
 _NO_LIBRARIES = "lmsupply fetches no libraries; try another variant or repo"
 
 
 def judge_variant(
-    tree: RepoTree,
-    variant: Variant,
-    *,
-    provider: str,
-    on_cpu: bool = False,
-    read_text: Callable[[str], str] | None = None,
+    tree: RepoTree, variant: Variant, wish: VariantWish, read_text: Callable[[str], str] | None = None
 ) -> tuple[Obstacle, ...]:
-    """What is in the way of running the variant here, as far as its listing and texts tell. `provider`: the one of this
-    machine; `on_cpu`: the CPU was asked for; `read_text`: of a path in the repo, without it only the config is read."""
+    """What is in the way of running the variant here, as far as its listing and texts tell. `read_text`: of a path in the
+    repo, without it only the config is read."""
     found = list(find_obstacles(RepoView(tree, variant, read_text)))
-    if variant.device not in RUNS_ON[provider] and not any(o.lifted_by == (ON_CPU,) for o in found):
+    if variant.device not in ROWS[wish.provider].runs and not any(o.lifted_by == (ON_CPU,) for o in found):
         found.append(_made_for(variant))
     libraries = tuple(o for o in found if o.loads and ON_CPU not in o.lifted_by)
-    rest = tuple(o for o in found if o not in libraries and not (on_cpu and ON_CPU in o.lifted_by))
-    tried = _tried_on_cpu(variant) if on_cpu and variant.device not in RUNS_ON["cpu"] else ()
+    rest = tuple(o for o in found if o not in libraries and not (wish.on_cpu and ON_CPU in o.lifted_by))
+    tried = _tried_on_cpu(variant) if wish.on_cpu and variant.device not in CPU.runs else ()
     return tuple(Obstacle(o.text, _NO_LIBRARIES, kind=o.kind) for o in libraries) + rest + tried
 
 
@@ -108,6 +104,8 @@ class RepoView:
 
 
 def _has_digest(data: bytes, digest: str) -> bool:
+    import hashlib
+
     kind, _, wanted = digest.partition(":")
     if kind == "git-sha1":
         return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == wanted

@@ -13,21 +13,14 @@ A name that could lead elsewhere is refused, and `inside` checks a path once mor
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 
+from lmsupply_cli.addresses import is_repo
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.hub.tree import RepoFile, is_commit, is_digest, is_safe_path
 
 OURS = ".lmsupply"
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _KEY_BYTES = 200  # a file name holds 255, and a suffix follows
-
-
-def is_repo(text: object) -> bool:
-    """`owner/name` as the Hub has it: "--" stands for the slash in folder names, so no name holds it."""
-    return isinstance(text, str) and _REPO.fullmatch(text) is not None and not {"--", ".."} & _pairs(text)
 
 
 def inside(root: Path, path: Path) -> Path:
@@ -117,8 +110,6 @@ def record_key(repo: str, commit: str, variant: str) -> str:
 
 
 def _short(text: str) -> str:
+    import hashlib
+
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _pairs(text: str) -> set[str]:
-    return {text[at : at + 2] for at in range(len(text) - 1)}

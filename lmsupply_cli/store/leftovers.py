@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmsupply_cli import paths
+from lmsupply_cli.addresses import is_repo
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import is_folder, listed, our_io_error, resolved, size_of
 from lmsupply_cli.hub.tree import RepoFile
@@ -22,7 +23,6 @@ from lmsupply_cli.store.layout import (
     OURS,
     content_name,
     inside,
-    is_repo,
     manifests_dir,
     parts_dir,
     repo_dir,

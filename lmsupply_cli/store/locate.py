@@ -6,30 +6,28 @@ A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lmsupply_cli import paths
-from lmsupply_cli.addresses import ref_of_page, without_user
+from lmsupply_cli.addresses import REPO, is_repo, ref_of_page, without_user
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENSE, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.catalogue.roles import role_name
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.files import is_file, is_folder, resolved
+from lmsupply_cli.providers import PRECISIONS
 from lmsupply_cli.store.manifest import Manifest, last_used_s, read_manifests
 
-_REPO = re.compile(
-    r"(?![^:]*\.\.|[^@:]*--)"  # the Hub has no such names, and "--" stands for the slash in the store
-    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>\w[\w./-]{0,250}?))?"
-    r"(:(?P<variant>[^:\s][^:]*))?",
-    re.ASCII,
+_REF = re.compile(
+    rf"(?![^:]*\.\.)(?P<repo>{REPO})(@(?P<revision>\w[\w./-]{{0,250}}?))?(:(?P<variant>[^:\s][^:]*))?", re.ASCII
 )
-_PRECISION = re.compile(r"(?<![a-z0-9])(int4|int8|fp16|fp32|bf16)(?![a-z0-9])")
+_PRECISION = re.compile(rf"(?<![a-z0-9])({'|'.join(PRECISIONS)})(?![a-z0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class RepoRef:
+class RepoRef(NamedTuple):
     repo: str
     revision: str | None = None
     variant: str | None = None
@@ -56,6 +54,11 @@ class LocatedModel:
     pulled: str = ""
 
     @property
+    def was_pulled(self) -> bool:
+        """Whether lmsupply downloaded it: it is neither a folder of the user's nor another tool's."""
+        return bool(self.key and self.repo)
+
+    @property
     def precision(self) -> str | None:
         """Of the weights, such as "int4", by the name of the variant or folder; None if it does not say."""
         if self.ref == GUIDE_REF:
@@ -66,8 +69,10 @@ class LocatedModel:
 
 def parse_repo(name: str) -> RepoRef | None:
     """`owner/repo[@revision][:variant]`, also as the address of its page on the Hub."""
-    match = _REPO.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
-    return RepoRef(match["repo"], match["revision"], match["variant"]) if match else None
+    match = _REF.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
+    if not match or not is_repo(match["repo"]):
+        return None
+    return RepoRef(match["repo"], match["revision"], match["variant"])
 
 
 def named_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef]:
@@ -129,8 +134,13 @@ def installed_models(root: Path) -> list[LocatedModel]:
     return [located(m, root) for m in read_manifests(root) if is_folder(root / m.folder)]
 
 
-def locate(name: str, root: Path) -> LocatedModel:
-    """The model that `name` stands for. Raises ModelNotFound, ModelNotInstalled, UsageError for a role."""
+def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedModel:
+    """The model that `name` stands for; of a repo only a variant of `precision`, if one is given. Raises ModelNotFound,
+    ModelNotInstalled, UsageError for a role."""
+
+    def suits(model: LocatedModel) -> bool:
+        return precision is None or not model.repo or model.precision == precision
+
     if role_name(name):
         raise UsageError(f"{name} is a role, not a model", hint="name the model; lmsupply models lists roles")
     if name.lower() == GUIDE_REF:
@@ -142,18 +152,25 @@ def locate(name: str, root: Path) -> LocatedModel:
     entry, wanted = _entry_or_repo(name)
     if entry and wanted:  # any revision of it
         wanted = RepoRef(entry.repo, variant=entry.folder or None)
-    here = installed_models(root)
+    here = [m for m in installed_models(root) if suits(m)]
     named = [m for m in here if m.ref.lower() == name.lower()]
     found = _newest(named, None) or (_newest([m for m in here if _matches(m, wanted)], wanted) if wanted else None)
     if found:
         return found
-    from lmsupply_cli.store.external import external_models, foundry_models
+    if not wanted:
+        return _without_repo(name, root)
+    from lmsupply_cli.store.external import external_models
 
-    if wanted:
-        others = [m for m in external_models(root, repo=wanted.repo) if _matches(m, wanted)]
-        if other := _newest(others, wanted):
-            return other
-        raise _not_installed(name, wanted.repo, root)
+    others = [m for m in external_models(root, repo=wanted.repo) if _matches(m, wanted) and suits(m)]
+    if other := _newest(others, wanted):
+        return other
+    raise _not_installed(name, wanted.repo, root, precision)
+
+
+def _without_repo(name: str, root: Path) -> LocatedModel:
+    """A model of Foundry Local. Raises ModelNotFound, ModelNotInstalled for an added folder that is gone."""
+    from lmsupply_cli.store.external import foundry_models
+
     foundry = [m for m in foundry_models() if m.ref.lower() == name.lower()]
     if foundry:
         return foundry[0]
@@ -161,24 +178,25 @@ def locate(name: str, root: Path) -> LocatedModel:
         raise ModelNotInstalled(
             f"the folder of {lost.ref} is missing: {root / lost.folder}", hint=f"lmsupply rm {lost.ref} unregisters it"
         )
-    raise _unknown(name, [m.ref for m in here])
+    raise _unknown(name, [m.ref for m in installed_models(root)])
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultModel:
+class DefaultModel(NamedTuple):
     """The model that answers if none is named, and why."""
 
     model: LocatedModel
     reason: str
 
 
-def default_installed(root: Path) -> DefaultModel | None:
-    """The only installed model or, of several, the one used last, so that pulling another model changes nothing."""
-    models = installed_models(root)
-    if not models:
+def default_installed(root: Path, allowed: Callable[[License], bool] = lambda _: True) -> DefaultModel | None:
+    """The only installed model or, of several, the one used last, so that pulling another model changes nothing.
+    `allowed`: licenses that it should have; without such a model, one of the others."""
+    every = installed_models(root)
+    if not every:
         return None
+    models = [m for m in every if allowed(m.license)] or every
     if len(models) == 1:
-        return DefaultModel(models[0], "the only installed model")
+        return DefaultModel(models[0], "the only installed model" + ("" if models == every else " that is allowed"))
     used = {m.key: at for m in models if (at := last_used_s(root, m.key))}
     if used:
         return DefaultModel(max(models, key=lambda m: used.get(m.key, 0)), "the model used last")
@@ -217,12 +235,16 @@ def _newest(models: Sequence[LocatedModel], wanted: RepoRef | None) -> LocatedMo
     return max(models, key=lambda m: (by_branch and "main" in m.revisions, m.pulled), default=None)
 
 
-def _not_installed(name: str, repo: str, root: Path) -> ModelNotInstalled:
+def _not_installed(name: str, repo: str, root: Path, precision: str | None) -> ModelNotInstalled:
     from lmsupply_cli.store.leftovers import unfinished_repos
 
     if repo.lower() in {other.lower() for other in unfinished_repos(root)}:
         return ModelNotInstalled(
             f"{name} is not installed: a pull of it was not finished",
             hint=f"lmsupply pull {name} resumes it; lmsupply rm --partial deletes the unfinished files",
+        )
+    if precision:
+        return ModelNotInstalled(
+            f"{name} is not installed in {precision}", hint=f"lmsupply pull {name} --precision {precision}"
         )
     return ModelNotInstalled(f"{name} is not installed", hint=f"lmsupply pull {name}")

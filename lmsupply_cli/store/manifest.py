@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
+from lmsupply_cli.addresses import is_repo
 from lmsupply_cli.catalogue.entry import Tier
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import listed, our_io_error, read_json, write_json
 from lmsupply_cli.hub.tree import is_commit, is_digest, is_safe_path
 from lmsupply_cli.store.layout import (
     inside,
-    is_repo,
     manifests_dir,
     model_dir,
     record_key,
@@ -36,7 +36,7 @@ _RECORD_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """`digest` as in `hub.tree.RepoFile`; "" where the Hub gave none."""
+    """`digest` as in `hub.tree.RepoFile`; "" where the Hub gave none, and of folders that earlier versions added."""
 
     size_bytes: int
     digest: str
@@ -78,8 +78,7 @@ class Manifest:
         return [root / self.snapshot / path for path in self.files]
 
 
-@dataclass(frozen=True)
-class Records:
+class Records(NamedTuple):
     """What could be read, and one line for each record that could not."""
 
     manifests: tuple[Manifest, ...]
@@ -93,14 +92,12 @@ def now() -> str:
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Raises FileError."""
-    with records_lock(root):
-        write_json(inside(root, manifests_dir(root) / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
+    _write(root, manifests_dir(root), manifest)
 
 
 def write_unfinished(root: Path, manifest: Manifest) -> None:
     """Record what is about to be written. Raises FileError."""
-    with records_lock(root):
-        write_json(inside(root, unfinished_dir(root) / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
+    _write(root, unfinished_dir(root), manifest)
 
 
 def begin_removal(root: Path, manifest: Manifest) -> None:
@@ -113,14 +110,20 @@ def begin_removal(root: Path, manifest: Manifest) -> None:
 
 def forget_unfinished(root: Path, key: str) -> None:
     """Raises FileError."""
-    path = unfinished_dir(root) / f"{key}.json"
-    with records_lock(root), our_io_error(path):
-        inside(root, path).unlink(missing_ok=True)
+    _remove(root, unfinished_dir(root) / f"{key}.json")
 
 
 def remove_manifest(root: Path, manifest: Manifest) -> None:
     """Forget a folder that was added. Raises FileError."""
-    path = manifests_dir(root) / f"{manifest.key}.json"
+    _remove(root, manifests_dir(root) / f"{manifest.key}.json")
+
+
+def _write(root: Path, folder: Path, manifest: Manifest) -> None:
+    with records_lock(root):
+        write_json(inside(root, folder / f"{manifest.key}.json"), {"schema": SCHEMA, **asdict(manifest)})
+
+
+def _remove(root: Path, path: Path) -> None:
     with records_lock(root), our_io_error(path):
         inside(root, path).unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmsupply_cli import paths
+from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.errors import ModelNotInstalled, UsageError
 from lmsupply_cli.files import is_folder
 from lmsupply_cli.store.add import add_folder
@@ -13,6 +14,8 @@ from lmsupply_cli.store.locate import LocatedModel, installed_models, locate, lo
 from lmsupply_cli.store.manifest import Manifest, read_manifests
 from lmsupply_cli.store.remove import carry_out
 from lmsupply_cli.store.verify import ModelCheck, verify
+
+_LISTED = "lmsupply models --installed lists the installed models"
 
 
 class ModelStore:
@@ -63,11 +66,16 @@ def find_manifests(names: Sequence[str], root: Path) -> list[Manifest]:
         if lost := next((m for m in by_key.values() if _is_lost(m, name, root)), None):
             found.append(lost)
             continue
-        model = locate(name, root)
+        try:
+            model = locate(name, root)
+        except ModelNotInstalled as error:
+            unfinished = "--partial" in error.hint
+            raise ModelNotInstalled(error.message, hint=error.hint if unfinished else _LISTED) from error
         if model.external:
-            raise UsageError(f"{name} belongs to another tool: {model.path}", hint="remove it with that tool")
+            raise UsageError(f"{name} belongs to another tool: {model.path}", hint="use that tool for it")
+        if model.ref == GUIDE_REF:
+            raise UsageError(f"{GUIDE_REF} is built in and comes with lmsupply", hint=_LISTED)
         if model.key not in by_key:
-            known = ", ".join(m.ref for m in installed_models(root)) or "none"
-            raise ModelNotInstalled(f"{name} is not in the model store", hint=f"installed: {known}")
+            raise ModelNotInstalled(f"{name} is not in the model store", hint=_LISTED)
         found.append(by_key[model.key])
     return list({m.key: m for m in found}.values())

@@ -11,15 +11,16 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from lmsupply_cli.addresses import without_user
-from lmsupply_cli.catalogue.entry import CatalogueEntry, License
+from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo
 from lmsupply_cli.engine.folder import open_folder
-from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled
+from lmsupply_cli.engine.runnable import Obstacle
+from lmsupply_cli.errors import FileError, HubError, ModelFilesError, ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.files import free_bytes, read_text, size_of, write_whole
-from lmsupply_cli.hub.client import HubClient, is_offline
-from lmsupply_cli.hub.licenses import tier_of
-from lmsupply_cli.hub.resolve import Resolution, resolve
+from lmsupply_cli.hub.client import HubClient, kept_offline_by
+from lmsupply_cli.hub.licenses import license_of
+from lmsupply_cli.hub.resolve import Resolution, VariantWish, resolve
 from lmsupply_cli.hub.retry import RetryPolicy
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
@@ -44,85 +45,60 @@ from lmsupply_cli.store.transfer import Stopped, Transfer
 from lmsupply_cli.units import format_bytes
 
 WORKERS = 4  # files at once
+_ANY = VariantWish()
 
 
 def plan_pull(
     name: str,
     root: Path,
+    wish: VariantWish = _ANY,
     *,
-    provider: str = "auto",
-    precision: str = "auto",
-    variant: str | None = None,
     offline: bool = False,
-    on_cpu: bool = False,
-    exact: bool = False,
     listener: ProgressListener | None = None,
     client: Callable[[], HubClient] = HubClient,
 ) -> PullPlan:
-    """Look at the repo and decide; nothing but its listing and configs is fetched. `on_cpu`: the user asked for the CPU,
-    whatever the model was made for; `exact`: the user asked for `precision`, and no other will do; `listener` is told
-    about retries.
+    """Look at the repo and decide; nothing but its listing and configs is fetched. `listener` is told about retries.
 
     Raises ModelNotFound, ModelNotInstalled (offline), LicenseNotAccepted (gated), HubError, UsageError.
     """
     name = without_user(name)
+    if added := next((m for m in read_manifests(root) if m.added and m.ref == name.lower()), None):
+        raise UsageError(
+            f"{name} is a folder that you added: {added.folder}", hint=f"there is nothing to pull: lmsupply chat {name}"
+        )
     entry, wanted = named_repo(name)
-    if offline or is_offline():
-        raise ModelNotInstalled(f"{name} is not installed and lmsupply is offline", hint="go online and pull it")
-    machine = "cpu" if provider == "auto" else provider
+    if wish.variant and wanted.variant:
+        raise UsageError(
+            f"two variants are named: {wanted.variant} and {wish.variant}", hint="leave out `variant`, or :FOLDER"
+        )
+    if cause := kept_offline_by(offline):
+        raise ModelNotInstalled(
+            f"{name} is not installed and lmsupply is offline", hint=f"leave out {cause} to pull it"
+        )
+    wish = replace(wish, variant=wish.variant or wanted.variant)
     with client() as hub:
         hub.tell(listener or ProgressListener())
         tree = fetch_pinned(hub, entry, wanted)
-        resolution = resolve_here(
-            tree,
-            provider=machine,
-            precision=precision,
-            wanted=variant or wanted.variant,
-            entry=entry,
-            on_cpu=on_cpu,
-            exact=exact,
-        )
-        obstacles = judge_variant(
-            tree,
-            resolution.chosen,
-            provider=machine,
-            on_cpu=on_cpu,
-            read_text=lambda path: _small_text(hub, tree, path, root),
-        )
-    wish = variant or wanted.variant
-    owner = entry or entry_of_repo(tree.repo, resolution.chosen.folder)
-    license = owner.license if owner else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
-    ref = entry.ref if entry and not wish else f"{tree.repo}:{resolution.chosen.folder}" if wish else tree.repo
-    return replace(make_plan(root, ref, tree, resolution, license), obstacles=tuple(obstacles))
+        resolution, obstacles = resolve_here(tree, wish, entry, lambda path: _small_text(hub, tree, path, root))
+    folder = resolution.chosen.folder
+    license = license_of(tree, entry or entry_of_repo(tree.repo, folder))
+    ref = f"{tree.repo}:{folder}" if wish.variant else entry.ref if entry else tree.repo
+    return replace(make_plan(root, ref, tree, resolution, license), obstacles=obstacles)
 
 
 def resolve_here(
-    tree: RepoTree,
-    *,
-    provider: str,
-    precision: str,
-    wanted: str | None,
-    entry: CatalogueEntry | None,
-    on_cpu: bool = False,
-    exact: bool = False,
-) -> Resolution:
-    """The variant for this machine, of those that run at all where there is one. Raises ModelNotFound, UsageError."""
+    tree: RepoTree, wish: VariantWish, entry: CatalogueEntry | None, read_text: Callable[[str], str] | None = None
+) -> tuple[Resolution, tuple[Obstacle, ...]]:
+    """The variant to take, of those that run at all where there is one, and what is in the way of running it.
+    `read_text` as in `judge_variant`. Raises ModelNotFound, UsageError."""
     try:
         variants = find_variants(tree)
     except ModelNotFound as error:
         raise with_sibling(error, tree.repo) from error
-    judged = {v.folder: judge_variant(tree, v, provider=provider, on_cpu=on_cpu) for v in variants}
-    blocked = {folder: [o for o in found if not o.lifted_by] for folder, found in judged.items()}
-    return resolve(
-        variants,
-        provider=provider,
-        precision=precision,
-        wanted=wanted,
-        folder=entry.folder if entry else "",
-        unusable={folder: found[0].text for folder, found in blocked.items() if found},
-        on_cpu=on_cpu,
-        exact=exact,
-    )
+    blocked = {v.folder: [o for o in judge_variant(tree, v, wish) if not o.lifted_by] for v in variants}
+    unusable = {folder: found[0].text for folder, found in blocked.items() if found}
+    resolution = resolve(variants, wish, folder=entry.folder if entry else "", unusable=unusable)
+    return resolution, judge_variant(tree, resolution.chosen, wish, read_text)
 
 
 def refuse_what_never_runs(plan: PullPlan) -> None:
@@ -175,8 +151,11 @@ def _fetch(
             f"{format_bytes(fresh.fetch_bytes)} to download, but only {format_bytes(fresh.free_disk_bytes)} is free on the disk of {root}",
             hint="free some space (lmsupply rm), or choose another disk with `cache_dir`",
         )
-    write_unfinished(root, _record(plan, files, root))
-    _fetch_all(fresh, root, listener, client)
+    write_unfinished(root, _record(plan, files))
+    if not all(file.in_place for file in planned):
+        hub = client()
+        hub.tell(listener)
+        _Transfers(fresh, root, listener, hub).run()
 
 
 def _further(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> list[RepoFile]:
@@ -227,61 +206,76 @@ class _Progress:
                 )
 
 
-def _fetch_all(plan: PullPlan, root: Path, listener: ProgressListener, client: Callable[[], HubClient]) -> None:
-    """Several files at once, the largest first. The first failure stops the others."""
-    tree, stop, progress = plan.tree, threading.Event(), _Progress(plan, listener)
-    todo: Queue[RepoFile] = Queue()
-    for planned in sorted(plan.files, key=lambda p: -p.fetch_bytes):
-        if not planned.in_place:
-            todo.put(planned.file)
-    if todo.empty():
-        return
-    failures: list[BaseException] = []
+class _Transfers:
+    """The files of a plan that are not in place: several at once, the largest first. The first failure stops the
+    others."""
 
-    def work(hub: HubClient) -> None:
-        while not stop.is_set():
+    def __init__(self, plan: PullPlan, root: Path, listener: ProgressListener, hub: HubClient) -> None:
+        self._tree, self._root, self._hub = plan.tree, root, hub
+        self._progress = _Progress(plan, listener)
+        self._stop = threading.Event()
+        self._failures: list[BaseException] = []
+        self._todo: Queue[RepoFile] = Queue()
+        for planned in sorted(plan.files, key=lambda p: -p.fetch_bytes):
+            if not planned.in_place:
+                self._todo.put(planned.file)
+
+    def run(self) -> None:
+        """Raises the first error of a transfer."""
+        count = min(WORKERS, self._todo.qsize())
+        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        try:
+            for worker in workers:
+                worker.start()
+            while any(worker.is_alive() for worker in workers) and not self._failures:
+                for worker in workers:
+                    worker.join(0.05)  # in short waits, so that Ctrl-C is heard
+        finally:
+            self._stop.set()
+            for worker in workers:
+                worker.join(0.3)  # one that waits for a silent server is left behind, and gives its lock back then
+            if not any(worker.is_alive() for worker in workers):
+                self._hub.close()
+        if self._failures:
+            raise _resumable(self._failures[0])
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
             try:
-                file = todo.get_nowait()
+                file = self._todo.get_nowait()
             except Empty:
                 return
             try:
-                Transfer(
-                    root=root,
-                    repo=tree.repo,
-                    commit=tree.commit,
-                    file=file,
-                    open_at=lambda start, file=file: hub.open_file(tree.repo, tree.commit, file.path, start),  # type: ignore[misc]
-                    copies=lambda file=file: copies_of(root, file),  # type: ignore[misc]
-                    policy=_interruptible(hub.policy, stop),
-                    stop=stop,
-                    on_bytes=lambda count, file=file: progress.add(file, count),  # type: ignore[misc]
-                    on_wait=lambda file=file: progress.waits(file),  # type: ignore[misc]
-                ).run()
+                self._transfer(file)
             except Stopped:
                 return
             except BaseException as error:
-                failures.append(error)
-                stop.set()
+                self._failures.append(error)
+                self._stop.set()
 
-    hub = client()
-    hub.tell(listener)
-    workers = [threading.Thread(target=work, args=(hub,), daemon=True) for _ in range(min(WORKERS, todo.qsize()))]
-    try:
-        for worker in workers:
-            worker.start()
-        while any(worker.is_alive() for worker in workers):
-            for worker in workers:
-                worker.join(0.05)  # in short waits, so that Ctrl-C is heard
-            if failures:
-                break
-    finally:
-        stop.set()
-        for worker in workers:
-            worker.join(0.3)  # one that waits for a silent server is left behind, and gives its lock back then
-        if not any(worker.is_alive() for worker in workers):
-            hub.close()
-    if failures:
-        raise failures[0]
+    def _transfer(self, file: RepoFile) -> None:
+        tree = self._tree
+        Transfer(
+            root=self._root,
+            repo=tree.repo,
+            commit=tree.commit,
+            file=file,
+            open_at=lambda start: self._hub.open_file(tree.repo, tree.commit, file.path, start),
+            copies=lambda: copies_of(self._root, file),
+            policy=_interruptible(self._hub.policy, self._stop),
+            stop=self._stop,
+            on_bytes=lambda count: self._progress.add(file, count),
+            on_wait=lambda: self._progress.waits(file),
+        ).run()
+
+
+def _resumable(failure: BaseException) -> BaseException:
+    """A network failure, with the hint that the downloaded part is kept."""
+    if not isinstance(failure, HubError) or not failure.hint.endswith("try again"):
+        return failure
+    resumed = HubError(failure.message, hint=f"{failure.hint}; the download will resume")
+    resumed.__cause__ = failure
+    return resumed
 
 
 def copies_of(root: Path, file: RepoFile) -> list[Path]:
@@ -311,7 +305,7 @@ def _install(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
             f"{tree.repo} is not usable: {error.message}",
             hint="the repo itself is incomplete; try another variant or repo",
         ) from error
-    manifest = _record(plan, files, root)
+    manifest = _record(plan, files)
     reference = ref_path(root, tree.repo, tree.revision)
     if reference and not plan.repairs:
         write_whole(inside(root, reference), tree.commit)
@@ -320,7 +314,7 @@ def _install(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
     return manifest
 
 
-def _record(plan: PullPlan, files: Sequence[RepoFile], root: Path) -> Manifest:
+def _record(plan: PullPlan, files: Sequence[RepoFile]) -> Manifest:
     tree, variant, before = plan.tree, plan.resolution.chosen.folder, plan.repairs
     here = Path()
     return Manifest(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from lmsupply_cli.errors import HubError
@@ -14,13 +13,13 @@ from lmsupply_cli.store.plan import PullPlan, make_plan
 from lmsupply_cli.store.verify import ModelCheck
 
 
-def plan_repair(check: ModelCheck, root: Path, *, client: Callable[[], HubClient] = HubClient) -> PullPlan:
+def plan_repair(check: ModelCheck, root: Path) -> PullPlan:
     """A pull that does not trust the record of the bad files. A bad file stays until its replacement is complete.
 
     Raises HubError, ModelNotFound.
     """
     manifest = check.manifest
-    with client() as hub:
+    with HubClient() as hub:
         tree = hub.fetch_tree(manifest.repo, manifest.commit)
     variant = next((v for v in find_variants(tree) if v.folder == manifest.variant), None)
     if variant is None:

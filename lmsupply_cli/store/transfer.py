@@ -75,7 +75,7 @@ class Transfer:
             raise Stopped
 
     def _is_right(self, path: Path) -> bool:
-        return file_matches(path, self.file.digest, self.file.size_bytes, on_block=self._check)
+        return file_matches(path, self.file.digest, self.file.size_bytes, on_bytes=lambda _: self._check())
 
     def _copied(self) -> bool:
         """Take the content from where the store has it: as another name of the same file, or as a copy."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from lmsupply_cli.engine.folder import look_at_folder
 from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.files import reason_of, size_of
 from lmsupply_cli.genai_config import CONFIG
-from lmsupply_cli.store.digest import file_matches
+from lmsupply_cli.store.digest import ReadProgress, file_matches
 from lmsupply_cli.store.manifest import FileRecord, Manifest
 
 
@@ -44,12 +45,18 @@ class ModelCheck:
         """Paths of the files that are not."""
         return [check.path for check in self.files if not check.ok]
 
+    @property
+    def sizes_only(self) -> list[str]:
+        """Paths of the files without a recorded digest: of these, only the size is compared."""
+        return [path for path, record in self.manifest.files.items() if not record.digest]
 
-def verify(root: Path, manifest: Manifest, *, on_file: Callable[[str], None] = lambda _: None) -> ModelCheck:
-    checks = []
+
+def verify(root: Path, manifest: Manifest, *, listener: ProgressListener | None = None) -> ModelCheck:
+    """`listener` hears how far the files are read."""
+    sizes = {path: record.size_bytes for path, record in manifest.files.items()}
+    progress, checks = ReadProgress(sizes, listener or ProgressListener()), []
     for path, record in manifest.files.items():
-        on_file(path)
-        checks.append(FileCheck(path, _fault(root / manifest.snapshot / path, record)))
+        checks.append(FileCheck(path, _fault(root / manifest.snapshot / path, record, progress.of(path))))
     if all(check.ok for check in checks):  # what is whole may still be of no use
         checks += _unusable(root / manifest.folder)
     return ModelCheck(manifest, tuple(checks))
@@ -64,14 +71,14 @@ def _unusable(folder: Path) -> list[FileCheck]:
     return [FileCheck(obstacle.file or CONFIG, obstacle.text) for obstacle in obstacles if not obstacle.lifted_by]
 
 
-def _fault(path: Path, record: FileRecord) -> str:
+def _fault(path: Path, record: FileRecord, on_bytes: Callable[[int], None]) -> str:
     size = size_of(path)
     if size < 0:
         return "missing"
     if size != record.size_bytes:
         return f"{size:,} bytes instead of {record.size_bytes:,}"
     try:
-        right = file_matches(path, record.digest, record.size_bytes)
+        right = file_matches(path, record.digest, record.size_bytes, on_bytes=on_bytes)
     except OSError as error:
         return f"cannot be read: {reason_of(error)}"
-    return "" if right else "changed: its digest is another one"
+    return "" if right else "changed: its digest differs"

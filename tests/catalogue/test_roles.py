@@ -9,7 +9,8 @@ import pytest
 from lmsupply_cli.catalogue.lookup import entries_of_role, find_entry, read_catalogue
 from lmsupply_cli.catalogue.roles import ROLES, Role, role_name
 from lmsupply_cli.errors import ModelNotFound
-from lmsupply_cli.loading.recommend import expected_variant, needed_bytes, recommend_model
+from lmsupply_cli.loading.recommend import expected_variant, recommend_model
+from lmsupply_cli.memory.rough import needed_bytes
 from lmsupply_cli.paths import config_dir
 
 

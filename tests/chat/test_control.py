@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from lmsupply_cli.chat.control import control_strings
+from lmsupply_cli.chat.control import ControlTokenEscaper, control_strings
 from lmsupply_cli.chat.formats import FAMILIES, family_of
 from lmsupply_cli.chat.formatter import PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage
-from lmsupply_cli.chat.segments import ControlTokenEscaper
 from lmsupply_cli.engine.tokenizer import encode_with, load_library
 
 EXTRACTS = sorted(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsupply_cli import ChatMessage, load
-from lmsupply_cli.chat.segments import ControlTokenEscaper
+from lmsupply_cli.chat.control import ControlTokenEscaper
 
 MODELS = Path(__file__).parent.parent / "models"
 CONTROL = ["<|end|>", "<|endoftext|>", "<|im_end|>", "<end>", "<<end>>"]

@@ -53,7 +53,7 @@ def test_nothing_is_written_before_the_first_question(archive: Archive) -> None:
     assert archive.names() == []
     recorder.messages([ChatMessage.system("Be brief."), ChatMessage.user("hello")])
     recorder.close()
-    assert archive.find()[0].options == {"seed": 7}
+    assert archive.find().chats[0].options == {"seed": 7}
 
 
 def test_what_answers_follow_is_kept(archive: Archive) -> None:
@@ -110,7 +110,7 @@ def test_what_is_no_chat_is_left_out_of_the_list(archive: Archive) -> None:
     recorder.close()
     (archive.folder / "bad.jsonl").write_text("{}\n")
     (archive.folder / "newer.jsonl").write_text(json.dumps({"type": "session", "schema": 99}) + "\n")
-    assert [chat.name for chat in archive.find()] == ["good"]
+    assert [chat.name for chat in archive.find().chats] == ["good"]
     with pytest.raises(LmsupplyError, match="no saved chat"):
         archive.load("bad")
     with pytest.raises(LmsupplyError, match="newer lmsupply"):
@@ -131,3 +131,10 @@ def test_one_writer_at_a_time(archive: Archive) -> None:
     assert not archive.is_open("x")
     archive.rename("x", "y")
     assert archive.names() == ["y"]
+
+
+def test_one_writer_at_a_time_where_the_file_system_grants_every_lock(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filelock._native._unix.lock_fd_nonblocking", lambda fd: True)
+    test_one_writer_at_a_time(archive)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.cli import lmsupply
 
-from lmsupply_cli.cli.batch_files import Answers
+from lmsupply_cli.cli.batch_files import Answers, Counts
 from lmsupply_cli.cli.batch_lines import Line, read_lines
 from lmsupply_cli.render.terminal import Terminal
 
@@ -168,7 +168,7 @@ def test_what_failed_is_named_and_answered_again(tmp_path: Path) -> None:
     out.chmod(0o640)
     result = lmsupply(*command, "--retry-failed")
     assert result.code == 0
-    assert "1 answered, 2 already there; " in result.err
+    assert "1 answered, 1 of them cut by max_tokens or the context, 2 already there; " in result.err
     after = out.read_bytes().splitlines()
     assert (after[0], after[2]) == (before[0], before[2])
     assert [(row["index"], "error" in row) for row in rows(out)] == [(0, False), (1, False), (2, False)]
@@ -224,7 +224,7 @@ def answering(out: Path, lines: list[Line], *, retry: bool = False) -> Iterator[
     answers = Answers(out, lines, Terminal(None, io.StringIO(), io.StringIO(), {}), guided=False)
     answers.check_run({"model": "m", "files": "f", "options": {}}, retry=retry)
     left = answers.left(retry=retry)
-    with answers.opened():
+    with answers.answering(Counts()):
         yield answers, left
 
 

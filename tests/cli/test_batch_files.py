@@ -201,7 +201,12 @@ def test_a_guidance_that_cannot_be_followed_writes_nothing(tmp_path: Path) -> No
         (("--batch", "gone.txt", "--out", "o"), "cannot read"),
         (("--batch", "empty.txt", "--out", "o"), "there is no prompt in"),
         (("--batch", "in.txt", "--out", "o", "--num-beams", "2"), "beam search cannot be combined with batches"),
-        (("--batch", "in.txt", "--out", "o", "--batch-size", "0"), "0"),
+        (
+            ("--batch", "in.txt", "--out", "o", "--batch-size", "0"),
+            "--batch-size must be a whole number from 1 to 32, not '0'",
+        ),
+        (("--batch", "in.txt", "--out", ""), "cannot write .: it is a folder"),
+        (("--out", ""), "--out needs --batch"),
     ],
 )
 def test_what_does_not_go_together(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -49,6 +49,8 @@ def test_rows_as_data_tools_write_them(tmp_path: Path) -> None:
         ('{"prompt": "x", "label": 1}', "unknown key 'label'"),
         ('{"prompt": "x", "max_tokens": 2.5}', "max_tokens must be a whole number"),
         ('{"prompt": "x", "temperature": "hot"}', "temperature must be a number"),
+        ('{"prompt": "x", "logit_bias": {"5": true}}', 'from -100 to 100, not {"5": true}'),
+        ('{"prompt": "x", "max_tokens": true}', "max_tokens must be a whole number, at least 1, not true"),
         ('{"prompt": "x", "options": 1}', "options must be a JSON object"),
         ('{"prompt": "x", "id": NaN}', "the id is not a JSON value"),
         ('{"text": "x"}', "expected prompt (a string) or messages (a list)"),
@@ -71,7 +73,8 @@ def test_a_bad_row_is_named_by_its_keys(row: str, said: str, tmp_path: Path) -> 
     result = ask(tmp_path, "in.jsonl", f'{row}\n{{"prompt": "thanks"}}\n')
     assert result.code == 1
     assert said in errors(result)[0]
-    assert f"line 1: {said}" in result.err
+    assert "line 1: " in result.err
+    assert said in result.err
     assert "--" not in errors(result)[0]
     assert result.json_lines[1]["text"]
 

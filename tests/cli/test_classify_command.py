@@ -85,7 +85,7 @@ def test_bad_input_is_exit_2(arguments: tuple[str, ...], why: str, tmp_path: Pat
 def test_no_prompt_and_no_room() -> None:
     result = lmsupply("classify", "-m", "guide", "--choices", "a,b")
     assert result.code == 2
-    assert 'hint: add one: lmsupply classify guide "your question", or pipe it in' in result.err
+    assert 'hint: add one: lmsupply classify --choices a,b guide "your question", or pipe it in' in result.err
     command = ("classify", "-m", "guide", "--context", "64", "--choices", "Hello,Run", "word " * 100 + QUESTION)
     result = lmsupply(*command)
     assert result.code == 4
@@ -192,3 +192,9 @@ def test_completion_offers_it() -> None:
 def test_json_holds_every_choice_with_all_or_without() -> None:
     plain = lmsupply(*BASE, "--json", QUESTION).json
     assert lmsupply(*BASE, "--json", "--all", QUESTION).json["choices"] == plain["choices"]
+
+
+def test_a_near_miss_names_the_command_and_its_choices() -> None:
+    result = lmsupply("classify", "phi-3.6", "--choices", "a b,c", "hi")
+    assert result.code == 2
+    assert result.err.endswith("lmsupply classify --choices 'a b,c' -- phi-3.6 …\n")

@@ -120,6 +120,41 @@ def test_mistakes(arguments: list[str], said: str) -> None:
     assert not file().exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["edit", "--json"], "--json and edit can't be combined"),
+        (["get", "top_k", "--all"], "--all and get can't be combined"),
+        (["set", "top_k", "3", "--all"], "--all and set can't be combined"),
+    ],
+)
+def test_an_option_that_an_action_does_not_have_is_refused(arguments: list[str], said: str) -> None:
+    result = lmsupply("config", *arguments, EDITOR="true", VISUAL="")
+    assert result.code == 2
+    assert said in result.err
+    assert not file().exists()
+
+
+def test_changes_are_reported_in_json() -> None:
+    done = lmsupply("config", "set", "top_k", "3", "--json", LMSUPPLY_TOP_K="5")
+    assert done.code == 0
+    note = "LMSUPPLY_TOP_K is set in the environment and takes precedence"
+    assert done.json == {
+        "schema": 2,
+        "key": "top_k",
+        "value": 3,
+        "file": str(file()),
+        "notices": [{"code": "environment", "text": note}],
+    }
+    assert done.err == f"note: {note}\n"
+    for _ in ("it is set", "it is not"):
+        done = lmsupply("config", "unset", "top_k", "--json")
+        assert done.json == {"schema": 2, "key": "top_k", "value": None, "file": str(file()), "notices": []}
+        assert done.err == ""
+    file().write_text("top_q = 2\n")
+    assert "unknown setting 'top_q'" in lmsupply("config", "set", "top_k", "3", "--json").json["notices"][0]["text"]
+
+
 BROKEN = """\
 top_k = 1
 top_q = 2
@@ -246,5 +281,6 @@ def test_path_and_edit(tmp_path: Path) -> None:
     editor.chmod(0o755)
     assert lmsupply("config", "edit", EDITOR=f"'{editor}'", VISUAL="").code == 0
     assert lmsupply("config", "get", "top_k").out == "9\n"
+    assert lmsupply("config", "edit", EDITOR="touch", VISUAL="").err == f"nothing changed in {file()}\n"
     editor.write_text("#!/bin/sh\necho 'top_k = x' > \"$1\"\n")
     assert lmsupply("config", "edit", EDITOR=f"'{editor}'", VISUAL="").code == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 
 from support.cli import lmsupply
@@ -28,7 +29,13 @@ def test_a_run_continues_the_last_one() -> None:
     assert third.count("<|im_start|>user") == 3
     assert "Be long." in third
     assert "Be short." not in third
-    assert last().parent.stat().st_mode & 0o77 == 0
+
+
+def test_only_the_owner_can_read_the_last_run() -> None:
+    lmsupply("run", "-m", "guide", QUESTION)
+    last().chmod(0o644)  # as an earlier version left it
+    lmsupply("run", "-m", "guide", QUESTION)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (last(), last().parent)] == [0o600, 0o700]
 
 
 def test_it_continues_a_chat_that_is_newer() -> None:

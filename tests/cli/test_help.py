@@ -32,6 +32,25 @@ def test_the_options_of_run_are_in_groups() -> None:
     ]  # fmt: skip
 
 
+def test_usage_names_the_arguments_as_they_are_typed() -> None:
+    assert lmsupply("run", "--help").out.startswith("Usage: lmsupply run [OPTIONS] [MODEL] [PROMPT]...\n")
+    assert lmsupply("search", "-h").out.startswith("Usage: lmsupply search [OPTIONS] TEXT...\n")
+    assert lmsupply("--help", "run").out == lmsupply("-h").out
+
+
+def test_help_comes_before_what_is_missing() -> None:
+    assert lmsupply("search", "--help").code == 0
+    missing = lmsupply("search")
+    assert (missing.code, missing.err) == (2, "error: missing argument 'TEXT...'\nhint: lmsupply search TEXT\n")
+
+
+@pytest.mark.parametrize("limit", ["0", "101", "x", "1.5", ""])
+def test_a_limit_is_a_whole_number(limit: str) -> None:
+    result = lmsupply("search", "phi", "--limit", limit)
+    assert result.code == 2
+    assert result.err == f"error: --limit must be a whole number from 1 to 100, not {limit!r}\n"
+
+
 def test_help_is_readable_in_40_columns() -> None:
     for name in COMMANDS:
         usage = lmsupply(name, "--help", COLUMNS="40").out.split("Examples:")[0]

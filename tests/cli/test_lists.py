@@ -25,6 +25,32 @@ def test_alone_it_says_the_five_things_to_do_next() -> None:
     assert sum(line.startswith("  lmsupply ") for line in result.out.splitlines()) == 5
 
 
+def test_alone_it_fits_any_width() -> None:
+    for columns in (40, 60, 80):
+        result = lmsupply(COLUMNS=str(columns))
+        assert sum(line.startswith("  lmsupply ") for line in result.out.splitlines()) == 5
+        assert max(map(len, result.out.splitlines())) <= max(columns, 50)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("info",), "lmsupply show MODEL; lmsupply models lists the models"),
+        (("download",), "lmsupply pull MODEL; lmsupply models lists the models"),
+        (("pull",), "lmsupply pull MODEL; lmsupply models lists the models"),
+        (("add",), "lmsupply add FOLDER"),
+        (("search",), "lmsupply search TEXT"),
+    ],
+)
+def test_a_missing_argument_is_shown_in_its_place(words: tuple[str, ...], hint: str) -> None:
+    result = lmsupply(*words)
+    assert (result.code, result.err.splitlines()[1]) == (2, f"hint: {hint}")
+
+
+def test_an_option_is_never_taken_for_an_argument() -> None:
+    assert lmsupply("add", "x", "--folder", "y").err.endswith("hint: lmsupply add --help\n")
+
+
 def test_version() -> None:
     assert lmsupply("--version").out == f"lmsupply {lmsupply_cli.__version__}\n"
 
@@ -79,7 +105,7 @@ def test_models_as_json_and_filters() -> None:
     rows = lmsupply("models", "--json").json["models"]
     assert list(rows[0]) == [
         "ref", "aliases", "repo", "family", "parameters", "context_length", "license", "variant", "size_bytes",
-        "installed", "external", "fits", "last_used", "path",
+        "installed", "allowed", "external", "fits", "last_used", "path",
     ]  # fmt: skip
     assert rows[0]["ref"] == "guide"
     assert rows[0]["installed"]
@@ -90,6 +116,8 @@ def test_models_as_json_and_filters() -> None:
         "gemma-3-1b",
     ]
     assert lmsupply("models", "-q", "--installed").out == "guide\n"
+    for option in ("--json", "--paths"):
+        assert f"--quiet and {option} can't be combined" in lmsupply("models", "-q", option).err
     bad = lmsupply("models", "--license-tier", "free")
     assert bad.code == 2
     assert "license tiers: permissive, conditional, research, unknown" in bad.err
@@ -198,7 +226,13 @@ def test_completion_of_words(words: list[str], first: str | None) -> None:
     assert (result.out.split("\t")[0] if result.out else None) == first
 
 
-@pytest.mark.parametrize("words", [["run", "-f", ""], ["run", "-f="], ["add", ""], ["config", "set", "cache_dir", ""]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "-f", ""], ["run", "-f="], ["run", "--batch", ""], ["run", "--json-schema", ""], ["run", "--cache-dir", ""],
+        ["add", ""], ["config", "set", "cache_dir", ""],
+    ],
+)  # fmt: skip
 def test_file_names_are_left_to_the_shell(words: list[str]) -> None:
     result = lmsupply(*words, _LMSUPPLY_COMPLETE="bash")
     assert (result.code, result.out, result.err) == (1, "", "")
@@ -234,7 +268,8 @@ def test_bash_breaks_words_at_equals_and_colon(line: str, words: list[str], repl
     [
         (["ls", "-q"], ["models", "--installed", "-q"]),
         (["list", "--json"], ["models", "--installed", "--json"]),
-        (["info", "guide"], ["show", "guide"]),
+        (["info", "guide", "--json"], ["show", "guide", "--json"]),  # without it, free memory is shown too
+        (["info", "nothing"], ["show", "nothing"]),
         (["version"], ["--version"]),
         (["help"], ["--help"]),
         (["help", "run"], ["run", "--help"]),
@@ -257,18 +292,35 @@ def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None
     assert hint in result.err
 
 
-HEAVY = ("onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2")
+HEAVY = (
+    "onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2", "pydantic",
+    *(["psutil"] if sys.platform == "linux" else []),
+)  # fmt: skip
 LIGHT = [
     ["--version"],
     ["--help"],
     ["run", "--help"],
     ["models"],
     ["models", "--json"],
+    ["models", "phi", "--license", "MIT", "--sort", "size"],
+    ["config", "list", "--all"],
     ["hw"],
     ["hw", "--json"],
     ["completion", "bash"],
     [],
 ]
+
+
+def test_run_imports_no_plan_of_a_pull() -> None:
+    unused = ("pydantic", "lmsupply_cli.hub.resolve", "lmsupply_cli.loading.recommend", "lmsupply_cli.chats.archive")
+    program = (
+        "import sys\nfrom lmsupply_cli.cli.app import main\nmain(['run', 'thanks', '--max-tokens', '1'])\n"
+        f"print([m for m in {unused!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, input="")
+    note, *_, imported = done.stderr.splitlines()
+    assert note.endswith("the built-in guide answers; get one for this machine: lmsupply pull role:default")
+    assert imported == "[]"
 
 
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)

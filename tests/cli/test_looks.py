@@ -90,7 +90,7 @@ def test_an_added_folder_has_a_context_and_its_path_only_when_asked(tmp_path: Pa
     assert row.endswith("not stated")
     assert str(folder) not in result.out
     assert str(folder) in lmsupply("models", "--installed", "--paths").out
-    assert "license        no license stated" in lmsupply("show", "mine").out
+    assert "license       no license stated" in lmsupply("show", "mine").out
 
 
 def test_licenses() -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
-from lmsupply_cli.cli.provider import MachineChoice, load_provider, pull_wishes
+from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import read_settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.hardware.choice import choose_provider, provider_states
 from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
 from lmsupply_cli.hardware.wheels import judge_wheels
+from lmsupply_cli.loading.recommend import MachineChoice, machine_wish
 from lmsupply_cli.store.locate import LocatedModel
 
 CPU_WHEEL = {"onnxruntime-genai": "0.18.0", "onnxruntime": "1.32.0"}
@@ -29,7 +30,10 @@ def machine(wheels: dict[str, str], *gpus: Gpu) -> MachineChoice:
     cpu = Cpu("x", "x86_64", 8, 16, None, (), None, 8)
     profile, judged = HardwareProfile("Linux", cpu, Memory(16 * 10**9, 16 * 10**9, 0, None), gpus), judge_wheels(wheels)
     return MachineChoice(
-        choose_provider(profile, judged, system="Linux"), tuple(provider_states(profile, judged, system="Linux"))
+        profile,
+        judged,
+        choose_provider(profile, judged, system="Linux"),
+        tuple(provider_states(profile, judged, system="Linux")),
     )
 
 
@@ -55,7 +59,9 @@ def folder(*declared: str) -> ModelFolder:
 def test_what_a_pull_wishes_for(
     wheels: dict[str, str], gpus: tuple[Gpu, ...], flags: dict[str, str], wishes: tuple[str, str]
 ) -> None:
-    assert pull_wishes(read_settings(flags, environ={}), lambda: machine(wheels, *gpus)) == wishes
+    wish = machine_wish(**flags, machine=lambda: machine(wheels, *gpus))
+    assert (wish.provider, wish.precision) == wishes
+    assert wish.on_cpu == (flags.get("provider") == "cpu")
 
 
 def test_a_gpu_folder_without_a_declared_provider_gets_the_machines() -> None:

@@ -76,6 +76,10 @@ def test_which_word_is_the_model(arguments: list[str], stdin: str, model: str | 
         (["phi3.5", "hi"], "did you mean phi-3.5?"),
         (["phi-3.6", "hi"], "did you mean phi-3"),
         (["llama3:8b", "hi"], "did you mean llama-3"),
+        (["llama3", "hi"], "did you mean llama-3"),
+        (["gemma", "hi"], "did you mean gemma-3-1b?"),
+        (["gpt-4", "hi"], "did you mean gpt-oss"),
+        (["phi-4:latest", "hi"], "did you mean phi-4?"),
         (["./model.py", "hi"], "-f adds a file"),
         (["guide"], 'lmsupply run guide "your question"'),
         (["-m", "guide"], 'lmsupply run guide "your question"'),
@@ -149,7 +153,7 @@ def test_json_is_one_object_with_every_field() -> None:
     assert found["options"]["top_k"] == {"value": 7, "source": "flag"}
     assert found["options"]["top_p"] == {"value": 0.5, "source": "env"}
     assert found["options"]["temperature"]["source"] == "model"
-    assert found["options"]["max_tokens"] == {"value": 512, "source": "default"}
+    assert found["options"]["max_tokens"] == {"value": 1024, "source": "default"}
     assert found["notices"][0]["code"] == "guide"
 
 
@@ -262,7 +266,7 @@ def test_beams_say_what_they_exclude() -> None:
         (["x"], b"abc\0def", "stdin is binary"),
         (["x", "-f", "none.txt"], b"", "cannot read none.txt"),
         (["x", "-f", "."], b"", "cannot read ."),
-        (["--top-p", "3", "x"], b"", "--top-p must be a number from 0 to 1, not 3.0"),
+        (["--top-p", "3", "x"], b"", "--top-p must be a number from 0 to 1, not 3"),
         (["--top-k", "x", "x"], b"", "--top-k must be a whole number, at least 0, not 'x'"),
         (["--max-tokens", "0", "x"], b"", "--max-tokens must be a whole number, at least 1, not 0"),
         (["--preset", "wild", "x"], b"", "unknown preset 'wild'"),
@@ -415,3 +419,9 @@ def test_a_signal_ends_with_its_code_and_what_was_printed_stays(number: int, cod
     last = json.loads(data.splitlines()[-1])
     if number == signal.SIGINT:
         assert (last["type"], last["finish_reason"]) == ("finished", "cancelled")
+
+
+def test_notices_in_a_stream_of_json_name_flags() -> None:
+    events = lmsupply("run", "--stream-json", "-m", "guide", "--reasoning-effort", "low", QUESTION).json_lines
+    texts = [event["text"] for event in events if event["type"] == "notice"]
+    assert any(text.startswith("--reasoning-effort has no effect") for text in texts)

@@ -52,7 +52,7 @@ def test_a_template_without_an_input_stands_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("prompt = ", "is not valid TOML"),
+        ("prompt = ", "bad.toml: Invalid value (at end of document)\nhint: lmsupply templates edit bad"),
         ("promt = 'x'", "unknown key 'promt'"),
         ("prompt = 3", "prompt must be a string"),
         ("options = 3", "options must be a table"),
@@ -71,7 +71,14 @@ def test_a_damaged_template_is_named(folder: Path, text: str, said: str) -> None
 def test_list_show_edit_and_path(folder: Path, tmp_path: Path) -> None:
     assert lmsupply("templates").err.startswith("no templates yet")
     assert lmsupply("templates", "path").out == f"{folder}\n"
-    assert lmsupply("templates", "edit", "new", EDITOR="true").code == 0
+    assert lmsupply("templates", "path", "--json").json == {"schema": 2, "path": str(folder)}
+    assert "--json and edit can't be combined" in lmsupply("templates", "edit", "new", "--json", EDITOR="true").err
+    left = lmsupply("templates", "edit", "new", EDITOR="touch")
+    assert (left.code, left.err) == (0, "nothing changed, so no template was saved\n")
+    assert list(folder.iterdir()) == []
+    kept = lmsupply("templates", "edit", "new", EDITOR="sed -i.bak s/careful/strict/")
+    assert (kept.code, kept.err) == (0, f"saved {folder / 'new.toml'}\n")
+    assert lmsupply("templates", "edit", "new", EDITOR="touch").err == f"nothing changed in {folder / 'new.toml'}\n"
     assert "{input}" in lmsupply("templates", "show", "new").out
     assert lmsupply("templates").out.startswith("new  Summarize in three sentences:")
     assert lmsupply("templates", "--json").json["templates"][0]["options"] == {"temperature": 0.2}

@@ -160,4 +160,4 @@ def test_the_table_is_sound() -> None:
     for setting in SETTINGS.values():
         assert setting.env == "LMSUPPLY_" + setting.key.upper()
         assert setting.help
-        assert not setting.choices or setting.default is None or setting.default in setting.choices
+        assert not setting.choices or setting.default in (None, (), *setting.choices)

@@ -18,8 +18,7 @@ from lmsupply_cli.engine.classify import plan_feeds, score_continuations
 from lmsupply_cli.engine.fake import VOCABULARY, FakeDecoder, FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import EngineOptions, GenaiModel
-from lmsupply_cli.engine.prefill import Run
-from lmsupply_cli.engine.prompt_cache import LEAST
+from lmsupply_cli.engine.prefill import LEAST, Run
 from lmsupply_cli.errors import DoesNotFit, EngineError, UsageError
 
 Logits = npt.NDArray[np.float32]

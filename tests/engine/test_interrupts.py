@@ -11,7 +11,7 @@ import pytest
 
 from lmsupply_cli.__main__ import _ctrl_c_is_not_lost
 from lmsupply_cli.cli.app import main
-from lmsupply_cli.engine.interrupts import interrupts_deferred
+from lmsupply_cli.engine.cancel import interrupts_deferred
 
 if sys.platform == "win32":
     pytest.skip("SIGINT cannot be sent to oneself alone there", allow_module_level=True)

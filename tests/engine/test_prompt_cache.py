@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsupply_cli.engine.prompt_cache import LEAST, plan_chunks, plan_reuse
+from lmsupply_cli.engine.prefill import LEAST, plan_chunks, plan_reuse
 
 IDS = st.lists(st.integers(0, 3), max_size=12)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsupply_cli.engine.stops import StopSequenceDetector
+from lmsupply_cli.engine.ending import StopSequenceDetector
 
 ALPHABET = "ab<|é🏳"
 

@@ -17,7 +17,7 @@ from lmsupply_cli.engine.ending import Ending
 from lmsupply_cli.engine.fake import EOS, FakeModel
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.engine.genai import GenaiModel
-from lmsupply_cli.engine.prompt_cache import LEAST
+from lmsupply_cli.engine.prefill import LEAST
 
 MODELS = Path(__file__).parent.parent / "models"
 NEVER = -1e9

@@ -58,7 +58,7 @@ def test_text_that_takes_too_long_is_given_up(
     guard = tokenizer._guard
     assert guard is not None
     monkeypatch.setattr(guard._worker, "limit_s", 1.0)
-    with pytest.raises(ModelFilesError, match="it ran longer than") as caught:
+    with pytest.raises(ModelFilesError, match=r"it ran longer than [0-9.]{1,4} seconds") as caught:
         tokenizer.encode(text)
     assert f"tokenizer.json: its pattern '{pattern}' fails on this text" in caught.value.message
     assert "\n" not in caught.value.message

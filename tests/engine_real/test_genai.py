@@ -104,10 +104,10 @@ def test_beams_are_the_engines_own(guide: Path) -> None:
 
 
 def test_threads_are_the_physical_cores(toy: Path) -> None:
-    from lmsupply_cli.hardware.host import usable_threads
+    from lmsupply_cli.hardware.host import detect_cpu
 
     with load(toy) as model:
-        assert model.info.threads == usable_threads()
+        assert model.info.threads == detect_cpu().usable_threads
     with load(toy, threads=1) as model:
         assert model.info.threads == 1
 

@@ -125,7 +125,7 @@ def test_one_that_fails_does_not_take_the_others_along(
         ctx = Context(Terminal.of_process(quiet=True), Settings())
         answers = Answers(tmp_path / "out.jsonl", [], ctx.terminal, guided=True)
         job = BatchJob(
-            ctx, [], [], answers, model, size=4, guidance=Guidance.regex("(yes|no)"), describe=lambda *_: {}
+            ctx, [], answers, model, size=4, guidance=Guidance.regex("(yes|no)"), describe=lambda *_: {}
         )  # fmt: skip
         found = list(job._answers(many, BatchPlan(len(many), together=True)))
         assert [isinstance(one, EngineError) for one in found] == [False, True, False, True]

@@ -21,7 +21,7 @@ from lmsupply_cli import (
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.engine.fake import FakeModel, replies
-from lmsupply_cli.engine.prompt_cache import LEAST
+from lmsupply_cli.engine.prefill import LEAST
 from lmsupply_cli.events import Usage
 from lmsupply_cli.generation.classification import continuation_ids, make_classification
 from lmsupply_cli.generation.completion import ModelInfo

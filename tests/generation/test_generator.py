@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lmsupply_cli import GeneratorPool, Guidance, LoadOptions, load
+from lmsupply_cli import GeneratorPool, Guidance, LoadOptions, estimate_memory, load, pull
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.chat.formats.families import ChatML
 from lmsupply_cli.chat.formatter import PromptFormat
@@ -19,7 +19,7 @@ from lmsupply_cli.chat.reasoning import find_markers
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.engine.fake import FakeModel, replies
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.engine.prompt_cache import LEAST
+from lmsupply_cli.engine.prefill import LEAST
 from lmsupply_cli.errors import DoesNotFit, EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Finished, ReasoningDelta, TextDelta
 from lmsupply_cli.generation.completion import ModelInfo
@@ -212,7 +212,7 @@ def test_an_argument_of_the_wrong_type_is_named(call: Any, said: str) -> None:
 def test_the_hint_stands_in_an_uncaught_traceback() -> None:
     with generator("x") as model, pytest.raises(UsageError) as caught:
         model.generate("x", temprature=3)  # type: ignore[call-arg]
-    assert caught.value.__notes__ == ["hint: did you mean 'temperature'?"]
+    assert caught.value.__notes__ == ["hint: did you mean temperature?"]
 
 
 def test_two_threads_on_one_generator_never_get_half_an_answer() -> None:
@@ -295,6 +295,13 @@ def test_a_continued_answer_keeps_to_the_format() -> None:
             list(session.resume())
 
 
+def test_a_closed_model_has_no_siblings() -> None:
+    with generator("one") as model:
+        pass
+    with pytest.raises(EngineError, match="the model is closed"):
+        model.sibling()
+
+
 @pytest.mark.parametrize("decoder", [None, {"type": "WordPiece", "prefix": "##", "cleanup": True}])
 def test_guidance_needs_a_tokenizer_that_decodes_token_by_token(tmp_path: Path, decoder: object) -> None:
     shutil.copytree(Path(__file__).parent.parent / "models" / "phi3", tmp_path / "model")
@@ -314,6 +321,13 @@ def test_guidance_needs_a_tokenizer_that_decodes_token_by_token(tmp_path: Path, 
         (lambda: load("guide", context="5"), "`context` must be a whole number"),
         (lambda: load("guide", draft_tokens=-3), "`draft_tokens` must be"),
         (lambda: load("guide", reserve_tokens=-1), "`reserve_tokens` must be"),
+        (lambda: load("guide", reserve_tokens=True), "`reserve_tokens` must be"),
+        (lambda: load("guide", cache_dir=5), "`cache_dir` must be a path, not int"),
+        (lambda: load("guide", speculative=None), "`speculative` must be a string, not NoneType"),
+        (lambda: load("guide", enable_thinking="off"), "`enable_thinking` must be True or False, not str"),
+        (lambda: pull("phi-4", provider="x"), "`provider` must be one of"),
+        (lambda: pull("phi-4", precision="int3"), "`precision` must be one of"),
+        (lambda: estimate_memory("phi-4", provider="x"), "`provider` must be one of"),
         (lambda: load("guide", options={"a": 1}), "`options` must be a GenerationOptions, not dict"),
         (lambda: load("guide", contxt=5), "unknown load option 'contxt'"),
         (lambda: load(None), "ref must be a name or a path"),

@@ -13,6 +13,7 @@ from lmsupply_cli import (
     ChatSession,
     DoesNotFit,
     LoadOptions,
+    ModelFilesError,
     TextDelta,
     UntrustedModelFiles,
     load,
@@ -63,6 +64,15 @@ def test_a_tokenizer_that_the_library_does_not_take_is_the_engines_with_a_notice
         assert notice.text.startswith("using the engine's tokenizer, whose tokens may differ from the model's")
         assert notice.text.endswith(f"its {part} is of an unknown kind")
         assert model.generate("hello world", max_tokens=3, seed=1).usage.completion_tokens == 3
+
+
+def test_a_tokenizer_that_nobody_takes_is_one_clear_line(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "phi3", tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps(whole | {"model": whole["model"] | {"merges": [["a"]]}}))
+    with pytest.raises(ModelFilesError, match=r"tokenizer\.json fails: its merges are malformed"):
+        load(tmp_path / "model")
 
 
 @pytest.mark.parametrize("text", ["hello", "<|im_end|> and <think>", "a\n\nb", " lead", "日本 🏳️"])

@@ -237,9 +237,9 @@ def card(total: float, vendor: str = "nvidia", **more: object) -> Gpu:
     ("profile", "wheels", "system", "provider", "precision", "said"),
     [
         (machine(), CPU_WHEEL, "Linux", "cpu", "int4", "smallest and fastest"),
-        (machine(memory=64e9), CPU_WHEEL, "Linux", "cpu", "int8", "32 GB or more"),
-        (machine(card(24e9)), CUDA_WHEEL, "Linux", "cuda", "fp16", "16 GB or more"),
-        (machine(card(10e9)), CUDA_WHEEL, "Windows", "cuda", "int8", "8 GB or more"),
+        (machine(memory=64e9), CPU_WHEEL, "Linux", "cpu", "int8", "int8 needs at least 32 GB"),
+        (machine(card(24e9)), CUDA_WHEEL, "Linux", "cuda", "fp16", "fp16 needs at least 16 GB"),
+        (machine(card(10e9)), CUDA_WHEEL, "Windows", "cuda", "int8", "int8 needs at least 8 GB"),
         (machine(card(6e9)), CUDA_WHEEL, "Linux", "cuda", "int4", "less than 8 GB"),
         (machine(card(2e9)), CUDA_WHEEL, "Linux", "cpu", "int4", "less than 4.0 GB"),
         (machine(card(24e9)), CPU_WHEEL, "Linux", "cpu", "int4", "the installed engine does not support CUDA"),

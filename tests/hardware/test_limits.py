@@ -12,6 +12,7 @@ import pytest
 from lmsupply_cli.hardware import host
 from lmsupply_cli.hardware.cgroup import GroupLimits, parse_groups, read_group_limits
 from lmsupply_cli.hardware.host import Bound, bounded, grant_threads, most_threads, process_bounds
+from lmsupply_cli.hardware.linux import physical_cores
 from lmsupply_cli.hardware.profile import Cpu, Memory
 
 MB = 1_000_000
@@ -173,6 +174,25 @@ def test_a_limit_of_the_shell_is_seen() -> None:
     assert "limited by ulimit -v" in done.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_memory_as_proc_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    meminfo = "MemTotal:  16000 kB\nMemFree:  1000 kB\nMemAvailable:  {} kB\nSwapTotal:  500 kB\nHugePages_Total:  0\n"
+    monkeypatch.setattr(host, "_PROC", tmp_path)
+    monkeypatch.setattr(host, "read_group_limits", GroupLimits)
+    monkeypatch.setattr(host, "_resource_limits", dict)
+    for told, available in (("9000", 9_000), ("99000", 16_000)):  # some containers tell the host's
+        (tmp_path / "meminfo").write_text(meminfo.format(told))
+        assert host.detect_memory() == Memory(16_000 * 1024, available * 1024, 500 * 1024, None)
+
+
+def test_a_core_with_two_threads_counts_once(tmp_path: Path) -> None:
+    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(siblings + "\n")
+    assert physical_cores(tmp_path) == 2
+    assert physical_cores(tmp_path / "none") == 0
+
+
 def test_a_system_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     import psutil
 
@@ -183,7 +203,8 @@ def test_a_system_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(psutil, name, fails)
     monkeypatch.setattr(host, "_cpu_details", fails)
     monkeypatch.setattr(host, "_allowed", lambda: None)
-    monkeypatch.setattr(host, "_status", dict)
+    monkeypatch.setattr(host, "_PROC", Path("/no/such/folder"))
+    monkeypatch.setattr(host.linux, "physical_cores", fails)
     assert host.detect_cpu().usable_threads >= 1
     assert host.detect_memory().total_bytes > 0, "sysconf still tells"
     assert host.memory_used_bytes()[0] > 0, "getrusage still tells"

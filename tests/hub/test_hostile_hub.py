@@ -61,7 +61,7 @@ def config(*keys: str) -> Change:
 
 
 FIELDS: dict[str, Change] = {
-    **{key: put("info", key) for key in ("sha", "id", "gated", "cardData")},
+    **{key: put("info", key) for key in ("sha", "id", "cardData")},
     **{f"cardData.{key}": card(key) for key in ("license", "license_name", "license_link")},
     "a list of licenses": lambda repo, value: repo.info.update({"cardData": {"license": ["mit", value]}}),
     **{f"row {key}": row("tokenizer.json", key) for key in ("path", "type", "oid", "size", "lfs")},

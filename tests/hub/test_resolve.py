@@ -11,7 +11,7 @@ import pytest
 
 from lmsupply_cli.errors import LmsupplyError, ModelNotFound, UsageError
 from lmsupply_cli.hub.licenses import tier_of
-from lmsupply_cli.hub.resolve import resolve
+from lmsupply_cli.hub.resolve import VariantWish, resolve
 from lmsupply_cli.hub.tree import RepoFile, RepoTree, is_safe_path
 from lmsupply_cli.hub.variant import find_variants
 
@@ -40,14 +40,14 @@ def test_there_are_enough_layouts() -> None:
 @pytest.mark.parametrize(("row", "provider"), CASES, ids=[f"{row['repo']}-{provider}" for row, provider in CASES])
 def test_the_right_folder(row: dict[str, Any], provider: str) -> None:
     variants, expected = find_variants(tree(row)), row[provider]
-    wishes = {"provider": provider, "precision": row.get("precision", "auto"), "folder": row.get("within", "")}
+    wish, folder = VariantWish(provider, row.get("precision", "auto")), row.get("within", "")
     if expected in ("-", "several"):
         kind, said = (ModelNotFound, "no variant runs on") if expected == "-" else (UsageError, "several models")
         with pytest.raises(kind, match=said) as caught:
-            resolve(variants, **wishes)
-        assert all((folder or "(root)") in caught.value.hint for folder in row["folders"])
+            resolve(variants, wish, folder=folder)
+        assert all((name or "(root)") in caught.value.hint for name in row["folders"])
         return
-    found = resolve(variants, **wishes)
+    found = resolve(variants, wish, folder=folder)
     assert found.chosen.folder == expected
     assert all(found.reasons)
     assert sorted([found.chosen.folder, *(v.folder for v, _ in found.rejected)]) == sorted(row["folders"])
@@ -59,11 +59,11 @@ PHI35 = {"folders": ["cpu_and_mobile/cpu-int4-awq-block-128-acc-level-4", "gpu/g
 
 def test_a_variant_that_is_asked_for() -> None:
     variants = find_variants(tree(PHI35))
-    assert resolve(variants, wanted="gpu").chosen.folder == PHI35["folders"][1]
-    assert resolve(variants, wanted=PHI35["folders"][0]).reasons == ("you asked for it",)
+    assert resolve(variants, VariantWish(variant="gpu")).chosen.folder == PHI35["folders"][1]
+    assert resolve(variants, VariantWish(variant=PHI35["folders"][0])).reasons == ("you asked for it",)
     for wanted, said in (("int4", "2 variants match"), ("nothing", "no variant matches")):
         with pytest.raises(UsageError, match=said):
-            resolve(variants, wanted=wanted)
+            resolve(variants, VariantWish(variant=wanted))
 
 
 def test_files_of_a_variant() -> None:

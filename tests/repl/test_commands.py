@@ -13,7 +13,8 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.engine.fake import EOS
 from lmsupply_cli.errors import EngineError
 from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.repl.clipboard import code_blocks, copy_text
+from lmsupply_cli.render.markdown_parser import code_blocks
+from lmsupply_cli.repl.clipboard import copy_text
 from lmsupply_cli.repl.commands import COMMANDS, NAMES
 
 LONG = "All work and no play makes Jack a dull boy. " * 20
@@ -86,7 +87,9 @@ def test_edit_asks_the_changed_message(folder: Path, tmp_path: Path) -> None:
     environ = editor(tmp_path, 'sed -i.bak s/download/list/ "$1"')
     chat = Scripted(folder, environ=environ)
     said = chat.talk("How do I download my models?", "/edit", "/edit")
-    assert said[1:] == ["Hi there.", "Nothing changed."]
+    assert said[1:] == ["Hi there.", "Nothing changed, so nothing was sent."]
+    emptied = Scripted(folder, environ=editor(tmp_path, ': > "$1"'))
+    assert say_once(emptied, "hello", "/edit") == "The message is empty, so nothing was sent."
     assert chat.messages == [("user", "How do I list my models?"), ("assistant", "Hi there.")]
 
 
@@ -95,7 +98,7 @@ def test_edit_asks_the_changed_message(folder: Path, tmp_path: Path) -> None:
     [
         ("no-such-editor-anywhere", "error: cannot run the editor 'no-such-editor-anywhere'"),
         ('"', "error: cannot run the editor"),
-        ("false", "error: the editor 'false' failed with code 1: nothing was changed"),
+        ("false", "error: the editor 'false' failed with code 1"),
     ],
 )
 def test_edit_with_a_broken_editor_loses_nothing(folder: Path, command: str, said: str) -> None:
@@ -119,9 +122,9 @@ def test_an_edited_message_without_an_answer_brings_the_old_one_back(folder: Pat
 
 def test_continue_resumes_a_cut_answer(folder: Path) -> None:
     chat = Scripted(folder, fake("0123456789"))
-    said = chat.talk("/set max_tokens 4", "count", "/set max_tokens 200", "/continue")
+    said = chat.talk("/set max_tokens 4", "count", "/set max_tokens 200", "/continue", "/continue")
     assert said[1] == "0123 (cut after 4 tokens by max_tokens; /continue resumes, /set max_tokens N changes the limit)"
-    assert said[3] == "456789"
+    assert said[3:] == ["456789", "(the model added nothing)"]
     assert chat.messages[-1] == ("assistant", "0123456789")
 
 
@@ -196,16 +199,24 @@ def test_a_path_is_a_message(folder: Path) -> None:
         ("/set parameter num_predict 20", "max_tokens set to 20."),
         ("/set parameter repeat_penalty 1.2", "repetition_penalty set to 1.2."),
         ("/set parameter num_ctx 512", "context set to 512."),
-        ("/set parameter num_ctx 99999", "error: a context of 99999 is not between 1 and the model's 4000"),
-        ("/set parameter stop END,STOP", "stop set to 'END','STOP'."),
+        ("/set parameter num_ctx 99999", "error: a context of 99,999 is not between 1 and the model's 4,000"),
+        ("/set parameter stop END,STOP", "stop set to 'END', 'STOP'."),
+        ('/set stop "a,b"', "stop set to 'a,b'."),
+        ("/set stop none", "stop set to none, the default."),
         ("/set temperature 0", "temperature set to 0.0."),
+        ("/set temperature default", "temperature set to 0.0, the default."),
+        ("/set do_sample off", "do_sample set to off."),
+        ("/set logit_bias off", "not 'off' hint: /set logit_bias default resets it"),
+        ("/set logit_bias 99999=1", "error: logit_bias names token 99999"),
         ("/set max_tokens default", "max_tokens set to "),
         ("/set parameter temperatur 1", "error: no such parameter: temperatur hint: did you mean temperature?"),
         ("/set parameter zzz 1", "hint: /set shows the parameters"),
         ("/set parameter top_p 7", "top_p must be a number from 0 to 1"),
         ("/set parameter num_beams 4", "a chat cannot use num_beams"),
-        ("/set parameter seed", "needs a name and a value"),
-        ("/set nonsense", "error: /set: unknown option 'nonsense'"),
+        ("/set parameter seed", "seed none same seed, prompt and options give the same text"),
+        ("/set temperature", "temperature 0.0 randomness; 0 is greedy"),
+        ("/set nonsense", "error: no such parameter: nonsense"),
+        ("/set noformat", "Format off."),
         ("/set verbose", "Stats on."),
         ("/set quiet", "Stats off."),
         ("/set system Be brief.", "System prompt set."),
@@ -370,8 +381,9 @@ def test_copy_without_any_clipboard_says_so(folder: Path) -> None:
 def test_code_blocks() -> None:
     assert code_blocks("a ```b``` c") == []
     assert code_blocks("````\n```\nx\n```\n````") == ["```\nx\n```"]
-    assert code_blocks("- item\n  ```sh\n  ls\n  ```") == ["  ls"]
+    assert code_blocks("- item\n  ```sh\n  ls\n  ```") == ["ls"]
     assert code_blocks("```\nopen") == ["open"]
+    assert code_blocks("```\n```\n~~~\n\na\n~~~") == ["", "\na"]
 
 
 def test_a_text_too_long_for_the_terminal_is_not_sent_to_it(folder: Path) -> None:

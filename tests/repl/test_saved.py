@@ -19,7 +19,7 @@ from support.chat import Chat
 from support.scripted import Scripted, fake
 
 from lmsupply_cli import paths
-from lmsupply_cli.chats.archive import Archive
+from lmsupply_cli.chats.archive import Archive, SavedChat, read_chat
 from lmsupply_cli.cli.complete import candidates
 
 SLOW = str(Path(__file__).parent.parent / "models" / "slow")
@@ -46,12 +46,13 @@ def archive(home: Path) -> Archive:
 def test_killed_in_the_middle_of_an_answer_everything_up_to_it_is_there(archive: Archive) -> None:
     chat = Chat(SLOW, *COUNT)
     chat.ask("/set parameter seed 7")
+    chat.ask("/set context 250")
     chat.send("hello\r")
     chat.shows("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    chat.read(lambda _: bool(archive.find()) and len(archive.find()[0].messages) == 2)
+    chat.read(lambda _: bool(archive.find().chats) and len(archive.find().chats[0].messages) == 2)
     chat.process.kill(signal.SIGKILL)
     chat.end()
-    saved = archive.find()[0]
+    saved = archive.find().chats[0]
     assert saved.messages[0].content == "hello"
     assert saved.messages[1].partial
     assert '\x1f !"#$' in saved.messages[1].content
@@ -60,11 +61,12 @@ def test_killed_in_the_middle_of_an_answer_everything_up_to_it_is_there(archive:
     assert "user: hello" in chat.text
     assert "tokens will be reprocessed." in chat.text
     assert "slow" in chat.text, "the model of the chat is loaded"
+    assert "on cpu, context 250 tokens. /help for help" in chat.text, "as it was set in the chat"
     assert "seed 7" in chat.ask("/set")
     chat.ask("/set parameter max_tokens 3")
     assert "(cut after 3 tokens" in chat.ask("/continue")
     chat.leave()
-    rows = archive.find()[0].messages
+    rows = archive.find().chats[0].messages
     assert [m.role for m in rows] == ["user", "assistant"]
     assert len(rows[1].content) == len(saved.messages[1].content) + 3
 
@@ -89,10 +91,11 @@ def test_names_and_resume(archive: Archive) -> None:
     chat.leave()
     assert archive.names() == ["plum cake"]
     assert candidates(["chat", "--resume", "pl"]) == [("plum cake", "")], "the shell completes it"
-    chat = Chat("guide", "--resume", "plum cake")
-    assert "Resumed plum cake: 4 messages." in chat.text
-    chat.leave()
-    assert stat.S_IMODE(archive.find()[0].path.stat().st_mode) == 0o600
+    for name in ("plum cake", "1"):
+        chat = Chat("guide", "--resume", name)
+        assert "Resumed plum cake: 4 messages." in chat.text
+        chat.leave()
+    assert stat.S_IMODE(archive.find().chats[0].path.stat().st_mode) == 0o600
 
 
 def test_the_format_of_answers_is_there_again(folder: Path) -> None:
@@ -102,7 +105,7 @@ def test_the_format_of_answers_is_there_again(folder: Path) -> None:
     assert "Resumed format: 2 messages. Answers will follow a JSON schema. /format off to stop." in said[0]
     assert said[1] in ('"this"', '"that"')
     assert said[3] in ('"this"', '"that"')
-    assert {saved.guidance is not None for saved in Archive(folder).find()} == {True}
+    assert {saved.guidance is not None for saved in Archive(folder).find().chats} == {True}
 
 
 def test_sessions_lists_searches_and_renames(folder: Path) -> None:
@@ -142,6 +145,7 @@ def test_sessions_deletes_after_a_question(folder: Path) -> None:
     assert said[0] == "Delete the chat 'two' permanently? [y/N]"
     assert said[1] == "Delete the chat 'two' permanently? [y/N] Deleted."
     assert "there is no chat named 'two'" in said[2]
+    assert "hint: the latest: " in said[2]
     assert said[3].startswith("Resumed one: 2 messages. user: hello assistant: Hi there.")
     assert said[4] == "That chat is already open."
     assert chat.archive.names() == ["one"]
@@ -188,6 +192,21 @@ def test_a_chat_of_another_model_says_so_and_how_to_switch(folder: Path) -> None
     assert "was held with" not in Scripted(folder).talk("/load wolf")[0]
 
 
+def test_a_stop_sequence_with_a_comma_and_a_reset_option_come_back(folder: Path) -> None:
+    Scripted(folder).talk('/set stop "A,B"', "/set seed 7", "/set seed default", "hello", "/save x")
+    chat = Scripted(folder)
+    assert "not restored" not in chat.talk("/load x")[0]
+    assert chat.chat.session.options.stop == ("A,B",)
+    assert chat.chat.session.options.seed is None
+
+
+def test_a_cut_message_of_a_resumed_chat_has_one_ellipsis(folder: Path) -> None:
+    Scripted(folder, fake("word " * 40)).talk("/set max_tokens 90", "hello", "/save x")
+    said = Scripted(folder).talk("/load x")[0]
+    assert "…" in said
+    assert "……" not in said
+
+
 def test_options_come_back_with_a_chat(folder: Path) -> None:
     Scripted(folder).talk("/set seed 7", "/set num_ctx 3000", "/set stop A,B", "hello", "/save x")
     chat = Scripted(folder, fake(context=2000))
@@ -231,7 +250,7 @@ def test_export(folder: Path, tmp_path: Path, name: str, check: Callable[[str], 
 def test_clear_begins_another_saved_chat(folder: Path) -> None:
     chat = Scripted(folder)
     chat.talk("hello", "/clear", "thanks")
-    assert sorted(len(found.messages) for found in chat.archive.find()) == [2, 2]
+    assert sorted(len(found.messages) for found in chat.archive.find().chats) == [2, 2]
 
 
 @pytest.mark.parametrize("how", ["--no-save", "setting"])
@@ -255,7 +274,7 @@ def test_two_chats_at_once_do_not_hurt_each_other(folder: Path) -> None:
     first.talk("thanks")
     third = Scripted(folder)
     assert third.talk(f"/load {name}")[0].startswith(f"Resumed {name}: 4 messages.")
-    assert sorted(len(found.messages) for found in third.archive.find()) == [4, 4]
+    assert sorted(len(found.messages) for found in third.archive.find().chats) == [4, 4]
     assert not list(folder.glob("*.lock"))
 
 
@@ -265,6 +284,8 @@ def test_what_cannot_be_resumed_is_said(home: Path) -> None:
     for arguments, said in (
         (("-c",), "there is no saved chat to resume"),
         (("--resume", "x"), "there is no chat named 'x'"),
+        (("--resume", "x"), "hint: no chats are saved yet"),
+        (("--resume", "2"), "there is no chat number 2, 0 chats listed"),
         (("-c", "--resume", "x"), "--continue and --resume can't be combined"),
     ):
         terminal = Terminal("chat", "guide", *arguments, columns=120)
@@ -284,7 +305,7 @@ def test_a_saved_answer_cannot_steer_the_terminal(archive: Archive) -> None:
     chat = Chat("guide")
     chat.ask("hello")
     chat.leave()
-    saved = archive.find()[0]
+    saved = archive.find().chats[0]
     text = saved.path.read_text()
     saved.path.write_text(text.replace("Hello! I am", "\\u001b[31mRED\\u001b]0;title\\u0007"))
     chat = Chat("-c")
@@ -292,3 +313,18 @@ def test_a_saved_answer_cannot_steer_the_terminal(archive: Archive) -> None:
     assert b"\x1b[31m" not in chat.raw
     assert b"\x1b]0;title" not in chat.raw
     chat.leave()
+
+
+def test_a_list_reads_each_chat_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("one", "two"):
+        (folder / f"{name}.jsonl").write_text("no chat")
+    read: list[str] = []
+
+    def counted(path: Path) -> SavedChat:
+        read.append(path.name)
+        return read_chat(path)
+
+    monkeypatch.setattr("lmsupply_cli.chats.archive.read_chat", counted)
+    assert Scripted(folder).talk("/sessions")[0].count("note: skipped:") == 2
+    assert sorted(read) == ["one.jsonl", "two.jsonl"]

@@ -133,8 +133,8 @@ def test_a_file_that_is_no_chat_hides_no_other(tmp_path: Path, monkeypatch: pyte
     (folder / "binary.jsonl").write_bytes(bytes(range(256)))
     (folder / "folder.jsonl").mkdir()
     archive = Archive(folder)
-    assert [chat.name for chat in archive.find()] == ["good"]
-    assert len(archive.unreadable()) == 3
+    found = archive.find()
+    assert ([chat.name for chat in found.chats], len(found.skipped)) == (["good"], 3)
     with pytest.raises(LmsupplyError, match="newer"):
         archive.load("newer")
     chat = Chat("--continue", columns=120)

@@ -14,6 +14,7 @@ from support.hub import Hub, Repo, local_hub
 import lmsupply_cli
 from lmsupply_cli import load
 from lmsupply_cli.errors import LmsupplyError, ModelFilesError, ModelNotFound
+from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.store.locate import locate
 from lmsupply_cli.store.pull import plan_pull, run_pull
 
@@ -132,7 +133,7 @@ def test_what_is_made_for_other_hardware_is_fetched_only_when_the_cpu_is_asked_f
         plan_pull(name, tmp_path)
     assert "`provider=cpu`" in caught.value.hint
     assert hub.of("cdn") == []
-    plan = plan_pull(name, tmp_path, provider="cpu", on_cpu=True)
+    plan = plan_pull(name, tmp_path, VariantWish(on_cpu=True))
     assert said in plan.obstacles[0].text
     assert plan.obstacles[0].lifted_by == ("`provider=cpu`",)
     run_pull(plan, tmp_path)

@@ -410,6 +410,19 @@ def test_nobody_waits_long_for_a_network_that_is_not_there(monkeypatch: pytest.M
     assert waits == [1, 2, 4, 8, 16], "it may come back"
 
 
+def test_only_a_download_that_had_begun_is_said_to_resume(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.faults = [Fault("cdn", "status", times=99, status=503)]
+    with pytest.raises(HubError) as begun:
+        pull(tmp_path)
+    assert begun.value.hint.endswith("then try again; the download will resume")
+    hub.faults = [Fault("info", "status", times=99, status=503)]
+    with pytest.raises(HubError) as planned:
+        plan_pull(REPO, tmp_path, client=client())
+    assert planned.value.hint.endswith("then try again")
+
+
 def test_a_proxy_is_used_and_a_broken_one_is_said(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")

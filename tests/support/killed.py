@@ -166,7 +166,7 @@ def _do(job: dict[str, Any]) -> None:
 def _pull(name: str, root: Path) -> None:
     from lmsupply_cli.store.pull import plan_pull, run_pull
 
-    run_pull(plan_pull(name, root, provider="cpu"), root)
+    run_pull(plan_pull(name, root), root)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import ModelNotFound
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
-from lmsupply_cli.render.stream import PlainStream
+from lmsupply_cli.render.answer import PlainStream
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.loop import ChatLoop
@@ -108,7 +108,7 @@ class Scripted:
 
     def saved(self) -> SavedChat:
         """The chat that was saved last."""
-        return self.archive.find()[0]
+        return self.archive.find().chats[0]
 
     def _note(self) -> None:
         text = self.output.getvalue()

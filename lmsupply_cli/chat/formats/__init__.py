@@ -1,4 +1,4 @@
-"""Prompt formats: the model's own template, those of the families, and a plain one."""
+"""Chat formats: the model's own template, those of the families, and a plain one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt formats of model families, for models that carry no template, or one that fails.
+"""Chat formats of model families, for models that carry no template, or one that fails.
 
 Each gives the text of the family's official template. `stop_tokens` are control strings that end an
 answer, whether or not the model's config lists them; `stop` are texts that do.

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import MODEL
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
     Debug,
     DryRun,
+    Model,
     Plain,
     Preset,
     Pull,
@@ -24,9 +24,9 @@ from lmsupply_cli.cli.options import (
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 
 EXAMPLES = (
-    ("lmsupply chat phi-3.5", "chat with a model"),
+    ("lmsupply chat phi-4-mini", "chat with a model"),
     ("lmsupply chat --continue", "resume the last chat"),
-    ("lmsupply chat phi-3.5 -s 'Answer in French.' --temperature 0.2", "a system prompt and an option"),
+    ("lmsupply chat phi-4-mini -s 'Answer in French.' --temperature 0.2", "a system prompt and an option"),
 )
 
 
@@ -38,15 +38,13 @@ EXAMPLES = (
 def chat(
     *,
     named: Annotated[str | None, typer.Argument(metavar="[MODEL]", show_default=False)] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.", rich_help_panel=MODEL),
-    ] = None,
+    model: Model = None,
     system: System = None,
     template: TemplateName = None,
     last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,
     resume: Annotated[
-        str | None, typer.Option("--resume", "-r", metavar="NAME", help="Resume the saved chat of that name.")
+        str | None,
+        typer.Option("--resume", "-r", metavar="NAME|N", help="Resume a saved chat by name, or the Nth latest."),
     ] = None,
     no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this chat.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,
@@ -73,6 +71,8 @@ def chat(
     if named and model:
         raise UsageError(f"two models are named: {named} and {model}", hint="leave one out")
     check_one_of({"--continue": last, "--resume": resume})
+    check_one_of({"--plain": plain, "--theme": flags.get("theme")})
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved)
     ctx.debug = debug

@@ -11,13 +11,14 @@ from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.cli.context import Context
-from lmsupply_cli.cli.prepare import ModelRequest, load_model, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import UsageError
+from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.loading.plan import LoadPlan
-from lmsupply_cli.render.stream import choose_stream
+from lmsupply_cli.render.answer import choose_stream
 from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.input import TerminalReader
 from lmsupply_cli.repl.loop import ChatLoop
@@ -40,7 +41,7 @@ class ChatRequest:
 
 def print_load_plan(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
     """How the model would be loaded."""
-    saved = _saved(asked, Archive(paths.sessions_dir()))
+    saved = _saved(ctx, asked, Archive(paths.sessions_dir()))
     say_load_plan(ctx, _planner(ctx, replace(wanted, name=wanted.name or (saved.model if saved else None)))())
 
 
@@ -51,23 +52,15 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
         raise UsageError("chat needs a terminal", hint='in a script or a pipe: lmsupply run "your question"')
     check_text(asked.system or "")
     archive = Archive(paths.sessions_dir())
-    saved = _saved(asked, archive)
-    if asked.last:
-        for reason in archive.unreadable():
-            terminal.say(f"note: skipped: {reason}")
+    saved = _saved(ctx, asked, archive)
 
     def prepared(ref: str | None) -> Callable[[], TextGenerator]:
         plan = _planner(ctx, replace(wanted, name=ref))
         return lambda: load_model(ctx, plan())
 
     with prepared(wanted.name or (saved.model if saved else None))() as generator:
-        info = generator.info
-        room = f"context {generator.context_tokens:,} tokens"
-        if settings.get("context") is None and generator.context_tokens < info.context_length:
-            room += f" of {info.context_length:,}, limited by memory"
-        terminal.say(f"{info.ref} on {info.provider}, {room}. /help for help, /bye to quit.")
         theme = "none" if asked.plain else settings.get("theme")
-        session = ChatSession(generator, system=asked.system, policy=settings.get("on_overflow") or "drop-oldest")
+        session = ChatSession(generator, system=asked.system, policy=overflow_policy(settings, "drop-oldest"))
         world = World(
             prepare=prepared,
             model_names=lambda: _model_names(ctx.root),
@@ -92,6 +85,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             chat.resume(saved)
             if asked.system is not None:
                 session.system = asked.system
+        terminal.say(f"{_banner(generator)} /help for help, /bye to quit.")
         try:
             history = paths.history_file() if settings.get("history") else None
             ChatLoop(chat, TerminalReader(color=terminal.color, history=history)).run()
@@ -99,21 +93,33 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             session.generator.close()
 
 
-def _saved(asked: ChatRequest, archive: Archive) -> SavedChat | None:
+def _banner(generator: TextGenerator) -> str:
+    info, tokens = generator.info, generator.context_tokens
+    limited = tokens == generator.fitting_tokens < info.context_length
+    room = f" of {info.context_length:,}, limited by memory" if limited else ""
+    return f"{info.ref} on {info.provider}, context {tokens:,} tokens{room}."
+
+
+def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | None:
+    """The chat to resume. A note names those that cannot be read."""
     if asked.resume:
-        return archive.load(asked.resume)
+        return archive.load(archive.named(asked.resume))
     if not asked.last:
         return None
-    found = next((chat for chat in archive.find() if not archive.is_open(chat.name)), None)
-    if found is None:
+    found = archive.find()
+    for reason in found.skipped:
+        ctx.notice(Notice("skipped", f"skipped: {reason}"))
+    last = next((chat for chat in found.chats if not archive.is_open(chat.name)), None)
+    if last is None:
         raise UsageError("there is no saved chat to resume", hint="lmsupply chat starts one")
-    return found
+    return last
 
 
 def _planner(ctx: Context, wanted: ModelRequest) -> Callable[[], LoadPlan]:
     """Find the model, pulled where the settings say so, and look at its files; planning and loading come later."""
     found = prepare(ctx, wanted)
     found = replace(found, options=found.options.replaced(num_beams=1, logprobs=False, top_logprobs=0))
+    found = found.answering_up_to_context()
     return lambda: found.plan(ctx.settings, reserve_tokens=_RESERVE_TOKENS)
 
 
@@ -129,4 +135,4 @@ def _license_text(ctx: Context, info: ModelInfo) -> str:
         return license_text(info.ref, ctx.settings, ctx.root)
     except Exception:
         where = f", {info.license.url}" if info.license.url else ""
-        return f"{info.license.id} ({info.license.tier}){where}"
+        return f"{info.license.label}{where}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +14,14 @@ from lmsupply_cli.cli.batch_files import (
     owned,
     run_of,
     say_counts,
-    say_stopped,
     state_of,
 )
 from lmsupply_cli.cli.batch_lines import Line, read_lines
 from lmsupply_cli.cli.classify.single import classify_object, fit_choices, prepared_for_choices
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.inputs import PromptRequest
-from lmsupply_cli.cli.prepare import ModelRequest, load_model
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy
 from lmsupply_cli.cli.run.batch import batch_model, say_other_models
-from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.errors import EngineError, LmsupplyError
 from lmsupply_cli.generation.generator import TextGenerator
 
@@ -45,7 +42,7 @@ def classify_batch(
         if left:
             say_other_models(ctx, lines, prepared.model)
             with load_model(ctx, prepared.plan(ctx.settings)) as generator:
-                _Job(ctx, generator, choices, answers, len(lines), counts).run(left)
+                _Job(ctx, generator, choices, answers).run(left, counts)
         else:
             answers.sort()
     return say_counts(ctx.terminal, counts, answers, verb="classified")
@@ -57,31 +54,19 @@ class _Job:
     generator: TextGenerator
     choices: Sequence[str]
     answers: Answers
-    total: int
-    counts: Counts
 
-    def run(self, lines: Sequence[Line]) -> None:
+    def run(self, lines: Sequence[Line], counts: Counts) -> None:
         """Raises FileError, BrokenPipeError, EngineError; Ctrl-C leaves what is classified."""
-        terminal, status = self.ctx.terminal, self.ctx.terminal.status()
-        left, began = len(lines), time.monotonic()
-        try:
-            with self.answers.opened():
-                for line in lines:
-                    status.show(f"batch: {self.total - left} of {self.total} classified")
-                    row = self._row(line)
-                    status.clear()
-                    if "error" in row:
-                        terminal.say(f"{line.place}: {row['error']['message']}")
-                    self.answers.write(line, row)
-                    self.counts.add(row, state_of(row, guided=False))
-                    left -= 1
-        except KeyboardInterrupt:
-            status.clear()
-            say_stopped(terminal, self.total, self.answers)
-            raise
-        finally:
-            status.clear()
-        self.counts.seconds = time.monotonic() - began
+        total = self.answers.total
+        with self.answers.answering(counts) as status:
+            for done, line in enumerate(lines, total - len(lines)):
+                status.show(f"batch: {done} of {total} classified")
+                row = self._row(line)
+                status.clear()
+                if "error" in row:
+                    self.ctx.terminal.say(f"{line.place}: {row['error']['message']}")
+                self.answers.write(line, row)
+                counts.add(row, state_of(row, guided=False))
 
     def _row(self, line: Line) -> Mapping[str, Any]:
         try:

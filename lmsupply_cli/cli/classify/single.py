@@ -12,11 +12,10 @@ from typing import Any
 from lmsupply_cli.chat.files import read_text
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.inputs import PromptRequest, no_prompt, read_input
-from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, prepare
-from lmsupply_cli.cli.run.output import model_object, notices_object
-from lmsupply_cli.cli.run.single import overflow_policy
+from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, overflow_policy, prepare
+from lmsupply_cli.cli.run.output import model_object
 from lmsupply_cli.engine.classify import check_room
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError
@@ -27,6 +26,7 @@ from lmsupply_cli.generation.fitting import Fitted, fit_messages, fit_raw
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.prompter import Prompter
 from lmsupply_cli.render.sanitize import one_line
+from lmsupply_cli.units import cut
 
 _FIGURES = 21  # columns of the probability and the share, and the spaces before them
 
@@ -35,9 +35,9 @@ def classify_prompt(
     ctx: Context, wanted: ModelRequest, asked: PromptRequest, choices: Sequence[str], *, as_json: bool, every: bool
 ) -> None:
     """Print the best choice, all of them, or JSON. Raises the errors of what it uses; `main` reports them."""
-    given = read_input(ctx, asked, model=wanted.name, command="classify")
+    given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
-        raise no_prompt("classify", given.model or "")
+        raise no_prompt(asked.command, given.model or "")
     messages = given.messages
     with loaded(ctx, replace(wanted, name=given.model)) as generator:
         policy = overflow_policy(ctx.settings)
@@ -54,11 +54,11 @@ def classify_prompt(
         ctx.terminal.exact(found.best + "\n")
 
 
-def read_choices(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
+def read_choices(given: Sequence[str], file: str | None) -> tuple[str, ...]:
     """Of the options, without the blanks around them, then of the file, as is. Raises UsageError."""
     found = [choice.strip() for text in given for choice in text.split(",")]
-    if file:
-        lines = read_text(file).split("\n")
+    if file is not None:
+        lines = read_text(Path(file)).split("\n")
         found += [line.removesuffix("\r") for line in lines if line.removesuffix("\r")]
     if not found:
         raise UsageError("there are no choices", hint="give at least two: --choices yes,no")
@@ -134,7 +134,7 @@ def classify_object(found: Classification, info: ModelInfo, notices: Sequence[No
 def table(choices: Sequence[ChoiceScore], columns: int) -> list[str]:
     """A line for each of at most `columns`: text, probability, share."""
     most = max(10, columns - _FIGURES)
-    texts = [text if len(text) <= most else f"{text[: most - 1]}…" for text in map(one_line, (c.text for c in choices))]
+    texts = [cut(one_line(choice.text), most) for choice in choices]
     width = max(map(len, texts))
     return [
         f"{text.ljust(width)}  {choice.probability:>9.4g}  {choice.share:>6.1%}"

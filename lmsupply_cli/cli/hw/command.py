@@ -30,14 +30,16 @@ def hw(
     The engine is not loaded unless you pass --check: its providers are read from the installed
     packages. Anything that can't be detected is listed as a note.
     """
+    from lmsupply_cli.cli.consent import allowed_by, license_notes
     from lmsupply_cli.cli.context import Context
-    from lmsupply_cli.cli.hw.machine import WIDTH, machine_json, machine_rows, print_model_fits, read_machine
+    from lmsupply_cli.cli.hw.machine import machine_json, machine_rows, print_model_fits, read_machine
     from lmsupply_cli.cli.places import skipped_lines
     from lmsupply_cli.render.fields import print_fields
 
     context = Context.of(skip_bad=True)
     terminal, root = context.terminal, context.root
-    machine = read_machine(root, skipped_lines(context.settings, root))
+    notes = [*license_notes(context.settings), *skipped_lines(context.settings, root)]
+    machine = read_machine(root, notes, allowed=allowed_by(context.settings))
     checks = []
     if check:
         from lmsupply_cli.cli.hw.check import check_providers
@@ -47,7 +49,7 @@ def hw(
         more = {"checks": [vars(found) for found in checks]} if check else {}
         terminal.json(machine_json(machine) | more)
     else:
-        print_fields(terminal, machine_rows(machine) + [("Check", found.text) for found in checks], width=WIDTH)
+        print_fields(terminal, machine_rows(machine) + [("Check", found.text) for found in checks])
         if models:
             print_model_fits(terminal, machine)
     if not all(found.ok for found in checks):

@@ -11,25 +11,26 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import CatalogueEntry
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.cli.places import shown_place
+from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.files import free_bytes, is_file
-from lmsupply_cli.hardware.choice import Choice, ProviderState, choose_provider, provider_states
-from lmsupply_cli.hardware.detect import detect_hardware
+from lmsupply_cli.hardware.choice import Choice, ProviderState
 from lmsupply_cli.hardware.profile import Gpu, HardwareProfile
-from lmsupply_cli.hardware.wheels import EngineWheels, detect_engine_wheels
+from lmsupply_cli.hardware.wheels import EngineWheels
+from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.recommend import (
+    Allowed,
     Recommendation,
+    any_license,
     expected_variant,
-    largest_context,
-    needed_bytes,
+    machine_choice,
     recommend_model,
-    roughly_fits,
 )
+from lmsupply_cli.memory.rough import largest_context, needed_bytes, roughly_fits
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.table import Column, print_table
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.units import count, format_bytes
 
-WIDTH = 13  # columns of the names
 _NO_FILE = " (no such file yet)"
 
 
@@ -47,11 +48,13 @@ class ModelFit:
 
 @dataclass(frozen=True)
 class Machine:
+    """`recommendation` is None if the settings allow the license of no model with role:default."""
+
     profile: HardwareProfile
     wheels: EngineWheels
     providers: tuple[ProviderState, ...]
     choice: Choice
-    recommendation: Recommendation
+    recommendation: Recommendation | None
     models: tuple[ModelFit, ...]
     settings_file: Path
     store: Path
@@ -64,19 +67,20 @@ class Machine:
         return [*self.profile.notes, *self.wheels.notes, *self.notes]
 
 
-def read_machine(store: Path, notes: Sequence[str] = ()) -> Machine:
-    profile, wheels = detect_hardware(), detect_engine_wheels()
-    choice = choose_provider(profile, wheels)
+def read_machine(store: Path, notes: Sequence[str] = (), *, allowed: Allowed = any_license) -> Machine:
+    """`allowed`: whether a model may be used under its license; others are left out."""
+    found = machine_choice()
+    profile, choice = found.profile, found.choice
     free = profile.memory.available_bytes
     if choice.device and not choice.device.unified:
         free = choice.device.free_bytes or choice.device.total_bytes or free
     return Machine(
         profile=profile,
-        wheels=wheels,
-        providers=tuple(provider_states(profile, wheels)),
+        wheels=found.wheels,
+        providers=found.states,
         choice=choice,
-        recommendation=recommend_model(free),
-        models=tuple(_fit(entry, choice, free) for entry in read_catalogue() if entry.repo),
+        recommendation=_recommended(free, allowed),
+        models=tuple(_fit(e, choice, free) for e in read_catalogue() if e.repo and allowed(e.license)),
         settings_file=paths.settings_file(),
         store=store,
         free_disk_bytes=free_bytes(store),
@@ -84,8 +88,15 @@ def read_machine(store: Path, notes: Sequence[str] = ()) -> Machine:
     )
 
 
+def _recommended(free: int, allowed: Allowed) -> Recommendation | None:
+    try:
+        return recommend_model(free, allowed=allowed)
+    except LicenseNotAccepted:
+        return None
+
+
 def _fit(entry: CatalogueEntry, choice: Choice, free: int) -> ModelFit:
-    expected = expected_variant(entry, provider=choice.provider, precision=choice.precision)
+    expected = expected_variant(entry, VariantWish(choice.provider, choice.precision))
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.name if expected else "none"
     memory = needed_bytes(entry, size) if size else None
@@ -94,12 +105,8 @@ def _fit(entry: CatalogueEntry, choice: Choice, free: int) -> ModelFit:
 
 def machine_rows(machine: Machine) -> list[Row]:
     """Rows of name and value: what a person reads on one screen."""
-    profile, wanted = machine.profile, machine.recommendation.entry
+    profile = machine.profile
     engines = ", ".join(f"{name} {version}" for name, version in machine.wheels.installed) or "not installed"
-    fit = next((fit for fit in machine.models if fit.entry == wanted), None)
-    sizes = []
-    if fit and fit.size_bytes:
-        sizes = [f"{format_bytes(fit.size_bytes)} download", f"{format_bytes(fit.memory_bytes or 0)} in memory"]
     choice = machine.choice
     reasons = [
         reason.removeprefix(f"{choice.precision}: ")
@@ -119,11 +126,22 @@ def machine_rows(machine: Machine) -> list[Row]:
             "Use",
             f"{machine.choice.provider}, {machine.choice.precision}" + (f" ({'; '.join(reasons)})" if reasons else ""),
         ),
-        ("Recommended", wanted.ref + (f" ({', '.join(sizes)})" if sizes else "") + f": lmsupply pull {wanted.ref}"),
+        ("Recommended", _recommendation(machine)),
         *[("Note", note) for note in machine.all_notes],
         ("Settings", shown_place(machine.settings_file) + ("" if is_file(machine.settings_file) else _NO_FILE)),
         ("Models in", shown_place(machine.store)),
     ]
+
+
+def _recommendation(machine: Machine) -> str:
+    if machine.recommendation is None:
+        return "none: no model with role:default has a license that is allowed"
+    wanted = machine.recommendation.entry
+    fit = next((fit for fit in machine.models if fit.entry == wanted), None)
+    sizes = ""
+    if fit and fit.size_bytes:
+        sizes = f" ({format_bytes(fit.size_bytes)} download, {format_bytes(fit.memory_bytes or 0)} in memory)"
+    return f"{wanted.ref}{sizes}: lmsupply pull {wanted.ref}"
 
 
 def print_model_fits(terminal: Terminal, machine: Machine) -> None:
@@ -173,8 +191,8 @@ def machine_json(machine: Machine) -> dict[str, Any]:
             "provider": machine.choice.provider,
             "precision": machine.choice.precision,
             "reasons": list(machine.choice.reasons),
-            "model": machine.recommendation.entry.ref,
-            "model_reason": machine.recommendation.reason,
+            "model": machine.recommendation.entry.ref if machine.recommendation else None,
+            "model_reason": machine.recommendation.reason if machine.recommendation else None,
         },
         "models": [
             {

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.options import Debug, Json, takes_settings
+from lmsupply_cli.cli.options import Debug, Json, check_one_of, takes_settings
 
 EXAMPLES = (
     ("lmsupply models --installed", "what is on this machine"),
@@ -57,19 +57,23 @@ def models(
     the variant for this machine. FITS is an estimate of whether the weights, a cache for 4,096 tokens and the
     runtime fit in the free memory. A role stands for a model: lmsupply run -m role:fast.
     """
+    from lmsupply_cli.cli.consent import allowed_by, license_notes
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.models.listing import Filters, check_filters, list_models, nothing_matches, row_json
     from lmsupply_cli.cli.models.table import print_models
     from lmsupply_cli.cli.places import say_notes, skipped_lines, unfinished_lines
-    from lmsupply_cli.cli.provider import pull_wishes
+    from lmsupply_cli.loading.recommend import machine_wish
 
+    check_one_of({"--quiet": quiet, "--json": json, "--paths": paths and not json})
     context = Context.of(flags, skip_bad=True)
     terminal, root = context.terminal, context.root
     say_notes(terminal, skipped_lines(context.settings, root) + ([] if quiet else unfinished_lines(root)))
     filters = Filters(text or "", tuple(license or ()), license_tier, family, role, installed, fits)
     check_filters(filters, sort)
-    provider, precision = pull_wishes(context.settings)
-    rows = list_models(root, filters, sort=sort, provider=provider, precision=precision)
+    wish = machine_wish(context.settings.get("provider"), context.settings.get("precision"))
+    rows = list_models(root, filters, wish, sort=sort, allowed=allowed_by(context.settings))
+    if not quiet:
+        say_notes(terminal, license_notes(context.settings))
     if json:
         terminal.json({"models": [row_json(row) for row in rows]})
     elif quiet:

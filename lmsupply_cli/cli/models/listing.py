@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.files import folder_bytes, read_json
-from lmsupply_cli.genai_config import MOST
+from lmsupply_cli.genai_config import count_of, object_of
 from lmsupply_cli.hardware.host import detect_memory
-from lmsupply_cli.loading.recommend import expected_variant, roughly_fits
+from lmsupply_cli.hub.resolve import VariantWish
+from lmsupply_cli.loading.recommend import Allowed, any_license, expected_variant
+from lmsupply_cli.memory.rough import roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 from lmsupply_cli.store.manifest import last_used_s
@@ -22,8 +24,7 @@ _CONFIG_BYTES = 1_000_000
 SORTS = ("name", "size", "parameters", "license", "used")
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(NamedTuple):
     """All that are set must hold; texts match in any case."""
 
     text: str = ""
@@ -37,7 +38,8 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """`size_bytes` on this disk, else of the variant that this machine would get; `fits` None where unknown."""
+    """`size_bytes` on this disk, else of the variant that this machine would get; `fits` None where unknown; `allowed`:
+    whether the settings allow its license."""
 
     ref: str
     repo: str
@@ -49,6 +51,7 @@ class ModelRow:
     fits: bool | None
     used_s: float | None
     context_length: int | None
+    allowed: bool = True
 
 
 def check_filters(filters: Filters, sort: str | None) -> None:
@@ -60,22 +63,24 @@ def check_filters(filters: Filters, sort: str | None) -> None:
 
 
 def list_models(
-    root: Path, filters: Filters, *, sort: str | None = None, provider: str = "cpu", precision: str = "auto"
+    root: Path, filters: Filters, wish: VariantWish, *, sort: str | None = None, allowed: Allowed = any_license
 ) -> list[ModelRow]:
-    """The catalogue in its order, each of its installed variants, then what else is here."""
+    """The catalogue in its order, each of its installed variants, then what else is here. What is not `allowed` is only
+    listed if it is installed."""
     here = [guide(), *installed_models(root), *external_models(root)]
     free = detect_memory().available_bytes
     rows: list[ModelRow] = []
     for entry in read_catalogue():
         found = [m for m in here if m.entry == entry]
-        rows += [_installed(m, root, free) for m in found] or [_known(entry, provider, precision, free)]
+        rows += [_installed(m, root, free) for m in found] or [_known(entry, wish, free)]
     rows += [_installed(m, root, free) for m in here if m.entry is None]
+    rows = [replace(row, allowed=allowed(row.license)) for row in rows]
     kept = [row for row in rows if _keeps(row, filters)]
     return sorted(kept, key=lambda row: _order(row, sort)) if sort else kept
 
 
-def _known(entry: CatalogueEntry, provider: str, precision: str, free: int) -> ModelRow:
-    expected = expected_variant(entry, provider=provider, precision=precision)
+def _known(entry: CatalogueEntry, wish: VariantWish, free: int) -> ModelRow:
+    expected = expected_variant(entry, wish)
     size = (expected.chosen.size_bytes or None) if expected else None
     variant = expected.chosen.folder if expected else ""
     return ModelRow(
@@ -106,9 +111,7 @@ def _context_length(model: LocatedModel) -> int | None:
         config = read_json(model.path / "genai_config.json", limit_bytes=_CONFIG_BYTES)
     except FileError:
         return None
-    values = config.get("model") if isinstance(config, dict) else None
-    length = values.get("context_length") if isinstance(values, dict) else None
-    return length if isinstance(length, int) and 0 < length <= MOST else None
+    return count_of(object_of(config, "model"), "context_length") if isinstance(config, dict) else None
 
 
 def _keeps(row: ModelRow, filters: Filters) -> bool:
@@ -120,7 +123,7 @@ def _keeps(row: ModelRow, filters: Filters) -> bool:
         and filters.tier in (None, row.license.tier)
         and (filters.family is None or (bool(entry) and entry is not None and entry.family == filters.family.lower()))
         and (filters.role is None or (entry is not None and _role(filters.role) in entry.roles))
-        and (row.located is not None or not filters.installed)
+        and (row.located is not None or (row.allowed and not filters.installed))
         and (row.fits is True or not filters.fits)
     )
 
@@ -142,7 +145,7 @@ def _order(row: ModelRow, sort: str) -> tuple[Any, ...]:
 
 def nothing_matches(root: Path, filters: Filters) -> str:
     """A message for an empty list, with the valid values of those filters that no model has."""
-    rows = list_models(root, Filters())
+    rows = list_models(root, Filters(), VariantWish())
     families = sorted({row.entry.family for row in rows if row.entry})
     roles = sorted({role for row in rows if row.entry for role in row.entry.roles})
     licenses = sorted({row.license.id for row in rows}, key=str.lower)
@@ -169,7 +172,7 @@ def nothing_matches(root: Path, filters: Filters) -> str:
 
 
 def row_json(row: ModelRow) -> dict[str, Any]:
-    entry, license = row.entry, row.license
+    entry = row.entry
     return {
         "ref": row.ref,
         "aliases": list(entry.aliases) if entry else [],
@@ -177,15 +180,11 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "family": entry.family if entry else None,
         "parameters": round(entry.parameters * 1e9) if entry else None,
         "context_length": row.context_length,
-        "license": {
-            "id": license.id,
-            "tier": license.tier,
-            "url": license.url or None,
-            "restrictions": license.restrictions or None,
-        },
+        "license": row.license.as_dict(),
         "variant": row.variant or None,
         "size_bytes": row.size_bytes,
         "installed": row.located is not None,
+        "allowed": row.allowed,
         "external": row.located is not None and row.located.external,
         "fits": row.fits,
         "last_used": datetime.fromtimestamp(row.used_s).isoformat(timespec="seconds") if row.used_s else None,

@@ -33,7 +33,7 @@ def print_models(
         Column("LICENSE", [_license(row) for row in rows], rank=3),
         Column("ROLES", [", ".join(row.entry.roles) if row.entry else "" for row in rows], rank=5),
     ]
-    print_table(terminal, columns, dim=[at for at, row in enumerate(rows) if row.fits is False])
+    print_table(terminal, columns, dim=[at for at, row in enumerate(rows) if row.fits is False or not row.allowed])
     if paths:
         for row in rows:
             if row.located and row.ref != GUIDE_REF:
@@ -69,7 +69,7 @@ def _parameters(row: ModelRow) -> str:
 
 
 def _license(row: ModelRow) -> str:
-    return "not stated" if row.license.id == "unknown" else row.license.id
+    return row.license.name if row.allowed else f"{row.license.name} (not allowed)"
 
 
 def _used(row: ModelRow) -> str:

@@ -17,16 +17,14 @@ from lmsupply_cli.cli.batch_files import (
     owned,
     run_of,
     say_counts,
-    say_stopped,
     state_of,
 )
 from lmsupply_cli.cli.batch_lines import Line, read_lines
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import OK
 from lmsupply_cli.cli.inputs import PromptRequest, split_words
-from lmsupply_cli.cli.prepare import ModelRequest, load_model, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
 from lmsupply_cli.cli.run.output import run_object
-from lmsupply_cli.cli.run.single import overflow_policy
 from lmsupply_cli.config.layers import Source, Value
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
@@ -80,9 +78,7 @@ def run_batch(
                 return OK
             with load_model(ctx, plan) as generator:
                 describe = _describe(ctx, generator, prepared.values)
-                job = BatchJob(
-                    ctx, lines, left, answers, generator, size=request.size, guidance=guidance, describe=describe
-                )
+                job = BatchJob(ctx, left, answers, generator, size=request.size, guidance=guidance, describe=describe)
                 job.run(counts)
         else:
             answers.sort()
@@ -129,7 +125,7 @@ def _describe(ctx: Context, generator: TextGenerator, values: Mapping[str, Value
         given = options.as_dict(guided=answer.complete is not None)
         own = {key: Value(value, source(line, key, value)) for key, value in given.items()}
         thoughts = ctx.settings.get("think") == "on"
-        cut = cut_notice(answer, context_tokens=generator.context_tokens)
+        cut = cut_notice(answer, context_tokens=generator.context_tokens, fitting_tokens=generator.fitting_tokens)
         notices = [*before, *said, *([cut] if cut else [])]
         return run_object(answer, generator.info, own, notices, thoughts=thoughts)
 
@@ -150,7 +146,6 @@ class BatchJob:
     def __init__(
         self,
         ctx: Context,
-        lines: Sequence[Line],
         left: Sequence[Line],
         answers: Answers,
         generator: TextGenerator,
@@ -160,7 +155,7 @@ class BatchJob:
         describe: Describe,
     ) -> None:
         """Raises UsageError, DoesNotFit, EngineError before anything is written."""
-        self._total, self._written, self._terminal = len(lines), answers, ctx.terminal
+        self._written, self._terminal = answers, ctx.terminal
         self._generator, self._guidance, self._describe = generator, guidance, describe
         self._policy = overflow_policy(ctx.settings)
         self._left = deque(left)
@@ -172,17 +167,9 @@ class BatchJob:
     def run(self, counts: Counts) -> None:
         """Adds to `counts`. Raises UsageError, FileError, BrokenPipeError; Ctrl-C leaves what is answered."""
         self._began, self._counts = time.monotonic(), counts
-        try:
-            with self._written.opened():
-                while self._left:
-                    self._answer_part()
-        except KeyboardInterrupt:
-            self._status.clear()
-            say_stopped(self._terminal, self._total, self._written)
-            raise
-        finally:
-            self._status.clear()
-        counts.seconds = time.monotonic() - self._began
+        with self._written.answering(counts) as self._status:
+            while self._left:
+                self._answer_part()
 
     def _answer_part(self) -> None:
         part, choice = self._next_part()
@@ -262,8 +249,8 @@ class BatchJob:
     def show(self, written: int) -> None:
         tokens = self._counts.tokens + written
         rate = f", {format_rate(tokens, time.monotonic() - self._began)}" if tokens else ""
-        answered = self._total - len(self._left)
-        self._status.show(f"batch: {answered} of {self._total} answered{rate}")
+        total = self._written.total
+        self._status.show(f"batch: {total - len(self._left)} of {total} answered{rate}")
 
     def notice(self, notice: Notice) -> None:
         self._status.clear()

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import BATCH, INPUT, MODEL, OUTPUT, STRUCTURED
+from lmsupply_cli.cli.help import BATCH, INPUT, OUTPUT, STRUCTURED
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
+    Batch,
     Debug,
     DryRun,
     Files,
     Json,
+    Model,
     NoStdin,
+    Out,
     Plain,
     Preset,
     PromptText,
     Pull,
     Quiet,
     Raw,
+    RetryFailed,
     System,
     TemplateName,
     TrustModelFiles,
     Words,
     check_batch_only,
     check_one_of,
+    check_raw,
+    check_text_only,
     takes_settings,
 )
 from lmsupply_cli.config.table import GENERATION_KEYS
 
+if TYPE_CHECKING:
+    from lmsupply_cli.engine.guidance import Guidance
+
 EXAMPLES = (
-    ('lmsupply run phi-3.5 "Why is the sky blue?"', "ask a model"),
+    ('lmsupply run phi-4-mini "Why is the sky blue?"', "ask a model"),
     ("git diff | lmsupply run -s 'Write a commit message.'", "piped input; the default model"),
     ('lmsupply run -f report.txt "Summarize this." --json', "a file, and one JSON object"),
     ('lmsupply run --json-schema \'{"type": "object"}\' "A person as JSON."', "an answer that parses"),
@@ -48,10 +56,7 @@ EXAMPLES = (
 def run(
     *,
     words: Words = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model that answers.", rich_help_panel=MODEL),
-    ] = None,
+    model: Model = None,
     prompt: PromptText = None,
     system: System = None,
     template: TemplateName = None,
@@ -86,43 +91,18 @@ def run(
             "--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=STRUCTURED
         ),
     ] = None,
-    batch: Annotated[
-        Path | None,
-        typer.Option(
-            "--batch",
-            metavar="FILE",
-            help="Answer every prompt of this file: JSON lines, JSON, CSV or text. - reads stdin.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="Output file for --batch (default: stdout). Prompts already answered there are skipped.",
-            rich_help_panel=BATCH,
-        ),
-    ] = None,
+    batch: Batch = None,
+    out: Out = None,
     batch_size: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--batch-size",
             metavar="N",
-            min=1,
-            max=32,
-            help="Number of prompts to process in parallel (default: up to 8, as memory allows).",
+            help="Number of prompts to process in parallel, at most 32 (default: up to 8, as memory allows).",
             rich_help_panel=BATCH,
         ),
     ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Retry the prompts that failed in an earlier run of this batch.",
-            rich_help_panel=BATCH,
-        ),
-    ] = False,
+    retry_failed: RetryFailed = False,
     last: Annotated[
         bool, typer.Option("--continue", "-c", help="Continue the last run or chat.", rich_help_panel=INPUT)
     ] = False,
@@ -163,22 +143,26 @@ def run(
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.inputs import PromptRequest
     from lmsupply_cli.cli.prepare import ModelRequest
-    from lmsupply_cli.cli.run.guidance import read_guidance
     from lmsupply_cli.cli.run.output import Look
     from lmsupply_cli.config.templates import read_template
 
     check_one_of({"--json": json, "--stream-json": stream_json})
+    check_one_of({"--no-stream": no_stream, "--stream-json": stream_json})
     check_one_of({"--continue": last, "--raw": raw})
     check_one_of({"--template": template, "--raw": raw})
     check_one_of({"--dry-run": dry_run, "--show-prompt": show_prompt})
+    check_one_of({"--plain": plain, "--theme": flags.get("theme")})
+    check_one_of({"--pull": pull, "--offline": flags.get("offline")})
+    if raw:
+        check_raw(flags)
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
     ctx.debug = debug
-    guidance = read_guidance(json_schema=json_schema, regex=regex, grammar=grammar, form=form)
+    guidance = _guidance(json_schema, regex, grammar, form)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
-    if batch or out or retry_failed or batch_size is not None:
+    if retry_failed or {batch, out, batch_size} != {None}:
         from lmsupply_cli.cli.batch_files import BatchRequest
         from lmsupply_cli.cli.run.batch import run_batch
 
@@ -189,6 +173,9 @@ def run(
                 "--show-prompt": show_prompt,
                 "--no-stream": no_stream,
                 "--stats": stats,
+                "--plain": plain,
+                "--theme": flags.get("theme"),
+                "--no-save": no_save,
             }
         )
         check_batch_only(
@@ -208,6 +195,27 @@ def run(
     else:
         from lmsupply_cli.cli.run.single import run_prompt
 
+        text_only = {"--plain": plain, "--theme": flags.get("theme"), "--no-stream": no_stream}
+        check_text_only(text_only, json=json, stream_json=stream_json)
         code = run_prompt(ctx, wanted, asked, guidance, look)
     if code:
         raise typer.Exit(code)
+
+
+def _guidance(json_schema: str | None, regex: str | None, grammar: str | None, form: str | None) -> Guidance | None:
+    """What the answer must follow. Raises UsageError."""
+    from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
+    from lmsupply_cli.errors import UsageError
+
+    check_one_of({"--json-schema": json_schema, "--regex": regex, "--grammar": grammar, "--format": form})
+    if json_schema is not None:
+        return schema_of(json_schema)
+    if regex is not None:
+        return Guidance.regex(regex)
+    if grammar is not None:
+        return grammar_of(grammar)
+    if form is None:
+        return None
+    if form != "json":
+        raise UsageError(f"unknown format {form!r}", hint="--format json; --json prints the answer as an object")
+    return Guidance.json()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmsupply_cli.cli.context import Context
+from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.config.layers import Value
 from lmsupply_cli.events import (
     Finished,
@@ -22,9 +22,7 @@ from lmsupply_cli.events import (
 from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo, cut_notice
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.hardware.host import memory_used_bytes
-from lmsupply_cli.render.answer import show_answer
-from lmsupply_cli.render.flags import as_flags
-from lmsupply_cli.render.stream import ThoughtStream, choose_stream
+from lmsupply_cli.render.answer import ThoughtStream, choose_stream, show_answer
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
 
 
@@ -44,17 +42,17 @@ class Output:
     def __init__(self, ctx: Context, look: Look, generator: TextGenerator, options: dict[str, Value]) -> None:
         self._ctx, self._terminal, self._look = ctx, ctx.terminal, look
         self._info, self._options = generator.info, options
-        self._context_tokens = generator.context_tokens
+        self._context = {"context_tokens": generator.context_tokens, "fitting_tokens": generator.fitting_tokens}
         self._said = AnswerBuffer()
         self._think = ctx.settings.get("think")
         self._theme = "none" if look.plain else ctx.settings.get("theme")
 
     def take(self, events: Iterator[GenerationEvent]) -> Finished:
         finished = self._as_text(events) if self._look.form == "text" else self._as_json(events)
-        if notice := cut_notice(finished, context_tokens=self._context_tokens):
+        if notice := cut_notice(finished, **self._context):
             self._ctx.notice(notice)
             if self._look.form == "stream-json":
-                self._terminal.json_event("notice", code=notice.code, text=notice.text)
+                self._terminal.json_notice(notice)
         if self._look.form == "json":
             self._terminal.json(self._object(finished))
         elif self._look.form == "stream-json":
@@ -93,32 +91,31 @@ class Output:
         if emit:
             self._terminal.json_event("start", model=model_object(self._info), options=options_object(self._options))
             for notice in self._ctx.notices:
-                self._terminal.json_event("notice", code=notice.code, text=notice.text)
-        finished: Finished | None = None
+                self._terminal.json_notice(notice)
         for event in self._kept(events):
+            if isinstance(event, Finished):
+                return event
             if isinstance(event, Notice):
                 self._ctx.notice(event)
-                if emit:
-                    self._terminal.json_event("notice", code=event.code, text=event.text)
-            elif isinstance(event, PrefillProgress):
-                if emit:
-                    self._terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
-            elif isinstance(event, TokenLogprob):
-                if emit:
-                    self._terminal.json_event("logprob", **logprob_object(event))
-            elif isinstance(event, TextDelta):
-                if emit:
-                    self._terminal.json_event("delta", text=event.text)
-            elif isinstance(event, ReasoningDelta):
-                if emit and self._think == "on":
-                    self._terminal.json_event("reasoning", text=event.text)
-            elif isinstance(event, TextWasReasoning):
-                if emit:
-                    self._terminal.json_event("reasoning", text="", text_was_reasoning=True)
-            elif isinstance(event, Finished):
-                finished = event
-        assert finished is not None
-        return finished
+            if emit:
+                self._emit(event)
+        raise AssertionError("an answer always ends with Finished")
+
+    def _emit(self, event: GenerationEvent) -> None:
+        """One event as a line of JSON."""
+        terminal = self._terminal
+        if isinstance(event, Notice):
+            terminal.json_notice(event)
+        elif isinstance(event, PrefillProgress):
+            terminal.json_event("prefill", done_tokens=event.done_tokens, total_tokens=event.total_tokens)
+        elif isinstance(event, TokenLogprob):
+            terminal.json_event("logprob", **logprob_object(event))
+        elif isinstance(event, TextDelta):
+            terminal.json_event("delta", text=event.text)
+        elif isinstance(event, ReasoningDelta) and self._think == "on":
+            terminal.json_event("reasoning", text=event.text)
+        elif isinstance(event, TextWasReasoning):
+            terminal.json_event("reasoning", text="", text_was_reasoning=True)
 
     @property
     def text(self) -> str:
@@ -157,10 +154,6 @@ def run_object(
         **({"speculative": _speculative(answer.speculative)} if answer.speculative else {}),
         "notices": notices_object(notices),
     }
-
-
-def notices_object(notices: Sequence[Notice]) -> list[dict[str, str]]:
-    return [{"code": n.code, "text": as_flags(n.text)} for n in notices]
 
 
 def logprob_object(scores: TokenLogprob) -> dict[str, Any]:

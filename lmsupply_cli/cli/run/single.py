@@ -8,21 +8,25 @@ from dataclasses import replace
 from lmsupply_cli import paths
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy
-from lmsupply_cli.chats.archive import Archive
 from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
 from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
-from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, load_options, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import (
+    ModelRequest,
+    Prepared,
+    load_model,
+    load_options,
+    overflow_policy,
+    prepare,
+    say_load_plan,
+)
 from lmsupply_cli.cli.run.output import Look, Output
-from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.engine.cancel import CancelToken
+from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.interrupts import interrupts_cancel
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.events import Notice
-from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
 
 _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
@@ -37,7 +41,7 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     if guidance:
         check_guidance(guidance)
     wanted, messages = _conversation(ctx, wanted, asked, given)
-    prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance), look)
+    prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance).answering_up_to_context(), look)
     options = prepared.options
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
@@ -60,7 +64,9 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     if finished.finish_reason == "cancelled":
         return INTERRUPTED
     if finished.complete is False:
-        ctx.terminal.say("error: the answer was cut off, so it may not be valid")
+        ctx.terminal.error(
+            "the answer was cut off, so it may not be valid", hint="raise `max_tokens`, or use a larger model"
+        )
         return ERROR
     return OK
 
@@ -75,31 +81,28 @@ def print_load_plan(
         named = _continued().model
     if guidance:
         check_guidance(guidance)
-    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance)
+    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance).answering_up_to_context()
     say_load_plan(ctx, prepared.plan(ctx.settings), as_json=as_json)
     return OK
 
 
 def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None) -> int:
     """On stdout what a run would send, on stderr what it would say about it."""
+    from lmsupply_cli.generation.dry_prompt import DryRequest, dry_prompt
+
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
     if guidance:
         check_guidance(guidance)
     wanted, messages = _conversation(ctx, replace(wanted, name=given.model), asked, given)
-    prepared = prepare(ctx, wanted, weights=False)
+    prepared = prepare(ctx, wanted, weights=False).answering_up_to_context()
     dry = DryRequest(messages, raw=asked.raw, policy=_policy(ctx, asked), max_tokens=prepared.options.max_tokens)
     text, notices = dry_prompt(prepared.folder, dry, load_options(ctx.settings))
     for notice in notices:
         ctx.notice(notice)
     ctx.terminal.exact(text)
     return OK
-
-
-def overflow_policy(settings: Settings, default: Policy = "error") -> Policy:
-    policy: Policy = settings.get("on_overflow") or default
-    return policy
 
 
 def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
@@ -127,6 +130,8 @@ def _conversation(
 
 
 def _continued() -> Conversation:
+    from lmsupply_cli.chats.archive import Archive
+
     found = last_conversation(Archive(paths.sessions_dir()))
     if found is None:
         raise UsageError("nothing to continue", hint="the next run, or a chat, can be continued")

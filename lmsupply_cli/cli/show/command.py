@@ -9,8 +9,8 @@ import typer
 from lmsupply_cli.cli.options import Debug, Json, check_one_of, takes_settings
 
 EXAMPLES = (
-    ("lmsupply show phi-3.5", "variants and why one is picked, license, architecture"),
-    ("lmsupply show phi-3.5 --license", "the text of its license"),
+    ("lmsupply show phi-4-mini", "variants and why one is picked, license, architecture"),
+    ("lmsupply show phi-4-mini --license", "the text of its license"),
 )
 
 
@@ -30,6 +30,7 @@ def show(
     Installed models are read from disk, others from the Hub or, when offline, from the
     catalogue.
     """
+    from lmsupply_cli.cli.consent import why_not_allowed
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.show.describe import describe, description_json, description_rows, license_text
     from lmsupply_cli.render.fields import print_fields
@@ -44,4 +45,6 @@ def show(
     if json:
         terminal.json(description_json(description))
         return
-    print_fields(terminal, description_rows(description), width=15)
+    refused = why_not_allowed(description.license, settings)
+    rows = description_rows(description) + ([("not allowed", refused)] if refused else [])
+    print_fields(terminal, rows)

@@ -9,28 +9,27 @@ from typing import Any
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
-from lmsupply_cli.cli.fetching import license_json, obstacle_rows, obstacles_json
-from lmsupply_cli.cli.prepare import load_options
-from lmsupply_cli.cli.provider import pull_wishes
+from lmsupply_cli.cli.consent import named_for
+from lmsupply_cli.cli.fetching import obstacle_rows, obstacles_json
+from lmsupply_cli.cli.prepare import load_options, required_precision
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
 from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
-from lmsupply_cli.genai_config import MOST
-from lmsupply_cli.hardware.host import detect_memory
-from lmsupply_cli.hub.client import HubClient, is_offline
-from lmsupply_cli.hub.licenses import tier_of
+from lmsupply_cli.genai_config import count_of, object_of
+from lmsupply_cli.hub.client import HubClient, kept_offline_by
+from lmsupply_cli.hub.licenses import license_of
 from lmsupply_cli.hub.resolve import Resolution
 from lmsupply_cli.hub.tree import RepoTree
 from lmsupply_cli.hub.variant import LICENSE_FILE
 from lmsupply_cli.loading.formats import prepare_format, read_format
 from lmsupply_cli.loading.plan import plan_load
-from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, named_by_role
+from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant, machine_wish
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.fields import Row
-from lmsupply_cli.store.judging import judge_variant, look_at_model
+from lmsupply_cli.store.judging import look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate, named_repo
 from lmsupply_cli.store.pull import fetch_pinned, resolve_here
 from lmsupply_cli.units import format_bytes, format_parameters
@@ -63,9 +62,9 @@ class Description:
 
 def describe(name: str, settings: Settings, root: Path) -> Description:
     """Raises ModelNotFound, HubError, UsageError."""
-    name = named_by_role(name, lambda: detect_memory().available_bytes)
+    name = named_for(name, settings)
     try:
-        model = locate(name, root)
+        model = locate(name, root, precision=required_precision(settings))
     except ModelNotInstalled:
         return _from_hub(name, settings)
     folder, obstacles = look_at_model(model)
@@ -78,9 +77,9 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
 
 def license_text(name: str, settings: Settings, root: Path) -> str:
     """The text of the license, from the disk or the Hub. Raises LmsupplyError."""
-    name = named_by_role(name, lambda: detect_memory().available_bytes)
+    name = named_for(name, settings)
     try:
-        model = locate(name, root)
+        model = locate(name, root, precision=required_precision(settings))
         for folder in (model.path, *list(model.path.parents)[: 2 + model.variant.count("/")]):
             for path in listed(folder):
                 if is_file(path) and LICENSE_FILE.search(path.name):
@@ -89,15 +88,12 @@ def license_text(name: str, settings: Settings, root: Path) -> str:
                 break
         license = model.license
     except ModelNotInstalled:
-        tree = _tree(name, settings)[1]
+        entry, tree = _tree(name, settings)
         found = [path for path in tree.files if LICENSE_FILE.search(path)]
         if found:
             with HubClient() as hub:
                 return hub.fetch_text(tree, found[0])
-        entry = entry_of_repo(tree.repo)
-        license = (
-            entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
-        )
+        license = license_of(tree, entry)
     where = f"; read it at {license.url}" if license.url else ""
     raise LmsupplyError(
         f"{without_user(name)} has no license text: {license.label}{where}",
@@ -111,12 +107,12 @@ def description_rows(shown: Description) -> list[Row]:
     if shown.repo:
         rows.append(("repo", shown.repo + (f" at {shown.commit[:12]}" if shown.commit else "")))
     rows += [
-        ("license", license.label + (f": {license.restrictions}" if license.restrictions else "")),
+        ("license", license.terms),
         *([("", license.url)] if license.url else []),
         ("parameters", format_parameters(shown.parameters)),
         ("context", f"{shown.context_length:,} tokens" if shown.context_length else "unknown"),
         ("architecture", _architecture(shape) or "unknown"),
-        ("prompt format", shown.prompt_format or "unknown until the model is installed"),
+        ("chat format", shown.prompt_format or "unknown until the model is installed"),
     ]
     if shown.size_bytes:
         rows.append(("size", format_bytes(shown.size_bytes)))
@@ -159,7 +155,7 @@ def description_json(shown: Description) -> dict[str, Any]:
         "source": shown.source,
         "repo": shown.repo or None,
         "commit": shown.commit or None,
-        "license": license_json(shown.license),
+        "license": shown.license.as_dict(),
         "parameters": round(shown.parameters * 1e9) if shown.parameters else None,
         "context_length": shown.context_length,
         "shape": shown.shape,
@@ -239,53 +235,41 @@ def _installed_variant(model: LocatedModel) -> Resolution | None:
 
 
 def _from_hub(name: str, settings: Settings) -> Description:
-    entry, _ = named_repo(name)
+    entry, wanted = named_repo(name)
     try:
         entry, tree = _tree(name, settings)
     except (HubError, ModelNotInstalled):
         if entry is None:
             raise
         return _from_catalogue(entry, settings)
-    provider, precision = pull_wishes(settings)
-    on_cpu = settings.get("provider") == "cpu"
-    resolution = resolve_here(
-        tree,
-        provider=provider,
-        precision=precision,
-        wanted=named_repo(name)[1].variant,
-        entry=entry,
-        on_cpu=on_cpu,
-    )
+    wish = machine_wish(settings.get("provider"), settings.get("precision"), wanted.variant)
     with HubClient() as hub:
-        obstacles = judge_variant(
-            tree, resolution.chosen, provider=provider, on_cpu=on_cpu, read_text=lambda path: hub.fetch_text(tree, path)
-        )
-    model = _object(resolution.chosen.config, "model")
-    decoder = _object(model, "decoder")
-    license = entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
+        resolution, obstacles = resolve_here(tree, wish, entry, lambda path: hub.fetch_text(tree, path))
+    model = object_of(resolution.chosen.config, "model")
+    decoder = object_of(model, "decoder")
     return Description(
         ref=entry.ref if entry else tree.repo,
         source="Hub",
         repo=tree.repo,
         commit=tree.commit,
-        license=license,
+        license=license_of(tree, entry),
         parameters=entry.parameters if entry else None,
-        context_length=_number(model, "context_length"),
+        context_length=count_of(model, "context_length"),
         shape=_shape(decoder),
         prompt_format=entry.prompt_format if entry else None,
         resolution=resolution,
         path=None,
         size_bytes=resolution.chosen.size_bytes,
-        memory=_by_config(resolution.chosen.config, resolution.chosen.size_bytes, provider),
+        memory=_by_config(resolution.chosen.config, resolution.chosen.size_bytes, wish.provider),
         obstacles=obstacles,
     )
 
 
 def _shape(decoder: dict[str, Any]) -> dict[str, int | None]:
     return {
-        "layers": _number(decoder, "num_hidden_layers"),
-        "kv_heads": _number(decoder, "num_key_value_heads"),
-        "head_size": _number(decoder, "head_size"),
+        "layers": count_of(decoder, "num_hidden_layers"),
+        "kv_heads": count_of(decoder, "num_key_value_heads"),
+        "head_size": count_of(decoder, "head_size"),
     }
 
 
@@ -299,26 +283,14 @@ def _architecture(shape: dict[str, int | None]) -> str:
     return " · ".join(filter(None, parts))
 
 
-def _object(values: dict[str, Any], key: str) -> dict[str, Any]:
-    """Of a config that was not checked."""
-    value = values.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _number(values: dict[str, Any], key: str) -> int | None:
-    value = values.get(key)
-    return value if isinstance(value, int) and 0 < value <= MOST else None
-
-
 def _by_config(config: dict[str, Any], size_bytes: int, provider: str) -> MemoryEstimate | None:
     """From the config and the sizes alone, as they are known before a pull."""
-    shape = shape_by_config(_object(config, "model"), size_bytes, provider=provider)
+    shape = shape_by_config(object_of(config, "model"), size_bytes, provider=provider)
     return estimate_memory(shape, min(MEMORY_TOKENS, shape.context_length)) if shape else None
 
 
 def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
-    provider, precision = pull_wishes(settings)
-    resolution = expected_variant(entry, provider=provider, precision=precision)
+    resolution = expected_variant(entry, machine_wish(settings.get("provider"), settings.get("precision")))
     return Description(
         ref=entry.ref,
         source="catalogue (offline)",
@@ -338,8 +310,9 @@ def _from_catalogue(entry: CatalogueEntry, settings: Settings) -> Description:
 
 def _tree(name: str, settings: Settings) -> tuple[CatalogueEntry | None, RepoTree]:
     entry, wanted = named_repo(name)
-    if settings.get("offline") or is_offline():
-        raise ModelNotInstalled(f"{without_user(name)} is not installed and lmsupply is offline", hint="go online")
+    if cause := kept_offline_by(settings.get("offline")):
+        hint = f"leave out {cause} to look it up on the Hub"
+        raise ModelNotInstalled(f"{without_user(name)} is not installed and lmsupply is offline", hint=hint)
     with HubClient() as hub:
         return entry or entry_of_repo(wanted.repo), fetch_pinned(hub, entry, wanted)
 

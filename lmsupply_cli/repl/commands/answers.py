@@ -5,7 +5,7 @@ from __future__ import annotations
 from lmsupply_cli.chat.messages import ChatRole
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.chat import Chat
-from lmsupply_cli.repl.clipboard import code_blocks, copy_text
+from lmsupply_cli.repl.clipboard import copy_text
 from lmsupply_cli.repl.command import Command, needs_answer, needs_user_message
 from lmsupply_cli.units import count
 
@@ -24,6 +24,8 @@ def _copy(chat: Chat, rest: str) -> None:
     if not rest:
         chat.say(copy_text(answer.content, chat.terminal))
         return
+    from lmsupply_cli.render.markdown_parser import code_blocks
+
     blocks = code_blocks(answer.content)
     if not rest.isdecimal() or not 1 <= int(rest) <= len(blocks):
         here = f"the last answer has {count(len(blocks), 'code block')}" if blocks else "the last answer has no code"

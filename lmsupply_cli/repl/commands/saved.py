@@ -24,7 +24,7 @@ def _save(chat: Chat, rest: str) -> None:
 def _load(chat: Chat, rest: str) -> None:
     if not rest:
         raise UsageError("/load needs the name or the number of a chat", hint="/sessions lists them")
-    chat.resume(chat.archive.load(_named(chat, rest)))
+    chat.resume(chat.archive.load(chat.archive.named(rest, chat.listed)))
 
 
 def _sessions(chat: Chat, rest: str) -> None:
@@ -39,18 +39,19 @@ def _sessions(chat: Chat, rest: str) -> None:
 
 def _list(chat: Chat, text: str) -> None:
     found = chat.archive.find(text)
-    for reason in chat.archive.unreadable():
+    for reason in found.skipped:
         chat.note(f"skipped: {reason}")
-    if not found:
+    if not found.chats:
         chat.say(f"No saved chat matches {text!r}." if text else "There are no saved chats.")
         return
-    chat.listed = [saved.name for saved in found]
+    chat.listed = [saved.name for saved in found.chats]
     rows = []
-    for number, saved in enumerate(found[:_SHOWN], 1):
+    for number, saved in enumerate(found.chats[:_SHOWN], 1):
         rows += [(str(number), shortened(saved.title, 60)), ("", _about(saved, chat.keeper.name))]
     chat.say_rows(rows)
-    more = f"{count(len(found) - _SHOWN, 'older chat')} not shown: /sessions TEXT searches. "
-    chat.say((more if len(found) > _SHOWN else "") + "/load N opens one.")
+    older = len(found.chats) - _SHOWN
+    more = f"{count(older, 'older chat')} not shown: /sessions TEXT searches. " if older > 0 else ""
+    chat.say(f"{more}/load N opens one.")
 
 
 def _about(saved: SavedChat, current: str) -> str:
@@ -68,7 +69,7 @@ def _rename(chat: Chat, names: str) -> None:
         raise UsageError(
             "/sessions rename needs an old and a new name", hint="/sessions rename OLD NEW; quote names with spaces"
         )
-    old, new = _named(chat, parts[0]), parts[1]
+    old, new = chat.archive.named(parts[0], chat.listed), parts[1]
     if old == chat.keeper.name:
         chat.keeper.rename(new)
     else:
@@ -79,23 +80,12 @@ def _rename(chat: Chat, names: str) -> None:
 def _delete(chat: Chat, name: str) -> None:
     if not name:
         raise UsageError("/sessions delete needs the name or the number of a chat")
-    name = _named(chat, name)
+    name = chat.archive.named(name, chat.listed)
     chat.archive.load(name)
     chat.archive.refuse_open(name)
     if chat.confirm(f"Delete the chat {name!r} permanently?"):
         chat.archive.delete(name)
         chat.say("Deleted.")
-
-
-def _named(chat: Chat, text: str) -> str:
-    """The name of a chat, given its name or its number in the last list shown."""
-    names = chat.archive.names()
-    if text in names or not text.isdecimal():
-        return text
-    listed = chat.listed or names
-    if not 1 <= int(text) <= len(listed):
-        raise UsageError(f"there is no chat number {text}", hint="/sessions lists the saved chats")
-    return listed[int(text) - 1]
 
 
 def _export(chat: Chat, rest: str) -> None:

@@ -8,13 +8,14 @@ from lmsupply_cli.engine.guidance import Guidance, grammar_of, schema_of
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.repl.chat import Chat
 from lmsupply_cli.repl.command import Command, one_of
-from lmsupply_cli.repl.parameters import EXCLUDED, PARAMETERS, parameter_rows
+from lmsupply_cli.repl.parameters import PARAMETERS, parameter_key, parameter_rows, parameter_value, parse_parameter
 
 _OLLAMA = {
     "verbose": ("/stats", "on"),
     "quiet": ("/stats", "off"),
     "think": ("/think", "on"),
     "nothink": ("/think", "off"),
+    "noformat": ("/format", "off"),
 }
 _NO_THINKING = "This model has no thinking mode."
 
@@ -23,7 +24,7 @@ def _system(chat: Chat, rest: str) -> None:
     if not rest:
         chat.say(chat.session.system or "There is no system prompt; /system TEXT sets one.")
         return
-    chat.session.system = "" if rest in ('""', "''") else rest
+    chat.session.system = rest.strip('"') if rest.startswith('"') else "" if rest == "''" else rest
     chat.say("System prompt set." if chat.session.system else "System prompt cleared.")
 
 
@@ -34,20 +35,31 @@ def _set(chat: Chat, rest: str) -> None:
         chat.say_rows(parameter_rows(chat.session))
     elif what in _OLLAMA and not value:
         name, argument = _OLLAMA[what]
-        (_stats if name == "/stats" else _think)(chat, argument)
+        {"/stats": _stats, "/think": _think, "/format": _format}[name](chat, argument)
     elif what == "format":
         _format(chat, value)
     elif what == "system":
-        _system(chat, value.strip('"') or '""')
-    elif what == "parameter" or what in (*PARAMETERS, *EXCLUDED):
-        name, _, text = (value if what == "parameter" else rest).partition(" ")
-        if not name or not text.strip():
-            raise UsageError("/set needs a name and a value", hint="/set shows the names")
-        chat.say(chat.set_parameter(name, text.strip()))
+        _system(chat, value)
+    elif what == "parameter":
+        _parameter(chat, value)
     else:
-        raise UsageError(
-            f"/set: unknown option {what!r}", hint="/set NAME VALUE, /set system TEXT, /set verbose|quiet|think|nothink"
-        )
+        _parameter(chat, rest)
+
+
+def _parameter(chat: Chat, rest: str) -> None:
+    """Show a parameter, or set it."""
+    name, _, text = rest.partition(" ")
+    if not name:
+        chat.say_rows(parameter_rows(chat.session))
+        return
+    key, text = parameter_key(name), text.strip()
+    if not text:
+        chat.say_rows(parameter_rows(chat.session, key))
+        return
+    value = parse_parameter(key, text)
+    chat.set_parameter(key, value)
+    default = ", the default" if value is None else ""
+    chat.say(f"{key} set to {parameter_value(chat.session, key)}{default}.")
 
 
 def _complete_set(_: Chat, rest: str) -> Iterable[str]:
@@ -122,8 +134,8 @@ SETTINGS_COMMANDS = (
         "show or change a generation setting",
         _set,
         _complete_set,
-        details="Without a name it lists all settings; the value `default` resets one. Ollama's forms "
-        "(/set parameter num_ctx 4096, /set system TEXT, /set verbose, /set nothink) work too.",
+        details="Without a name it lists all settings, without a value it shows one; the value `default` resets it. "
+        "Ollama's forms (/set parameter num_ctx 4096, /set system TEXT, /set verbose, /set nothink) work too.",
         example="/set temperature 0.2",
         synonyms=("/settings", "/config", "/parameters", "/params"),
     ),

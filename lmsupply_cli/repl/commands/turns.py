@@ -22,7 +22,8 @@ def _edit(chat: Chat, _: str) -> None:
     asked = chat.session.asked
     text = chat.edit(asked)
     if not text.strip() or text == asked:
-        chat.say("Nothing changed.")
+        why = "Nothing changed" if text == asked else "The message is empty"
+        chat.say(f"{why}, so nothing was sent.")
         return
     before = list(chat.session.messages)
     chat.session.undo()
