@@ -198,6 +198,7 @@ def test_completion_of_another_shell() -> None:
         (["run", "--model=gui"], "--model=guide"),
         (["run", "--think=o"], "--think=on"),
         (["run", "-m", "role:fa"], "role:fast"),
+        (["pull", "role:fa"], "role:fast"),
         (["models", "--sort", ""], "name"),
         (["models", "--role=f"], "--role=fast"),
         (["models", "--license-tier", "c"], "conditional"),
