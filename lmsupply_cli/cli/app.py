@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
+from shlex import quote
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -73,7 +74,24 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "install": "lmsupply pull MODEL downloads a model",
         "login": "set HF_TOKEN to a token from https://huggingface.co/settings/tokens",
         "ask": "lmsupply run MODEL PROMPT",
+        "prompt": "lmsupply run MODEL PROMPT",
+        "load": "run and chat load the model themselves",
+        "unload": "models are unloaded when a command ends",
+        "logs": "lmsupply chat --continue resumes the last chat",
         "generate": "lmsupply run MODEL PROMPT",
+    }
+)
+OPTIONS_ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "--num-predict": "--max-tokens",
+        "--n-predict": "--max-tokens",
+        "--max-new-tokens": "--max-tokens",
+        "--num-ctx": "--context",
+        "--ctx-size": "--context",
+        "--repeat-penalty": "--repetition-penalty",
+        "--verbose": "--stats",
+        "--nowordwrap": "--plain",
+        "--output": "--out",
     }
 )
 _BUG_HINT = "run it again with --debug and report what it shows"
@@ -95,6 +113,8 @@ class CommandGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and args[0] in ELSEWHERE:
             raise UsageError(f"no such command: {args[0]}", hint=ELSEWHERE[args[0]])
+        if args and " " in args[0].strip():
+            raise UsageError(f"no such command: {args[0]}", hint=f"to ask it: lmsupply run {quote(args[0])}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -204,6 +224,8 @@ def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
     if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
         known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
         flags = [flag for flag in known if flag.startswith("-")]
+        if (ours := OPTIONS_ELSEWHERE.get(option)) in flags:
+            return f"unknown option {option}", f"use {ours}"
         return f"unknown option {option}", did_you_mean(option, flags, hint, cutoff=0.7)
     if hasattr(error, "param_type") and (metavar := getattr(getattr(error, "param", None), "metavar", None)):
         missing = metavar.removesuffix("...")

@@ -181,7 +181,7 @@ def _argument(command: str, before: list[str], current: str) -> list[Row] | None
     if command in _MODELS:
         return _starting(current, _models())
     if command in _ONE_MODEL:
-        found = [] if before else _starting(current, _models(roles=True))
+        found = [] if before else _starting(current, _models())
         return found or None  # a folder is a model too
     return _starting(current, _models(installed=True)) if command in _INSTALLED else []
 
@@ -216,7 +216,7 @@ def _values(option: str) -> list[Row]:
     from lmsupply_cli.engine.options import PRESETS
 
     if option == "model":
-        return _models(roles=True)
+        return _models()
     if option == "resume":
         return _saved_chats()
     if option == "form":
@@ -249,7 +249,7 @@ def _setting_values(key: str) -> list[Row]:
 
         return [(name, "") for name in ("auto", *PRECISIONS)]
     if key == "default_model":
-        return _models(roles=True)
+        return _models()
     if key == "allowed_tiers":
         return [(tier, "") for tier in TIERS]
     if key == "allowed_licenses":
@@ -308,7 +308,8 @@ def _roles() -> list[Row]:
     return [(f"role:{name}", text) for name, text in (own | {role.name: role.help for role in ROLES}).items()]
 
 
-def _models(*, installed: bool = False, roles: bool = False) -> list[Row]:
+def _models(*, installed: bool = False) -> list[Row]:
+    """The names of models; `installed`: only of those that are here, without the roles."""
     from lmsupply_cli.catalogue.lookup import read_catalogue
     from lmsupply_cli.paths import store_root
     from lmsupply_cli.store.locate import installed_models
@@ -316,5 +317,5 @@ def _models(*, installed: bool = False, roles: bool = False) -> list[Row]:
     rows = {} if installed else {entry.ref: entry.license.id for entry in read_catalogue()}
     return [
         *(rows | {m.ref: "installed" for m in installed_models(store_root())}).items(),
-        *(_roles() if roles else []),
+        *([] if installed else _roles()),
     ]

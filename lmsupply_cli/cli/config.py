@@ -146,6 +146,10 @@ def _say_change(asked: _Asked, text: str, value: Any) -> None:
     context = Context.of(skip_bad=True)
     if not asked.as_json:
         context.terminal.say(f"{text} in {file}")
+    if asked.key == "default_model" and value:
+        from lmsupply_cli.cli.use import note_missing
+
+        note_missing(context, value)
     if asked.key == "allowed_licenses":
         for notice in _unknown_licenses(value or ()):
             context.notice(notice)

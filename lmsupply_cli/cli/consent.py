@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import FileError, LicenseNotAccepted
@@ -51,6 +50,8 @@ def check_allowed(ref: str, license: License, settings: Settings) -> None:
 def ask_for(repo: str, license: License, terminal: Terminal, *, otherwise: str, both: str) -> bool:
     """Ask `both` below the terms of a license that has to be accepted first, or `otherwise`. The license itself was
     shown with the plan."""
+    from lmsupply_cli.catalogue.acceptance import license_page, needs_acceptance
+
     if not needs_acceptance(repo, license):
         return terminal.ask(otherwise)
     terms = f"terms: {license.restrictions}\n" if license.restrictions else ""
@@ -71,6 +72,8 @@ def ensure_accepted(
 
     Raises LicenseNotAccepted without a terminal to ask on, or if the answer is no.
     """
+    from lmsupply_cli.catalogue.acceptance import accept, license_page, needs_acceptance, refusal
+
     if not needs_acceptance(repo, license):
         return
     if not accepted:

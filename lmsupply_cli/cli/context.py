@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli import paths
-from lmsupply_cli.config.layers import Settings, read_settings
+from lmsupply_cli.config.layers import Settings, read_settings, unknown_variables
 from lmsupply_cli.config.table import SETTINGS
+from lmsupply_cli.events import Notice
 from lmsupply_cli.render.flags import as_flags, name_by_place
 from lmsupply_cli.render.terminal import Terminal
 
 if TYPE_CHECKING:
     from lmsupply_cli.config.templates import Template
-    from lmsupply_cli.events import Notice
 
 
 @dataclass
@@ -49,8 +49,11 @@ class Context:
             path=paths.settings_file(),
             skip_bad=skip_bad,
         )
+        context = cls(terminal, settings)
+        for name, near in unknown_variables(terminal.environ).items():
+            context.notice(Notice("unknown_variable", f"{name} is not a setting; did you mean {near}?"))
         name_by_place({key: settings.value(key).source for key in SETTINGS})
-        return cls(terminal, settings)
+        return context
 
     @cached_property
     def root(self) -> Path:

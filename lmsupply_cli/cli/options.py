@@ -94,7 +94,7 @@ PromptText = Annotated[
         "--prompt",
         "-p",
         metavar="TEXT",
-        help="The prompt, even if its first word names a model; or put it after --.",
+        help="The prompt. Use this, or --, if its first word is also the name of a model.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -187,8 +187,8 @@ def _annotation(setting: Setting) -> Any:
     text = setting.help[:1].upper() + setting.help[1:] + "."
     if setting.choices:
         text += f" One of {', '.join(setting.choices)}."
-    if setting.default not in (None, (), True, False):
-        text += f" Default: the model's own, else {setting.default}." if setting.key in GENERATION_KEYS else ""
+    if setting.key in GENERATION_KEYS and setting.default not in (None, (), True, False) and "default" not in text:
+        text += f" Default: the model's own, else {setting.default}."
     metavar = (
         None
         if setting.kind == "bool"

@@ -15,6 +15,7 @@ EXAMPLES = (
     ("lmsupply use phi-4-mini", "run and chat use phi-4-mini if no model is named"),
     ("lmsupply use", "show the default model and why it is the default"),
 )
+_WHERE = {"file": "the setting default_model", "env": "the variable LMSUPPLY_DEFAULT_MODEL"}
 
 
 @takes_settings("cache_dir")
@@ -35,6 +36,7 @@ def use(
     from lmsupply_cli.cli.consent import allowed_by, check_allowed, named_for
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.config.edit import set_value, unset_value
+    from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.errors import UsageError
     from lmsupply_cli.files import absolute
     from lmsupply_cli.paths import settings_file
@@ -53,24 +55,26 @@ def use(
             check_allowed(located.ref, located.license, ctx.settings)
             model = str(absolute(located.path)) if is_path(model) else model if ":" in model else located.ref
         set_value(settings_file(), "default_model", model)
-    settings = Context.of(flags, skip_bad=True).settings
+    settings = read_settings(flags, path=settings_file(), skip_bad=True)
     if name := settings.get("default_model"):
-        ctx.terminal.data(f"{name} (default_model, {settings.value('default_model').source})")
-        _note_missing(ctx, name)
+        ctx.terminal.data(f"{name} ({_WHERE[settings.value('default_model').source]})")
+        note_missing(ctx, name)
     elif found := default_installed(ctx.root, allowed_by(settings)):
         ctx.terminal.data(f"{found.model.ref} ({found.reason})")
     else:
         ctx.terminal.data(f"{GUIDE_REF} (no model is installed)")
 
 
-def _note_missing(ctx: Context, name: str) -> None:
+def note_missing(ctx: Context, name: str) -> None:
     """A note if the default cannot answer."""
     from lmsupply_cli.cli.consent import check_allowed, named_for
     from lmsupply_cli.errors import LmsupplyError
+    from lmsupply_cli.events import Notice
     from lmsupply_cli.store.locate import locate
 
     try:
         model = locate(named_for(name, ctx.settings), ctx.root)
         check_allowed(model.ref, model.license, ctx.settings)
     except LmsupplyError as error:
-        ctx.terminal.say(f"note: {error.message}" + (f"; {error.hint}" if error.hint else ""))
+        hint = f"; {error.hint}" if error.hint else ""
+        ctx.notice(Notice("default_model", f"{error.message}{hint}"))

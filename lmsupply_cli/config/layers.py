@@ -116,6 +116,18 @@ def _read_env(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Settings
     return values, bad
 
 
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like misspelled settings, with the right name of each."""
+    from difflib import get_close_matches
+
+    known = {setting.env for setting in SETTINGS.values()} | {"LMSUPPLY_HOME"}
+    found = {}
+    for name in environ:
+        if name.startswith("LMSUPPLY_") and name not in known and (near := get_close_matches(name, known, 1, 0.85)):
+            found[name] = near[0]
+    return found
+
+
 def _hint(key: str) -> str:
     form = "the file is TOML, one `key = value` a line"
     return f"{form}; lmsupply config unset {key} removes it" if key else form

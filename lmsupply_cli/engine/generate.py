@@ -270,5 +270,5 @@ def _beams(model: TextModel, decoder: Decoder, task: Task, ending: Ending, run: 
 def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
     return DoesNotFit(
         f"the prompt has {prompt_tokens:,} tokens; the context has {context_tokens:,} and needs room for an answer",
-        hint="use a shorter prompt, a larger `context` or a model with a longer one; nothing is ever cut silently",
+        hint="shorten the prompt, use a model with a longer context, or raise `context` if this model allows it",
     )

@@ -118,7 +118,7 @@ def cut_notice(end: Finished | Completion, *, context_tokens: int, fitting_token
     elif context_tokens < fitting_tokens:
         way = "use a larger `context`"
     else:
-        way = "no larger one fits this model and memory: use a shorter prompt, or another model"
+        way = "no larger one fits this model and memory: ask for a shorter answer, or use another model"
     return Notice("cut_by_length", f"the answer was {cut}; {way}") if cut else None
 
 

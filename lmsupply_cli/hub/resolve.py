@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import MappingProxyType
+from typing import NamedTuple
 
 from lmsupply_cli.errors import ModelNotFound, UsageError
 from lmsupply_cli.hub.variant import DEVICES, Variant, tokens_of
@@ -35,8 +36,7 @@ class VariantWish:
     on_cpu: bool = False
 
 
-@dataclass(frozen=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What was chosen and why, and why each other one was not."""
 
     chosen: Variant

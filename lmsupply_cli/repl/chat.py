@@ -21,7 +21,7 @@ from lmsupply_cli.render.fields import say_fields
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.keys import quiet_keys
-from lmsupply_cli.repl.parameters import change_parameter, parameter_key
+from lmsupply_cli.repl.parameters import change_parameter, parameter_key, value_text
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import count, format_rate, format_seconds, shortened
 
@@ -189,6 +189,15 @@ class Chat:
         self.session.guidance = guidance
         self.keeper.set_format(guidance)
 
+    def say_format(self) -> None:
+        """What answers follow."""
+        guidance = self.session.guidance
+        if guidance is None:
+            self.say("Format off.")
+            return
+        rule = "are JSON" if guidance == Guidance.json() else f"follow a {guidance.name}"
+        self.say(f"Answers {rule}. /format off to stop.")
+
     def set_think(self, mode: str) -> str:
         """Why the model cannot do this, "" if it can."""
         self.session.prompter, refused = self.session.prompter.with_thinking(mode != "off")
@@ -247,10 +256,14 @@ class Chat:
         except LmsupplyError as error:
             self.note(f"the answer format was not restored: {error.message}")
         self.say(f"Resumed {chat.name}: {count(len(chat.messages), 'message')}.")
+        if self._options:
+            self.say(
+                "Settings: " + ", ".join(f"{key} {value_text(value)}" for key, value in self._options.items()) + "."
+            )
         if chat.model and chat.model != self.session.generator.info.ref:
             self.note(f"this chat used {chat.model}; /model {chat.model} switches to it")
         if self.session.guidance:
-            self.say(f"Answers will follow a {self.session.guidance.name}. /format off to stop.")
+            self.say_format()
         for message in chat.messages[-2:]:
             text = shortened(message.content, 70)
             mark = "…" if message.partial and not text.endswith("…") else ""

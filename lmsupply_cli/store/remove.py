@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import is_folder, listed, our_io_error, read_text
@@ -21,8 +21,7 @@ from lmsupply_cli.store.manifest import (
 )
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """`shared` are files that another installed model needs too: they stay."""
 
     manifests: tuple[Manifest, ...]

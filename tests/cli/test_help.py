@@ -55,3 +55,20 @@ def test_help_is_readable_in_40_columns() -> None:
     for name in COMMANDS:
         usage = lmsupply(name, "--help", COLUMNS="40").out.split("Examples:")[0]
         assert max(map(len, usage.splitlines())) <= 64
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["why is the sky blue"], "to ask it: lmsupply run 'why is the sky blue'"),
+        (["prompt", "hi"], "lmsupply run MODEL PROMPT"),
+        (["run", "--num-predict", "5", "hi"], "use --max-tokens"),
+        (["run", "--num-ctx=9", "hi"], "use --context"),
+        (["run", "--verbose", "hi"], "use --stats"),
+        (["pull", "--verbose", "x"], "lmsupply pull --help"),
+    ],
+)
+def test_habits_of_other_tools_lead_to_ours(words: list[str], hint: str) -> None:
+    result = lmsupply(*words)
+    assert result.code == 2
+    assert result.err.endswith(f"\nhint: {hint}\n")

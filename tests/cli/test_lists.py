@@ -198,6 +198,7 @@ def test_completion_of_another_shell() -> None:
         (["run", "--model=gui"], "--model=guide"),
         (["run", "--think=o"], "--think=on"),
         (["run", "-m", "role:fa"], "role:fast"),
+        (["pull", "role:fa"], "role:fast"),
         (["models", "--sort", ""], "name"),
         (["models", "--role=f"], "--role=fast"),
         (["models", "--license-tier", "c"], "conditional"),
@@ -294,6 +295,7 @@ def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None
 
 HEAVY = (
     "onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2", "pydantic",
+    "lmsupply_cli.catalogue.acceptance", "lmsupply_cli.chat", "lmsupply_cli.generation",
     *(["psutil"] if sys.platform == "linux" else []),
 )  # fmt: skip
 LIGHT = [

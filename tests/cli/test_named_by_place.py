@@ -68,5 +68,5 @@ def test_a_default_model_that_cannot_answer_is_named_as_the_setting(name: str) -
     assert result.err.startswith("error: the setting default_model: ")
     assert result.err.endswith("; lmsupply use MODEL sets another default\n")
     shown = lmsupply("use")
-    assert shown.out == f"{name} (default_model, file)\n"
+    assert shown.out == f"{name} (the setting default_model)\n"
     assert shown.err.startswith("note: ")

@@ -73,7 +73,7 @@ def test_lists_and_booleans_in_the_environment() -> None:
             ":1: seed must be a whole number, at least 0 and at most 9223372036854775807, not such a long number",
         ),
         (f"temperature = {'9' * 400}\n", ":1: temperature must be a number from 0 to 100, not 999"),
-        (f"top_k = {'[' * 5000}\n", ":1: top_k: is nested too deeply"),
+        (f"top_k = {'[' * 5000}{']' * 5000}\n", ":1: top_k: is nested too deeply"),
         (f"default_model = {'[' * 90}{']' * 90}\n", ":1: default_model must be a text"),
         ("memory_limit = '8'\n", ":1: memory_limit: 8 bytes of memory is too little"),
         ("memory_limit = 'much'\n", ":1: memory_limit: not a size: 'much'"),

@@ -102,7 +102,7 @@ def test_the_format_of_answers_is_there_again(folder: Path) -> None:
     enum = '{"enum": ["this", "that"]}'
     Scripted(folder, fake("that")).talk(f"/format {enum}", "which?", "/save format")
     said = Scripted(folder, fake("that")).talk("/load format", "and now?", "/clear", "and here?")
-    assert "Resumed format: 2 messages. Answers will follow a JSON schema. /format off to stop." in said[0]
+    assert "Resumed format: 2 messages. Answers follow a JSON schema. /format off to stop." in said[0]
     assert said[1] in ('"this"', '"that"')
     assert said[3] in ('"this"', '"that"')
     assert {saved.guidance is not None for saved in Archive(folder).find().chats} == {True}
@@ -205,6 +205,7 @@ def test_a_cut_message_of_a_resumed_chat_has_one_ellipsis(folder: Path) -> None:
     said = Scripted(folder).talk("/load x")[0]
     assert "…" in said
     assert "……" not in said
+    assert "Settings: max_tokens 90." in said
 
 
 def test_options_come_back_with_a_chat(folder: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import CatalogueEntry
@@ -34,8 +33,7 @@ from lmsupply_cli.units import count, format_bytes
 _NO_FILE = " (no such file yet)"
 
 
-@dataclass(frozen=True)
-class ModelFit:
+class ModelFit(NamedTuple):
     """What a catalogue model needs here: the variant, whether it fits, the largest context."""
 
     entry: CatalogueEntry
@@ -46,8 +44,7 @@ class ModelFit:
     memory_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """`recommendation` is None if the settings allow the license of no model with role:default."""
 
     profile: HardwareProfile

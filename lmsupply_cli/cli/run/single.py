@@ -109,8 +109,9 @@ def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
     """Text output cannot show them. Raises UsageError if a flag requests them."""
     if not prepared.options.logprobs or look.form != "text":
         return prepared
-    if "flag" in (prepared.values["logprobs"].source, prepared.values["top_logprobs"].source):
-        raise UsageError("`logprobs` is only available in JSON output", hint="add --json or --stream-json")
+    for key in ("top_logprobs", "logprobs"):
+        if prepared.values[key].source == "flag":
+            raise UsageError(f"`{key}` is only available in JSON output", hint="add --json or --stream-json")
     return replace(prepared, options=prepared.options.replaced(logprobs=False, top_logprobs=0))
 
 

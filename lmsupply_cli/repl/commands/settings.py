@@ -95,13 +95,12 @@ def _think(chat: Chat, rest: str) -> None:
 
 def _format(chat: Chat, rest: str) -> None:
     if not rest:
-        guidance = chat.session.guidance
-        chat.say(f"Answers follow a {guidance.name}. /format off to stop." if guidance else "Format off.")
+        chat.say_format()
         return
     what, _, value = rest.partition(" ")
     if what == "off":
         chat.set_format(None)
-        chat.say("Format off.")
+        chat.say_format()
         return
     if what == "json":
         guidance = Guidance.json()
@@ -116,8 +115,7 @@ def _format(chat: Chat, rest: str) -> None:
     else:
         raise UsageError(f"unknown format {rest!r}", hint="/format json|schema FILE|regex PATTERN|grammar FILE|off")
     chat.set_format(guidance)
-    how = "be JSON" if what == "json" else f"follow this {guidance.name}"
-    chat.say(f"Answers will {how} from now on. /format off to stop.")
+    chat.say_format()
 
 
 SETTINGS_COMMANDS = (
