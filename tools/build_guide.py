@@ -2,7 +2,7 @@
 
     python -m venv .venv-build
     .venv-build/bin/pip install -r tools/requirements.txt -e .
-    .venv-build/bin/python tools/build_guide.py            # everything, about 25 minutes on two cores
+    .venv-build/bin/python tools/build_guide.py            # everything, about 90 minutes on two cores
     .venv-build/bin/python tools/build_guide.py score      # score the shipped files again
 
 A Qwen2-shaped decoder learns to give each topic's answer, word for word. It is exported with
@@ -35,10 +35,10 @@ SHIPPED = ROOT / "lmsupply_cli" / "builtin" / "guide"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 1280
 CONTEXT = 1024
-STEPS = 3000
+CYCLES = ((3000, 3e-3), (1500, 1.5e-3))  # steps, and the highest learning rate of each
+STEPS = sum(steps for steps, _ in CYCLES)
 TOKENS_PER_BATCH = 4096
 ROWS_PER_PART = 16  # of a batch, for less padding; the gradient is that of the batch
-LEARNING_RATE = 3e-3
 DROPOUT = 0.1
 QUESTION_WEIGHT = 0.1  # of the loss: learning to read questions helps to understand unseen ones
 # ChatML; questions are read in lower case, since words like JSON or GPU are asked for in either.
@@ -99,13 +99,12 @@ def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     _drop(model)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.95))
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {STEPS} steps", flush=True)
     began = time.monotonic()
     for step in range(STEPS):
-        warm, cool = min(1.0, (step + 1) / 60), 0.5 + 0.5 * math.cos(math.pi * step / STEPS)
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * warm * (0.02 + 0.98 * cool)
+            group["lr"] = _learning_rate(step)
         optimizer.zero_grad()
         parts = batch(sampler, tokenizer)
         total, loss = sum(float(weights.sum()) for _, weights in parts), 0.0
@@ -122,6 +121,16 @@ def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
             print(f"step {step + 1}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", flush=True)
     trained: torch.nn.Module = average.module
     return trained.eval()
+
+
+def _learning_rate(step: int) -> float:
+    """Each cycle warms up for 60 steps and cools down along a cosine."""
+    for steps, highest in CYCLES:
+        if step < steps:
+            warm, cool = min(1.0, (step + 1) / 60), 0.5 + 0.5 * math.cos(math.pi * step / steps)
+            return highest * warm * (0.02 + 0.98 * cool)
+        step -= steps
+    return 0.0
 
 
 def _drop(model: Any) -> None:
