@@ -63,6 +63,11 @@ class PromptFormat:
     begin_ids: tuple[int, ...] = ()
     begin: str = ""
 
+    @property
+    def can_think(self) -> bool:
+        """Whether the model thinks before it answers, or can be made to."""
+        return self.markers is not None or "enable_thinking" in getattr(self.formatter, "source", "")
+
     def text(self, messages: Sequence[ChatMessage]) -> str:
         """The exact text that the model would read."""
         escaper = ControlTokenEscaper(self.control, avoid=_texts(messages))

@@ -210,9 +210,10 @@ class ChatSession(Generic[G]):
         went = len(given) - len(fitted.messages)
         first = len(fitted.messages) - (fitted.messages[0].role is ChatRole.SYSTEM)
         kept = [*asked[: len(asked) - first], *fitted.messages[len(fitted.messages) - first :]]
+        events = self.generator.stream_prompt(fitted.prompt, options, guidance=self.guidance, cancel=cancel)
+        dropped_before = self.dropped
         self.dropped += went
         self._change([*kept, partial] if partial else kept)
-        events = self.generator.stream_prompt(fitted.prompt, options, guidance=self.guidance, cancel=cancel)
         said, ended = AnswerBuffer(), False
         if partial:
             said.text, said.reasoning = partial.content, partial.reasoning
@@ -227,6 +228,7 @@ class ChatSession(Generic[G]):
                 answer = ChatMessage.assistant(said.text, reasoning=said.reasoning, partial=not ended)
                 self._change([*kept, answer])
             else:
+                self.dropped = dropped_before
                 self._change(before)
 
     def _prefix(self, partial: ChatMessage) -> str:

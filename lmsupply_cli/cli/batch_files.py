@@ -25,7 +25,17 @@ from lmsupply_cli.cli.options import whole_number
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
-from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved, size_of
+from lmsupply_cli.files import (
+    expanded,
+    is_absent,
+    is_file,
+    is_folder,
+    our_io_error,
+    parse_json,
+    reason_of,
+    resolved,
+    size_of,
+)
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 from lmsupply_cli.render.terminal import Status, Terminal
@@ -79,7 +89,7 @@ class BatchRequest:
         if source is None:
             given = "--out" if out is not None else "--retry-failed" if retry else "--batch-size"
             raise UsageError(f"{given} needs --batch", hint=f"lmsupply {command} --batch prompts.jsonl")
-        prompts, answers = Path(source), None if out is None or out in _STDOUT else Path(out)
+        prompts, answers = expanded(source), None if out is None or out in _STDOUT else expanded(out)
         if prompts == STDIN and no_stdin:
             raise UsageError("--no-stdin cannot be combined with --batch -", hint="name a file")
         if retry and (answers is None or not (is_absent(answers) or is_file(answers))):
@@ -147,6 +157,8 @@ def run_of(
 def state_of(row: Mapping[str, Any], *, guided: bool) -> State:
     if "error" in row:
         return "bad"
+    if row.get("finish_reason") in ("memory", "cancelled"):
+        return "cut"
     if not guided:
         return "short" if row.get("finish_reason") == "length" else "whole"
     return "whole" if row.get("complete", row.get("finish_reason") == "stop") else "cut"

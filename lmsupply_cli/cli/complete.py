@@ -311,11 +311,14 @@ def _roles() -> list[Row]:
 def _models(*, installed: bool = False) -> list[Row]:
     """The names of models; `installed`: only of those that are here, without the roles."""
     from lmsupply_cli.catalogue.lookup import read_catalogue
-    from lmsupply_cli.paths import store_root
+    from lmsupply_cli.config.layers import read_settings
+    from lmsupply_cli.paths import settings_file, store_root
     from lmsupply_cli.store.locate import installed_models
+
+    root = store_root(read_settings(path=settings_file(), skip_bad=True).get("cache_dir"))
 
     rows = {} if installed else {entry.ref: entry.license.id for entry in read_catalogue()}
     return [
-        *(rows | {m.ref: "installed" for m in installed_models(store_root())}).items(),
+        *(rows | {m.ref: "installed" for m in installed_models(root)}).items(),
         *([] if installed else _roles()),
     ]

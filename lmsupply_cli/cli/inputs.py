@@ -64,8 +64,6 @@ class RunInput:
 
 def read_input(ctx: Context, request: PromptRequest, *, model: str | None) -> RunInput:
     """Split the positional arguments into model and prompt, and join what belongs to the prompt. Raises UsageError."""
-    if request.raw and request.system is not None:
-        raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     model, words = split_words(ctx, request, model=model)
     piped = "" if request.no_stdin or ctx.terminal.stdin_tty else read_stdin(ctx.terminal, optional=True)
     parts = [" ".join(words), *(read_text(Path(file)) for file in request.files), piped]
@@ -97,6 +95,8 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
             model = _confirmed(ctx.terminal, head.pop(0), near, command=request.command)
     if request.prompt is None:
         return model, [*head, *tail]
+    if len(head) == 1 and not tail and model is None:
+        raise _no_model(head[0], suspected_ref(head[0], ctx.root) or "")
     if head or tail:
         given = " ".join([*head, *tail])
         raise UsageError(f"the prompt is given twice: --prompt and {given!r}", hint="use one of them")
@@ -108,6 +108,11 @@ def _confirmed(terminal: Terminal, word: str, near: str, *, command: str) -> str
         return near
     meant = f"did you mean {near}?" if near else "lmsupply models lists the models; -f adds a file to the prompt."
     raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply {command} -- {word} …")
+
+
+def _no_model(word: str, near: str) -> UsageError:
+    hint = f"did you mean {near}?" if near else "lmsupply models lists the models"
+    return UsageError(f"{word} is not a model", hint=f"{hint}; --prompt gives the whole prompt")
 
 
 def suspected_ref(word: str, root: Path) -> str | None:

@@ -137,8 +137,10 @@ def check_text_only(given: Mapping[str, Any], **formats: bool) -> None:
         raise UsageError(f"{named[0]} has no effect with --{form}", hint="leave it out")
 
 
-def check_raw(given: Mapping[str, Any]) -> None:
+def check_raw(given: Mapping[str, Any], system: str | None) -> None:
     """Raises UsageError for an option that a prompt without a chat template ignores."""
+    if system is not None:
+        raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     for name in ("chat_format", "reasoning_effort"):
         if name in given:
             raise UsageError(f"`{name}` has no effect with --raw", hint="leave one of them out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
@@ -11,8 +12,10 @@ from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.idle import check_flags, idle_sampling, idle_thinking
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
+from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, make_options
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
@@ -50,15 +53,6 @@ class Prepared:
     options: GenerationOptions
     guidance: Guidance | None = None
 
-    def answering_up_to_context(self) -> Prepared:
-        """With answers as long as the context allows, unless `max_tokens` is set. Not with beam search, whose cache is
-        allocated for the longest answer."""
-        if self.values["max_tokens"].source != "default" or self.options.num_beams > 1:
-            return self
-        most = self.folder.model["context_length"]
-        values = self.values | {"max_tokens": Value(most, "default")}
-        return replace(self, values=values, options=self.options.replaced(max_tokens=most))
-
     def plan(self, settings: Settings, *, reserve_tokens: int = 0) -> LoadPlan:
         """How it is loaded. The notices of the plan say what was decided on the way. Raises DoesNotFit, UsageError."""
         provider, said = load_provider(settings, self.model, self.folder)
@@ -75,12 +69,23 @@ class Prepared:
         return replace(plan, notices=(*said, *idle_thinking(settings, plan.format.format), *plan.notices))
 
 
-def prepare(ctx: Context, request: ModelRequest, *, guidance: Guidance | None = None, weights: bool = True) -> Prepared:
-    """Choose a model and open its folder. `weights`: whether they must be there. Raises the errors of what it uses."""
+def prepare(
+    ctx: Context,
+    request: ModelRequest,
+    *,
+    guidance: Guidance | None = None,
+    weights: bool = True,
+    unused: Collection[str] = (),
+    fill_context: bool = False,
+) -> Prepared:
+    """Choose a model and open its folder. `weights`: whether they must be there; `unused`, `fill_context`: as in
+    `read_options`. Raises the errors of what it uses."""
     check_flags(ctx.settings)
+    if guidance:
+        check_guidance(guidance)
     model = choose_model(ctx, request)
     folder = open_model(model, trust=request.trust, weights=weights)
-    values, options = read_options(ctx.settings, folder, guidance)
+    values, options = read_options(ctx.settings, folder, guidance, unused=unused, fill_context=fill_context)
     for notice in idle_sampling(values, options):
         ctx.notice(notice)
     return Prepared(model, folder, values, options, guidance)
@@ -191,11 +196,20 @@ def load_options(settings: Settings, *, trust: bool = False) -> LoadOptions:
 
 
 def read_options(
-    settings: Settings, folder: ModelFolder, guidance: Guidance | None = None
+    settings: Settings,
+    folder: ModelFolder,
+    guidance: Guidance | None = None,
+    *,
+    unused: Collection[str] = (),
+    fill_context: bool = False,
 ) -> tuple[dict[str, Value], GenerationOptions]:
-    """The generation options with their sources, and as they are used."""
+    """The generation options with their sources, and as they are used. `unused`: those that keep our default, whatever is
+    set; `fill_context`: an answer may be as long as the context allows, unless `max_tokens` is set. Not with beam search,
+    whose cache is allocated for the longest answer. Raises UsageError."""
     own = model_options(folder)
-    values = settings.generation(own)
+    values = settings.generation(own) | {key: Value(SETTINGS[key].default, "default") for key in unused}
+    if fill_context and values["max_tokens"].source == "default" and values["num_beams"].value == 1:
+        values["max_tokens"] = Value(folder.model["context_length"], "default")
     options = make_options({key: value.value for key, value in values.items()}, own)
     if options.repetition_penalty is None:
         penalty = options.penalty(guided=guidance is not None)

@@ -49,7 +49,7 @@ def verify(
     records = read_records(root)
     manifests = find_manifests(names, root) if names else list(records.manifests)
     for skipped in records.skipped:
-        terminal.say(f"note: skipped a record: {skipped}")
+        terminal.say(f"note: skipped: {skipped}")
     checks = []
     for manifest in manifests:
         with pull_progress(terminal) as listener:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -42,9 +42,13 @@ class Settings:
             return Value(model[key], "model")
         return Value(SETTINGS[key].default, "default")
 
+    def with_flags(self, **values: Any) -> Settings:
+        """With these values as if they had been given as flags."""
+        return replace(self, layers={**self.layers, "flag": {**self.layers.get("flag", {}), **values}})
+
     def generation(self, model: Mapping[str, Any]) -> dict[str, Value]:
-        """Every generation option with its source. The repetition penalty is the user's, or None with the source
-        "default": then it follows from the others."""
+        """Every generation option with its source. The repetition penalty is the user's, or None: then it follows from the
+        others."""
         values = {key: self.value(key, model) for key in GENERATION_KEYS}
         if values["repetition_penalty"].source == "model":
             values["repetition_penalty"] = Value(None, "model")

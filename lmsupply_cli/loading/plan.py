@@ -16,6 +16,7 @@ from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, check_bias, make_options
+from lmsupply_cli.engine.speculative import MOST_DRAFT_CONTEXT
 from lmsupply_cli.errors import DoesNotFit, LicenseNotAccepted, ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import detect_cpu, grant_threads
@@ -29,8 +30,6 @@ from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, locate
 from lmsupply_cli.units import count, format_bytes
-
-_MOST_DRAFT_CONTEXT = 8192  # tokens that are planned for a draft model
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,7 @@ def _fitted(plan: LoadPlan) -> LoadPlan:
     by_user = limits is not None and budget == limits.limit_bytes
     if plan.draft and plan.draft.shape:
         small = plan.draft.shape
-        most = min(plan.options.context or plan.context_length, small.context_length, _MOST_DRAFT_CONTEXT)
+        most = min(plan.options.context or plan.context_length, small.context_length, MOST_DRAFT_CONTEXT)
         needed = estimate_memory(small.without_window(), most)
         budget -= needed.peak_bytes - needed.process_bytes
     try:

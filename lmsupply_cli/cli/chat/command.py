@@ -74,8 +74,7 @@ def chat(
     check_one_of({"--plain": plain, "--theme": flags.get("theme")})
     check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     saved = read_template(template) if template else None
-    ctx = Context.of(flags, preset=preset, template=saved)
-    ctx.debug = debug
+    ctx = Context.of(flags, preset=preset, template=saved, debug=debug)
     if saved and saved.prompt:
         ctx.terminal.say("note: a chat uses the system prompt, model and options of a template, not its prompt")
     if saved and system is None:

@@ -98,7 +98,7 @@ def classify(
 
     check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     if raw:
-        check_raw(flags)
+        check_raw(flags, system)
     ctx = Context.of(flags | {"speculative": "off"}, quiet=quiet)  # nothing is generated, so there are no draft tokens
     read = read_choices(choices or (), choices_file)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)

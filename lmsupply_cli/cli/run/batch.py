@@ -27,7 +27,6 @@ from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, 
 from lmsupply_cli.cli.run.output import run_object
 from lmsupply_cli.config.layers import Source, Value
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
@@ -56,7 +55,6 @@ def run_batch(
     with owned(request.out):
         lines = read_lines(request.source, ctx.terminal, system=asked.system)
         if guidance:
-            check_guidance(guidance)
             lines = [_once_guided(line) for line in lines]
         answers = Answers(request.out, lines, ctx.terminal, guided=guidance is not None)
         prepared = prepare(ctx, wanted, guidance=guidance)
@@ -72,7 +70,7 @@ def run_batch(
             if ctx.settings.get("speculative") != "off":
                 ctx.notice(Notice("speculative", "speculative decoding is not used in a batch"))
             say_other_models(ctx, lines, prepared.model)
-            plan = prepared.plan(ctx.settings)
+            plan = prepared.plan(ctx.settings.with_flags(speculative="off"))
             if dry_run:
                 say_load_plan(ctx, plan)
                 return OK

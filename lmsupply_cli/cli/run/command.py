@@ -154,10 +154,9 @@ def run(
     check_one_of({"--plain": plain, "--theme": flags.get("theme")})
     check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     if raw:
-        check_raw(flags)
+        check_raw(flags, system)
     saved = read_template(template) if template else None
-    ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
-    ctx.debug = debug
+    ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet, debug=debug)
     guidance = _guidance(json_schema, regex, grammar, form)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)

@@ -11,10 +11,10 @@ from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
+from lmsupply_cli.cli.idle import idle_thinking
 from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
 from lmsupply_cli.cli.prepare import (
     ModelRequest,
-    Prepared,
     load_model,
     load_options,
     overflow_policy,
@@ -22,12 +22,13 @@ from lmsupply_cli.cli.prepare import (
     say_load_plan,
 )
 from lmsupply_cli.cli.run.output import Look, Output
+from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.matcher import check_guidance
-from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.errors import DoesNotFit, FileError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
+from lmsupply_cli.loading.formats import read_format
 
 _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
 
@@ -38,10 +39,9 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     wanted = replace(wanted, name=given.model)
     if not given.prompt:
         return _open_chat(ctx, wanted, asked, look, guidance, system=given.system)
-    if guidance:
-        check_guidance(guidance)
     wanted, messages = _conversation(ctx, wanted, asked, given)
-    prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance).answering_up_to_context(), look)
+    unused = _without_logprobs(ctx.settings) if look.form == "text" else ()
+    prepared = prepare(ctx, wanted, guidance=guidance, unused=unused, fill_context=True)
     options = prepared.options
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
@@ -56,16 +56,23 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
         output, cancel = Output(ctx, look, generator, prepared.values), CancelToken()
         with interrupts_cancel(cancel):
             finished = output.take(generator.stream_prompt(fitted.prompt, options, cancel=cancel))
-    if not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
+    if output.text and not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
         try:
             remember_run(prepared.model.ref, [*messages, ChatMessage.assistant(output.text)])
         except FileError as error:
             ctx.notice(Notice("not_saved", f"--continue cannot resume this answer: {error.message}"))
     if finished.finish_reason == "cancelled":
         return INTERRUPTED
+    if finished.finish_reason == "memory":
+        raise DoesNotFit(
+            "the answer was cut off: the memory ran out",
+            hint="use a smaller model or `context`, or raise `memory_limit`",
+        )
     if finished.complete is False:
+        way = {"max_tokens": "raise `max_tokens`", "context": "use a larger `context` or a smaller schema"}
         ctx.terminal.error(
-            "the answer was cut off, so it may not be valid", hint="raise `max_tokens`, or use a larger model"
+            "the answer was cut off, so it may not be valid",
+            hint=way.get(finished.cut_by or "", "leave out `stop`, or use a larger model"),
         )
         return ERROR
     return OK
@@ -79,9 +86,8 @@ def print_load_plan(
     named = named or (asked.template.model if asked.template else None)
     if named is None and asked.continues:
         named = _continued().model
-    if guidance:
-        check_guidance(guidance)
-    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance).answering_up_to_context()
+    unused = () if as_json else _without_logprobs(ctx.settings)
+    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance, unused=unused, fill_context=True)
     say_load_plan(ctx, prepared.plan(ctx.settings), as_json=as_json)
     return OK
 
@@ -93,10 +99,11 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
-    if guidance:
-        check_guidance(guidance)
     wanted, messages = _conversation(ctx, replace(wanted, name=given.model), asked, given)
-    prepared = prepare(ctx, wanted, weights=False).answering_up_to_context()
+    unused = _without_logprobs(ctx.settings)
+    prepared = prepare(ctx, wanted, guidance=guidance, weights=False, unused=unused, fill_context=True)
+    for notice in idle_thinking(ctx.settings, read_format(prepared.folder).format):
+        ctx.notice(notice)
     dry = DryRequest(messages, raw=asked.raw, policy=_policy(ctx, asked), max_tokens=prepared.options.max_tokens)
     text, notices = dry_prompt(prepared.folder, dry, load_options(ctx.settings))
     for notice in notices:
@@ -105,14 +112,13 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
     return OK
 
 
-def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
-    """Text output cannot show them. Raises UsageError if a flag requests them."""
-    if not prepared.options.logprobs or look.form != "text":
-        return prepared
+def _without_logprobs(settings: Settings) -> tuple[str, ...]:
+    """The options that text cannot show. Raises UsageError if a flag requests them."""
     for key in ("top_logprobs", "logprobs"):
-        if prepared.values[key].source == "flag":
+        found = settings.value(key)
+        if found.source == "flag" and found.value:
             raise UsageError(f"`{key}` is only available in JSON output", hint="add --json or --stream-json")
-    return replace(prepared, options=prepared.options.replaced(logprobs=False, top_logprobs=0))
+    return "logprobs", "top_logprobs"
 
 
 def _policy(ctx: Context, asked: PromptRequest) -> Policy:
@@ -156,7 +162,7 @@ def _open_chat(
     system: str,
 ) -> int:
     """A model without a prompt, on a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
-    only_run = guidance or asked.raw or look.form != "text" or look.buffered
+    only_run = guidance or asked.raw or look.form != "text" or look.buffered or ctx.terminal.quiet
     only_run = only_run or any(ctx.settings.value(key).source == "flag" for key in _ONLY_RUN)
     if only_run or not (ctx.terminal.stdin_tty and ctx.terminal.stdout_tty):
         raise no_prompt("run", wanted.name or "")

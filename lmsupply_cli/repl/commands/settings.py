@@ -81,7 +81,7 @@ def _stats(chat: Chat, rest: str) -> None:
 def _think(chat: Chat, rest: str) -> None:
     if rest not in ("", "on", "off", "hide"):
         raise UsageError(f"/think takes on, off or hide, not {rest!r}")
-    if not chat.session.prompter.format.markers:
+    if not chat.session.prompter.format.can_think:
         chat.think = rest or chat.think
         chat.say(_NO_THINKING)
         return
