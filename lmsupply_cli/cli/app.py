@@ -209,10 +209,11 @@ def _main(argv: list[str]) -> int:
         message, hint = _wrong_usage(error, argv)
         _report(message, hint, code="usage", as_json=as_json, stream=stream)
         return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Terminated:
-        return TERMINATED
+    except (KeyboardInterrupt, Terminated) as stop:
+        what, exit_code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        if as_json:
+            _report_json(f"{what} before it was done", "", code=what, stream=stream)
+        return exit_code
     except BrokenPipeError:
         return OK
     except Exception as error:
@@ -298,17 +299,22 @@ def _marked(argv: list[str]) -> list[str]:
 
 def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
     """On stderr, and with `as_json` on stdout too. It never raises: what cannot be told is not told."""
-    from lmsupply_cli.render.flags import as_flags
-    from lmsupply_cli.render.sanitize import json_text
     from lmsupply_cli.render.style import styled_error
 
     sys.stderr.write(styled_error(message, hint, sys.stderr))
     if as_json:
-        error: dict[str, Any] = {"schema": JSON_SCHEMA, **({"type": "error"} if stream else {})}
-        error["error"] = {"code": code, "message": as_flags(message), "hint": as_flags(hint)}
-        with suppress(LmsupplyError, OSError):
-            sys.stdout.write(json_text(error) + "\n")
-            sys.stdout.flush()
+        _report_json(message, hint, code=code, stream=stream)
+
+
+def _report_json(message: str, hint: str, *, code: str, stream: bool) -> None:
+    from lmsupply_cli.render.flags import as_flags
+    from lmsupply_cli.render.sanitize import json_text
+
+    error: dict[str, Any] = {"schema": JSON_SCHEMA, **({"type": "error"} if stream else {})}
+    error["error"] = {"code": code, "message": as_flags(message), "hint": as_flags(hint)}
+    with suppress(LmsupplyError, OSError):
+        sys.stdout.write(json_text(error) + "\n")
+        sys.stdout.flush()
 
 
 def _traceback() -> None:

@@ -435,6 +435,8 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     terminal.say(f"{', '.join(parts)}{rate}{answers.place}")
     if counts.failed_before:
         terminal.say("hint: --retry-failed retries the prompts that failed earlier")
+    if counts.short:
+        terminal.say("hint: a larger --max-tokens with --retry-failed answers those again")
     return ERROR if counts.failed else OK
 
 

@@ -215,10 +215,9 @@ def _values(option: str) -> list[Row]:
     """What an option takes, where that is a short list."""
     from lmsupply_cli.engine.options import PRESETS
 
-    if option == "model":
-        return _models()
-    if option == "resume":
-        return _saved_chats()
+    own = {"model": _models, "revoke": _accepted, "resume": _saved_chats, "template": _templates}
+    if option in own:
+        return own[option]()
     if option == "form":
         return [("json", "")]
     if option == "preset":
@@ -229,8 +228,6 @@ def _values(option: str) -> list[Row]:
         return [(key, "") for key in SORTS]
     if option == "license_tier":
         return _setting_values("allowed_tiers")
-    if option == "template":
-        return _templates()
     if option == "role":
         return [(name.removeprefix("role:"), text) for name, text in _roles()]
     if option in ("family", "license"):
@@ -263,6 +260,12 @@ def _of_catalogue(what: str) -> list[Row]:
     from lmsupply_cli.catalogue.lookup import read_catalogue
 
     return [(name, "") for name in sorted({e.family if what == "family" else e.license.id for e in read_catalogue()})]
+
+
+def _accepted() -> list[Row]:
+    from lmsupply_cli.catalogue.acceptance import read_acceptances
+
+    return [(row.ref, row.license) for row in read_acceptances()]
 
 
 def _saved_chats() -> list[Row]:

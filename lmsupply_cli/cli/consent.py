@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmsupply_cli.catalogue.entry import License
+from lmsupply_cli.catalogue.entry import License, license_id
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import FileError, LicenseNotAccepted
 from lmsupply_cli.render.flags import as_flags
@@ -99,6 +99,6 @@ def _broken_rule(license: License, settings: Settings) -> str:
     """The setting that does not allow the license, "" if all do."""
     for key, have in zip(_RULES, (license.id, license.tier), strict=True):
         names = settings.get(key)
-        if names and have.lower() not in {name.lower() for name in names}:
+        if names and have.lower() not in {license_id(name).lower() for name in names}:
             return key
     return ""

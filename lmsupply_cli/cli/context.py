@@ -51,8 +51,8 @@ class Context:
             skip_bad=skip_bad,
         )
         context = cls(terminal, settings, debug=debug)
-        for name, near in unknown_variables(terminal.environ).items():
-            context.notice(Notice("unknown_variable", f"{name} is not a setting; did you mean {near}?"))
+        for name, hint in unknown_variables(terminal.environ).items():
+            context.notice(Notice("unknown_variable", f"{name} is not a setting; {hint}"))
         name_by_place({key: settings.value(key).source for key in SETTINGS})
         return context
 

@@ -22,6 +22,7 @@ from lmsupply_cli.store.locate import installed_models, is_ref
 
 _WAIT_S = 2.0
 _NAME = re.compile(r"[A-Za-z][\w.]*([-/:.]?\w[\w.]*)*", re.ASCII)
+_PATH = re.compile(r"\.{0,2}/|~/|[A-Za-z]:\\")
 _LETTERS = re.compile(r"([a-z]{3,})(?=[-_.]?\d|:|$)", re.ASCII)
 _NAME_LIKE = re.compile(r"[\d/:]|\w[-.]\w")  # found in model names but not in words
 _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
@@ -46,11 +47,14 @@ class PromptRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """`model`: as the user named it, None if they did not; `prompt` is "" where a model was named without one."""
+    """`model`: as the user named it, None if they did not; `prompt` is "" where a model was named without one. `named_by`,
+    `guessed`: as in ModelRequest."""
 
     model: str | None
     prompt: str
     system: str = ""
+    named_by: str = ""
+    guessed: bool = False
 
     @property
     def messages(self) -> list[ChatMessage]:
@@ -64,17 +68,20 @@ class RunInput:
 
 def read_input(ctx: Context, request: PromptRequest, *, model: str | None) -> RunInput:
     """Split the positional arguments into model and prompt, and join what belongs to the prompt. Raises UsageError."""
+    given = model
     model, words = split_words(ctx, request, model=model)
+    guessed, named_by = given is None and model is not None and bool(words), ""
     piped = "" if request.no_stdin or ctx.terminal.stdin_tty else read_stdin(ctx.terminal, optional=True)
     parts = [" ".join(words), *(read_text(Path(file)) for file in request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
     system = request.system
     if template := request.template:
         prompt, system = template.filled(prompt), template.system if system is None else system
-        model = model or template.model
+        if model is None and template.model:
+            model, named_by = template.model, f"template {template.name}"
     if not prompt and model is None:
         raise no_prompt(request.command)
-    return RunInput(model, prompt, system or "")
+    return RunInput(model, prompt, system or "", named_by, guessed)
 
 
 def no_prompt(command: str, model: str = "") -> UsageError:
@@ -88,6 +95,8 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
     words = list(request.words)
     mark = words.index(PROMPT_MARK) if PROMPT_MARK in words else None
     head, tail = (words, []) if mark is None else (words[:mark], words[mark + 1 :])
+    if model is None and len(head) > 1 and not head[0]:
+        raise UsageError("the first argument is empty", hint="is a variable unset?")
     if model is None and head:
         if is_ref(head[0], ctx.root):
             model = head.pop(0)
@@ -118,7 +127,7 @@ def _no_model(word: str, near: str) -> UsageError:
 def suspected_ref(word: str, root: Path) -> str | None:
     """The model that a misspelled word may mean; "" if it looks like a model name and none is close; None
     if it looks like a word of a prompt."""
-    if word.startswith(("./", "../", "~/")) and not re.search(r"\s", word):
+    if (_PATH.match(word) and not re.search(r"\s", word)) or word.lower().startswith("role:"):
         return ""
     if not _NAME.fullmatch(word):
         return None

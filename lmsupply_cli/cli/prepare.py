@@ -35,12 +35,15 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """The model as the user named it (None if they did not), and what may be done to use it."""
+    """The model as the user named it (None if they did not), and what may be done to use it. `named_by`: the template that
+    named it; `guessed`: the first word of a prompt was taken for it."""
 
     name: str | None = None
     pull: bool = False
     accepted: bool = False
     trust: bool = False
+    named_by: str = ""
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,15 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
     A named model that is missing is pulled as `auto_pull` says; without a name nothing is ever downloaded. Raises
     ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError, UsageError.
     """
+    if request.name == "":
+        raise UsageError("the name of the model is empty", hint="is a variable unset? Name a model, or leave out -m")
     if request.name:
-        return _named(ctx, request.name, request, pull=True)
+        try:
+            return _named(ctx, request.name, request, pull=True)
+        except (ModelNotFound, ModelNotInstalled) as error:
+            start = f"{request.named_by}: " if request.named_by else ""
+            prompt = f"; if it begins your prompt: lmsupply run -- {request.name} …" if request.guessed else ""
+            raise type(error)(start + error.message, hint=error.hint + prompt) from error
     if name := ctx.settings.get("default_model"):
         try:
             return _named(ctx, name, request, pull=request.pull)

@@ -44,7 +44,7 @@ def use(
 
     if model and unset:
         raise UsageError("MODEL and --unset can't be combined", hint="use one of them")
-    ctx = Context.of(flags, skip_bad=True)
+    ctx = Context.of(flags, skip_bad=not model)
     if unset:
         unset_value(settings_file(), "default_model")
     elif model:
@@ -70,11 +70,13 @@ def note_missing(ctx: Context, name: str) -> None:
     from lmsupply_cli.cli.consent import check_allowed, named_for
     from lmsupply_cli.errors import LmsupplyError
     from lmsupply_cli.events import Notice
+    from lmsupply_cli.loading.plan import check_accepted
     from lmsupply_cli.store.locate import locate
 
     try:
         model = locate(named_for(name, ctx.settings), ctx.root)
         check_allowed(model.ref, model.license, ctx.settings)
+        check_accepted(model)
     except LmsupplyError as error:
         hint = f"; {error.hint}" if error.hint else ""
         ctx.notice(Notice("default_model", f"{error.message}{hint}"))

@@ -271,6 +271,6 @@ def _beams(
 
 def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
     return DoesNotFit(
-        f"the prompt has {prompt_tokens:,} tokens; the context has {context_tokens:,} and needs room for an answer",
+        f"the prompt has {prompt_tokens:,} tokens; the context has {context_tokens:,}, and the answer needs room too",
         hint="shorten the prompt, use a model with a longer context, or raise `context` if this model allows it",
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.acceptance import license_page, needs_acceptance, refusal
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
@@ -28,7 +27,7 @@ from lmsupply_cli.memory.fit import ContextFit, fit_context
 from lmsupply_cli.memory.rough import MARGIN, needed_bytes
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.store.judging import open_model
-from lmsupply_cli.store.locate import LocatedModel, locate
+from lmsupply_cli.store.locate import LocatedModel, at_path, locate
 from lmsupply_cli.units import count, format_bytes
 
 
@@ -234,8 +233,9 @@ def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
 
 def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedModel:
     if isinstance(ref, Path):
-        return LocatedModel(str(ref), ref, UNKNOWN_LICENSE)
-    model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
+        model = at_path(ref, paths.store_root(options.cache_dir))
+    else:
+        model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
     check_accepted(model)
     return model
 

@@ -28,7 +28,7 @@ _OTHERS = frozenset(
     }
 )
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
-Place = Source | Literal["chat"]  # "chat": it is set by /set
+Place = Source | Literal["chat", "line"]  # set by /set, or in a line of a batch
 _places: ContextVar[Mapping[str, Place]] = ContextVar("places", default=MappingProxyType({}))
 
 
@@ -65,7 +65,7 @@ def _shown(found: re.Match[str]) -> str:
             shown, equals = f"the setting {name}", " = "
         case "template" | "preset" as place:
             shown, equals = f"the {place}'s {name}", " = "
-        case "chat":
+        case "chat" | "line":
             shown, equals = name, " "
         case _:
             shown, equals = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-"), " "

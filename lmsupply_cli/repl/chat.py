@@ -66,6 +66,7 @@ class Chat:
         )
         self._options: dict[str, Any] = {}  # that were set in the chat
         self._first_context = session.context_tokens
+        self._named = False  # whether the user gave the chat its name
         self._rate = ""
         self._counted: tuple[object, object, int] | None = None  # messages and prompter, and what they come to
         self._start_record()
@@ -243,6 +244,7 @@ class Chat:
 
     def start_afresh(self) -> None:
         """Start a new chat; the previous one stays saved."""
+        self._named = False
         self._start_record()
         self.session.clear()
         self._rate = ""
@@ -250,9 +252,13 @@ class Chat:
     def save_as(self, name: str) -> str:
         """Name the chat, or say its name. Raises UsageError."""
         if not name:
-            return f"Saved automatically as {self.keeper.name}. Use /save NAME to name it."
+            way = "/save NAME renames it" if self._named else "/save NAME names it"
+            return f"Saved automatically as {self.keeper.name}; {way}."
+        before, named = self.keeper.name, self._named
         self.keeper.rename(name)
-        return f"Saved as {name}; resume it with: lmsupply chat --resume {_quoted(name)}"
+        self._named = True
+        done = f"Renamed {before} to {name}" if named and before != name else f"Saved as {name}"
+        return f"{done}; resume it with: lmsupply chat --resume {_quoted(name)}"
 
     def resume(self, chat: SavedChat, *, keeping: Collection[str] = ()) -> None:
         """Resume a saved chat, with what was set in it but for `keeping`. Raises UsageError if another window has it
@@ -261,6 +267,7 @@ class Chat:
             self.say("That chat is already open.")
             return
         self.keeper.resume(chat)
+        self._named = True
         self.session.listener = SessionListener()  # what is restored is in the file already
         self.session.restore(chat.messages)
         self.session.listener = self.keeper

@@ -156,7 +156,7 @@ def test_this_chat_is_marked_and_renamed_in_place(folder: Path) -> None:
     said = chat.talk("hello", "/save mine", "/sessions", "/sessions rename mine yours", "thanks", "/sessions delete 1")
     assert " · this chat " in said[2]
     assert said[3] == "Renamed mine to yours."
-    assert "there is no chat named 'mine'" in said[5], "the number of the list that was shown"
+    assert "the chat 'yours' is open" in said[5], "the number of the list that was shown"
     assert len(chat.saved().messages) == 4
     assert chat.archive.names() == ["yours"]
 

@@ -35,6 +35,7 @@ from lmsupply_cli.generation.batch_plan import BatchPlan
 from lmsupply_cli.generation.completion import Completion, cut_notice
 from lmsupply_cli.generation.fitting import fit_messages
 from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.render.flags import named_by_place
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import count, format_rate
 
@@ -125,7 +126,8 @@ def _describe(ctx: Context, generator: TextGenerator, values: Mapping[str, Value
         thoughts = ctx.settings.get("think") == "on"
         cut = cut_notice(answer, context_tokens=generator.context_tokens, fitting_tokens=generator.fitting_tokens)
         notices = [*before, *said, *([cut] if cut else [])]
-        return run_object(answer, generator.info, own, notices, thoughts=thoughts)
+        with named_by_place(dict.fromkeys(line.options or {}, "line")):
+            return run_object(answer, generator.info, own, notices, thoughts=thoughts)
 
     return describe
 

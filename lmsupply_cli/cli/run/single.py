@@ -36,7 +36,7 @@ _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat doe
 def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None, look: Look) -> int:
     """The exit code. Raises the errors of what it uses; `main` reports them."""
     given = read_input(ctx, asked, model=wanted.name)
-    wanted = replace(wanted, name=given.model)
+    wanted = replace(wanted, name=given.model, named_by=given.named_by, guessed=given.guessed)
     if not given.prompt:
         return _open_chat(ctx, wanted, asked, look, guidance, system=given.system)
     wanted, messages = _conversation(ctx, wanted, asked, given)
@@ -99,7 +99,9 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
-    wanted, messages = _conversation(ctx, replace(wanted, name=given.model), asked, given)
+    wanted, messages = _conversation(
+        ctx, replace(wanted, name=given.model, named_by=given.named_by, guessed=given.guessed), asked, given
+    )
     unused = _without_logprobs(ctx.settings)
     prepared = prepare(ctx, wanted, guidance=guidance, weights=False, unused=unused, fill_context=True)
     for notice in idle_thinking(ctx.settings, read_format(prepared.folder).format):
@@ -132,7 +134,7 @@ def _conversation(
     if not asked.continues:
         return wanted, given.messages
     before = _continued()
-    ctx.notice(Notice("continued", f"continuing with {before.model}: {before.title}"))
+    ctx.notice(Notice("continued", f"continuing with {wanted.name or before.model}: {before.title}"))
     return replace(wanted, name=wanted.name or before.model), _joined(before.messages, given.messages)
 
 
