@@ -29,7 +29,7 @@ class TextWasReasoning:
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """A token of the answer as text (a part of a character as U+FFFD), and the natural logarithm of the probability
-    that the model gives it, before any rule or temperature; `top`: the likeliest tokens in its place."""
+    that the model gives it, before any rule or temperature; `top`: the most likely tokens in its place."""
 
     text: str
     token: int

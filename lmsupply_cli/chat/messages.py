@@ -22,7 +22,7 @@ class ChatRole(StrEnum):
 class ChatMessage:
     """`content` is plain text: control tokens written in it stay text.
 
-    Of an answer: `reasoning` is what the model thought before it, `partial` that it was stopped.
+    Of an answer: `reasoning` is the model's reasoning before it, `partial` that it was stopped.
     """
 
     role: ChatRole

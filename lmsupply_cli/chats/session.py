@@ -41,7 +41,7 @@ class PromptCost:
 
 
 class ChatSession(Generic[G]):
-    """`messages` is the whole chat; the prompt cache follows what the model is given of it. Two sessions on one
+    """`messages` is the whole chat; the prompt cache follows what is sent to the model. Two sessions on one
     generator have options of their own.
 
     >>> from lmsupply import ChatSession, TextDelta, load
@@ -120,7 +120,7 @@ class ChatSession(Generic[G]):
     def regenerate(
         self, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
     ) -> Generator[GenerationEvent]:
-        """Answer the last message again; the answer so far stays where nothing new is said. Raises UsageError."""
+        """Answer the last message again; the previous answer is kept if generation produces nothing. Raises UsageError."""
         before = list(self.messages)
         asked = before[:-1] if before and before[-1].role is ChatRole.ASSISTANT else before
         if not asked or asked[-1].role is not ChatRole.USER:
@@ -154,7 +154,7 @@ class ChatSession(Generic[G]):
         self._change([m for m in self.messages if m.role is ChatRole.SYSTEM])
 
     def prompt_text(self) -> str:
-        """The exact text of the chat so far as the model is given it, "" if there is no message."""
+        """The chat so far exactly as sent to the model, "" if there is no message."""
         return self._prompt_so_far().text if self.messages else ""
 
     def used_tokens(self) -> int:
@@ -230,7 +230,7 @@ class ChatSession(Generic[G]):
                 self._change(before)
 
     def _prefix(self, partial: ChatMessage) -> str:
-        """The text of an answer as the model wrote it, thoughts included."""
+        """The text of an answer as the model wrote it, reasoning included."""
         markers = self.prompter.format.markers
         if not partial.reasoning or (markers and markers.style == "channels"):
             return partial.content

@@ -49,7 +49,7 @@ class Generates(Protocol):
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[GenerationEvent]:
-        """Events for a prompt that is made already."""
+        """Events for an already built `Prompt`."""
 
     def close(self) -> None:
         """Free what it holds."""

@@ -102,8 +102,8 @@ class TextGenerator(Answers):
         self._is_owner = True
 
     def sibling(self) -> TextGenerator:
-        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded. Raises
-        EngineError if this one is closed."""
+        """A second generator that shares this model's weights, with its own prompt cache; closing it leaves the model
+        loaded. Raises EngineError if this one is closed."""
         self._turns.check_open()
         limits = GeneratorLimits(self.context_tokens, self.fitting_tokens, 0, self.budget, self.memory_shape)
         speculation = self.speculation.sibling() if self.speculation else None
@@ -187,7 +187,7 @@ class TextGenerator(Answers):
         return self.classify_prompt(made, choices)
 
     def classify_prompt(self, prompt: Prompt, choices: Sequence[str]) -> Classification:
-        """As `classify`, for a prompt that is made already."""
+        """As `classify`, for an already built `Prompt`."""
         texts = check_choices(choices)
         self.check_prompt(prompt)
         continuations = [continuation_ids(self.model, prompt, text) for text in texts]
@@ -246,7 +246,7 @@ class TextGenerator(Answers):
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[GenerationEvent]:
-        """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
+        """Events for an already built `Prompt`. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
         options, guidance = options or self.options, guidance or self.guidance
         if guidance is not None:

@@ -24,7 +24,7 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class Prompter:
-    """`format`: control strings, marks of thoughts, and the formatter; `codec`: the tokenizer; `cached`: what the cache
+    """`format`: control strings, reasoning markers, and the formatter; `codec`: the tokenizer; `cached`: what the cache
     stands for now, whose ids are used again."""
 
     format: PromptFormat

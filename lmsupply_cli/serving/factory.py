@@ -20,7 +20,7 @@ from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 
 
 class Lease:
-    """A share in a model: `model` until `close`; the last one that closes frees it. Use it in `with`."""
+    """A reference to a shared model: `model` until `close`; closing the last one frees it. Use it in `with`."""
 
     def __init__(self, model: GeneratorPool, give_back: Callable[[], None]) -> None:
         self.model = model

@@ -32,7 +32,7 @@ _LOOK_S = 0.02  # between two looks at a cancel token while waiting
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """Requests that run, that wait, and that were answered, refused or gave up so far."""
+    """Counts of running, waiting, answered, rejected and timed-out requests."""
 
     running: int
     waiting: int

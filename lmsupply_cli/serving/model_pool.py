@@ -156,7 +156,7 @@ class ModelPool:
             return PoolStats(models, self._waiting, self._loads, self._hits, self._evictions)
 
     def close(self) -> None:
-        """Wait for who uses a model, then free them all; a second call does nothing."""
+        """Waits until the models are idle, then frees them all; a second call does nothing."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -47,7 +47,7 @@ class ModelCheck:
 
     @property
     def sizes_only(self) -> list[str]:
-        """Paths of the files without a recorded digest: of these, only the size is compared."""
+        """Paths of the files without a recorded checksum: of these, only the size is compared."""
         return [path for path, record in self.manifest.files.items() if not record.digest]
 
 
@@ -81,4 +81,4 @@ def _fault(path: Path, record: FileRecord, on_bytes: Callable[[int], None]) -> s
         right = file_matches(path, record.digest, record.size_bytes, on_bytes=on_bytes)
     except OSError as error:
         return f"cannot be read: {reason_of(error)}"
-    return "" if right else "changed: its digest differs"
+    return "" if right else "changed: its checksum differs"

@@ -64,7 +64,7 @@ def test_killed_in_the_middle_of_an_answer_everything_up_to_it_is_there(archive:
     assert "on cpu, context 250 tokens. /help for help" in chat.text, "as it was set in the chat"
     assert "seed 7" in chat.ask("/set")
     chat.ask("/set parameter max_tokens 3")
-    assert "(cut after 3 tokens" in chat.ask("/continue")
+    assert "(cut off after 3 tokens" in chat.ask("/continue")
     chat.leave()
     rows = archive.find().chats[0].messages
     assert [m.role for m in rows] == ["user", "assistant"]

@@ -26,7 +26,7 @@ from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import FileError, UsageError
-from lmsupply_cli.events import Notice
+from lmsupply_cli.events import Finished, Notice
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
 
 _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
@@ -64,11 +64,18 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     if finished.finish_reason == "cancelled":
         return INTERRUPTED
     if finished.complete is False:
-        ctx.terminal.error(
-            "the answer was cut off, so it may not be valid", hint="raise `max_tokens`, or use a larger model"
-        )
+        ctx.terminal.error("the answer was cut off, so it may not be valid", hint=_way_to_the_end(finished))
         return ERROR
     return OK
+
+
+def _way_to_the_end(finished: Finished) -> str:
+    """What may let a guided answer become complete."""
+    if finished.finish_reason == "memory":
+        return "raise `memory_limit`, or use a smaller model"
+    if finished.cut_by == "context":
+        return "use a larger `context`, a smaller schema or a larger model"
+    return f"{'raise `max_tokens`' if finished.cut_by else 'leave out `stop`'}, or use a larger model"
 
 
 def print_load_plan(
