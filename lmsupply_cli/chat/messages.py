@@ -11,7 +11,7 @@ from lmsupply_cli.errors import UsageError
 
 
 class ChatRole(StrEnum):
-    """Who says a message."""
+    """The author of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -42,7 +42,7 @@ class ChatMessage:
 
     @classmethod
     def assistant(cls, content: str, *, reasoning: str = "", partial: bool = False) -> ChatMessage:
-        """What the model said."""
+        """An assistant message."""
         return cls(ChatRole.ASSISTANT, content, reasoning, partial)
 
     def as_dict(self) -> dict[str, Any]:

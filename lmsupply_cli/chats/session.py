@@ -23,7 +23,7 @@ G = TypeVar("G", bound=Generates)
 
 
 class SessionListener:
-    """Subclass what you want to keep; the base does nothing."""
+    """Override the methods that you need; the base does nothing."""
 
     def messages(self, messages: Sequence[ChatMessage]) -> None:
         """The history changed: these are its messages now."""
@@ -34,7 +34,7 @@ class SessionListener:
 
 @dataclass(frozen=True, slots=True)
 class PromptCost:
-    """What the next prompt costs: tokens of the history, and those of them that are in the cache."""
+    """Cost of the next prompt: tokens of the history, and how many of them are cached."""
 
     prompt_tokens: int
     cached_tokens: int
@@ -109,9 +109,8 @@ class ChatSession(Generic[G]):
     def send(
         self, text: str, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
     ) -> Generator[GenerationEvent]:
-        """Answer `text`. What was said when the iterator ends or is given up stays in the history;
-        a message that got no answer at all is taken back. A `Notice` says what the policy left out.
-        Raises DoesNotFit."""
+        """Answer `text`. The text generated so far stays in the history, even if you stop iterating; a message without
+        any answer is removed. A `Notice` tells what the policy left out. Raises DoesNotFit."""
         check_type(text, str, "text", "a string")
         before = list(self.messages)
         asked = [*before, ChatMessage.user(text)]

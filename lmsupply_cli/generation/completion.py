@@ -46,9 +46,9 @@ class ModelInfo:
 class Completion:
     """A whole answer; `str()` of it is its text.
 
-    `reasoning`: the model's reasoning before the answer; `complete`: whether the guidance accepts the answer, None without
-    one; `logprobs`: of each token, where they were asked for; `cut_by`: the limit that was reached where the finish
-    reason is "length".
+    `reasoning`: the model's reasoning before the answer; `complete`: whether the guidance accepts the answer, None
+    without guidance; `logprobs`: of each token, if requested; `cut_by`: the limit that was reached if the finish reason
+    is "length".
     """
 
     text: str

@@ -24,7 +24,7 @@ class FileCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether it is what was pulled."""
+        """Whether it is as recorded."""
         return not self.reason
 
 
@@ -37,12 +37,12 @@ class ModelCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether every file is what was pulled."""
+        """Whether every file is as recorded."""
         return all(check.ok for check in self.files)
 
     @property
     def bad(self) -> list[str]:
-        """Paths of the files that are not."""
+        """Paths of the damaged or missing files."""
         return [check.path for check in self.files if not check.ok]
 
     @property
