@@ -145,7 +145,7 @@ def test_sessions_deletes_after_a_question(folder: Path) -> None:
     assert said[0] == "Delete the chat 'two' permanently? [y/N]"
     assert said[1] == "Delete the chat 'two' permanently? [y/N] Deleted."
     assert "there is no chat named 'two'" in said[2]
-    assert "hint: the latest: " in said[2]
+    assert "hint: the most recent: " in said[2]
     assert said[3].startswith("Resumed one: 2 messages. user: hello assistant: Hi there.")
     assert said[4] == "That chat is already open."
     assert chat.archive.names() == ["one"]

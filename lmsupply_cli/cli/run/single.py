@@ -162,7 +162,7 @@ def _open_chat(
     *,
     system: str,
 ) -> int:
-    """A model without a prompt, on a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
+    """A model without a prompt, in a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
     only_run = guidance or asked.raw or look.form != "text" or look.buffered
     only_run = only_run or any(ctx.settings.value(key).source == "flag" for key in _ONLY_RUN)
     if only_run or not (ctx.terminal.stdin_tty and ctx.terminal.stdout_tty):
