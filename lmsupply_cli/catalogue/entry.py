@@ -81,7 +81,7 @@ UNKNOWN_LICENSE = License("unknown", "unknown")
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """The form of a row in models.toml, which says what each field is."""
+    """A row of models.toml, which describes each field."""
 
     ref: str
     repo: str
@@ -101,7 +101,7 @@ class CatalogueEntry:
     variants: Mapping[str, int] = field(default_factory=dict)
 
     def cache_bytes(self, tokens: int, *, bytes_each: int) -> int | None:
-        """Of the KV cache for `tokens`, `bytes_each` a number: 4 on CPU builds, 2 on GPU builds."""
+        """Size of the KV cache for `tokens`; `bytes_each`: bytes per number, 4 on CPU builds, 2 on GPU builds."""
         if not (self.layers and self.kv_heads and self.head_size):
             return None
         return 2 * self.layers * self.kv_heads * self.head_size * bytes_each * tokens

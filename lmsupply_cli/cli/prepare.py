@@ -170,7 +170,7 @@ def _permitted(ctx: Context, model: LocatedModel, request: ModelRequest) -> Loca
 
 
 def _pulled(ctx: Context, name: str, request: ModelRequest, missing: ModelNotInstalled) -> LocatedModel:
-    """Pull it now: `always`, or `ask` on a terminal. With a terminal on stderr only, the plan is shown and carried out."""
+    """Pull it now: `always`, or `ask` in a terminal. With a terminal on stderr only, the plan is shown and carried out."""
     terminal = ctx.terminal
     wish = "always" if request.pull else ctx.settings.get("auto_pull")
     if wish == "never" or (wish == "ask" and not terminal.stderr_tty):

@@ -28,8 +28,8 @@ def use(
 ) -> None:
     """Set the default model.
 
-    Without MODEL: show which model answers and why. The default is the setting `default_model`, then the only
-    installed model, then the one used last, then the built-in guide.
+    Without MODEL, show which model answers if none is named, and why. It is the first that exists of: the setting
+    default_model, the only installed model, the model you used last, the built-in guide.
     """
     from lmsupply_cli.catalogue.entry import GUIDE_REF
     from lmsupply_cli.catalogue.roles import role_name

@@ -94,8 +94,8 @@ def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> N
         elif manifest.added and (not found.ok or found.sizes_only):
             if repair and not found.ok:
                 terminal.say(f"note: {manifest.ref} is a folder of yours, which lmsupply can't repair")
-            what = "the digests of its files" if found.ok else "it as it is now"
-            terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} records {what}")
+            verb = "records" if found.ok else "updates"
+            terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} {verb} its checksums")
 
 
 def _counted(found: ModelCheck) -> str:

@@ -66,17 +66,17 @@ class LoadPlan:
 
     @property
     def context_length(self) -> int:
-        """Tokens that the model was made for."""
+        """The model's own context length, in tokens."""
         length: int = self.folder.model["context_length"]
         return length
 
     @property
     def context_tokens(self) -> int:
-        """Tokens that it is loaded for."""
+        """The context length that it is loaded with, in tokens."""
         return self.fit.context_tokens if self.fit else self.options.context or self.context_length
 
     def rows(self) -> list[tuple[str, str]]:
-        """What the plan says, a name and a text each."""
+        """The plan as pairs of name and text."""
         context = f"{self.context_tokens:,} of {self.context_length:,} tokens"
         if self.fit and self.fit.limited:
             context += ": the most that fits in memory"
@@ -103,7 +103,7 @@ class LoadPlan:
         return rows
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON values; bytes at the most, and what can be used."""
+        """The plan as JSON values; `peak_bytes` is the need, `usable_bytes` what is available."""
         fit = self.fit
         return {
             "model": self.model.ref,

@@ -1,4 +1,4 @@
-"""Names and values, one per line: aligned and on one line each in a pipe, wrapped between words on a terminal."""
+"""Names and values, one per line: aligned and on one line each in a pipe, wrapped between words in a terminal."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Terminal:
         _write(self.stdout, sanitize(text))
 
     def exact(self, text: str) -> None:
-        """Text byte for byte into a pipe; on a terminal what could steer it is left out."""
+        """Text byte for byte into a pipe; in a terminal what could steer it is left out."""
         _write(self.stdout, sanitize(text) if self.stdout_tty else text)
 
     def control(self, sequence: str) -> None:

@@ -170,7 +170,7 @@ class Chat:
         self.say("")
 
     def _way(self, finished: Finished) -> str:
-        """What to do about an answer that was cut."""
+        """What to do about an answer that was cut off."""
         if finished.cut_by == "max_tokens":
             return "/continue resumes, /set max_tokens N changes the limit"
         if self.session.can_drop:

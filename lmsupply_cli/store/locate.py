@@ -68,7 +68,7 @@ class LocatedModel:
 
 
 def parse_repo(name: str) -> RepoRef | None:
-    """`owner/repo[@revision][:variant]`, also as the address of its page on the Hub."""
+    """`owner/repo[@revision][:variant]`, also as its Hub URL."""
     match = _REF.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
     if not match or not is_repo(match["repo"]):
         return None

@@ -25,7 +25,7 @@ class FileCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether it is what was pulled."""
+        """Whether it is as recorded."""
         return not self.reason
 
 
@@ -38,17 +38,17 @@ class ModelCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether every file is what was pulled."""
+        """Whether every file is as recorded."""
         return all(check.ok for check in self.files)
 
     @property
     def bad(self) -> list[str]:
-        """Paths of the files that are not."""
+        """Paths of the damaged or missing files."""
         return [check.path for check in self.files if not check.ok]
 
     @property
     def sizes_only(self) -> list[str]:
-        """Paths of the files without a recorded digest: of these, only the size is compared."""
+        """Paths of the files without a recorded checksum: of these, only the size is compared."""
         return [path for path, record in self.manifest.files.items() if not record.digest]
 
 
@@ -95,4 +95,4 @@ def _fault(path: Path, record: FileRecord, on_bytes: Callable[[int], None]) -> s
         right = file_matches(path, record.digest, record.size_bytes, on_bytes=on_bytes)
     except OSError as error:
         return f"cannot be read: {reason_of(error)}"
-    return "" if right else "changed: its digest differs"
+    return "" if right else "changed: its checksum differs"

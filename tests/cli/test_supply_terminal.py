@@ -47,7 +47,7 @@ def test_chat_with_a_missing_model_asks_pulls_and_answers(hub: Hub) -> None:
     terminal.send("y\r")
     terminal.shows(">>>")
     terminal.send("hello\r")
-    terminal.shows("cut after 3 tokens")
+    terminal.shows("cut off after 3 tokens")
     terminal.send("\x04")
     assert terminal.end() == 0
     assert lmsupply("run", "phi-3.5", "--show-prompt", "hello").out == "<|user|>\nhello<|end|>\n<|assistant|>\n"

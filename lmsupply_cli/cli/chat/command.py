@@ -44,7 +44,7 @@ def chat(
     last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", "-r", metavar="NAME|N", help="Resume a saved chat by name, or the Nth latest."),
+        typer.Option("--resume", "-r", metavar="NAME|N", help="Resume a saved chat by name, or the Nth most recent."),
     ] = None,
     no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this chat.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,

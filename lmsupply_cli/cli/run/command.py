@@ -88,7 +88,10 @@ def run(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=STRUCTURED
+            "--format",
+            metavar="json",
+            help="Constrain the answer to a JSON object or array.",
+            rich_help_panel=STRUCTURED,
         ),
     ] = None,
     batch: Batch = None,
@@ -136,9 +139,9 @@ def run(
 ) -> None:
     """Answer one prompt and print it.
 
-    The first word is the model if it is an alias, a role, an owner/repo or a path; -m takes precedence. Files and
-    piped input are appended to the prompt. Only the answer goes to stdout. A model without a prompt opens a chat on
-    a terminal.
+    If the first word names a model (an alias, a role, an owner/repo or a path), it selects the model and the rest is
+    the prompt. -m overrides this. Files and piped input are appended to the prompt. Only the answer goes to stdout. In a
+    terminal, a model without a prompt opens a chat.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.inputs import PromptRequest

@@ -26,7 +26,7 @@ from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import DoesNotFit, FileError, UsageError
-from lmsupply_cli.events import Notice
+from lmsupply_cli.events import Finished, Notice
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
 from lmsupply_cli.loading.formats import read_format
 
@@ -69,13 +69,16 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
             hint="use a smaller model or `context`, or raise `memory_limit`",
         )
     if finished.complete is False:
-        way = {"max_tokens": "raise `max_tokens`", "context": "use a larger `context` or a smaller schema"}
-        ctx.terminal.error(
-            "the answer was cut off, so it may not be valid",
-            hint=way.get(finished.cut_by or "", "leave out `stop`, or use a larger model"),
-        )
+        ctx.terminal.error("the answer was cut off, so it may not be valid", hint=_way_to_the_end(finished))
         return ERROR
     return OK
+
+
+def _way_to_the_end(finished: Finished) -> str:
+    """What may let a guided answer become complete."""
+    if finished.cut_by == "context":
+        return "use a larger `context`, a smaller schema or a larger model"
+    return f"{'raise `max_tokens`' if finished.cut_by else 'leave out `stop`'}, or use a larger model"
 
 
 def print_load_plan(
@@ -163,7 +166,7 @@ def _open_chat(
     *,
     system: str,
 ) -> int:
-    """A model without a prompt, on a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
+    """A model without a prompt, in a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
     only_run = guidance or asked.raw or look.form != "text" or look.buffered or ctx.terminal.quiet
     only_run = only_run or any(ctx.settings.value(key).source == "flag" for key in _ONLY_RUN)
     if only_run or not (ctx.terminal.stdin_tty and ctx.terminal.stdout_tty):

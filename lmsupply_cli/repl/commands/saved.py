@@ -121,7 +121,7 @@ SAVED = (
         "name this chat",
         _save,
         unavailable=lambda chat: chat.keeper.unavailable,
-        details="Chats are saved as they go; a name makes one easy to find.",
+        details="Chats are saved as you go; a name makes one easy to find.",
         example="/save whales",
     ),
     Command(
