@@ -389,7 +389,8 @@ def _shown(value: Any) -> str:
 
 @dataclass
 class Counts:
-    """How the lines went: `before` are those that were answered earlier, `failed_before` those that failed then."""
+    """How the lines went: `before` are those that were answered earlier, `failed_before` those that failed then,
+    `short_before` those that a limit cut then and that a retry leaves as they are."""
 
     answered: int = 0
     cut: int = 0
@@ -397,16 +398,18 @@ class Counts:
     bad: int = 0
     before: int = 0
     failed_before: int = 0
+    short_before: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, done: Mapping[int, State], left: Sequence[Line]) -> Counts:
+    def of(cls, done: Mapping[int, State], left: Sequence[Line], *, retry: bool = False) -> Counts:
         """What was there before and is not answered again."""
         again = {line.index for line in left}
         states = [state for index, state in done.items() if index not in again]
         failed = states.count("cut") + states.count("bad")
-        return cls(before=len(states) - failed, failed_before=failed)
+        short = states.count("short") if retry else 0
+        return cls(before=len(states) - failed, failed_before=failed, short_before=short)
 
     def add(self, row: Mapping[str, Any], state: State) -> None:
         if state == "bad":
@@ -435,7 +438,7 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     terminal.say(f"{', '.join(parts)}{rate}{answers.place}")
     if counts.failed_before:
         terminal.say("hint: --retry-failed retries the prompts that failed earlier")
-    if counts.short:
+    if counts.short_before:
         terminal.say("hint: a larger --max-tokens with --retry-failed answers those again")
     return ERROR if counts.failed else OK
 

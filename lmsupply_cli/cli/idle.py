@@ -28,7 +28,7 @@ def idle_sampling(values: Mapping[str, Value], options: GenerationOptions) -> li
     """A notice naming the flags that a greedy answer ignores."""
     if not options.greedy or options.num_beams > 1:
         return []
-    ignored = ["top_p", "top_k", "min_p", "seed"]
+    ignored = ["top_p", "top_k", "min_p"]
     if options.do_sample:
         reason = "at temperature 0"
         ignored.append("do_sample")

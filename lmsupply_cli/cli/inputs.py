@@ -127,7 +127,7 @@ def _no_model(word: str, near: str) -> UsageError:
 def suspected_ref(word: str, root: Path) -> str | None:
     """The model that a misspelled word may mean; "" if it looks like a model name and none is close; None
     if it looks like a word of a prompt."""
-    if (_PATH.match(word) and not re.search(r"\s", word)) or word.lower().startswith("role:"):
+    if _PATH.match(word) and not re.search(r"\s", word):
         return ""
     if not _NAME.fullmatch(word):
         return None

@@ -33,7 +33,7 @@ def use(
     """
     from lmsupply_cli.catalogue.entry import GUIDE_REF
     from lmsupply_cli.catalogue.roles import role_name
-    from lmsupply_cli.cli.consent import allowed_by, check_allowed, named_for
+    from lmsupply_cli.cli.consent import RULES, allowed_by, check_allowed, named_for
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.config.edit import set_value, unset_value
     from lmsupply_cli.config.layers import read_settings
@@ -44,7 +44,9 @@ def use(
 
     if model and unset:
         raise UsageError("MODEL and --unset can't be combined", hint="use one of them")
-    ctx = Context.of(flags, skip_bad=not model)
+    ctx = Context.of(flags, skip_bad=True)
+    if model and any(rule in text for rule in RULES for text in ctx.settings.skipped):
+        read_settings(flags, path=settings_file())  # raises: a rule that cannot be read may forbid the model
     if unset:
         unset_value(settings_file(), "default_model")
     elif model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -108,3 +109,69 @@ def test_completion_looks_into_the_store_of_the_settings(home: Path, tmp_path: P
     assert "mine" not in {value for value, _ in candidates(["rm", ""]) or ()}
     assert lmsupply("config", "set", "cache_dir", tmp_path / "other").code == 0
     assert "mine" in {value for value, _ in candidates(["rm", ""]) or ()}
+
+
+def test_a_rule_that_cannot_be_read_forbids_every_default(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('allowed_tiers = "nonsense"\n')
+    result = lmsupply("use", "guide")
+    assert result.code == 2
+    assert "allowed_tiers" in result.err
+
+
+@pytest.mark.parametrize("name", ["LMSUPPLY_ALLOWED_LICENSE", "LMSUPPLY_ALLOWED_TIER"])
+def test_a_misspelled_rule_is_an_error(name: str) -> None:
+    result = lmsupply("run", "guide", "-q", "hi", **{name: "mit"})
+    assert result.code == 2
+    assert f"{name} is not a setting" in result.err
+
+
+def test_an_option_without_a_variable_names_the_setting() -> None:
+    result = lmsupply("run", "guide", "hi", LMSUPPLY_NO_SAVE="1")
+    assert "LMSUPPLY_NO_SAVE is not a setting; did you mean LMSUPPLY_SAVE_SESSIONS=false?" in result.err
+
+
+@pytest.mark.parametrize("arguments", [["-m", "", "hi"], ["", "hi"]])
+def test_an_unset_variable_is_no_model(arguments: list[str]) -> None:
+    result = lmsupply("run", *arguments)
+    assert result.code == 2
+    assert "is empty" in result.err
+
+
+def test_a_path_that_is_not_there_is_no_prompt() -> None:
+    result = lmsupply("run", "/no/such/model", "hi")
+    assert result.code == 2
+    assert "/no/such/model is not a model" in result.err
+    assert "If it begins your prompt: lmsupply run -- /no/such/model" in result.err
+
+
+def test_a_word_with_a_slash_may_begin_a_prompt() -> None:
+    result = lmsupply("run", "TCP/IP", "explain")
+    assert result.code == 3
+    assert "if it begins your prompt: lmsupply run -- TCP/IP" in result.err
+
+
+def test_a_template_that_names_a_wrong_model_is_named(home: Path) -> None:
+    (home / "config" / "templates").mkdir(parents=True)
+    (home / "config" / "templates" / "bad.toml").write_text('model = "nope"\nprompt = "{input}"\n')
+    assert "template bad: model 'nope' not found" in lmsupply("run", "-t", "bad", "hi").err
+
+
+def test_pull_of_a_folder_says_that_it_is_there(tmp_path: Path) -> None:
+    folder = Path(__file__).parent.parent / "models" / "slow"
+    assert "is a local folder" in lmsupply("pull", folder).err
+    assert "not the address of a model" in lmsupply("pull", "http://127.0.0.1:1/a/b").err
+
+
+def test_licenses_have_one_name() -> None:
+    for name in ("llama3.2", "Llama-3.2"):
+        assert "llama-3.2-1b" in lmsupply("models", "--license", name, "-q").out
+
+
+def test_a_new_file_in_an_added_folder_is_found(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(Path(__file__).parent.parent / "models" / "slow", tmp_path / "mine"))
+    assert lmsupply("add", folder).code == 0
+    (folder / "chat_template.jinja").write_text("HACKED {{ messages[-1].content }}")
+    result = lmsupply("verify")
+    assert result.code == 1
+    assert "chat_template.jinja: not there when you added the folder" in result.out

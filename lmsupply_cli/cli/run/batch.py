@@ -66,7 +66,7 @@ def run_batch(
         run = run_of(prepared.model, ctx.settings, system=asked.system, options=options, guidance=followed)
         answers.check_run(run, retry=request.retry)
         left = answers.left(retry=request.retry)
-        counts = Counts.of(answers.done, left)
+        counts = Counts.of(answers.done, left, retry=request.retry)
         if left or dry_run:
             if ctx.settings.get("speculative") != "off":
                 ctx.notice(Notice("speculative", "speculative decoding is not used in a batch"))
