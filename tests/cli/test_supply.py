@@ -386,6 +386,7 @@ def test_search_finds_what_runs_here(hub: Hub) -> None:
     table = lmsupply("search", "phi")
     assert table.out.splitlines()[1].split() == [PHI, "83.2", "kB", "1,234", "MIT", "installed"]
     assert "1 more does not run here: a/phi-npu" in table.err
+    assert lmsupply("search", "phi-npu").err == "none of the models that match 'phi-npu' runs here: a/phi-npu\n"
 
 
 def test_search_without_results_and_without_the_hub(hub: Hub) -> None:

@@ -79,6 +79,14 @@ def test_one_question_for_the_download_and_the_license(hub: Hub, answer: str, co
     assert ("llama-3.2-1b was not pulled" in terminal.text) == (answer == "n")
 
 
+def test_a_quiet_question_says_what_it_is_about(hub: Hub) -> None:
+    terminal = Terminal("run", "-q", "-m", "phi-3.5", "hello", columns=100)
+    terminal.shows("Pull it now? [y/N]")
+    assert "phi-3.5: cpu_and_mobile/" in " ".join(terminal.text.split())
+    terminal.send("n\r")
+    assert terminal.end() == 3
+
+
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 5)])
 def test_a_license_is_asked_for_once(hub: Hub, answer: str, code: int) -> None:
     terminal = Terminal("pull", "llama-3.2-1b", columns=70)
