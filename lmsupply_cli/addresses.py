@@ -64,7 +64,7 @@ def host_of(url: str) -> str:
     try:
         parts = _split(url)
     except ValueError:
-        return "an address that is none"
+        return "an invalid URL"
     return plain(f"{parts.hostname or ''}:{parts.port}" if parts.port is not None else parts.hostname or "")
 
 

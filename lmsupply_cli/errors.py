@@ -66,7 +66,7 @@ class ModelNotInstalled(LmsupplyError):
 
 
 class DoesNotFit(LmsupplyError):
-    """A prompt or a model beyond what the context or the memory holds. Exit code 4."""
+    """A prompt or a model does not fit the context or memory. Exit code 4."""
 
     exit_code = 4
 
@@ -82,7 +82,7 @@ class EngineError(LmsupplyError):
 
 
 class EngineUnavailable(EngineError):
-    """It is missing, or in a version that was not tested."""
+    """The engine is missing, or its version is untested."""
 
 
 class ProviderUnavailable(EngineError):
@@ -110,7 +110,7 @@ class QueueTimeout(LmsupplyError):
 
 
 class HubError(LmsupplyError):
-    """The Hub, or the network to it."""
+    """The Hub or the network failed."""
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str, *, cutoff: float = 0.6) -> str:

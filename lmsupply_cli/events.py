@@ -11,25 +11,27 @@ Limit = Literal["max_tokens", "context"]
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
+    """A piece of the answer."""
+
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of what the model thinks before it answers."""
+    """A piece of the model's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TextWasReasoning:
-    """All text so far was reasoning: its end came, without a beginning."""
+    """All text so far was reasoning: its end marker came without a start marker."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """A token of the answer as text (a part of a character as U+FFFD), and the natural logarithm of the probability
-    that the model gives it, before any rule or temperature; `top`: the likeliest tokens in its place."""
+    that the model gives it, before any rule or temperature; `top`: the most likely tokens in its place."""
 
     text: str
     token: int
@@ -55,7 +57,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens: of the prompt, of it found in the cache, of the completion (the end token not counted)."""
+    """Token counts: the prompt, its cached part, and the completion (without the end token)."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -89,8 +91,8 @@ class SpeculativeStats:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`speculative`: what speculative decoding came to, where it was on; `complete`: whether the guidance accepts the
-    answer, whatever ended it, None where there was none; `cut_by`: the limit that was reached where the finish reason is
+    """`speculative`: statistics of speculative decoding, if it was on; `complete`: whether the guidance accepts the
+    answer, whatever ended it, None without guidance; `cut_by`: the limit that was reached if the finish reason is
     "length"."""
 
     finish_reason: FinishReason
@@ -106,7 +108,7 @@ GenerationEvent = Notice | PrefillProgress | TokenLogprob | TextDelta | Reasonin
 
 @dataclass(frozen=True, slots=True)
 class FileProgress:
-    """Bytes of one file and of the whole pull that are here, and that there are."""
+    """Bytes done and in total, of one file and of the whole pull."""
 
     path: str
     done_bytes: int
@@ -122,4 +124,4 @@ class ProgressListener:
         """Some bytes of a pull arrived."""
 
     def notice(self, notice: Notice) -> None:
-        """The pull has something to say."""
+        """A note about the pull."""

@@ -46,7 +46,7 @@ def test_an_address_and_what_is_secret_of_it() -> None:
     assert (address.url, address.user, address.password) == ("http://host:80/base", "me", "p@ss")
     assert parse_address("https://[::1]:8/").url == "https://[::1]:8"
     assert host_of("http://me:secret@host:80/x") == "host:80"
-    assert host_of("http://h:me/secret@x") == "an address that is none"
+    assert host_of("http://h:me/secret@x") == "an invalid URL"
     assert origin("https://h/x") == origin("https://me@h:443/y")
     assert origin("http://h/x") != origin("https://h/x")
 

@@ -15,7 +15,7 @@ from make_tables import EXIT_CODES, VARIABLES
 from lmsupply_cli._version import __version__
 from lmsupply_cli.cli.app import COMMANDS, HELP, load_command, make_group
 from lmsupply_cli.cli.help import grouped_options
-from lmsupply_cli.config.table import SETTINGS
+from lmsupply_cli.config.table import SETTINGS, Setting
 
 FOLDER = Path(__file__).resolve().parent.parent / "man"
 
@@ -36,10 +36,15 @@ def main_page() -> str:
     parts += [tagged(rf"\fBlmsupply\-{escape(name)}\fR(1)", summary) for name, summary in COMMANDS.items()]
     parts += options(group, "lmsupply")
     parts += [".SH ENVIRONMENT\n", paragraphs("Each setting has a variable; a flag takes precedence.")]
-    parts += [tagged(bold(setting.env), sentence(setting.help)) for setting in SETTINGS.values()]
+    parts += [tagged(bold(setting.env), described(setting)) for setting in SETTINGS.values()]
     parts += [tagged(bold(", ".join(names)), sentence(meaning.replace("`", ""))) for names, meaning in VARIABLES]
     parts += [exit_section(), see_also("lmsupply")]
     return "".join(parts)
+
+
+def described(setting: Setting) -> str:
+    default = f" Default: {setting.default_text}.".replace("`", "") if setting.default_text else ""
+    return sentence(setting.help) + default
 
 
 def command_page(name: str, summary: str) -> str:

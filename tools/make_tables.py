@@ -35,7 +35,7 @@ GOOD_FOR = {
 
 EXIT_CODES = {
     0: "success, even if the reader of a pipe closes it",
-    1: "the command failed: the engine, the Hub, a file, or an answer cut before it matched its schema",
+    1: "any other failure, such as an unknown model, the engine, the Hub, a file, or an incomplete constrained answer",
     2: "bad usage or bad input",
     3: "the model is not installed",
     4: "the model or the prompt does not fit",
@@ -45,19 +45,19 @@ EXIT_CODES = {
     143: "SIGTERM",
 }
 VARIABLES = (  # that are read beside those of the settings
-    (("LMSUPPLY_HOME",), "one folder for settings, saved chats and models"),
+    (("LMSUPPLY_HOME",), "one directory for settings, saved chats and models"),
     (
         ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"),
-        "on Linux, the folders that contain the settings, the saved chats and the models",
+        "on Linux, the directories that contain the settings, the saved chats and the models",
     ),
     (("HF_HOME", "HF_HUB_CACHE"), "where the Hugging Face cache is"),
     (("HF_TOKEN",), "token for gated models"),
-    (("HF_ENDPOINT",), "address of another Hub, such as a mirror"),
+    (("HF_ENDPOINT",), "URL of another Hub, such as a mirror"),
     (("HF_HUB_OFFLINE",), "`1`: never use the network"),
     (("HTTPS_PROXY", "NO_PROXY"), "proxy, and hosts reached without it"),
     (
         ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-        "a file with the certificates of your own certificate authority",
+        "your CA's certificate bundle",
     ),
     (("NO_COLOR",), "turns colors off"),
     (("VISUAL", "EDITOR"), "the editor for `config edit`, `templates edit` and the chat"),
@@ -89,7 +89,7 @@ def generation_table() -> str:
 
 
 def row(setting: Setting) -> str:
-    default = setting.default
+    default = setting.default_text or setting.default
     if isinstance(default, bool):
         default = "on" if default else "off"
     default = "" if default in (None, ()) else default

@@ -11,20 +11,31 @@ from lmsupply_cli.config.table import Tier as Tier
 GUIDE_REF = "guide"
 
 
-_SPDX = {
-    name.lower(): name
-    for name in (
-        "MIT",
-        "Apache-2.0",
-        "BSD-2-Clause",
-        "BSD-3-Clause",
-        "ISC",
-        "CC0-1.0",
-        "Unlicense",
-        "CC-BY-4.0",
-        "CC-BY-NC-4.0",
-    )
-}
+_LICENSES = (
+    {
+        name.lower(): name
+        for name in (
+            "MIT",
+            "Apache-2.0",
+            "BSD-2-Clause",
+            "BSD-3-Clause",
+            "ISC",
+            "CC0-1.0",
+            "Unlicense",
+            "CC-BY-4.0",
+            "CC-BY-NC-4.0",
+        )
+    }
+    | {  # as model cards on the Hub spell them
+        f"llama{version}": f"Llama-{version}" for version in ("2", "3", "3.1", "3.2", "3.3", "4")
+    }
+    | {"gemma": "Gemma"}
+)
+
+
+def license_id(name: str) -> str:
+    """The name of a license as lmsupply spells it."""
+    return _LICENSES.get(name.lower(), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class License:
     restrictions: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "id", _SPDX.get(self.id.lower(), self.id))
+        object.__setattr__(self, "id", license_id(self.id))
 
     @property
     def label(self) -> str:
@@ -70,7 +81,7 @@ UNKNOWN_LICENSE = License("unknown", "unknown")
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """The form of a row in models.toml, which says what each field is."""
+    """A row of models.toml, which describes each field."""
 
     ref: str
     repo: str
@@ -90,7 +101,7 @@ class CatalogueEntry:
     variants: Mapping[str, int] = field(default_factory=dict)
 
     def cache_bytes(self, tokens: int, *, bytes_each: int) -> int | None:
-        """Of the KV cache for `tokens`, `bytes_each` a number: 4 on CPU builds, 2 on GPU builds."""
+        """Size of the KV cache for `tokens`; `bytes_each`: bytes per number, 4 on CPU builds, 2 on GPU builds."""
         if not (self.layers and self.kv_heads and self.head_size):
             return None
         return 2 * self.layers * self.kv_heads * self.head_size * bytes_each * tokens

@@ -37,7 +37,7 @@ class Prompt:
 
     `escaped`: the text with the sentinels inside control strings of messages, `sentinel` their character;
     `stop_ids`: tokens that end an answer besides those of the model's config; `continues`: the answer goes on with this
-    text, so a space at its start counts; `answer_prefix`: what of `text` belongs to the answer; `control`, `markers`: the format's control strings and marks of thoughts.
+    text, so a space at its start counts; `answer_prefix`: what of `text` belongs to the answer; `control`, `markers`: the format's control strings and reasoning markers.
     """
 
     text: str
@@ -54,7 +54,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How prompts are made for a model: `control` strings steer it, `markers` mark its thoughts, `begin_ids` and their
+    """How prompts are made for a model: `control` strings steer it, `markers` mark its reasoning, `begin_ids` and their
     text `begin` are what its tokenizer puts before a raw text."""
 
     formatter: ChatFormatter
@@ -62,6 +62,11 @@ class PromptFormat:
     markers: Markers | None = None
     begin_ids: tuple[int, ...] = ()
     begin: str = ""
+
+    @property
+    def can_think(self) -> bool:
+        """Whether the model thinks before it answers, or can be made to."""
+        return self.markers is not None or "enable_thinking" in getattr(self.formatter, "source", "")
 
     def text(self, messages: Sequence[ChatMessage]) -> str:
         """The exact text that the model would read."""

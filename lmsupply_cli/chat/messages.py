@@ -11,7 +11,7 @@ from lmsupply_cli.errors import UsageError
 
 
 class ChatRole(StrEnum):
-    """Who says a message."""
+    """The author of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -22,7 +22,7 @@ class ChatRole(StrEnum):
 class ChatMessage:
     """`content` is plain text: control tokens written in it stay text.
 
-    Of an answer: `reasoning` is what the model thought before it, `partial` that it was stopped.
+    Of an answer: `reasoning` is the model's reasoning before it, `partial` that it was stopped.
     """
 
     role: ChatRole
@@ -42,7 +42,7 @@ class ChatMessage:
 
     @classmethod
     def assistant(cls, content: str, *, reasoning: str = "", partial: bool = False) -> ChatMessage:
-        """What the model said."""
+        """An assistant message."""
         return cls(ChatRole.ASSISTANT, content, reasoning, partial)
 
     def as_dict(self) -> dict[str, Any]:

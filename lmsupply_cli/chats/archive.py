@@ -103,7 +103,8 @@ class Archive:
         if is_absent(path):
             latest = ", ".join(self.names()[:5])
             raise UsageError(
-                f"there is no chat named {name!r}", hint=f"the latest: {latest}" if latest else "no chats are saved yet"
+                f"there is no chat named {name!r}",
+                hint=f"the most recent: {latest}" if latest else "no chats are saved yet",
             )
         return read_chat(path)
 

@@ -23,7 +23,7 @@ G = TypeVar("G", bound=Generates)
 
 
 class SessionListener:
-    """Subclass what you want to keep; the base does nothing."""
+    """Override the methods that you need; the base does nothing."""
 
     def messages(self, messages: Sequence[ChatMessage]) -> None:
         """The history changed: these are its messages now."""
@@ -34,14 +34,14 @@ class SessionListener:
 
 @dataclass(frozen=True, slots=True)
 class PromptCost:
-    """What the next prompt costs: tokens of the history, and those of them that are in the cache."""
+    """Cost of the next prompt: tokens of the history, and how many of them are cached."""
 
     prompt_tokens: int
     cached_tokens: int
 
 
 class ChatSession(Generic[G]):
-    """`messages` is the whole chat; the prompt cache follows what the model is given of it. Two sessions on one
+    """`messages` is the whole chat; the prompt cache follows what is sent to the model. Two sessions on one
     generator have options of their own.
 
     >>> from lmsupply import ChatSession, TextDelta, load
@@ -109,9 +109,8 @@ class ChatSession(Generic[G]):
     def send(
         self, text: str, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
     ) -> Generator[GenerationEvent]:
-        """Answer `text`. What was said when the iterator ends or is given up stays in the history;
-        a message that got no answer at all is taken back. A `Notice` says what the policy left out.
-        Raises DoesNotFit."""
+        """Answer `text`. The text generated so far stays in the history, even if you stop iterating; a message without
+        any answer is removed. A `Notice` tells what the policy left out. Raises DoesNotFit."""
         check_type(text, str, "text", "a string")
         before = list(self.messages)
         asked = [*before, ChatMessage.user(text)]
@@ -120,7 +119,7 @@ class ChatSession(Generic[G]):
     def regenerate(
         self, *, cancel: CancelToken | None = None, **options: Unpack[GenerationKeywords]
     ) -> Generator[GenerationEvent]:
-        """Answer the last message again; the answer so far stays where nothing new is said. Raises UsageError."""
+        """Answer the last message again; the previous answer is kept if generation produces nothing. Raises UsageError."""
         before = list(self.messages)
         asked = before[:-1] if before and before[-1].role is ChatRole.ASSISTANT else before
         if not asked or asked[-1].role is not ChatRole.USER:
@@ -154,7 +153,7 @@ class ChatSession(Generic[G]):
         self._change([m for m in self.messages if m.role is ChatRole.SYSTEM])
 
     def prompt_text(self) -> str:
-        """The exact text of the chat so far as the model is given it, "" if there is no message."""
+        """The chat so far exactly as sent to the model, "" if there is no message."""
         return self._prompt_so_far().text if self.messages else ""
 
     def used_tokens(self) -> int:
@@ -210,9 +209,10 @@ class ChatSession(Generic[G]):
         went = len(given) - len(fitted.messages)
         first = len(fitted.messages) - (fitted.messages[0].role is ChatRole.SYSTEM)
         kept = [*asked[: len(asked) - first], *fitted.messages[len(fitted.messages) - first :]]
+        events = self.generator.stream_prompt(fitted.prompt, options, guidance=self.guidance, cancel=cancel)
+        dropped_before = self.dropped
         self.dropped += went
         self._change([*kept, partial] if partial else kept)
-        events = self.generator.stream_prompt(fitted.prompt, options, guidance=self.guidance, cancel=cancel)
         said, ended = AnswerBuffer(), False
         if partial:
             said.text, said.reasoning = partial.content, partial.reasoning
@@ -227,10 +227,11 @@ class ChatSession(Generic[G]):
                 answer = ChatMessage.assistant(said.text, reasoning=said.reasoning, partial=not ended)
                 self._change([*kept, answer])
             else:
+                self.dropped = dropped_before
                 self._change(before)
 
     def _prefix(self, partial: ChatMessage) -> str:
-        """The text of an answer as the model wrote it, thoughts included."""
+        """The text of an answer as the model wrote it, reasoning included."""
         markers = self.prompter.format.markers
         if not partial.reasoning or (markers and markers.style == "channels"):
             return partial.content

@@ -27,8 +27,8 @@ def add(
 ) -> None:
     """Register a local model folder.
 
-    NAME defaults to the name of the folder. The folder is checked and used in place, and the digests of its files are
-    recorded for lmsupply verify. Adding it again records it as it is now; lmsupply rm NAME unregisters it.
+    NAME defaults to the name of the folder. The folder is checked and used in place, and the checksums of its files are
+    recorded for lmsupply verify. Adding it again updates the recorded checksums. lmsupply rm NAME unregisters it.
     """
     from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
     from lmsupply_cli.cli.consent import check_allowed
@@ -47,7 +47,7 @@ def add(
     with pull_progress(context.terminal) as listener:
         manifest = add_folder(context.root, place, called, trust=trust_model_files, listener=listener)
     if known:
-        updated = "" if known.files == manifest.files else "; recorded as it is now"
+        updated = "" if known.files == manifest.files else "; updated the recorded checksums"
         context.terminal.say(f"{manifest.ref} is already added: {manifest.folder}{updated}")
     else:
         context.terminal.say(f"added {manifest.ref}: {manifest.folder}; chat with it: lmsupply chat {manifest.ref}")

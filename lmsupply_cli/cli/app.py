@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
-from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated
+from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated, sigterm_raises
 from lmsupply_cli.cli.help import Command, help_settings, write_section
 from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
 from lmsupply_cli.render.output import give_back, take_over
@@ -183,8 +182,17 @@ def _bare(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Nothing is raised."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
-    _prepare_process()
+    from lmsupply_cli.render.flags import named_by_place
+
+    take_over()  # streams that can fail
+    with sigterm_raises(), named_by_place({}):
+        try:
+            return _main(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            give_back()
+
+
+def _main(argv: list[str]) -> int:
     words = argv[: argv.index("--")] if "--" in argv else argv
     debug, as_json = "--debug" in words, bool({"--json", "--stream-json"} & set(words))
     stream = "--stream-json" in words
@@ -201,10 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, hint = _wrong_usage(error, argv)
         _report(message, hint, code="usage", as_json=as_json, stream=stream)
         return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Terminated:
-        return TERMINATED
+    except (KeyboardInterrupt, Terminated) as stop:
+        what, exit_code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        if as_json:
+            _report_json(f"{what} before it was done", "", code=what, stream=stream)
+        return exit_code
     except BrokenPipeError:
         return OK
     except Exception as error:
@@ -213,8 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _traceback()
         _report(message, hint, code=code_name, as_json=as_json, stream=stream)
         return exit_code
-    finally:
-        give_back()
 
 
 def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
@@ -222,7 +229,11 @@ def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
     context, words = getattr(error, "ctx", None), with_synonyms(argv)
     hint = f"lmsupply {words[0]} --help" if words and words[0] in COMMANDS else "lmsupply --help"
     if hasattr(error, "possibilities") and (option := getattr(error, "option_name", "")):
-        known = [flag for parameter in context.command.params for flag in parameter.opts] if context else []
+        known = (
+            [flag for parameter in context.command.params for flag in (*parameter.opts, *parameter.secondary_opts)]
+            if context
+            else []
+        )
         flags = [flag for flag in known if flag.startswith("-")]
         if (ours := OPTIONS_ELSEWHERE.get(option)) in flags:
             return f"unknown option {option}", f"use {ours}"
@@ -286,30 +297,24 @@ def _marked(argv: list[str]) -> list[str]:
     return [*argv[:at], PROMPT_MARK, *argv[at:]]
 
 
-def _prepare_process() -> None:
-    """Streams that can fail; SIGTERM unwinds like an exception."""
-    take_over()
-
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-
-
 def _report(message: str, hint: str, *, code: str, as_json: bool, stream: bool) -> None:
     """On stderr, and with `as_json` on stdout too. It never raises: what cannot be told is not told."""
-    from lmsupply_cli.render.flags import as_flags
-    from lmsupply_cli.render.sanitize import json_text
     from lmsupply_cli.render.style import styled_error
 
-    message, hint = as_flags(message), as_flags(hint)
     sys.stderr.write(styled_error(message, hint, sys.stderr))
     if as_json:
-        error: dict[str, Any] = {"schema": JSON_SCHEMA, **({"type": "error"} if stream else {})}
-        error["error"] = {"code": code, "message": message, "hint": hint}
-        with suppress(LmsupplyError, OSError):
-            sys.stdout.write(json_text(error) + "\n")
-            sys.stdout.flush()
+        _report_json(message, hint, code=code, stream=stream)
+
+
+def _report_json(message: str, hint: str, *, code: str, stream: bool) -> None:
+    from lmsupply_cli.render.flags import as_flags
+    from lmsupply_cli.render.sanitize import json_text
+
+    error: dict[str, Any] = {"schema": JSON_SCHEMA, **({"type": "error"} if stream else {})}
+    error["error"] = {"code": code, "message": as_flags(message), "hint": as_flags(hint)}
+    with suppress(LmsupplyError, OSError):
+        sys.stdout.write(json_text(error) + "\n")
+        sys.stdout.flush()
 
 
 def _traceback() -> None:

@@ -25,7 +25,17 @@ from lmsupply_cli.cli.options import whole_number
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
-from lmsupply_cli.files import is_absent, is_file, is_folder, our_io_error, parse_json, reason_of, resolved, size_of
+from lmsupply_cli.files import (
+    expanded,
+    is_absent,
+    is_file,
+    is_folder,
+    our_io_error,
+    parse_json,
+    reason_of,
+    resolved,
+    size_of,
+)
 from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.render.sanitize import json_text
 from lmsupply_cli.render.terminal import Status, Terminal
@@ -79,7 +89,7 @@ class BatchRequest:
         if source is None:
             given = "--out" if out is not None else "--retry-failed" if retry else "--batch-size"
             raise UsageError(f"{given} needs --batch", hint=f"lmsupply {command} --batch prompts.jsonl")
-        prompts, answers = Path(source), None if out is None or out in _STDOUT else Path(out)
+        prompts, answers = expanded(source), None if out is None or out in _STDOUT else expanded(out)
         if prompts == STDIN and no_stdin:
             raise UsageError("--no-stdin cannot be combined with --batch -", hint="name a file")
         if retry and (answers is None or not (is_absent(answers) or is_file(answers))):
@@ -147,6 +157,8 @@ def run_of(
 def state_of(row: Mapping[str, Any], *, guided: bool) -> State:
     if "error" in row:
         return "bad"
+    if row.get("finish_reason") in ("memory", "cancelled"):
+        return "cut"
     if not guided:
         return "short" if row.get("finish_reason") == "length" else "whole"
     return "whole" if row.get("complete", row.get("finish_reason") == "stop") else "cut"
@@ -377,7 +389,8 @@ def _shown(value: Any) -> str:
 
 @dataclass
 class Counts:
-    """How the lines went: `before` are those that were answered earlier, `failed_before` those that failed then."""
+    """How the lines went: `before` are those that were answered earlier, `failed_before` those that failed then,
+    `short_before` those that a limit cut then and that a retry leaves as they are."""
 
     answered: int = 0
     cut: int = 0
@@ -385,16 +398,18 @@ class Counts:
     bad: int = 0
     before: int = 0
     failed_before: int = 0
+    short_before: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, done: Mapping[int, State], left: Sequence[Line]) -> Counts:
+    def of(cls, done: Mapping[int, State], left: Sequence[Line], *, retry: bool = False) -> Counts:
         """What was there before and is not answered again."""
         again = {line.index for line in left}
         states = [state for index, state in done.items() if index not in again]
         failed = states.count("cut") + states.count("bad")
-        return cls(before=len(states) - failed, failed_before=failed)
+        short = states.count("short") if retry else 0
+        return cls(before=len(states) - failed, failed_before=failed, short_before=short)
 
     def add(self, row: Mapping[str, Any], state: State) -> None:
         if state == "bad":
@@ -423,6 +438,8 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     terminal.say(f"{', '.join(parts)}{rate}{answers.place}")
     if counts.failed_before:
         terminal.say("hint: --retry-failed retries the prompts that failed earlier")
+    if counts.short_before:
+        terminal.say("hint: a larger --max-tokens with --retry-failed answers those again")
     return ERROR if counts.failed else OK
 
 

@@ -272,7 +272,10 @@ def _read_request(record: _Record, row: Mapping[str, Any], takes_options: bool) 
 def _body(row: Mapping[str, Any]) -> dict[str, Any]:
     """Without null values."""
     if unknown := [key for key in row if key not in _REQUEST]:
-        raise UsageError(f"unknown key {unknown[0]!r}", hint="keys of a batch request: " + ", ".join(_REQUEST))
+        raise UsageError(
+            f"unknown key {unknown[0]!r}",
+            hint=did_you_mean(unknown[0], _REQUEST, "keys of a batch request: " + ", ".join(_REQUEST)),
+        )
     if row.get("method") not in (None, "POST"):
         raise UsageError("method must be POST")
     if row.get("url") not in (None, "/v1/chat/completions"):

@@ -215,10 +215,9 @@ def _values(option: str) -> list[Row]:
     """What an option takes, where that is a short list."""
     from lmsupply_cli.engine.options import PRESETS
 
-    if option == "model":
-        return _models()
-    if option == "resume":
-        return _saved_chats()
+    own = {"model": _models, "revoke": _accepted, "resume": _saved_chats, "template": _templates}
+    if option in own:
+        return own[option]()
     if option == "form":
         return [("json", "")]
     if option == "preset":
@@ -229,8 +228,6 @@ def _values(option: str) -> list[Row]:
         return [(key, "") for key in SORTS]
     if option == "license_tier":
         return _setting_values("allowed_tiers")
-    if option == "template":
-        return _templates()
     if option == "role":
         return [(name.removeprefix("role:"), text) for name, text in _roles()]
     if option in ("family", "license"):
@@ -263,6 +260,12 @@ def _of_catalogue(what: str) -> list[Row]:
     from lmsupply_cli.catalogue.lookup import read_catalogue
 
     return [(name, "") for name in sorted({e.family if what == "family" else e.license.id for e in read_catalogue()})]
+
+
+def _accepted() -> list[Row]:
+    from lmsupply_cli.catalogue.acceptance import read_acceptances
+
+    return [(row.ref, row.license) for row in read_acceptances()]
 
 
 def _saved_chats() -> list[Row]:
@@ -311,11 +314,14 @@ def _roles() -> list[Row]:
 def _models(*, installed: bool = False) -> list[Row]:
     """The names of models; `installed`: only of those that are here, without the roles."""
     from lmsupply_cli.catalogue.lookup import read_catalogue
-    from lmsupply_cli.paths import store_root
+    from lmsupply_cli.config.layers import read_settings
+    from lmsupply_cli.paths import settings_file, store_root
     from lmsupply_cli.store.locate import installed_models
+
+    root = store_root(read_settings(path=settings_file(), skip_bad=True).get("cache_dir"))
 
     rows = {} if installed else {entry.ref: entry.license.id for entry in read_catalogue()}
     return [
-        *(rows | {m.ref: "installed" for m in installed_models(store_root())}).items(),
+        *(rows | {m.ref: "installed" for m in installed_models(root)}).items(),
         *([] if installed else _roles()),
     ]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmsupply_cli.catalogue.entry import License
+from lmsupply_cli.catalogue.entry import License, license_id
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.errors import FileError, LicenseNotAccepted
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
 
-_RULES = ("allowed_licenses", "allowed_tiers")
+RULES = ("allowed_licenses", "allowed_tiers")
 
 
 def license_notes(settings: Settings) -> list[str]:
     """Why a list has fewer models: a line for each setting that restricts licenses."""
-    return [as_flags(f"{_said(key, settings)}; other models are left out") for key in _RULES if settings.get(key)]
+    return [as_flags(f"{_said(key, settings)}; other models are left out") for key in RULES if settings.get(key)]
 
 
 def allowed_by(settings: Settings) -> Callable[[License], bool]:
@@ -97,8 +97,8 @@ def _said(key: str, settings: Settings) -> str:
 
 def _broken_rule(license: License, settings: Settings) -> str:
     """The setting that does not allow the license, "" if all do."""
-    for key, have in zip(_RULES, (license.id, license.tier), strict=True):
+    for key, have in zip(RULES, (license.id, license.tier), strict=True):
         names = settings.get(key)
-        if names and have.lower() not in {name.lower() for name in names}:
+        if names and have.lower() not in {license_id(name).lower() for name in names}:
             return key
     return ""

@@ -37,8 +37,9 @@ class Context:
         template: Template | None = None,
         quiet: bool = False,
         skip_bad: bool = False,
+        debug: bool = False,
     ) -> Context:
-        """`preset`: the name of one; `skip_bad`: settings that cannot be read are left out, for commands that only look. Raises
+        """`preset`: the name of one; `debug`: bugs are let through; `skip_bad`: settings that cannot be read are left out, for commands that only look. Raises
         SettingsError, UsageError."""
         terminal = Terminal.of_process(quiet=quiet)
         settings = read_settings(
@@ -49,9 +50,9 @@ class Context:
             path=paths.settings_file(),
             skip_bad=skip_bad,
         )
-        context = cls(terminal, settings)
-        for name, near in unknown_variables(terminal.environ).items():
-            context.notice(Notice("unknown_variable", f"{name} is not a setting; did you mean {near}?"))
+        context = cls(terminal, settings, debug=debug)
+        for name, hint in unknown_variables(terminal.environ).items():
+            context.notice(Notice("unknown_variable", f"{name} is not a setting; {hint}"))
         name_by_place({key: settings.value(key).source for key in SETTINGS})
         return context
 

@@ -60,21 +60,28 @@ class _Waits(ProgressListener):
 
 
 def say_plan(plan: PullPlan, terminal: Terminal) -> None:
-    """The line before anything is fetched: which variant and why, its size, its license."""
-    if plan.up_to_date:
-        return
+    """The line before anything is fetched."""
+    if not plan.up_to_date:
+        terminal.say(_plan_line(plan))
+
+
+def _plan_line(plan: PullPlan) -> str:
+    """Which variant and why, its size, its license."""
     reasons = ", ".join(plan.resolution.reasons)
     here = plan.total_bytes - plan.fetch_bytes
     kept = f" ({format_bytes(here)} already here)" if here else ""
-    terminal.say(
+    return (
         f"{plan.ref}: {plan.resolution.chosen.name} ({reasons}), "
         f"{format_bytes(plan.total_bytes)}{kept}, {plan.license.label}"
     )
 
 
 def ask_to_pull(plan: PullPlan, terminal: Terminal) -> bool:
-    """One question, for the download and for a license that has to be accepted; what it is about was said before."""
-    return ask_for(plan.tree.repo, plan.license, terminal, otherwise="Pull it now?", both="Pull and accept?")
+    """One question, for the download and for a license that has to be accepted. What it is about was said before, unless
+    that is quiet."""
+    about = f"{_plan_line(plan)}\n" if terminal.quiet else ""
+    repo, license = plan.tree.repo, plan.license
+    return ask_for(repo, license, terminal, otherwise=f"{about}Pull it now?", both=f"{about}Pull and accept?")
 
 
 def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:
@@ -172,7 +179,7 @@ def obstacles_json(obstacles: Sequence[Obstacle]) -> list[dict[str, Any]]:
 
 def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
     """What does not run here, and what may fail."""
-    return [("may fail" if o.lifted_by else "cannot run", o.note) for o in obstacles]
+    return [("may fail" if o.lifted_by else "cannot run", as_flags(o.note)) for o in obstacles]
 
 
 def plan_rows(plan: PullPlan) -> list[Row]:

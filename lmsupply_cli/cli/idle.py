@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmsupply_cli.chat.formats.template import Template
 from lmsupply_cli.chat.formatter import PromptFormat
 from lmsupply_cli.config.layers import Settings, Value
 from lmsupply_cli.engine.options import GenerationOptions
@@ -45,9 +44,8 @@ def idle_sampling(values: Mapping[str, Value], options: GenerationOptions) -> li
 
 def idle_thinking(settings: Settings, format: PromptFormat) -> list[Notice]:
     """A notice if `--think` is given for a model without a thinking mode."""
-    can_think = isinstance(format.formatter, Template) and "enable_thinking" in format.formatter.source
     wanted = _flag(settings, "think")
-    if wanted is None or format.markers or can_think:
+    if wanted is None or format.can_think:
         return []
     return [Notice("no_effect", f"`think={wanted}` has no effect: this model has no thinking mode")]
 

@@ -22,6 +22,7 @@ from lmsupply_cli.store.locate import installed_models, is_ref
 
 _WAIT_S = 2.0
 _NAME = re.compile(r"[A-Za-z][\w.]*([-/:.]?\w[\w.]*)*", re.ASCII)
+_PATH = re.compile(r"\.{0,2}/|~/|[A-Za-z]:\\")
 _LETTERS = re.compile(r"([a-z]{3,})(?=[-_.]?\d|:|$)", re.ASCII)
 _NAME_LIKE = re.compile(r"[\d/:]|\w[-.]\w")  # found in model names but not in words
 _TAGGED = re.compile(r"[A-Za-z][\w.-]*:[\w.-]*\w", re.ASCII)
@@ -46,11 +47,14 @@ class PromptRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """`model`: as the user named it, None if they did not; `prompt` is "" where a model was named without one."""
+    """`model`: as the user named it, None if they did not; `prompt` is "" where a model was named without one. `named_by`,
+    `guessed`: as in ModelRequest."""
 
     model: str | None
     prompt: str
     system: str = ""
+    named_by: str = ""
+    guessed: bool = False
 
     @property
     def messages(self) -> list[ChatMessage]:
@@ -64,19 +68,20 @@ class RunInput:
 
 def read_input(ctx: Context, request: PromptRequest, *, model: str | None) -> RunInput:
     """Split the positional arguments into model and prompt, and join what belongs to the prompt. Raises UsageError."""
-    if request.raw and request.system is not None:
-        raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
+    given = model
     model, words = split_words(ctx, request, model=model)
+    guessed, named_by = given is None and model is not None and bool(words), ""
     piped = "" if request.no_stdin or ctx.terminal.stdin_tty else read_stdin(ctx.terminal, optional=True)
     parts = [" ".join(words), *(read_text(Path(file)) for file in request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
     system = request.system
     if template := request.template:
         prompt, system = template.filled(prompt), template.system if system is None else system
-        model = model or template.model
+        if model is None and template.model:
+            model, named_by = template.model, f"template {template.name}"
     if not prompt and model is None:
         raise no_prompt(request.command)
-    return RunInput(model, prompt, system or "")
+    return RunInput(model, prompt, system or "", named_by, guessed)
 
 
 def no_prompt(command: str, model: str = "") -> UsageError:
@@ -90,6 +95,8 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
     words = list(request.words)
     mark = words.index(PROMPT_MARK) if PROMPT_MARK in words else None
     head, tail = (words, []) if mark is None else (words[:mark], words[mark + 1 :])
+    if model is None and len(head) > 1 and not head[0]:
+        raise UsageError("the first argument is empty", hint="is a variable unset?")
     if model is None and head:
         if is_ref(head[0], ctx.root):
             model = head.pop(0)
@@ -97,6 +104,8 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
             model = _confirmed(ctx.terminal, head.pop(0), near, command=request.command)
     if request.prompt is None:
         return model, [*head, *tail]
+    if len(head) == 1 and not tail and model is None:
+        raise _no_model(head[0], suspected_ref(head[0], ctx.root) or "")
     if head or tail:
         given = " ".join([*head, *tail])
         raise UsageError(f"the prompt is given twice: --prompt and {given!r}", hint="use one of them")
@@ -110,10 +119,15 @@ def _confirmed(terminal: Terminal, word: str, near: str, *, command: str) -> str
     raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply {command} -- {word} …")
 
 
+def _no_model(word: str, near: str) -> UsageError:
+    hint = f"did you mean {near}?" if near else "lmsupply models lists the models"
+    return UsageError(f"{word} is not a model", hint=f"{hint}; --prompt gives the whole prompt")
+
+
 def suspected_ref(word: str, root: Path) -> str | None:
     """The model that a misspelled word may mean; "" if it looks like a model name and none is close; None
     if it looks like a word of a prompt."""
-    if word.startswith(("./", "../", "~/")) and not re.search(r"\s", word):
+    if _PATH.match(word) and not re.search(r"\s", word):
         return ""
     if not _NAME.fullmatch(word):
         return None

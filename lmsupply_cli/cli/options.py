@@ -21,6 +21,12 @@ _GROUPS = {
     **dict.fromkeys(("theme", "think", "reasoning_effort", "logprobs", "top_logprobs", "max_tokens"), OUTPUT),
     **dict.fromkeys(("threads", "memory_limit", "past_present_share_buffer", "speculative", "draft_tokens"), ENGINE),
 }
+_DEFAULTS: Mapping[str, Mapping[str, str]] = {  # setting → command → its default there
+    "on_overflow": {"run": "error, or drop-oldest with --continue", "classify": "error", "chat": "drop-oldest"},
+    "max_tokens": {"run": "up to the context, or 512 with --batch", "chat": "up to the context"},
+}
+_NAMED = {"chat_format": "FORMAT", "on_overflow": "POLICY"}  # their choices are too long for a metavar
+_METAVARS = {**_NAMED, "speculative": "off|ngram|draft:MODEL", "cache_dir": "DIR", "memory_limit": "SIZE"}
 PROMPT_MARK = "\0--"  # stands in the words where the command line had `--`: what follows is the prompt
 
 ANSWERING = (  # the settings that run and chat share, beside the generation options
@@ -137,8 +143,10 @@ def check_text_only(given: Mapping[str, Any], **formats: bool) -> None:
         raise UsageError(f"{named[0]} has no effect with --{form}", hint="leave it out")
 
 
-def check_raw(given: Mapping[str, Any]) -> None:
+def check_raw(given: Mapping[str, Any], system: str | None) -> None:
     """Raises UsageError for an option that a prompt without a chat template ignores."""
+    if system is not None:
+        raise UsageError("--system cannot be combined with --raw", hint="write it into the prompt, or leave out --raw")
     for name in ("chat_format", "reasoning_effort"):
         if name in given:
             raise UsageError(f"`{name}` has no effect with --raw", hint="leave one of them out")
@@ -160,7 +168,12 @@ def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
         signature = inspect.signature(command, eval_str=True)
         own = [p for name, p in signature.parameters.items() if name != "flags"]
         added = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(SETTINGS[key]))
+            inspect.Parameter(
+                key,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=_annotation(SETTINGS[key], command.__name__),
+            )
             for key in keys
         ]
 
@@ -181,28 +194,36 @@ def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
-def _annotation(setting: Setting) -> Any:
+def _annotation(setting: Setting, command: str) -> Any:
     negative = "--no-sample" if setting.key == "do_sample" else "--no-" + setting.flag.removeprefix("--")
     flag = f"{setting.flag}/{negative}" if setting.kind == "bool" else setting.flag
     text = setting.help[:1].upper() + setting.help[1:] + "."
-    if setting.choices:
+    if setting.key in _NAMED:
         text += f" One of {', '.join(setting.choices)}."
-    if setting.key in GENERATION_KEYS and setting.default not in (None, (), True, False) and "default" not in text:
+    if default := _DEFAULTS.get(setting.key, {}).get(command, setting.default_text):
+        text += f" Default: {default}."
+    elif setting.key in GENERATION_KEYS and setting.default not in (None, (), True, False):
         text += f" Default: the model's own, else {setting.default}."
-    metavar = (
-        None
-        if setting.kind == "bool"
-        else {"int": "N", "float": "X", "list": "TEXT", "bias": "ID=N"}.get(setting.kind, "TEXT")
-    )
     option = typer.Option(
         flag,
         *_MORE_NAMES.get(setting.key, []),
         help=text,
-        metavar=metavar,
+        metavar=_metavar(setting),
         show_default=False,
         rich_help_panel=_GROUPS.get(setting.key, SAMPLING),
     )
     return Annotated[_TYPES.get(setting.kind, str) | None, option]
+
+
+def _metavar(setting: Setting) -> str | None:
+    """The choices, or what kind of value it takes; None for a switch."""
+    if setting.kind == "bool":
+        return None
+    if setting.key in _METAVARS:
+        return _METAVARS[setting.key]
+    if setting.choices:
+        return "|".join(setting.choices)
+    return {"int": "N", "float": "X", "list": "TEXT", "bias": "ID=N"}.get(setting.kind, "TEXT")
 
 
 def _typed(setting: Setting, value: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from lmsupply_cli.catalogue.lookup import read_skipped
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.files import NO_HOME, is_folder
+from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.manifest import read_records
 from lmsupply_cli.units import format_bytes
@@ -34,7 +35,7 @@ def unfinished_lines(root: Path) -> list[str]:
 
 def say_notes(terminal: Terminal, lines: Iterable[str]) -> None:
     for line in lines:
-        terminal.say(f"note: {line}")
+        terminal.say(f"note: {as_flags(line)}")
 
 
 def shown_place(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
@@ -11,8 +12,10 @@ from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.idle import check_flags, idle_sampling, idle_thinking
 from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.config.layers import Settings, Source, Value
+from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.guidance import Guidance
+from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, make_options
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
@@ -32,12 +35,15 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """The model as the user named it (None if they did not), and what may be done to use it."""
+    """The model as the user named it (None if they did not), and what may be done to use it. `named_by`: the template that
+    named it; `guessed`: the first word of a prompt was taken for it."""
 
     name: str | None = None
     pull: bool = False
     accepted: bool = False
     trust: bool = False
+    named_by: str = ""
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +55,6 @@ class Prepared:
     values: dict[str, Value]
     options: GenerationOptions
     guidance: Guidance | None = None
-
-    def answering_up_to_context(self) -> Prepared:
-        """With answers as long as the context allows, unless `max_tokens` is set. Not with beam search, whose cache is
-        allocated for the longest answer."""
-        if self.values["max_tokens"].source != "default" or self.options.num_beams > 1:
-            return self
-        most = self.folder.model["context_length"]
-        values = self.values | {"max_tokens": Value(most, "default")}
-        return replace(self, values=values, options=self.options.replaced(max_tokens=most))
 
     def plan(self, settings: Settings, *, reserve_tokens: int = 0) -> LoadPlan:
         """How it is loaded. The notices of the plan say what was decided on the way. Raises DoesNotFit, UsageError."""
@@ -75,12 +72,23 @@ class Prepared:
         return replace(plan, notices=(*said, *idle_thinking(settings, plan.format.format), *plan.notices))
 
 
-def prepare(ctx: Context, request: ModelRequest, *, guidance: Guidance | None = None, weights: bool = True) -> Prepared:
-    """Choose a model and open its folder. `weights`: whether they must be there. Raises the errors of what it uses."""
+def prepare(
+    ctx: Context,
+    request: ModelRequest,
+    *,
+    guidance: Guidance | None = None,
+    weights: bool = True,
+    unused: Collection[str] = (),
+    fill_context: bool = False,
+) -> Prepared:
+    """Choose a model and open its folder. `weights`: whether they must be there; `unused`, `fill_context`: as in
+    `read_options`. Raises the errors of what it uses."""
     check_flags(ctx.settings)
+    if guidance:
+        check_guidance(guidance)
     model = choose_model(ctx, request)
     folder = open_model(model, trust=request.trust, weights=weights)
-    values, options = read_options(ctx.settings, folder, guidance)
+    values, options = read_options(ctx.settings, folder, guidance, unused=unused, fill_context=fill_context)
     for notice in idle_sampling(values, options):
         ctx.notice(notice)
     return Prepared(model, folder, values, options, guidance)
@@ -93,8 +101,15 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
     A named model that is missing is pulled as `auto_pull` says; without a name nothing is ever downloaded. Raises
     ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError, UsageError.
     """
+    if request.name == "":
+        raise UsageError("the name of the model is empty", hint="is a variable unset? Name a model, or leave out -m")
     if request.name:
-        return _named(ctx, request.name, request, pull=True)
+        try:
+            return _named(ctx, request.name, request, pull=True)
+        except (ModelNotFound, ModelNotInstalled) as error:
+            start = f"{request.named_by}: " if request.named_by else ""
+            prompt = f"; if it begins your prompt: lmsupply run -- {request.name} …" if request.guessed else ""
+            raise type(error)(start + error.message, hint=error.hint + prompt) from error
     if name := ctx.settings.get("default_model"):
         try:
             return _named(ctx, name, request, pull=request.pull)
@@ -155,7 +170,7 @@ def _permitted(ctx: Context, model: LocatedModel, request: ModelRequest) -> Loca
 
 
 def _pulled(ctx: Context, name: str, request: ModelRequest, missing: ModelNotInstalled) -> LocatedModel:
-    """Pull it now: `always`, or `ask` on a terminal. With a terminal on stderr only, the plan is shown and carried out."""
+    """Pull it now: `always`, or `ask` in a terminal. With a terminal on stderr only, the plan is shown and carried out."""
     terminal = ctx.terminal
     wish = "always" if request.pull else ctx.settings.get("auto_pull")
     if wish == "never" or (wish == "ask" and not terminal.stderr_tty):
@@ -191,11 +206,20 @@ def load_options(settings: Settings, *, trust: bool = False) -> LoadOptions:
 
 
 def read_options(
-    settings: Settings, folder: ModelFolder, guidance: Guidance | None = None
+    settings: Settings,
+    folder: ModelFolder,
+    guidance: Guidance | None = None,
+    *,
+    unused: Collection[str] = (),
+    fill_context: bool = False,
 ) -> tuple[dict[str, Value], GenerationOptions]:
-    """The generation options with their sources, and as they are used."""
+    """The generation options with their sources, and as they are used. `unused`: those that keep our default, whatever is
+    set; `fill_context`: an answer may be as long as the context allows, unless `max_tokens` is set. Not with beam search,
+    whose cache is allocated for the longest answer. Raises UsageError."""
     own = model_options(folder)
-    values = settings.generation(own)
+    values = settings.generation(own) | {key: Value(SETTINGS[key].default, "default") for key in unused}
+    if fill_context and values["max_tokens"].source == "default" and values["num_beams"].value == 1:
+        values["max_tokens"] = Value(folder.model["context_length"], "default")
     options = make_options({key: value.value for key, value in values.items()}, own)
     if options.repetition_penalty is None:
         penalty = options.penalty(guided=guidance is not None)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Quiet, takes_settings
+
+if TYPE_CHECKING:
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.store.plan import PullPlan
 
 EXAMPLES = (
     ("lmsupply pull phi-4-mini", "the variant for this machine"),
@@ -36,20 +40,24 @@ def pull(
     downloads resume; files are verified.
     """
     from lmsupply_cli.cli.context import Context
-    from lmsupply_cli.cli.fetching import plan_for, plan_json, plan_rows, pull_plan, say_plan
+    from lmsupply_cli.cli.fetching import plan_json, plan_rows, pull_plan, say_plan
+    from lmsupply_cli.errors import LmsupplyError
     from lmsupply_cli.render.fields import print_fields
 
     context = Context.of(flags, quiet=quiet)
     terminal, settings, root = context.terminal, context.settings, context.root
     provider = settings.get("provider")
-    for name in names:
-        plan = plan_for(name, settings, root, terminal, variant=variant)
+
+    def pull_one(name: str) -> None:
+        plan = _planned(name, context, variant)
+        if plan is None:
+            return
         if dry_run:
             if json:
                 terminal.json(plan_json(plan, provider))
             else:
                 print_fields(terminal, plan_rows(plan))
-            continue
+            return
         if json:
             terminal.json_event("plan", **plan_json(plan, provider))
         else:
@@ -57,3 +65,28 @@ def pull(
         manifest = pull_plan(plan, root, terminal, accepted=accept_license, as_json=json)
         if json:
             terminal.json_event("finished", ref=manifest.ref, path=str(root / manifest.folder))
+
+    for number, name in enumerate(names, 1):
+        try:
+            pull_one(name)
+        except LmsupplyError:
+            if left := names[number:]:
+                terminal.say(f"note: not tried: {', '.join(left)}")
+            raise
+
+
+def _planned(name: str, context: Context, variant: str | None) -> PullPlan | None:
+    """The plan; None, with a line that says so, for an installed model that cannot be looked up. Raises LmsupplyError."""
+    from lmsupply_cli.cli.fetching import plan_for
+    from lmsupply_cli.errors import LmsupplyError, ModelNotInstalled
+    from lmsupply_cli.store.locate import locate
+
+    try:
+        return plan_for(name, context.settings, context.root, context.terminal, variant=variant)
+    except ModelNotInstalled as offline:
+        try:
+            model = locate(name, context.root)
+        except LmsupplyError:
+            raise offline from None
+        context.terminal.say(f"{model.ref} is installed; offline, so it is not checked for updates")
+        return None

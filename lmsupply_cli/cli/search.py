@@ -71,11 +71,17 @@ def search(
         return
     if running:
         _say(running, here, context)
-    else:
+    elif not others:
         terminal.say(f"no models on the Hub match {words!r}")
     if others:
-        count = len(others)
-        terminal.say(f"{count} more {'does' if count == 1 else 'do'} not run here: {', '.join(r.repo for r in others)}")
+        names = ", ".join(result.repo for result in others)
+        verb = "does" if len(others) == 1 else "do"
+        more = (
+            f"{len(others)} more {verb} not run here"
+            if running
+            else f"none of the models that match {words!r} runs here"
+        )
+        terminal.say(f"{more}: {names}")
 
 
 def _row(result: SearchResult, here: Collection[str]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def templates(
     """List, show and edit saved prompts.
 
     A template can contain a prompt with {input}, a system prompt, a model and options. list shows them; show NAME
-    prints one; edit NAME opens one in $VISUAL or $EDITOR, and creates it; path prints the folder. Use one with
+    prints one; edit NAME opens one in $VISUAL or $EDITOR, and creates it; path prints the directory. Use one with
     lmsupply run --template NAME "text", or chat --template NAME.
     """
     from lmsupply_cli.cli.context import Context

@@ -28,12 +28,12 @@ def use(
 ) -> None:
     """Set the default model.
 
-    Without MODEL: show which model answers and why. The default is the setting `default_model`, then the only
-    installed model, then the one used last, then the built-in guide.
+    Without MODEL, show which model answers if none is named, and why. It is the first that exists of: the setting
+    default_model, the only installed model, the model you used last, the built-in guide.
     """
     from lmsupply_cli.catalogue.entry import GUIDE_REF
     from lmsupply_cli.catalogue.roles import role_name
-    from lmsupply_cli.cli.consent import allowed_by, check_allowed, named_for
+    from lmsupply_cli.cli.consent import RULES, allowed_by, check_allowed, named_for
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.config.edit import set_value, unset_value
     from lmsupply_cli.config.layers import read_settings
@@ -45,6 +45,8 @@ def use(
     if model and unset:
         raise UsageError("MODEL and --unset can't be combined", hint="use one of them")
     ctx = Context.of(flags, skip_bad=True)
+    if model and any(rule in text for rule in RULES for text in ctx.settings.skipped):
+        read_settings(flags, path=settings_file())  # raises: a rule that cannot be read may forbid the model
     if unset:
         unset_value(settings_file(), "default_model")
     elif model:
@@ -70,11 +72,13 @@ def note_missing(ctx: Context, name: str) -> None:
     from lmsupply_cli.cli.consent import check_allowed, named_for
     from lmsupply_cli.errors import LmsupplyError
     from lmsupply_cli.events import Notice
+    from lmsupply_cli.loading.plan import check_accepted
     from lmsupply_cli.store.locate import locate
 
     try:
         model = locate(named_for(name, ctx.settings), ctx.root)
         check_allowed(model.ref, model.license, ctx.settings)
+        check_accepted(model)
     except LmsupplyError as error:
         hint = f"; {error.hint}" if error.hint else ""
         ctx.notice(Notice("default_model", f"{error.message}{hint}"))

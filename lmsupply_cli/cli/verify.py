@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsupply_cli.cli.options import Debug, Json, takes_settings
+from lmsupply_cli.files import is_folder
 from lmsupply_cli.units import count
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def verify(
     records = read_records(root)
     manifests = find_manifests(names, root) if names else list(records.manifests)
     for skipped in records.skipped:
-        terminal.say(f"note: skipped a record: {skipped}")
+        terminal.say(f"note: skipped: {skipped}")
     checks = []
     for manifest in manifests:
         with pull_progress(terminal) as listener:
@@ -87,9 +89,13 @@ def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> N
         terminal.say("hint: lmsupply verify --repair downloads the damaged files again")
     for found in checks:
         manifest = found.manifest
-        if manifest.added and (not found.ok or found.sizes_only):
-            what = "the digests of its files" if found.ok else "it as it is now"
-            terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} records {what}")
+        if manifest.added and not is_folder(Path(manifest.folder)):
+            terminal.say(f"hint: the folder is gone; lmsupply rm {manifest.ref} unregisters it")
+        elif manifest.added and (not found.ok or found.sizes_only):
+            if repair and not found.ok:
+                terminal.say(f"note: {manifest.ref} is a folder of yours, which lmsupply can't repair")
+            verb = "records" if found.ok else "updates"
+            terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} {verb} its checksums")
 
 
 def _counted(found: ModelCheck) -> str:

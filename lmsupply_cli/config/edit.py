@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.config.lines import is_table, read_entries, split_lines
+from lmsupply_cli.config.lines import read_entries, split_lines, table_start
 from lmsupply_cli.config.values import as_text
 from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import is_absent, our_io_error, read_text, write_whole
@@ -22,7 +22,7 @@ def set_value(path: Path, key: str, value: Any) -> None:
         row = f"{key} = {literal(value)}{end}"
         at = _remove(lines, key)
         if at is None:
-            at = next((n for n, line in enumerate(lines) if is_table(line)), len(lines))
+            at = table_start(lines)
             if at and not lines[at - 1].endswith("\n"):
                 lines[at - 1] += end
         lines.insert(at, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -42,9 +42,13 @@ class Settings:
             return Value(model[key], "model")
         return Value(SETTINGS[key].default, "default")
 
+    def with_flags(self, **values: Any) -> Settings:
+        """With these values as if they had been given as flags."""
+        return replace(self, layers={**self.layers, "flag": {**self.layers.get("flag", {}), **values}})
+
     def generation(self, model: Mapping[str, Any]) -> dict[str, Value]:
-        """Every generation option with its source. The repetition penalty is the user's, or None with the source
-        "default": then it follows from the others."""
+        """Every generation option with its source. The repetition penalty is the user's, or None: then it follows from the
+        others."""
         values = {key: self.value(key, model) for key in GENERATION_KEYS}
         if values["repetition_penalty"].source == "model":
             values["repetition_penalty"] = Value(None, "model")
@@ -116,15 +120,31 @@ def _read_env(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Settings
     return values, bad
 
 
-def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that look like misspelled settings, with the right name of each."""
-    from difflib import get_close_matches
+_NO_SETTINGS = {"LMSUPPLY_HOME"}
+_MEANT = {  # options that have no variable, and the setting that does it
+    "LMSUPPLY_NO_SAVE": "LMSUPPLY_SAVE_SESSIONS=false",
+    "LMSUPPLY_NO_HISTORY": "LMSUPPLY_HISTORY=false",
+    "LMSUPPLY_MODEL": "LMSUPPLY_DEFAULT_MODEL",
+    "LMSUPPLY_TEMP": "LMSUPPLY_TEMPERATURE",
+    "LMSUPPLY_LICENSES": "LMSUPPLY_ALLOWED_LICENSES",
+}
+_ENFORCING = ("LMSUPPLY_ALLOW", "LMSUPPLY_OFFLINE", "LMSUPPLY_LICEN")
 
-    known = {setting.env for setting in SETTINGS.values()} | {"LMSUPPLY_HOME"}
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """LMSUPPLY_ variables that are no settings, with a hint for each. Raises SettingsError for one that seems to restrict
+    what may be used: ignoring that could break a rule."""
+    known = {setting.env for setting in SETTINGS.values()} | _NO_SETTINGS
     found = {}
-    for name in environ:
-        if name.startswith("LMSUPPLY_") and name not in known and (near := get_close_matches(name, known, 1, 0.85)):
-            found[name] = near[0]
+    for name in sorted(environ):
+        if not name.startswith("LMSUPPLY_") or name in known:
+            continue
+        meant = _MEANT.get(name)
+        otherwise = "lmsupply config list --all lists them"
+        hint = f"did you mean {meant}?" if meant else did_you_mean(name, known, otherwise, cutoff=0.85)
+        if name.startswith(_ENFORCING):
+            raise SettingsError(f"{name} is not a setting", hint=hint)
+        found[name] = hint
     return found
 
 

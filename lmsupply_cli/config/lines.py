@@ -42,7 +42,7 @@ def read_entries(lines: Sequence[str]) -> list[Entry]:
         line = lines[at].strip()
         if line and not line.startswith("#"):
             found.append(_entry(lines, at))
-            if is_table(line):
+            if _is_table(line):
                 break
             at = found[-1].end
         else:
@@ -50,13 +50,19 @@ def read_entries(lines: Sequence[str]) -> list[Entry]:
     return found
 
 
-def is_table(line: str) -> bool:
+def table_start(lines: Sequence[str]) -> int:
+    """Where the first `[table]` begins, else the end."""
+    last = next(reversed(read_entries(lines)), None)
+    return last.start if last and _is_table(lines[last.start]) else len(lines)
+
+
+def _is_table(line: str) -> bool:
     return _TABLE.match(line) is not None
 
 
 def _entry(lines: Sequence[str], start: int) -> Entry:
     match = _ENTRY.match(lines[start])
-    if is_table(lines[start]):
+    if _is_table(lines[start]):
         return Entry("", start, start + 1, problem="a setting cannot be in a table")
     if match is None:
         return Entry("", start, start + 1, problem="not a `key = value`")

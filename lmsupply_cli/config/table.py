@@ -24,7 +24,7 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 class Setting:
     """`low`/`high` bound numbers, both included; `choices` and `check`, which raises UsageError for an invalid text, hold
     for each item of a list; `commas` separate the items where they are typed; `json_only`: it affects only JSON
-    output and events."""
+    output and events; `default_text`: the default in words, if it isn't a plain value."""
 
     key: str
     kind: Kind
@@ -36,6 +36,7 @@ class Setting:
     check: Callable[[str], object] | None = None
     commas: bool = False
     json_only: bool = False
+    default_text: str = ""
 
     @property
     def env(self) -> str:
@@ -60,9 +61,19 @@ def _check_license(name: str) -> None:
 GENERAL: tuple[Setting, ...] = (
     Setting("default_model", "text", None, "model that run and chat use when none is named"),
     Setting("provider", "text", "auto", "execution provider", choices=("auto", *PROVIDER_NAMES)),
-    Setting("precision", "text", "auto", "precision to prefer when a model is pulled", choices=("auto", *PRECISIONS)),
+    Setting(
+        "precision", "text", "auto", "weight precision of the variant to download or use", choices=("auto", *PRECISIONS)
+    ),
     Setting("context", "int", None, "context length in tokens, at most the model's own", low=1),
-    Setting("threads", "int", None, "CPU threads; default: the number of available physical cores", low=1, high=1024),
+    Setting(
+        "threads",
+        "int",
+        None,
+        "CPU threads",
+        low=1,
+        high=1024,
+        default_text="the number of available physical cores",
+    ),
     Setting("memory_limit", "text", None, "maximum memory to use, such as 8GB or 6.5GiB", check=parse_memory),
     Setting("auto_pull", "text", "ask", "pull a named model that is missing", choices=("ask", "always", "never")),
     Setting(
@@ -77,15 +88,19 @@ GENERAL: tuple[Setting, ...] = (
     Setting("cache_dir", "text", None, "root of the model store", check=check_folder),
     Setting("offline", "bool", False, "never use the network"),
     Setting(
-        "speculative", "text", "off", "speculative decoding: off, ngram (draft tokens from the text) or draft:MODEL"
+        "speculative",
+        "text",
+        "off",
+        "speculative decoding, with draft tokens from the text (ngram) or from a smaller model (draft:MODEL)",
     ),
     Setting("draft_tokens", "int", 4, "maximum number of draft tokens per round", low=1, high=64),
     Setting(
         "on_overflow",
         "text",
         None,
-        "what to do if a prompt is too long; default: drop-oldest in chat, else error",
+        "what to do if a prompt is too long",
         choices=("error", "truncate-start", "truncate-end", "drop-oldest"),
+        default_text="drop-oldest (`chat`, `run --continue`), error (otherwise)",
     ),
     Setting("save_sessions", "bool", True, "save chats and the last run, to resume them"),
     Setting("history", "bool", True, "save your input lines between chats"),
@@ -93,15 +108,16 @@ GENERAL: tuple[Setting, ...] = (
         "chat_format",
         "text",
         None,
-        "format of the prompt; default: the model's own template, else that of its family",
+        "format of the prompt",
         choices=("template", *CHAT_FORMATS),
+        default_text="the model's own template, else that of its family",
     ),
     Setting(
         "think",
         "text",
         "on",
-        "reasoning: on (shown), hide, or off",
-        choices=("on", "off", "hide"),
+        "show, hide, or disable reasoning",
+        choices=("on", "hide", "off"),
     ),
     Setting(
         "reasoning_effort",
@@ -118,9 +134,10 @@ GENERATION: tuple[Setting, ...] = (
         "max_tokens",
         "int",
         512,
-        "maximum tokens to generate; default: as many as the context allows in run and chat, else 512",
+        "maximum tokens to generate",
         low=1,
         high=2**31 - 1,
+        default_text="context (`run`, `chat`), 512 (batches, Python)",
     ),
     Setting("temperature", "float", 0.7, "randomness; 0 is greedy", low=0, high=100),
     Setting("top_p", "float", 0.9, "nucleus sampling: cumulative probability to keep; 1 is off", low=0, high=1),
@@ -130,9 +147,10 @@ GENERATION: tuple[Setting, ...] = (
         "repetition_penalty",
         "float",
         None,
-        "penalty for repeated tokens; 1 is off; default: 1 for greedy and guided answers, else the model's own or 1.1",
+        "penalty for repeated tokens; 1 is off",
         low=0.01,
         high=100,
+        default_text="1 for greedy and guided answers, else the model's own or 1.1",
     ),
     Setting(
         "presence_penalty",
@@ -160,8 +178,15 @@ GENERATION: tuple[Setting, ...] = (
     Setting("min_length", "int", 0, "minimum number of tokens to generate", low=0, high=2**31 - 1),
     Setting("no_repeat_ngram_size", "int", 0, "never repeat a sequence of this length; 0 is off", low=0, high=1024),
     Setting("do_sample", "bool", True, "sample from the distribution instead of always picking the most likely token"),
-    Setting("num_beams", "int", 1, "number of beams; more than 1 disables streaming", low=1, high=64),
-    Setting("seed", "int", None, "same seed, prompt and options give the same text", low=0, high=2**63 - 1),
+    Setting(
+        "num_beams",
+        "int",
+        1,
+        "number of beams; more than 1 uses beam search, without sampling or streaming",
+        low=1,
+        high=64,
+    ),
+    Setting("seed", "int", None, "random seed, for reproducible output", low=0, high=2**63 - 1),
     Setting("stop", "list", (), "stop before this text appears; repeatable"),
     Setting("logprobs", "bool", False, "give the log probability of each token", json_only=True),
     Setting(
@@ -177,7 +202,8 @@ GENERATION: tuple[Setting, ...] = (
         "past_present_share_buffer",
         "bool",
         None,
-        "share one past/present KV-cache buffer; default: the model's setting",
+        "share one past/present KV-cache buffer",
+        default_text="the model's setting",
     ),
 )
 

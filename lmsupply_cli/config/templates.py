@@ -68,11 +68,12 @@ def template_names() -> list[str]:
 
 def find_template(name: str) -> Path:
     """Raises UsageError."""
-    if _NAME.fullmatch(name):
-        for suffix in _SUFFIXES:
-            path = templates_dir() / (name + suffix)
-            if is_file(path):
-                return path
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is not a valid template name", hint="use letters, digits, '-' and '_'")
+    for suffix in _SUFFIXES:
+        path = templates_dir() / (name + suffix)
+        if is_file(path):
+            return path
     hint = did_you_mean(name, template_names(), f"lmsupply templates edit {name} creates it")
     raise UsageError(f"template {name!r} not found", hint=hint)
 

@@ -12,12 +12,12 @@ class CancelToken:
     """Checked before every prefill chunk and every token."""
 
     def __init__(self, parent: CancelToken | None = None) -> None:
-        """`parent`: this one is cancelled when that one is, and not the other way round."""
+        """`parent`: cancelling it cancels this token too, but not the reverse."""
         self._set = False
         self._parent = parent
 
     def cancel(self) -> None:
-        """End what runs with this token, at its next step."""
+        """Stop what runs with this token, at its next step."""
         self._set = True
 
     @property

@@ -146,7 +146,7 @@ def stream_events(
         raise overflow(len(task.ids), context_tokens)
     ending = Ending(min(task.options.max_tokens, room), model.shape.eos_ids | task.stop_ids, cancel)
     if task.options.num_beams > 1:
-        yield from _beams(model, decoder, task, ending, run)
+        yield from _beams(model, decoder, task, ending, run, room)
         return
     began = time.monotonic()
     yield from prefill(decoder, task.ids, run=run, cancel=cancel)
@@ -237,8 +237,10 @@ def token_logprob(model: TextModel, sampler: Sampler) -> TokenLogprob:
     return TokenLogprob(model.token_text(scores.token), scores.token, scores.logprob, top)
 
 
-def _beams(model: TextModel, decoder: Decoder, task: Task, ending: Ending, run: Run) -> Iterator[GenerationEvent]:
-    """Beam search has nothing to show until it is done."""
+def _beams(
+    model: TextModel, decoder: Decoder, task: Task, ending: Ending, run: Run, room: int
+) -> Iterator[GenerationEvent]:
+    """Beam search has nothing to show until it is done. `room`: tokens that the context has for the answer."""
     began = time.monotonic()
     options = task.options
 
@@ -263,12 +265,12 @@ def _beams(model: TextModel, decoder: Decoder, task: Task, ending: Ending, run: 
     if shown:
         yield TextDelta(shown)
     seconds, usage = time.monotonic() - began, Usage(len(task.ids), 0, len(best.tokens))
-    cut_by = reached_limit(run.finish_reason, options.max_tokens, decoder.capacity_tokens - len(task.ids))
+    cut_by = reached_limit(run.finish_reason, options.max_tokens, room)
     yield Finished(run.finish_reason, usage, Timings(ttft_s=seconds, decode_s=seconds), cut_by=cut_by)
 
 
 def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
     return DoesNotFit(
-        f"the prompt has {prompt_tokens:,} tokens; the context has {context_tokens:,} and needs room for an answer",
+        f"the prompt has {prompt_tokens:,} tokens; the context has {context_tokens:,}, and the answer needs room too",
         hint="shorten the prompt, use a model with a longer context, or raise `context` if this model allows it",
     )

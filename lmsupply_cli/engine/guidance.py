@@ -74,7 +74,7 @@ _ANY_JSON = {"anyOf": [{"type": "object"}, {"type": "array"}]}
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """What an answer must follow. `text` is as llguidance takes it.
+    """A constraint that an answer must follow. `text` is in llguidance's syntax.
 
     >>> from lmsupply import Guidance, load
     >>> with load("guide") as model:
@@ -87,7 +87,8 @@ class Guidance:
 
     @classmethod
     def json_schema(cls, schema: Any) -> Guidance:
-        """A schema as a mapping, as JSON text, or a pydantic model. Raises UsageError for what cannot be followed."""
+        """A schema as a mapping, as JSON text, or a pydantic model. Raises UsageError for a schema that is not
+        supported."""
         if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
         schema = _parsed(schema)
@@ -109,7 +110,7 @@ class Guidance:
 
     @property
     def name(self) -> str:
-        """Of the kind, in words."""
+        """The kind, in words."""
         return _NAMES[self.kind]
 
     @classmethod
@@ -119,7 +120,7 @@ class Guidance:
 
     @classmethod
     def regex(cls, pattern: str) -> Guidance:
-        """In the syntax of Rust's regex crate: without look-around and back-references. Raises UsageError."""
+        """A pattern in the syntax of Rust's regex crate, without look-around and backreferences. Raises UsageError."""
         if not isinstance(pattern, str):
             raise UsageError(f"a regular expression must be a string, not {type(pattern).__name__}")
         if pattern:
@@ -130,7 +131,7 @@ class Guidance:
 
     @classmethod
     def grammar(cls, text: str) -> Guidance:
-        """In Lark's syntax as llguidance takes it; it begins at `start`. Raises UsageError."""
+        """A grammar in llguidance's dialect of Lark; its start rule is named `start`. Raises UsageError."""
         if not isinstance(text, str):
             raise UsageError(f"a grammar must be a string, not {type(text).__name__}")
         _check_size(text, "grammar")

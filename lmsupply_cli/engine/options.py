@@ -24,9 +24,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class GenerationOptions:
     """Limits, defaults and meaning are those of `config.table.GENERATION`.
 
-    `max_tokens` and `min_length` count tokens of the completion. At temperature 0, or with `do_sample` off, the
-    likeliest token is taken each time. `repetition_penalty` None: `model_penalty`, which is the model's own or 1.1,
-    where answers are sampled and free, else 1.0. `logit_bias`: a mapping of token ids to numbers, kept as pairs;
+    `max_tokens` and `min_length` count tokens of the completion. Temperature 0, or `do_sample` off, always picks the most
+    likely token. `repetition_penalty` None: `model_penalty`, which is the model's own or 1.1, where answers are sampled
+    and free, else 1.0. `logit_bias`: a mapping of token ids to numbers, kept as pairs;
     `top_logprobs` turns `logprobs` on.
     Raises UsageError for a bad value.
     """
@@ -63,7 +63,7 @@ class GenerationOptions:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken, always."""
+        """Whether the most likely token is always picked."""
         return not self.do_sample or self.temperature < _LEAST_TEMPERATURE
 
     def penalty(self, *, guided: bool = False) -> float:

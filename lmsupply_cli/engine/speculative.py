@@ -25,13 +25,15 @@ from lmsupply_cli.events import SpeculativeStats
 
 NGRAM = 3  # tokens that must agree before what followed them is proposed; then fewer, down to
 SHORTEST = 2
+MOST_DRAFT_CONTEXT = 8192  # tokens that a draft model holds; a longer text gets no draft tokens from it
 _PATIENCE = 2  # rounds without an accepted draft token before a pause
 _PAUSE, _LONGEST_PAUSE = 8, 128  # tokens; doubled each time
 
 
 class Drafter(Protocol):
-    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
-        """At most `count` draft tokens after `tokens`, which only ever grow at their end within an answer."""
+    def propose(self, tokens: Sequence[int], count: int, cancel: CancelToken | None = None) -> list[int]:
+        """At most `count` draft tokens after `tokens`, which only ever grow at their end within an answer; none once
+        `cancel` is set."""
 
 
 class NgramDrafter:
@@ -41,7 +43,7 @@ class NgramDrafter:
         self._after: dict[tuple[int, ...], int] = {}  # a few tokens → where what followed them last begins
         self._read = 0
 
-    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
+    def propose(self, tokens: Sequence[int], count: int, cancel: CancelToken | None = None) -> list[int]:
         for end in range(max(1, self._read), len(tokens)):  # what ends at the last token has no follower yet
             for size in range(SHORTEST, NGRAM + 1):
                 if size <= end:
@@ -63,18 +65,20 @@ class ModelDrafter:
     def __init__(self, decoder: Decoder, *, vocabulary: int) -> None:
         self._decoder, self._vocabulary = decoder, vocabulary
 
-    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
+    def propose(self, tokens: Sequence[int], count: int, cancel: CancelToken | None = None) -> list[int]:
+        cancel = cancel or CancelToken()
         count = min(count, self._decoder.capacity_tokens - len(tokens))
         if count < 1:
             return []
-        for _ in prefill(self._decoder, tokens, run=Run(), cancel=CancelToken()):
+        for _ in prefill(self._decoder, tokens, run=Run(), cancel=cancel):
             pass
         found: list[int] = []
-        while True:
+        while not cancel.cancelled:
             found.append(int(self._decoder.logits()[: self._vocabulary].argmax()))
             if len(found) == count:
                 return found
             self._decoder.append(found[-1:])
+        return []
 
 
 class DraftLength:
@@ -144,7 +148,7 @@ def stream_speculative(
                 length.learn(len(drafts), at)
                 _rewind(decoder, verified)
             count = min(length.next(), _room(decoder, tokens, ending.max_tokens - run.completion_tokens))
-            drafts = drafter.propose(tokens, count) if count > 0 else []
+            drafts = drafter.propose(tokens, count, ending.cancel) if count > 0 else []
             decoder.append([tokens[-1], *drafts])
             verified += 1
             rows = decoder.wide_logits(1 + len(drafts))

@@ -20,26 +20,26 @@ Messages = Iterable[ChatMessage | Mapping[str, str]]
 
 
 class Generates(Protocol):
-    """What a TextGenerator and a GeneratorPool have in common, and a ChatSession needs."""
+    """The interface that TextGenerator and GeneratorPool share, and that ChatSession needs."""
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is, and how it is run."""
+        """The model, and how it runs."""
 
     @property
     def options(self) -> GenerationOptions:
-        """The default options of calls that give none."""
+        """Default options for calls that pass none."""
 
     @property
     def prompter(self) -> Prompter:
-        """How prompts are made."""
+        """Builds prompts."""
 
     @property
     def context_tokens(self) -> int:
         """Tokens that a prompt and its answer may have together."""
 
     def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
-        """How many of `ids`, from the first, are in the prompt cache."""
+        """Length of the prefix of `ids` that is in the prompt cache."""
 
     def stream_prompt(
         self,
@@ -49,10 +49,10 @@ class Generates(Protocol):
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[GenerationEvent]:
-        """Events for a prompt that is made already."""
+        """Events for an already built `Prompt`."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
 
 
 class Answers(ABC):
@@ -67,8 +67,8 @@ class Answers(ABC):
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Completion:
-        """The answer to one prompt; `raw` sends the text as it stands, without the chat format; `guidance`: what the
-        answer must follow."""
+        """The answer to one prompt; `raw` sends the text as is, without the chat format; `guidance`: a constraint on
+        the answer."""
         return complete(self.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options))
 
     def stream_text(

@@ -29,7 +29,7 @@ class ChoiceScore:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """`best`: the likeliest choice, which is also `str()` of it; `choices` in the order given; `usage` counts no
+    """`best`: the most likely choice, which is also `str()` of it; `choices` in the order given; `usage` counts no
     completion tokens, since nothing is generated.
 
     >>> from lmsupply import load
@@ -47,7 +47,7 @@ class Classification:
 
     @property
     def ranked(self) -> list[ChoiceScore]:
-        """The choices, likeliest first."""
+        """The choices, the most likely first."""
         return sorted(self.choices, key=lambda choice: -choice.logprob)
 
 

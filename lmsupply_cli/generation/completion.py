@@ -46,9 +46,9 @@ class ModelInfo:
 class Completion:
     """A whole answer; `str()` of it is its text.
 
-    `reasoning`: what the model thought before it; `complete`: whether the guidance accepts the answer, None without
-    one; `logprobs`: of each token, where they were asked for; `cut_by`: the limit that was reached where the finish
-    reason is "length".
+    `reasoning`: the model's reasoning before the answer; `complete`: whether the guidance accepts the answer, None
+    without guidance; `logprobs`: of each token, if requested; `cut_by`: the limit that was reached if the finish reason
+    is "length".
     """
 
     text: str
@@ -103,15 +103,15 @@ class AnswerBuffer:
 
 
 def describe_cut(end: Finished | Completion, *, context_tokens: int) -> str:
-    """What cut an answer, such as "cut after 60 tokens by max_tokens"; "" for one that was not cut."""
+    """What cut an answer, such as "cut off after 60 tokens by max_tokens"; "" for one that was not."""
     if end.cut_by is None:
         return ""
     limit = "max_tokens" if end.cut_by == "max_tokens" else f"the context of {context_tokens:,} tokens"
-    return f"cut after {count(end.usage.completion_tokens, 'token')} by {limit}"
+    return f"cut off after {count(end.usage.completion_tokens, 'token')} by {limit}"
 
 
 def cut_notice(end: Finished | Completion, *, context_tokens: int, fitting_tokens: int) -> Notice | None:
-    """For an answer that was cut: by which limit, and what to do; `fitting_tokens`: the largest context that fits."""
+    """For an answer that was cut off: by which limit, and what to do; `fitting_tokens`: the largest context that fits."""
     cut = describe_cut(end, context_tokens=context_tokens)
     if end.cut_by == "max_tokens":
         way = "raise `max_tokens`"

@@ -24,7 +24,7 @@ class MakesPrompts(Protocol):
 
     @property
     def prompter(self) -> Prompter:
-        """How prompts are made."""
+        """Builds prompts."""
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ class GeneratorLimits:
 class TextGenerator(Answers):
     """Generates with one model, one answer at a time. Use it in `with`, or close it.
 
-    The prompt cache is kept between calls: a prompt that begins like the last one is read only from where it differs.
-    Options given to a call override `options`. A call from a second thread while an answer is generated raises
-    EngineError; a GeneratorPool is for several threads.
+    The prompt cache is kept between calls: only the part of a prompt that differs from the last one is processed.
+    Options passed to a call override `options`. A call from a second thread while an answer is generated raises
+    EngineError; use a GeneratorPool for several threads.
 
     >>> from lmsupply import load
     >>> with load("guide") as model:
@@ -85,7 +85,7 @@ class TextGenerator(Answers):
         limits: GeneratorLimits | None = None,
         speculation: Speculation | None = None,
     ) -> None:
-        """`format`: how prompts are made; `options`, `guidance`: defaults of calls that give none."""
+        """`format`: how prompts are built; `options`, `guidance`: defaults for calls that pass none."""
         limits = limits or GeneratorLimits()
         self.model, self.info = model, info
         self.options = options or GenerationOptions()
@@ -102,8 +102,8 @@ class TextGenerator(Answers):
         self._is_owner = True
 
     def sibling(self) -> TextGenerator:
-        """Another one on the same model, with a prompt cache of its own; closing it leaves the model loaded. Raises
-        EngineError if this one is closed."""
+        """A second generator that shares this model's weights, with its own prompt cache; closing it leaves the model
+        loaded. Raises EngineError if this one is closed."""
         self._turns.check_open()
         limits = GeneratorLimits(self.context_tokens, self.fitting_tokens, 0, self.budget, self.memory_shape)
         speculation = self.speculation.sibling() if self.speculation else None
@@ -161,9 +161,9 @@ class TextGenerator(Answers):
         guidance: Guidance | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> list[Completion]:
-        """The answers to several prompts or chats, in order, `batch_size` at once: faster than one after the other.
-        By default 8 or what fits the memory, and one after the other where that is faster, since long beginnings that
-        prompts share are then read once. `guidance`: what each answer must follow. Raises DoesNotFit, UsageError."""
+        """The answers to several prompts or chats, in order, `batch_size` at once, which is faster than one at a time.
+        By default 8 or as many as fit in memory, and one at a time where that is faster because prompts share a long
+        prefix. `guidance`: a constraint on each answer. Raises DoesNotFit, UsageError."""
         from lmsupply_cli.generation.batch import answer_all
 
         if isinstance(prompts, str):
@@ -187,7 +187,7 @@ class TextGenerator(Answers):
         return self.classify_prompt(made, choices)
 
     def classify_prompt(self, prompt: Prompt, choices: Sequence[str]) -> Classification:
-        """As `classify`, for a prompt that is made already."""
+        """Like `classify`, for an already built `Prompt`."""
         texts = check_choices(choices)
         self.check_prompt(prompt)
         continuations = [continuation_ids(self.model, prompt, text) for text in texts]
@@ -200,7 +200,7 @@ class TextGenerator(Answers):
         return make_classification(texts, continuations, logprobs, Usage(len(prompt.ids), run.cached_tokens))
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens a message with this text has, its format not counted."""
+        """Number of tokens of a message with this text, without its format."""
         check_type(text, str, "text", "a string")
         return self.prompter.count_tokens(text)
 
@@ -210,11 +210,12 @@ class TextGenerator(Answers):
         return len(self.cache.tokens)
 
     def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
-        """How many of `ids`, from the first, are in the prompt cache."""
+        """Length of the prefix of `ids` that is in the prompt cache."""
         return self.cache.cached_prefix_tokens(ids)
 
     def resize_context(self, tokens: int) -> None:
-        """Let the context hold `tokens`. Raises UsageError beyond the model's own, DoesNotFit beyond the memory."""
+        """Set the context length to `tokens`. Raises UsageError if the model's own is smaller, DoesNotFit if it needs
+        too much memory."""
         if not 0 < tokens <= self.info.context_length:
             raise UsageError(f"a context of {tokens:,} is not between 1 and the model's {self.info.context_length:,}")
         if tokens > self.fitting_tokens:
@@ -224,14 +225,14 @@ class TextGenerator(Answers):
         self.context_tokens = tokens
 
     def check_prompt(self, prompt: Prompt) -> None:
-        """Raises LmsupplyError for one without tokens, DoesNotFit for one that leaves no room for an answer."""
+        """Raises LmsupplyError for a prompt without tokens, DoesNotFit for one that leaves no room for an answer."""
         if not prompt.ids:
             raise LmsupplyError("the prompt has no tokens", hint="write something to answer")
         if len(prompt.ids) >= self.context_tokens:
             raise overflow(len(prompt.ids), self.context_tokens)
 
     def check_options(self, options: GenerationOptions, guidance: Guidance | None) -> None:
-        """Raises UsageError for options that do not go with the guidance or the model."""
+        """Raises UsageError for options that can't be combined with the guidance or the model."""
         if guidance and options.num_beams > 1:
             raise UsageError(
                 "beam search cannot be combined with a schema, regex or grammar", hint="leave out `num_beams`"
@@ -246,7 +247,7 @@ class TextGenerator(Answers):
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[GenerationEvent]:
-        """Events for a prompt that is made already. Raises DoesNotFit before any work, UsageError for options that
+        """Events for an already built `Prompt`. Raises DoesNotFit before any work, UsageError for options that
         exclude each other."""
         options, guidance = options or self.options, guidance or self.guidance
         if guidance is not None:
@@ -264,8 +265,8 @@ class TextGenerator(Answers):
         return self._turns.guarded(self._events(prompt, task, cancel))
 
     def new_matcher(self, guidance: Guidance, answer_prefix: str = "") -> Matcher:
-        """For one answer that follows `guidance` and begins with `answer_prefix`. Raises UsageError, DoesNotFit where the
-        tables of a guidance pass the memory limit."""
+        """A matcher for one answer that follows `guidance` and begins with `answer_prefix`. Raises UsageError,
+        DoesNotFit if the guidance tables exceed the memory limit."""
         shape = self.memory_shape
         if self.budget and shape and not shape.guided:
             self.budget.check(

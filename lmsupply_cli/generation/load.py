@@ -18,8 +18,8 @@ from lmsupply_cli.memory.budget import MemoryBudget
 
 
 def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[LoadKeywords]) -> TextGenerator:
-    """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder, by a LoadOptions or
-    its fields as keywords. Nothing is downloaded.
+    """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder. Pass a LoadOptions, or its
+    fields as keywords. Nothing is downloaded.
 
     >>> from lmsupply import load
     >>> with load("guide", context=512) as model:

@@ -24,7 +24,7 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class Prompter:
-    """`format`: control strings, marks of thoughts, and the formatter; `codec`: the tokenizer; `cached`: what the cache
+    """`format`: control strings, reasoning markers, and the formatter; `codec`: the tokenizer; `cached`: what the cache
     stands for now, whose ids are used again."""
 
     format: PromptFormat
@@ -46,14 +46,14 @@ class Prompter:
         return self.format.raw(text, self.codec.encode)
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens a message with this text has, its format not counted."""
+        """Number of tokens of a message with this text, without its format."""
         return len(self.format.plain_tokens(text, self.codec.encode))
 
     def with_formatter(self, formatter: ChatFormatter) -> Prompter:
-        """The same with another format of prompts."""
+        """A copy with another prompt format."""
         return replace(self, format=replace(self.format, formatter=formatter))
 
     def with_thinking(self, enable: bool, *, effort: str | None = None) -> tuple[Prompter, str]:
-        """With thinking on or off, and what could not be done ("" where all could)."""
+        """A copy with reasoning on or off, and what is not supported ("" if everything is)."""
         formatter, refused = with_thinking(self.format.formatter, self.format.markers, enable=enable, effort=effort)
         return self.with_formatter(formatter), refused

@@ -7,7 +7,7 @@ from functools import partial
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.generate import Drafting
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.engine.speculative import Drafter, ModelDrafter, NgramDrafter, stream_speculative
+from lmsupply_cli.engine.speculative import MOST_DRAFT_CONTEXT, Drafter, ModelDrafter, NgramDrafter, stream_speculative
 from lmsupply_cli.events import SpeculativeStats
 
 
@@ -53,9 +53,10 @@ class Speculation:
     def _drafter(self, capacity_tokens: int, vocabulary: int) -> Drafter:
         if self._draft is None:
             return NgramDrafter()
-        wanted = min(capacity_tokens, self._draft.shape.context_length)
+        wanted = min(capacity_tokens, self._draft.shape.context_length, MOST_DRAFT_CONTEXT)
         if self._decoder is None or self._decoder.capacity_tokens < wanted:
             if self._decoder is not None:
                 self._decoder.close()
+                self._decoder = None
             self._decoder = self._draft.new_decoder(capacity_tokens=wanted)
         return ModelDrafter(self._decoder, vocabulary=min(vocabulary, self._draft.shape.vocabulary))

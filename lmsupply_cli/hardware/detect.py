@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 def detect_hardware() -> HardwareProfile:
-    """Look at the machine: CPU, memory and limits, GPUs, NPUs. It may take seconds, and never fails: what could not be
-    found out is in `notes`."""
+    """Detect CPU, memory and limits, GPUs, NPUs. It may take seconds, and never fails: what can't be detected is in
+    `notes`."""
     notes: list[str] = []
     no_gpus: list[Gpu] = []
     no_npus: list[str] = []

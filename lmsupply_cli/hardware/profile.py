@@ -31,8 +31,8 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`limit_bytes`: the smallest that `limited_by` sets; total and available are within every limit. A total of 0 is
-    not known."""
+    """`limit_bytes`: the smallest that `limited_by` sets; total and available are within every limit. A total of 0
+    means unknown."""
 
     total_bytes: int
     available_bytes: int
@@ -60,7 +60,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class HardwareProfile:
-    """`notes`: what could not be found out, and what is odd."""
+    """`notes`: what could not be detected, and what is unusual."""
 
     system: str
     cpu: Cpu

@@ -301,7 +301,7 @@ class HubClient:
             parse_address(moved)
             self._http.URL(moved)
         except (ValueError, self._http.InvalidURL) as error:
-            raise HubError(f"{host_of(url)} redirects to what is no address", hint=_WRONG) from error
+            raise HubError(f"{host_of(url)} redirects to an invalid URL", hint=_WRONG) from error
         if not location:
             raise HubError(f"{host_of(url)} redirects without saying where to", hint=_WRONG)
         return moved

@@ -38,7 +38,7 @@ def read_endpoint() -> Address | None:
 
 
 def malformed_endpoint(reason: str) -> HubError:
-    return HubError(f"HF_ENDPOINT is not the address of a Hub: {reason}", hint=f"it has the form {HUGGING_FACE}")
+    return HubError(f"HF_ENDPOINT is not the URL of a Hub: {reason}", hint=f"it has the form {HUGGING_FACE}")
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _may_hold_token(path: Path) -> bool:
 
 
 def check_proxies() -> None:
-    """Raises HubError for a variable that is no address of a proxy."""
+    """Raises HubError for a variable that is not the URL of a proxy."""
     found = getproxies()
     if "*" in (host.strip() for host in found.get("no", "").split(",")):
         return
@@ -111,7 +111,7 @@ def check_proxies() -> None:
             parse_address(url if "://" in url else f"http://{url}", ("http", "https", "socks5", "socks5h"))
         except ValueError as error:
             raise HubError(
-                f"{name} is not the address of a proxy: {error}", hint="it has the form http://host:port"
+                f"{name} is not the URL of a proxy: {error}", hint="it has the form http://host:port"
             ) from error
 
 

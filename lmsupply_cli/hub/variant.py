@@ -30,7 +30,7 @@ _SMALL = re.compile(r"\.(json|jinja|txt|ya?ml)$", re.IGNORECASE)
 _SMALL_BYTES = 2_000_000
 _NO_TEXT = re.compile(r"\.index\.json$|^requirements.*\.txt$|^quant_strategy\.json$", re.IGNORECASE)
 LICENSE_FILE = re.compile(r"^(LICEN[CS]E|NOTICE|USE_POLICY)(\.(md|txt))?$", re.IGNORECASE)
-_TOKENIZER = (
+TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip
@@ -118,7 +118,7 @@ def _is_needed(path: str, file: RepoFile, folder: str) -> bool:
     name = PurePosixPath(path).name
     if _parent(path) != folder:
         return False
-    if name in (CONFIG, *_TOKENIZER) or LICENSE_FILE.search(name):
+    if name in (CONFIG, *TOKENIZER_FILES) or LICENSE_FILE.search(name):
         return True
     return bool(_SMALL.search(name)) and not _NO_TEXT.search(name) and file.size_bytes <= _SMALL_BYTES
 
@@ -137,10 +137,10 @@ def tokens_of(folder: str) -> frozenset[str]:
 def _tokenizer_above(tree: RepoTree, folder: str) -> dict[str, RepoFile]:
     """What the tokenizer lacks in the folder, from the nearest parent that has it: the engine looks beside the config
     only."""
-    here = {name for name in _TOKENIZER if _join(folder, name) in tree.files}
+    here = {name for name in TOKENIZER_FILES if _join(folder, name) in tree.files}
     lacking, taken = {TOKENIZER, TOKENIZER_CONFIG} - here, {}
     for above in PurePosixPath(folder).parents if folder else ():
-        found = {name: path for name in _TOKENIZER if (path := _join(str(above), name)) in tree.files}
+        found = {name: path for name in TOKENIZER_FILES if (path := _join(str(above), name)) in tree.files}
         if not lacking & set(found):
             continue
         for name in set(found) - here:

@@ -21,8 +21,8 @@ _HIDDEN, _VOCABULARY = 4096, 200_000  # of a model that is not here: on the safe
 def estimate_memory(
     ref: str | Path, *, context: int = 4096, provider: str = "auto", cache_dir: Path | str | None = None
 ) -> MemoryEstimate:
-    """Its terms in bytes, for `context` tokens (at most the model's own). Of a model that is not installed, from what
-    the catalogue says: rough, and on the safe side. Raises ModelNotFound, ModelNotInstalled, ModelFilesError,
+    """The memory that a model needs, in bytes, for `context` tokens (at most the model's own). For a model that is not
+    installed, a conservative estimate from the catalogue. Raises ModelNotFound, ModelNotInstalled, ModelFilesError,
     UsageError."""
     check_value("provider", provider)
     try:

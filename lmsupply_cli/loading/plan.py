@@ -10,12 +10,12 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.acceptance import license_page, needs_acceptance, refusal
-from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.base import TextModel
 from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, check_bias, make_options
+from lmsupply_cli.engine.speculative import MOST_DRAFT_CONTEXT
 from lmsupply_cli.errors import DoesNotFit, LicenseNotAccepted, ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import detect_cpu, grant_threads
@@ -27,10 +27,8 @@ from lmsupply_cli.memory.fit import ContextFit, fit_context
 from lmsupply_cli.memory.rough import MARGIN, needed_bytes
 from lmsupply_cli.memory.shape import MemoryShape, read_shape
 from lmsupply_cli.store.judging import open_model
-from lmsupply_cli.store.locate import LocatedModel, locate
+from lmsupply_cli.store.locate import LocatedModel, at_path, locate
 from lmsupply_cli.units import count, format_bytes
-
-_MOST_DRAFT_CONTEXT = 8192  # tokens that are planned for a draft model
 
 
 @dataclass(frozen=True)
@@ -68,17 +66,17 @@ class LoadPlan:
 
     @property
     def context_length(self) -> int:
-        """Tokens that the model was made for."""
+        """The model's own context length, in tokens."""
         length: int = self.folder.model["context_length"]
         return length
 
     @property
     def context_tokens(self) -> int:
-        """Tokens that it is loaded for."""
+        """The context length that it is loaded with, in tokens."""
         return self.fit.context_tokens if self.fit else self.options.context or self.context_length
 
     def rows(self) -> list[tuple[str, str]]:
-        """What the plan says, a name and a text each."""
+        """The plan as pairs of name and text."""
         context = f"{self.context_tokens:,} of {self.context_length:,} tokens"
         if self.fit and self.fit.limited:
             context += ": the most that fits in memory"
@@ -105,7 +103,7 @@ class LoadPlan:
         return rows
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON values; bytes at the most, and what can be used."""
+        """The plan as JSON values; `peak_bytes` is the need, `usable_bytes` what is available."""
         fit = self.fit
         return {
             "model": self.model.ref,
@@ -235,8 +233,9 @@ def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
 
 def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedModel:
     if isinstance(ref, Path):
-        return LocatedModel(str(ref), ref, UNKNOWN_LICENSE)
-    model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
+        model = at_path(ref, paths.store_root(options.cache_dir))
+    else:
+        model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
     check_accepted(model)
     return model
 
@@ -283,7 +282,7 @@ def _fitted(plan: LoadPlan) -> LoadPlan:
     by_user = limits is not None and budget == limits.limit_bytes
     if plan.draft and plan.draft.shape:
         small = plan.draft.shape
-        most = min(plan.options.context or plan.context_length, small.context_length, _MOST_DRAFT_CONTEXT)
+        most = min(plan.options.context or plan.context_length, small.context_length, MOST_DRAFT_CONTEXT)
         needed = estimate_memory(small.without_window(), most)
         budget -= needed.peak_bytes - needed.process_bytes
     try:

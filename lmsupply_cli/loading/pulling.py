@@ -38,10 +38,10 @@ def pull(
     listener: ProgressListener | None = None,
     **wanted: Unpack[VariantKeywords],
 ) -> LocatedModel:
-    """Fetch the variant for this machine, or for `provider`, `precision` and `variant`; what is here already is not
-    fetched.
+    """Download the variant for this machine, or the one for `provider`, `precision` and `variant`. Files that are
+    already here are not downloaded again.
 
-    A license that is not permissive needs `accept_license` once, and is recorded. Raises ModelNotFound,
+    A license that is not permissive needs `accept_license` once; the acceptance is recorded. Raises ModelNotFound,
     ModelNotInstalled (offline), LicenseNotAccepted, HubError, ModelFilesError, UsageError.
     """
 

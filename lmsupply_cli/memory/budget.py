@@ -53,8 +53,8 @@ def device_bytes(provider: str, profile: HardwareProfile) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class MemoryOptions:
-    """A limit on the memory of the process, in bytes or as "8GB", and shares of it: `before` may be used when a cache is
-    made, at `warning` a notice comes, at `critical` the answer ends with what it has."""
+    """A limit on the memory of the process, in bytes or as "8GB", and shares of it: a new cache may use up to `before`;
+    at `warning` there is a notice; at `critical` the answer ends early."""
 
     limit: int | str
     before: float = MARGIN

@@ -51,7 +51,7 @@ class MemoryEstimate:
 
     @property
     def peak_bytes(self) -> int:
-        """At the most, while the model loads or reads a prompt."""
+        """The peak, while the model loads or processes a prompt."""
         loading = self.process_bytes + self.tokenizer_bytes + self.weights_bytes + self.loading_bytes
         return max(self.process_bytes + self.parsing_bytes, loading, self.steady_bytes + self.logits_bytes)
 

@@ -1,4 +1,4 @@
-"""Show an answer while it is made: Markdown on a terminal, plain bytes in a pipe."""
+"""Show an answer while it is made: Markdown in a terminal, plain bytes in a pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and values, one per line: aligned and on one line each in a pipe, wrapped between words on a terminal."""
+"""Names and values, one per line: aligned and on one line each in a pipe, wrapped between words in a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.style import Style, paint
 from lmsupply_cli.render.terminal import Terminal
@@ -29,7 +28,7 @@ def print_fields(terminal: Terminal, rows: Sequence[Row]) -> None:
     for name, value in rows:
         shown = "" if name == before else one_line(name)
         before = name
-        value, room = one_line(as_flags(value)), terminal.width - width - 1
+        value, room = one_line(value), terminal.width - width - 1
         beside = room >= _LEAST and all(len(word) <= room for word in value.split())
         indent, first = (width, shown.ljust(width)) if beside else (2, f"{shown}\n  " if shown else "")
         lines = _wrapped(value, max(8, terminal.width - indent - 1))

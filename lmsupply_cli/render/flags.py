@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Literal
 
 from lmsupply_cli.config.layers import Source
@@ -26,25 +28,24 @@ _OTHERS = frozenset(
     }
 )
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
-Place = Source | Literal["chat"]  # "chat": it is set by /set
-_places: dict[str, Place] = {}
+Place = Source | Literal["chat", "line"]  # set by /set, or in a line of a batch
+_places: ContextVar[Mapping[str, Place]] = ContextVar("places", default=MappingProxyType({}))
 
 
 def name_by_place(places: Mapping[str, Place]) -> None:
-    """From now on, messages name a setting by the source of its value, or as a flag if it has none."""
-    _places.clear()
-    _places.update(places)
+    """From now on, until `named_by_place` ends, messages name a setting by the source of its value, or as a flag if it
+    has none."""
+    _places.set(places)
 
 
 @contextmanager
 def named_by_place(places: Mapping[str, Place]) -> Iterator[None]:
     """As `name_by_place`, in the block, on top of what holds outside."""
-    before = dict(_places)
-    _places.update(places)
+    token = _places.set({**_places.get(), **places})
     try:
         yield
     finally:
-        name_by_place(before)
+        _places.reset(token)
 
 
 def as_flags(text: str) -> str:
@@ -57,14 +58,14 @@ def _shown(found: re.Match[str]) -> str:
     name, value = found.groups()
     if name not in SETTINGS and name not in _OTHERS:
         return found[0]
-    match _places.get(name):
+    match _places.get().get(name):
         case "env":
             shown, equals = SETTINGS[name].env, "="
         case "file":
             shown, equals = f"the setting {name}", " = "
         case "template" | "preset" as place:
             shown, equals = f"the {place}'s {name}", " = "
-        case "chat":
+        case "chat" | "line":
             shown, equals = name, " "
         case _:
             shown, equals = SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-"), " "

@@ -1,4 +1,4 @@
-"""Markdown on a terminal while it is written, at a cost that does not grow with its length.
+"""Markdown in a terminal while it is written, at a cost that does not grow with its length.
 
 A finished block is printed once and never touched again. The open one is drawn over itself, at
 most 20 times a second, and only its last lines: no more than the screen can show. When it is

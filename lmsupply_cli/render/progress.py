@@ -1,4 +1,4 @@
-"""A pull while it runs: bars on a terminal, JSON lines for programs, nothing in a pipe."""
+"""A pull while it runs: bars in a terminal, JSON lines for programs, nothing in a pipe."""
 
 from __future__ import annotations
 

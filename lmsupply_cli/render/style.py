@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import IO, Literal
 
 from lmsupply_cli.render.sanitize import one_line
@@ -25,8 +26,17 @@ _CODES: dict[Style, str] = {
 _LABEL = re.compile(r"(error|hint|note):(?= )")
 
 
+def wants_color(environ: Mapping[str, str]) -> bool:
+    return not environ.get("NO_COLOR")
+
+
+def is_dumb(environ: Mapping[str, str]) -> bool:
+    """Whether the terminal takes no control sequences."""
+    return environ.get("TERM", "") in ("dumb", "unknown")
+
+
 def is_colored(stream: IO[str]) -> bool:
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown") and stream.isatty()
+    return wants_color(os.environ) and not is_dumb(os.environ) and stream.isatty()
 
 
 def paint(text: str, style: Style, stream: IO[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.style import paint
 from lmsupply_cli.render.terminal import Terminal
@@ -28,7 +27,7 @@ def print_table(
 ) -> None:
     """On stdout, with a bold header; the rows in `dim` are dimmed. `more`: where hidden columns are found."""
     columns = [column for column in columns if any(column.cells)]
-    shown = [(column, [column.name, *(one_line(as_flags(cell)) for cell in column.cells)]) for column in columns]
+    shown = [(column, [column.name, *(one_line(cell) for cell in column.cells)]) for column in columns]
     hidden: list[str] = []
     while _width(shown) > terminal.width and any(column.rank for column, _ in shown):
         last = max(shown, key=lambda pair: pair[0].rank)

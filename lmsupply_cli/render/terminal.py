@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.sanitize import json_text, one_line, sanitize
-from lmsupply_cli.render.style import paint, paint_label, styled_error
+from lmsupply_cli.render.style import is_dumb, paint, paint_label, styled_error, wants_color
 
 if TYPE_CHECKING:
     from lmsupply_cli.events import Notice
@@ -54,11 +54,11 @@ class Terminal:
 
     @property
     def color(self) -> bool:
-        return not self.environ.get("NO_COLOR")
+        return wants_color(self.environ)
 
     @property
     def dumb(self) -> bool:
-        return self.environ.get("TERM", "") in ("dumb", "unknown")
+        return is_dumb(self.environ)
 
     @property
     def width(self) -> int:
@@ -71,7 +71,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """A line for the user, on stderr, unless quiet."""
         if not self.quiet:
-            _write(self.stderr, paint_label(wrapped(as_flags(text), self.stderr), self.stderr) + "\n")
+            _write(self.stderr, paint_label(wrapped(text, self.stderr), self.stderr) + "\n")
 
     def error(self, message: str, *, hint: str = "") -> None:
         """On stderr, also when quiet."""
@@ -80,7 +80,7 @@ class Terminal:
     def aside(self, text: str, *, always: bool = False) -> None:
         """Like `say`, but dimmed: text beside an answer, such as statistics. `always`: also when quiet."""
         if always or not self.quiet:
-            _write(self.stderr, paint(wrapped(as_flags(text), self.stderr), "aside", self.stderr) + "\n")
+            _write(self.stderr, paint(wrapped(text, self.stderr), "aside", self.stderr) + "\n")
 
     def ask(self, question: str) -> bool:
         """Yes or no, on stderr; only where both stdin and stderr are terminals. No answer is no."""
@@ -90,11 +90,11 @@ class Terminal:
         return line.strip().lower() in ("y", "yes")
 
     def notice(self, notice: Notice) -> None:
-        self.say(f"note: {one_line(notice.text)}")
+        self.say(f"note: {one_line(as_flags(notice.text))}")
 
     def data(self, text: str, *, indent: int = 0) -> None:
         """A line of data, on stdout; what a terminal has to wrap goes on `indent` columns in."""
-        _write(self.stdout, wrapped(as_flags(text), self.stdout, indent=indent) + "\n")
+        _write(self.stdout, wrapped(text, self.stdout, indent=indent) + "\n")
 
     def styled(self, text: str) -> None:
         """Lines on stdout that are laid out and painted already: foreign text in them has been made harmless."""
@@ -102,14 +102,14 @@ class Terminal:
 
     def remark(self, text: str) -> None:
         """A line below a table or a list, on stdout: what was left out, where to find more."""
-        _write(self.stdout, paint(wrapped(as_flags(text), self.stdout), "aside", self.stdout) + "\n")
+        _write(self.stdout, paint(wrapped(text, self.stdout), "aside", self.stdout) + "\n")
 
     def document(self, text: str) -> None:
         """Text of several lines, on stdout, not wrapped."""
         _write(self.stdout, sanitize(text))
 
     def exact(self, text: str) -> None:
-        """Text byte for byte into a pipe; on a terminal what could steer it is left out."""
+        """Text byte for byte into a pipe; in a terminal what could steer it is left out."""
         _write(self.stdout, sanitize(text) if self.stdout_tty else text)
 
     def control(self, sequence: str) -> None:

@@ -1,1 +1,1 @@
-"""The chat on a terminal: prompt_toolkit lives here and nowhere else."""
+"""The chat in a terminal: prompt_toolkit lives here and nowhere else."""

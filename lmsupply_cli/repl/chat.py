@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from lmsupply_cli.generation.completion import ModelInfo, describe_cut
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.render.answer import TextStream, ThoughtStream, show_answer
 from lmsupply_cli.render.fields import say_fields
+from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.keys import quiet_keys
@@ -64,6 +65,8 @@ class Chat:
             archive, enabled=keep, on_loss=lambda why: self.note(f"this chat can no longer be saved: {why}")
         )
         self._options: dict[str, Any] = {}  # that were set in the chat
+        self._first_context = session.context_tokens
+        self._named = False  # whether the user gave the chat its name
         self._rate = ""
         self._counted: tuple[object, object, int] | None = None  # messages and prompter, and what they come to
         self._start_record()
@@ -84,7 +87,8 @@ class Chat:
         say_fields(self.terminal, rows)
 
     def say_error(self, error: LmsupplyError) -> None:
-        self.say(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        hint = f"\nhint: {as_flags(error.hint)}" if error.hint else ""
+        self.say(f"error: {as_flags(error.message)}{hint}")
 
     def confirm(self, question: str) -> bool:
         return self.terminal.ask(question)
@@ -132,8 +136,8 @@ class Chat:
             if keep is not None and self.session.messages == before:
                 self.session.restore(keep)
 
-    def show(self, events: Generator[GenerationEvent]) -> None:
-        """Show an answer while it is generated, and what is to be said of it."""
+    def show(self, events: Generator[GenerationEvent], *, continues: bool = False) -> None:
+        """Show an answer while it is generated, and what is to be said of it. `continues`: it goes on with the last one."""
         before = list(self.session.messages)
         terminal = self.terminal
         self.keeper.set_model(self.session.generator.info.ref)
@@ -153,8 +157,10 @@ class Chat:
         if finished.usage.completion_tokens:
             self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
         if [message.content for message in self.session.messages] == [message.content for message in before]:
-            added = "(the model added nothing)" if self.session.answered else "(no answer; message discarded)"
-            self.say_aside(added)
+            if not self.session.answered:
+                self.say_aside("(no answer; message discarded)")
+            elif continues or not finished.usage.completion_tokens:
+                self.say_aside("(the model added nothing)")
         if finished.cut_by:
             self.say_aside(
                 f"({describe_cut(finished, context_tokens=self.session.context_tokens)}; {self._way(finished)})"
@@ -164,7 +170,7 @@ class Chat:
         self.say("")
 
     def _way(self, finished: Finished) -> str:
-        """What to do about an answer that was cut."""
+        """What to do about an answer that was cut off."""
         if finished.cut_by == "max_tokens":
             return "/continue resumes, /set max_tokens N changes the limit"
         if self.session.can_drop:
@@ -178,7 +184,8 @@ class Chat:
 
     def set_parameter(self, key: str, value: Any) -> None:
         """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
-        change_parameter(self.session, key, value)
+        first = min(self._first_context, self.session.generator.fitting_tokens)
+        change_parameter(self.session, key, first if key == "context" and value is None else value)
         self._options[key] = value
         self.keeper.set_option(key, value)
 
@@ -200,8 +207,9 @@ class Chat:
 
     def set_think(self, mode: str) -> str:
         """Why the model cannot do this, "" if it can."""
-        self.session.prompter, refused = self.session.prompter.with_thinking(mode != "off")
-        self.think = mode
+        prompter, refused = self.session.prompter.with_thinking(mode != "off")
+        if not refused:
+            self.session.prompter, self.think = prompter, mode
         return refused
 
     # the model
@@ -212,22 +220,31 @@ class Chat:
         self.session.generator.close()
         with quiet_keys(self.terminal.stdin):
             try:
-                self.session.use(load())
+                self._use(load())
             except BaseException:
                 self.say("Reloading the previous model …")
-                self.session.use(back())
+                self._use(back())
                 raise
         self._rate = ""
         info = self.session.generator.info
-        self._apply(self._options)
         self.keeper.set_model(info.ref)
         self.say(f"{info.ref} on {info.provider}, context {self.session.context_tokens:,} tokens.")
         self._say_cost()
+
+    def _use(self, generator: TextGenerator) -> None:
+        """Continue with another model, with what was set in the chat."""
+        self.session.use(generator)
+        self._first_context = generator.context_tokens
+        self._apply(self._options)
+        refused = self.set_think(self.think)
+        if refused and self.think == "off":
+            self.note(refused)
 
     # saved chats
 
     def start_afresh(self) -> None:
         """Start a new chat; the previous one stays saved."""
+        self._named = False
         self._start_record()
         self.session.clear()
         self._rate = ""
@@ -235,21 +252,30 @@ class Chat:
     def save_as(self, name: str) -> str:
         """Name the chat, or say its name. Raises UsageError."""
         if not name:
-            return f"Saved automatically as {self.keeper.name}. Use /save NAME to name it."
+            way = "/save NAME renames it" if self._named else "/save NAME names it"
+            return f"Saved automatically as {self.keeper.name}; {way}."
+        before, named = self.keeper.name, self._named
         self.keeper.rename(name)
-        return f"Saved as {name}; resume it with: lmsupply chat --resume {_quoted(name)}"
+        self._named = True
+        done = f"Renamed {before} to {name}" if named and before != name else f"Saved as {name}"
+        return f"{done}; resume it with: lmsupply chat --resume {_quoted(name)}"
 
-    def resume(self, chat: SavedChat) -> None:
-        """Resume a saved chat. Raises UsageError if another window has it open."""
+    def resume(self, chat: SavedChat, *, keeping: Collection[str] = ()) -> None:
+        """Resume a saved chat, with what was set in it but for `keeping`. Raises UsageError if another window has it
+        open."""
         if chat.name == self.keeper.name:
             self.say("That chat is already open.")
             return
         self.keeper.resume(chat)
+        self._named = True
         self.session.listener = SessionListener()  # what is restored is in the file already
         self.session.restore(chat.messages)
         self.session.listener = self.keeper
+        self.session.options = self.session.generator.options
+        if "context" in self._options:
+            change_parameter(self.session, "context", self._first_context)
         self._options = {}
-        self._apply(chat.options)
+        self._apply({key: value for key, value in chat.options.items() if key not in keeping})
         self.session.guidance = None
         try:
             self.set_format(chat.guidance)

@@ -22,5 +22,5 @@ def edit_text(text: str, environ: Mapping[str, str]) -> str:
     ):
         path = Path(folder) / "message.md"
         path.write_text(text, encoding="utf-8")
-        run_editor(path, environ, default=_DEFAULT)
+        run_editor(path, environ, default=_DEFAULT, kept="nothing was changed or sent")
         return read_bytes(path, error=UsageError).decode("utf-8", errors="replace")

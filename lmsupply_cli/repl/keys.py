@@ -13,7 +13,7 @@ from typing import IO, Any
 
 @contextmanager
 def quiet_keys(stdin: IO[str] | None) -> Iterator[None]:
-    """No echo on a terminal. What is typed waits there for the next prompt, Ctrl-D too; Ctrl-C and Ctrl-Z work as always,
+    """No echo in a terminal. What is typed waits there for the next prompt, Ctrl-D too; Ctrl-C and Ctrl-Z work as always,
     and while the program is suspended the shell has its echo."""
     if sys.platform == "win32" or stdin is None or not stdin.isatty():
         yield

@@ -49,7 +49,7 @@ class TextGeneratorBuilder:
         return self._set(provider=provider)
 
     def with_threads(self, threads: int) -> TextGeneratorBuilder:
-        """Cores that the engine uses; by default those that it may."""
+        """Number of cores that the engine uses; by default all that it may."""
         return self._set(threads=threads)
 
     def with_context(self, tokens: int) -> TextGeneratorBuilder:
@@ -63,12 +63,12 @@ class TextGeneratorBuilder:
     def with_default_options(
         self, options: GenerationOptions | None = None, **changes: Unpack[GenerationKeywords]
     ) -> TextGeneratorBuilder:
-        """Defaults for every call: whole options, or some of them over the model's own."""
+        """Defaults for every call: a complete GenerationOptions, or single options that override the model's own."""
         self._changes.update(changes)
         return self._set(options=options) if options else self
 
     def with_chat_formatter(self, formatter: ChatFormatter | str) -> TextGeneratorBuilder:
-        """A formatter, or the name of a family's or of one that was registered."""
+        """A formatter, or the name of a chat format: a family's or a registered one."""
         if isinstance(formatter, str):
             return self._set(chat_format=formatter)
         self._formatter = formatter
@@ -87,7 +87,7 @@ class TextGeneratorBuilder:
         return self._set(speculative=speculative, draft_tokens=draft_tokens)
 
     def with_thinking(self, enable: bool, *, effort: str | None = None) -> TextGeneratorBuilder:
-        """For models whose chat format has a switch for it."""
+        """Enable or disable reasoning, on models whose chat format supports it."""
         return self._set(enable_thinking=enable, reasoning_effort=effort)
 
     def with_trusted_files(self) -> TextGeneratorBuilder:
@@ -95,13 +95,13 @@ class TextGeneratorBuilder:
         return self._set(trust_model_files=True)
 
     def build_pool(self, concurrency: int, *, queue_limit: int = 64, timeout_s: float | None = None) -> GeneratorPool:
-        """As `build`, for several threads: so many answers at once. Raises UsageError."""
+        """Like `build`, for several threads: `concurrency` answers at once. Raises UsageError."""
         if concurrency < 1:
             raise UsageError("a pool needs a concurrency of at least 1")
         return GeneratorPool(self.build(), concurrency=concurrency, queue_limit=queue_limit, timeout_s=timeout_s)
 
     def build(self) -> TextGenerator:
-        """Load it. Raises UsageError for choices that exclude each other, and what `load` raises."""
+        """Load the model. Raises UsageError for options that can't be combined, and what `load` raises."""
         if self._ref and self._path:
             raise UsageError("with_model and with_model_path exclude each other", hint="name one model")
         if not self._ref and not self._path:

@@ -20,7 +20,7 @@ from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 
 
 class Lease:
-    """A share in a model: `model` until `close`; the last one that closes frees it. Use it in `with`."""
+    """A reference to a shared model: `model` until `close`; closing the last one frees it. Use it in `with`."""
 
     def __init__(self, model: GeneratorPool, give_back: Callable[[], None]) -> None:
         self.model = model
@@ -40,7 +40,7 @@ class Lease:
 
 
 class ModelFactory:
-    """One shared instance of each model, as long as somebody uses it.
+    """Shares one instance of each model among its users.
 
     >>> from lmsupply import ModelFactory
     >>> with ModelFactory().create("guide") as model:
@@ -71,8 +71,8 @@ class ModelFactory:
         return pull(ref, cache_dir=self._cache_dir, accept_license=accept_license, listener=listener)
 
     def create(self, ref: str, **options: Unpack[LoadKeywords]) -> Lease:
-        """The model, loaded with the `options` of `load` or shared with those who use it already (then the options
-        are those that it was loaded with)."""
+        """A lease of the model: loaded with the `options` of `load`, or shared if it is loaded already (with the
+        options that it was loaded with)."""
         key = str(find_model(ref, self._cache_dir).path)
         with self._lock:
             if key in self._shared:

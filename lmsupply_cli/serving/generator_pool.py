@@ -32,7 +32,7 @@ _LOOK_S = 0.02  # between two looks at a cancel token while waiting
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """Requests that run, that wait, and that were answered, refused or gave up so far."""
+    """Counts of running, waiting, answered, rejected and timed-out requests."""
 
     running: int
     waiting: int
@@ -42,9 +42,9 @@ class QueueStats:
 
 
 class GeneratorPool(Answers):
-    """Answers as a TextGenerator does, for any number of threads. Use it in `with`, or close it.
+    """A TextGenerator for any number of threads. Use it in `with`, or close it.
 
-    Each of the `concurrency` requests that run at once has a prompt cache of its own.
+    Each of the `concurrency` requests that run at once has its own prompt cache.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class GeneratorPool(Answers):
         grace_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`queue_limit`: how many may wait, more raise QueueFull; `timeout_s`: how long one waits before QueueTimeout;
-        `grace_s`: how long `close` waits for running answers. The pool closes `generator`. Raises UsageError."""
+        """`queue_limit`: how many requests may wait before QueueFull; `timeout_s`: how long one waits before
+        QueueTimeout; `grace_s`: how long `close` waits for running answers. The pool closes `generator`. Raises
+        UsageError."""
         if concurrency < 1 or queue_limit < 0:
             raise UsageError("a pool needs a concurrency of at least 1 and a queue limit of at least 0")
         self._slots = [generator, *(generator.sibling() for _ in range(concurrency - 1))]
@@ -71,17 +72,17 @@ class GeneratorPool(Answers):
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is, and how it is run."""
+        """The model, and how it runs."""
         return self._slots[0].info
 
     @property
     def options(self) -> GenerationOptions:
-        """The default options of calls that give none."""
+        """Default options for calls that pass none."""
         return self._slots[0].options
 
     @property
     def prompter(self) -> Prompter:
-        """How prompts are made. Which cache answers is not known, so none is asked."""
+        """Builds prompts without a cache: which one will be used is not known."""
         return replace(self._slots[0].prompter, cached=None)
 
     @property
@@ -90,13 +91,13 @@ class GeneratorPool(Answers):
         return self._slots[0].context_tokens
 
     def cached_prefix_tokens(self, ids: Sequence[int]) -> int:
-        """How many of `ids`, from the first, are in the cache that has the most of them."""
+        """Length of the longest prefix of `ids` that is in one of the caches."""
         with self._changed:
             return max((slot.cached_prefix_tokens(ids) for slot in self._free), default=0)
 
     @property
     def stats(self) -> QueueStats:
-        """How things stand now."""
+        """Current statistics."""
         with self._changed:
             return QueueStats(
                 len(self._slots) - len(self._free), len(self._queue), self._answered, self._refused, self._gave_up
@@ -111,7 +112,7 @@ class GeneratorPool(Answers):
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[GenerationEvent]:
-        """As `TextGenerator.stream`. Waits for its turn at the first event, and holds it until the last."""
+        """Like `TextGenerator.stream`. The first event waits for a free slot, which is held until the last event."""
         yield from self._run(
             lambda slot: slot.stream(prompt, raw=raw, guidance=guidance, cancel=cancel, **options), cancel
         )
@@ -124,7 +125,8 @@ class GeneratorPool(Answers):
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[GenerationEvent]:
-        """As `TextGenerator.stream_chat`. Waits for its turn at the first event, and holds it until the last."""
+        """Like `TextGenerator.stream_chat`. The first event waits for a free slot, which is held until the last
+        event."""
         yield from self._run(
             lambda slot: slot.stream_chat(messages, guidance=guidance, cancel=cancel, **options), cancel
         )
@@ -137,13 +139,13 @@ class GeneratorPool(Answers):
         guidance: Guidance | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> list[Completion]:
-        """As `TextGenerator.generate_batch`, when its turn comes. Raises QueueFull, QueueTimeout."""
+        """Like `TextGenerator.generate_batch`, when a slot is free. Raises QueueFull, QueueTimeout."""
         with self._turn(None) as slot:
             assert slot is not None
             return slot.generate_batch(prompts, batch_size=batch_size, guidance=guidance, **options)
 
     def classify(self, prompt: str | Messages, choices: Sequence[str], *, raw: bool = False) -> Classification:
-        """As `TextGenerator.classify`, when its turn comes. Raises QueueFull, QueueTimeout."""
+        """Like `TextGenerator.classify`, when a slot is free. Raises QueueFull, QueueTimeout."""
         with self._turn(None) as slot:
             assert slot is not None
             return slot.classify(prompt, choices, raw=raw)
@@ -156,7 +158,8 @@ class GeneratorPool(Answers):
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[GenerationEvent]:
-        """As `TextGenerator.stream_prompt`. Waits for its turn at the first event, and holds it until the last."""
+        """Like `TextGenerator.stream_prompt`. The first event waits for a free slot, which is held until the last
+        event."""
         yield from self._run(lambda slot: slot.stream_prompt(prompt, options, guidance=guidance, cancel=cancel), cancel)
 
     def count_tokens(self, text: str) -> int:

@@ -49,7 +49,7 @@ class PoolStats:
 
     @property
     def bytes(self) -> int:
-        """Of all models, estimated."""
+        """Estimated bytes of all models."""
         return sum(model.bytes for model in self.models)
 
 
@@ -109,8 +109,8 @@ class ModelPool:
 
     @contextmanager
     def use(self, ref: str, *, timeout_s: float | None = None) -> Iterator[GeneratorPool]:
-        """The model, loaded if need be; it is not evicted while it is used. `timeout_s`: how long to wait for room.
-        Raises DoesNotFit, QueueTimeout, and what loading raises."""
+        """The model, loaded if needed; it is not evicted while in use. `timeout_s`: how long to wait for room. Raises
+        DoesNotFit, QueueTimeout, and what loading raises."""
         entry = self._take(ref, timeout_s)
         try:
             assert entry.pool is not None
@@ -122,18 +122,18 @@ class ModelPool:
                 self._changed.notify_all()
 
     def pin(self, ref: str) -> None:
-        """Never evict it, from when it is loaded on."""
+        """Never evict the model once it is loaded."""
         with self._changed:
             self._pinned.add(ref)
 
     def unpin(self, ref: str) -> None:
-        """It may be evicted again."""
+        """Allow evicting the model again."""
         with self._changed:
             self._pinned.discard(ref)
             self._changed.notify_all()
 
     def sweep(self) -> list[str]:
-        """Evict what was idle for longer than the time-out; their refs. Every `use` does this too."""
+        """Evict models that were idle for longer than the timeout; returns their refs. Every `use` does this too."""
         with self._changed:
             if self._idle_timeout_s is None:
                 return []
@@ -145,7 +145,7 @@ class ModelPool:
 
     @property
     def stats(self) -> PoolStats:
-        """How things stand now."""
+        """Current statistics."""
         with self._changed:
             now = self._clock()
             models = tuple(
@@ -156,7 +156,7 @@ class ModelPool:
             return PoolStats(models, self._waiting, self._loads, self._hits, self._evictions)
 
     def close(self) -> None:
-        """Wait for who uses a model, then free them all; a second call does nothing."""
+        """Waits until the models are idle, then frees them all; a second call does nothing."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -10,7 +10,7 @@ from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelNotFound, UsageError
 from lmsupply_cli.events import ProgressListener
-from lmsupply_cli.files import absolute, is_file, is_folder, listed, our_io_error, size_of
+from lmsupply_cli.files import absolute, is_file, is_folder, listed, our_io_error, resolved, size_of
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.store.digest import ReadProgress, digest_of
 from lmsupply_cli.store.lock import LOCAL, repo_lock
@@ -38,6 +38,7 @@ def add_folder(
     if not _NAME.fullmatch(name):
         raise UsageError(f"{alias!r} is not a valid model name", hint="use letters, digits, dots, dashes, underscores")
     path = absolute(folder)
+    _check_place(root, path)
     open_folder(path, trust=trust)
     _check_name(root, path, name)
     files = _recorded(path, listener or ProgressListener())
@@ -64,6 +65,14 @@ def _check_name(root: Path, folder: Path, name: str) -> Manifest | None:
             hint=f"choose another name: lmsupply add {folder} NAME{removal}",
         )
     return None
+
+
+def _check_place(root: Path, folder: Path) -> None:
+    """Raises UsageError for a folder that the store holds already: its license would be forgotten."""
+    here = resolved(folder)
+    kept = next((m for m in read_manifests(root) if not m.added and resolved(root / m.folder) == here), None)
+    if kept:
+        raise UsageError(f"{folder} belongs to {kept.ref}, which is installed", hint=f"lmsupply run {kept.ref}")
 
 
 def _recorded(folder: Path, listener: ProgressListener) -> dict[str, FileRecord]:

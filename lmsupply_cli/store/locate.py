@@ -68,7 +68,7 @@ class LocatedModel:
 
 
 def parse_repo(name: str) -> RepoRef | None:
-    """`owner/repo[@revision][:variant]`, also as the address of its page on the Hub."""
+    """`owner/repo[@revision][:variant]`, also as its Hub URL."""
     match = _REF.fullmatch((ref_of_page(name.strip()) or "").rstrip("/"))
     if not match or not is_repo(match["repo"]):
         return None
@@ -95,6 +95,10 @@ def _entry_or_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef | None]:
 
 
 def _unknown(name: str, installed: Sequence[str] = ()) -> ModelNotFound:
+    if "://" in name:
+        return ModelNotFound(f"{name} is not the address of a model on the Hub", hint="write it as owner/repo")
+    if is_path(name):
+        return ModelNotFound(f"{name} is a local folder", hint=f"there is nothing to download: lmsupply run {name}")
     if "/" in name or "\\" in name or name.startswith((".", "~")):
         return ModelNotFound(f"no such folder: {name}", hint="check the path, or run lmsupply models to list models")
     near = closest(name, installed)
@@ -146,8 +150,7 @@ def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedMod
     if name.lower() == GUIDE_REF:
         return guide()
     if is_path(name):
-        path = Path(name).expanduser()
-        return LocatedModel(name, path, UNKNOWN_LICENSE)
+        return at_path(Path(name).expanduser(), root, name)
     name = without_user(name)
     entry, wanted = _entry_or_repo(name)
     if entry and wanted:  # any revision of it
@@ -165,6 +168,21 @@ def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedMod
     if other := _newest(others, wanted):
         return other
     raise _not_installed(name, wanted.repo, root, precision)
+
+
+def at_path(path: Path, root: Path, name: str = "") -> LocatedModel:
+    """The model in a folder. One that the store or another program keeps has its license there too, whatever it is
+    called."""
+    from lmsupply_cli.store.external import external_models
+
+    here = resolved(path)
+    if found := next((m for m in read_manifests(root) if resolved(root / m.folder) == here), None):
+        return located(found, root)
+    if "snapshots" in here.parts and (
+        other := next((m for m in external_models(root) if resolved(m.path) == here), None)
+    ):
+        return other
+    return LocatedModel(name or str(path), path, UNKNOWN_LICENSE)
 
 
 def _without_repo(name: str, root: Path) -> LocatedModel:

@@ -25,7 +25,7 @@ class ModelStore:
         self.root = paths.store_root(cache_dir)
 
     def list(self) -> list[LocatedModel]:
-        """The installed models; those that other tools put into the cache are found by `get` alone."""
+        """The installed models; only `get` finds those that other tools put into the cache."""
         return installed_models(self.root)
 
     def get(self, ref: str) -> LocatedModel:
@@ -42,7 +42,7 @@ class ModelStore:
         return carry_out(self.root, [self._manifest(ref)]).freed_bytes
 
     def verify(self, ref: str) -> ModelCheck:
-        """Hash its files again. Raises ModelNotFound, ModelNotInstalled."""
+        """Check its files against the recorded checksums. Raises ModelNotFound, ModelNotInstalled."""
         return verify(self.root, self._manifest(ref))
 
     def _manifest(self, ref: str) -> Manifest:

@@ -116,7 +116,7 @@ class Transfer:
                 self.part.unlink(missing_ok=True)
             self.on_bytes(-self.file.size_bytes)
         raise HubError(
-            f"{self.file.path} arrived damaged twice: its digest is not the one that the Hub names",
+            f"{self.file.path} arrived damaged twice: its checksum is not the one that the Hub names",
             hint="the download was modified in transit or the repository is corrupt; try another network",
         )
 

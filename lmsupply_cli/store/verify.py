@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lmsupply_cli.engine.folder import look_at_folder
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.events import ProgressListener
-from lmsupply_cli.files import reason_of, size_of
+from lmsupply_cli.files import is_file, listed, reason_of, size_of
 from lmsupply_cli.genai_config import CONFIG
+from lmsupply_cli.hub.variant import TOKENIZER_FILES
 from lmsupply_cli.store.digest import ReadProgress, file_matches
 from lmsupply_cli.store.manifest import FileRecord, Manifest
 
@@ -24,7 +25,7 @@ class FileCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether it is what was pulled."""
+        """Whether it is as recorded."""
         return not self.reason
 
 
@@ -37,17 +38,17 @@ class ModelCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether every file is what was pulled."""
+        """Whether every file is as recorded."""
         return all(check.ok for check in self.files)
 
     @property
     def bad(self) -> list[str]:
-        """Paths of the files that are not."""
+        """Paths of the damaged or missing files."""
         return [check.path for check in self.files if not check.ok]
 
     @property
     def sizes_only(self) -> list[str]:
-        """Paths of the files without a recorded digest: of these, only the size is compared."""
+        """Paths of the files without a recorded checksum: of these, only the size is compared."""
         return [path for path, record in self.manifest.files.items() if not record.digest]
 
 
@@ -57,9 +58,22 @@ def verify(root: Path, manifest: Manifest, *, listener: ProgressListener | None 
     progress, checks = ReadProgress(sizes, listener or ProgressListener()), []
     for path, record in manifest.files.items():
         checks.append(FileCheck(path, _fault(root / manifest.snapshot / path, record, progress.of(path))))
+    checks += _unknown(root, manifest)
     if all(check.ok for check in checks):  # what is whole may still be of no use
         checks += _unusable(root / manifest.folder)
     return ModelCheck(manifest, tuple(checks))
+
+
+def _unknown(root: Path, manifest: Manifest) -> list[FileCheck]:
+    """Files that came later: of a folder that was added all of them, else those that would change answers."""
+    folder, snapshot = root / manifest.folder, root / manifest.snapshot
+    pattern = "**/*" if manifest.added else "*"
+    found = [file for file in listed(folder, pattern) if is_file(file)]
+    names = [file.relative_to(snapshot).as_posix() for file in found if file.is_relative_to(snapshot)]
+    new = [name for name in names if name not in manifest.files]
+    if manifest.added:
+        return [FileCheck(name, "not there when you added the folder") for name in new]
+    return [FileCheck(name, "not part of the model") for name in new if PurePosixPath(name).name in TOKENIZER_FILES]
 
 
 def _unusable(folder: Path) -> list[FileCheck]:
@@ -81,4 +95,4 @@ def _fault(path: Path, record: FileRecord, on_bytes: Callable[[int], None]) -> s
         right = file_matches(path, record.digest, record.size_bytes, on_bytes=on_bytes)
     except OSError as error:
         return f"cannot be read: {reason_of(error)}"
-    return "" if right else "changed: its digest differs"
+    return "" if right else "changed: its checksum differs"

@@ -44,6 +44,19 @@ def test_cut_by_the_limit_is_exit_1_with_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("limit", "hint"),
+    [
+        (("--max-tokens", "2"), "raise --max-tokens, or use a larger model"),
+        (("--context", "40"), "use a larger --context, a smaller schema or a larger model"),
+        (("--stop", "a"), "leave out --stop, or use a larger model"),
+    ],
+)
+def test_the_hint_names_what_cut_the_answer_off(limit: tuple[str, str], hint: str) -> None:
+    result = lmsupply("run", "-m", "guide", "--regex", "[a-c]{400}", *limit, "x")
+    assert (result.code, result.err.splitlines()[-1]) == (1, f"hint: {hint}")
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--json-schema", '{"not": {}}'), "the keyword 'not'"),

@@ -53,6 +53,26 @@ def test_a_model_whose_acceptance_was_revoked_is_not_used(hub: Hub) -> None:
     assert lmsupply("verify", "llama-3.2-1b").code == 0
 
 
+def test_the_path_of_a_model_is_under_its_license(hub: Hub, tmp_path: Path) -> None:
+    """Whatever it is called: there is no way around an acceptance, or a rule."""
+    lmsupply("pull", "-q", "llama-3.2-1b", "--accept-license")
+    path = ModelStore().get("llama-3.2-1b").path
+    assert lmsupply("run", "-m", path, "--max-tokens", "1", "hi").code == 0
+    lmsupply("licenses", "--revoke", "llama-3.2-1b")
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    for name in (path, link):
+        assert lmsupply("run", "-m", name, "--max-tokens", "1", "hi").code == 5
+        added = lmsupply("add", name, "sneaky")
+        assert (added.code, "belongs to llama-3.2-1b" in added.err) == (2, True)
+        with pytest.raises(LicenseNotAccepted):
+            load(name)
+    assert "is not accepted" in lmsupply("use", "llama-3.2-1b").err
+    lmsupply("pull", "-q", "llama-3.2-1b", "--accept-license")
+    rule = {"LMSUPPLY_ALLOWED_TIERS": "permissive,unknown"}
+    assert lmsupply("run", "-m", path, "--max-tokens", "1", "hi", **rule).code == 5
+
+
 def test_the_terms_are_those_of_the_hub_in_use(hub: Hub) -> None:
     refused = lmsupply("pull", "a/odd")
     assert refused.code == 5

@@ -244,7 +244,7 @@ def test_file_names_are_left_to_the_shell(words: list[str]) -> None:
     ("line", "words", "replies"),
     [
         ("lmsupply run --model=gui", ["lmsupply", "run", "--model", "=", "gui"], ["guide"]),
-        ("lmsupply run --think=", ["lmsupply", "run", "--think", "="], ["on", "off", "hide"]),
+        ("lmsupply run --think=", ["lmsupply", "run", "--think", "="], ["on", "hide", "off"]),
         ("lmsupply run -m role:fa", ["lmsupply", "run", "-m", "role", ":", "fa"], ["fast"]),
         ("lmsupply  pull  qwen3-4", ["lmsupply", "pull", "qwen3-4"], ["qwen3-4b"]),
         ("lmsupply rm ", ["lmsupply", "rm", ""], []),

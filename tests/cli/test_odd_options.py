@@ -24,7 +24,7 @@ RUN = ("run", "-m", "guide", "--temperature", "0")
         (("--seed", "99999999999999999999"), "at least 0 and at most 9223372036854775807, not 99999999999999999999"),
         (("--presence-penalty", "3"), "--presence-penalty must be a number from -2 to 2, not 3"),
         (("--logprobs",), "--logprobs is only available in JSON output"),
-        (("--top-logprobs", "2"), "--logprobs is only available in JSON output"),
+        (("--top-logprobs", "2"), "--top-logprobs is only available in JSON output"),
         (("--top-logprobs", "21", "--json"), "from 0 to 20, not 21"),
         (("--logprobs", "--json", "--num-beams", "2"), "beam search cannot be combined with --logprobs"),
         (("--dry-run", "--show-prompt"), "--dry-run and --show-prompt can't be combined"),

@@ -229,7 +229,7 @@ def test_speculative_decoding_by_setting() -> None:
 def test_an_answer_cut_by_its_limit_says_so() -> None:
     result = lmsupply("run", "--max-tokens", "4", QUESTION)
     assert result.code == 0
-    assert "the answer was cut after 4 tokens" in result.err
+    assert "the answer was cut off after 4 tokens" in result.err
     found = lmsupply("run", "--max-tokens", "4", "--json", QUESTION).json
     assert found["finish_reason"] == "length"
     assert [n["code"] for n in found["notices"]] == ["guide", "cut_by_length"]

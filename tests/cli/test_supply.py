@@ -242,7 +242,7 @@ def test_verify_and_repair(hub: Hub) -> None:
     assert bad.code == 1
     (model,) = bad.json["models"]
     reasons = {f["path"]: f["reason"] for f in model["files"] if not f["ok"]}
-    assert reasons == {f"{CPU}/model.onnx.data": "changed: its digest differs", "LICENSE": "missing"}
+    assert reasons == {f"{CPU}/model.onnx.data": "changed: its checksum differs", "LICENSE": "missing"}
     hub.requests.clear()
     assert lmsupply("verify", "--repair", "phi-3.5").code == 0
     assert len(hub.of("cdn")) == 1, "only the bad files"
@@ -386,6 +386,7 @@ def test_search_finds_what_runs_here(hub: Hub) -> None:
     table = lmsupply("search", "phi")
     assert table.out.splitlines()[1].split() == [PHI, "83.2", "kB", "1,234", "MIT", "installed"]
     assert "1 more does not run here: a/phi-npu" in table.err
+    assert lmsupply("search", "phi-npu").err == "none of the models that match 'phi-npu' runs here: a/phi-npu\n"
 
 
 def test_search_without_results_and_without_the_hub(hub: Hub) -> None:
@@ -559,9 +560,10 @@ def test_verify_finds_a_changed_byte_of_an_added_folder(tmp_path: Path) -> None:
     (folder / "model.onnx.data").write_bytes(raw)
     for repair in ((), ("--repair",)):
         bad = lmsupply("verify", *repair)
-        assert (bad.code, bad.out) == (1, "mine: changed (6 files)\n  model.onnx.data: changed: its digest differs\n")
-        assert bad.err == f"hint: lmsupply add {folder} mine records it as it is now\n"
-    assert lmsupply("add", folder).err == f"mine is already added: {folder}; recorded as it is now\n"
+        assert (bad.code, bad.out) == (1, "mine: changed (6 files)\n  model.onnx.data: changed: its checksum differs\n")
+        note = "note: mine is a folder of yours, which lmsupply can't repair\n" if repair else ""
+        assert bad.err == f"{note}hint: lmsupply add {folder} mine updates its checksums\n"
+    assert lmsupply("add", folder).err == f"mine is already added: {folder}; updated the recorded checksums\n"
     assert lmsupply("verify").code == 0
 
 
@@ -571,7 +573,7 @@ def test_verify_says_where_it_compared_only_sizes(tmp_path: Path) -> None:
     forget_digests()
     result = lmsupply("verify")
     assert (result.code, result.out) == (0, "mine: ok (6 files, only sizes compared)\n")
-    assert result.err == f"hint: lmsupply add {folder} mine records the digests of its files\n"
+    assert result.err == f"hint: lmsupply add {folder} mine records its checksums\n"
     assert not any(file["hashed"] for file in lmsupply("verify", "--json").json["models"][0]["files"])
     lmsupply("add", folder)
     assert lmsupply("verify").output == "mine: ok (6 files)\n"

@@ -47,7 +47,7 @@ def test_chat_with_a_missing_model_asks_pulls_and_answers(hub: Hub) -> None:
     terminal.send("y\r")
     terminal.shows(">>>")
     terminal.send("hello\r")
-    terminal.shows("cut after 3 tokens")
+    terminal.shows("cut off after 3 tokens")
     terminal.send("\x04")
     assert terminal.end() == 0
     assert lmsupply("run", "phi-3.5", "--show-prompt", "hello").out == "<|user|>\nhello<|end|>\n<|assistant|>\n"
@@ -77,6 +77,14 @@ def test_one_question_for_the_download_and_the_license(hub: Hub, answer: str, co
     rows = lmsupply("licenses", "--json").json["accepted"]
     assert [row["ref"] for row in rows] == (["llama-3.2-1b"] if answer == "y" else [])
     assert ("llama-3.2-1b was not pulled" in terminal.text) == (answer == "n")
+
+
+def test_a_quiet_question_says_what_it_is_about(hub: Hub) -> None:
+    terminal = Terminal("run", "-q", "-m", "phi-3.5", "hello", columns=100)
+    terminal.shows("Pull it now? [y/N]")
+    assert "phi-3.5: cpu_and_mobile/" in " ".join(terminal.text.split())
+    terminal.send("n\r")
+    assert terminal.end() == 3
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 5)])

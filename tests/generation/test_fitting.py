@@ -89,7 +89,7 @@ def test_a_cut_answer_says_which_limit_it_met(context: int, max_tokens: int, cut
         assert answer.finish_reason == "length"
         assert answer.cut_by == cut_by
         limit = "max_tokens" if cut_by == "max_tokens" else "the context of 120 tokens"
-        said = f"cut after {answer.usage.completion_tokens} tokens by {limit}"
+        said = f"cut off after {answer.usage.completion_tokens} tokens by {limit}"
         assert describe_cut(answer, context_tokens=context) == said
         (row,) = model.generate_batch(["x" * 30], max_tokens=max_tokens)
         assert row.cut_by == cut_by

@@ -45,10 +45,10 @@ def client(waits: list[float] | None = None, *, jump_s: float = 0, **limits: flo
         (Fault("info", "status", status=302), "redirects without saying where to", 1),
         (
             Fault("info", "status", status=302, headers={"Location": "http://[::1"}),
-            "redirects to what is no address",
+            "redirects to an invalid URL",
             1,
         ),
-        (Fault("info", "status", status=302, headers={"Location": "ftp://x/y"}), "redirects to what is no address", 1),
+        (Fault("info", "status", status=302, headers={"Location": "ftp://x/y"}), "redirects to an invalid URL", 1),
         (Fault("info", "status", status=302, headers={"Location": "http://else.invalid/"}), "to another host", 1),
         (Fault("info", "endless", times=99), "longer than 1,000,000 bytes", 1),
         (Fault("tree", "endless", times=99), "longer than 1,000,000 bytes", 2),

@@ -59,7 +59,7 @@ ENDPOINTS = [
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_malformed_endpoint_is_named_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    assert refusal().message.startswith("HF_ENDPOINT is not the address of a Hub: ")
+    assert refusal().message.startswith("HF_ENDPOINT is not the URL of a Hub: ")
 
 
 def test_blanks_around_an_endpoint_do_no_harm(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ PROXIES = [
 @pytest.mark.parametrize(("name", "value"), PROXIES)
 def test_a_malformed_proxy_is_named_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    assert refusal().message.startswith(f"{name} is not the address of a proxy: ")
+    assert refusal().message.startswith(f"{name} is not the URL of a proxy: ")
 
 
 def test_a_socks_proxy_without_its_package_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

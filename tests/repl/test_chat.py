@@ -121,9 +121,9 @@ def test_what_is_typed_while_it_answers_waits_for_the_next_prompt() -> None:
     chat.send("hello\r")
     chat.shows("ABCDE")
     chat.send("/show system\r/bar")
-    chat.shows("(cut after 150 tokens")
+    chat.shows("(cut off after 150 tokens")
     chat.read(lambda text: "There is no system prompt." in text and text.rstrip().count(">>> /bar") == 1)
-    answer = chat.text.split("(cut after")[0]
+    answer = chat.text.split("(cut off after")[0]
     assert "/show" not in answer
     assert answer.count("ABCDEFGHIJ") == 1, "no line was drawn twice"
     chat.send("\x03")
@@ -136,7 +136,7 @@ def test_ctrl_d_while_it_answers_quits_after_it() -> None:
     chat.shows("ABCDE")
     chat.send("\x04")
     assert chat.end() == 0
-    assert "(cut after 150 tokens" in chat.text
+    assert "(cut off after 150 tokens" in chat.text
     assert chat.text.endswith("Bye.")
 
 
@@ -156,7 +156,7 @@ def test_ctrl_z_suspends_at_the_prompt_and_in_an_answer() -> None:
     shell.send("echo is-$((1+1)) on\r")
     shell.read(lambda text: "$ echo is-$((1+1)) on" in text and "is-2 on" in text)
     shell.send("fg\r")
-    shell.shows("(cut after 150 tokens")
+    shell.shows("(cut off after 150 tokens")
     shell.send("typed")
     shell.shows(">>> typed")
     shell.send("\x03\x04")

@@ -123,7 +123,9 @@ def test_an_edited_message_without_an_answer_brings_the_old_one_back(folder: Pat
 def test_continue_resumes_a_cut_answer(folder: Path) -> None:
     chat = Scripted(folder, fake("0123456789"))
     said = chat.talk("/set max_tokens 4", "count", "/set max_tokens 200", "/continue", "/continue")
-    assert said[1] == "0123 (cut after 4 tokens by max_tokens; /continue resumes, /set max_tokens N changes the limit)"
+    assert (
+        said[1] == "0123 (cut off after 4 tokens by max_tokens; /continue resumes, /set max_tokens N changes the limit)"
+    )
     assert said[3:] == ["456789", "(the model added nothing)"]
     assert chat.messages[-1] == ("assistant", "0123456789")
 
@@ -213,7 +215,7 @@ def test_a_path_is_a_message(folder: Path) -> None:
         ("/set parameter zzz 1", "hint: /set shows the parameters"),
         ("/set parameter top_p 7", "top_p must be a number from 0 to 1"),
         ("/set parameter num_beams 4", "a chat cannot use num_beams"),
-        ("/set parameter seed", "seed none same seed, prompt and options give the same text"),
+        ("/set parameter seed", "seed none random seed, for reproducible output"),
         ("/set temperature", "temperature 0.0 randomness; 0 is greedy"),
         ("/set nonsense", "error: no such parameter: nonsense"),
         ("/set noformat", "Format off."),
@@ -228,7 +230,7 @@ def test_a_path_is_a_message(folder: Path) -> None:
         ("/stats maybe", "/stats takes on or off, not 'maybe'"),
         ("/think", "This model has no thinking mode."),
         ("/think off", "This model has no thinking mode."),
-        ("/think maybe", "/think takes on, off or hide"),
+        ("/think maybe", "/think takes on, hide or off"),
         ("/set nothink", "This model has no thinking mode."),
         ("/format", "Format off."),
         ("/format off", "Format off."),
@@ -282,7 +284,7 @@ def test_system_is_shown_set_and_cleared(folder: Path) -> None:
 
 def test_a_parameter_holds_from_the_next_answer_on(folder: Path) -> None:
     said = Scripted(folder).talk("/set parameter max_tokens 3", "hello", "/set max_tokens default", "/regen")
-    assert said[1].startswith("Hi (cut after 3 tokens by max_tokens;")
+    assert said[1].startswith("Hi (cut off after 3 tokens by max_tokens;")
     assert said[3] == "Hi there."
 
 
@@ -406,7 +408,7 @@ def test_notes_on_an_answer_are_dim_where_there_is_color(folder: Path, monkeypat
         chat = Scripted(folder, terminal=True, environ=environ, show_stats=True)
         chat.talk(*lines)
         raw = chat.output.getvalue()
-        assert ("\x1b[2m(cut after 2 tokens" in raw) == dim
+        assert ("\x1b[2m(cut off after 2 tokens" in raw) == dim
         assert ("\x1b[" in raw) == dim
 
 
@@ -435,7 +437,7 @@ def test_the_bar_follows_the_chat(folder: Path) -> None:
 def test_a_full_context_is_named_as_what_cut_the_answer(folder: Path) -> None:
     chat = Scripted(folder, fake(LONG, context=150))
     said = say_once(chat, "hello")
-    assert re.search(r"\(cut after \d+ tokens by the context of 150 tokens; ask for a shorter answer\)", said)
+    assert re.search(r"\(cut off after \d+ tokens by the context of 150 tokens; ask for a shorter answer\)", said)
     small = Scripted(folder, fake(LONG, context=1000))
     small.talk("/set context 150")
     assert "by the context of 150 tokens; /set context N enlarges it)" in say_once(small, "hello")
@@ -444,7 +446,7 @@ def test_a_full_context_is_named_as_what_cut_the_answer(folder: Path) -> None:
 def test_the_oldest_turns_are_dropped_so_that_an_answer_has_room(folder: Path) -> None:
     chat = Scripted(folder, fake(*[f"answer {n} " + "x" * 40 for n in range(9)], context=400))
     said = chat.talk(*(f"question {n}" for n in range(8)))
-    assert all(f"x{'x' * 38}" in shown and "cut after" not in shown for shown in said)
+    assert all(f"x{'x' * 38}" in shown and "cut off after" not in shown for shown in said)
     assert "note: the context is full: the oldest turn was dropped, from “question 0” on" in " ".join(said)
     assert "no longer sent to the model" in say_once(chat, "/show info")
     assert len(chat.messages) == 16

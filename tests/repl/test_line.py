@@ -238,6 +238,6 @@ def test_a_resize_in_the_middle_of_an_answer() -> None:
     chat.shows("ABCDE")
     chat.process.setwinsize(30, 50)
     chat.history.resize(30, 50)
-    chat.read(lambda text: ">>>" in text.partition("(cut after 150 tokens")[2])
+    chat.read(lambda text: ">>>" in text.partition("(cut off after 150 tokens")[2])
     assert "Traceback" not in chat.text
     chat.leave()

@@ -64,7 +64,7 @@ def test_killed_in_the_middle_of_an_answer_everything_up_to_it_is_there(archive:
     assert "on cpu, context 250 tokens. /help for help" in chat.text, "as it was set in the chat"
     assert "seed 7" in chat.ask("/set")
     chat.ask("/set parameter max_tokens 3")
-    assert "(cut after 3 tokens" in chat.ask("/continue")
+    assert "(cut off after 3 tokens" in chat.ask("/continue")
     chat.leave()
     rows = archive.find().chats[0].messages
     assert [m.role for m in rows] == ["user", "assistant"]
@@ -145,7 +145,7 @@ def test_sessions_deletes_after_a_question(folder: Path) -> None:
     assert said[0] == "Delete the chat 'two' permanently? [y/N]"
     assert said[1] == "Delete the chat 'two' permanently? [y/N] Deleted."
     assert "there is no chat named 'two'" in said[2]
-    assert "hint: the latest: " in said[2]
+    assert "hint: the most recent: " in said[2]
     assert said[3].startswith("Resumed one: 2 messages. user: hello assistant: Hi there.")
     assert said[4] == "That chat is already open."
     assert chat.archive.names() == ["one"]
@@ -156,7 +156,7 @@ def test_this_chat_is_marked_and_renamed_in_place(folder: Path) -> None:
     said = chat.talk("hello", "/save mine", "/sessions", "/sessions rename mine yours", "thanks", "/sessions delete 1")
     assert " · this chat " in said[2]
     assert said[3] == "Renamed mine to yours."
-    assert "there is no chat named 'mine'" in said[5], "the number of the list that was shown"
+    assert "the chat 'yours' is open" in said[5], "the number of the list that was shown"
     assert len(chat.saved().messages) == 4
     assert chat.archive.names() == ["yours"]
 

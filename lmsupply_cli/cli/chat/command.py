@@ -44,7 +44,7 @@ def chat(
     last: Annotated[bool, typer.Option("--continue", "-c", help="Resume the last saved chat.")] = False,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", "-r", metavar="NAME|N", help="Resume a saved chat by name, or the Nth latest."),
+        typer.Option("--resume", "-r", metavar="NAME|N", help="Resume a saved chat by name, or the Nth most recent."),
     ] = None,
     no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this chat.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,
@@ -74,8 +74,7 @@ def chat(
     check_one_of({"--plain": plain, "--theme": flags.get("theme")})
     check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     saved = read_template(template) if template else None
-    ctx = Context.of(flags, preset=preset, template=saved)
-    ctx.debug = debug
+    ctx = Context.of(flags, preset=preset, template=saved, debug=debug)
     if saved and saved.prompt:
         ctx.terminal.say("note: a chat uses the system prompt, model and options of a template, not its prompt")
     if saved and system is None:

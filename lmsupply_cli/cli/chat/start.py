@@ -12,6 +12,7 @@ from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
+from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
@@ -22,6 +23,7 @@ from lmsupply_cli.render.answer import choose_stream
 from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.input import TerminalReader
 from lmsupply_cli.repl.loop import ChatLoop
+from lmsupply_cli.repl.parameters import EXCLUDED
 from lmsupply_cli.store.locate import guide, installed_models
 
 _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
@@ -54,11 +56,15 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
     archive = Archive(paths.sessions_dir())
     saved = _saved(ctx, asked, archive)
 
+    first = wanted.name or (saved.model if saved else None)
+    named = {first}  # what --trust-model-files, --accept-license and --pull were given for
+
     def prepared(ref: str | None) -> Callable[[], TextGenerator]:
-        plan = _planner(ctx, replace(wanted, name=ref))
+        plan = _planner(ctx, replace(wanted, name=ref) if ref in named else ModelRequest(ref))
         return lambda: load_model(ctx, plan())
 
-    with prepared(wanted.name or (saved.model if saved else None))() as generator:
+    with prepared(first)() as generator:
+        named.add(generator.info.ref)
         theme = "none" if asked.plain else settings.get("theme")
         session = ChatSession(generator, system=asked.system, policy=overflow_policy(settings, "drop-oldest"))
         world = World(
@@ -82,7 +88,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             think=settings.get("think"),
         )
         if saved:
-            chat.resume(saved)
+            chat.resume(saved, keeping=[key for key in SETTINGS if settings.value(key).source == "flag"])
             if asked.system is not None:
                 session.system = asked.system
         terminal.say(f"{_banner(generator)} /help for help, /bye to quit.")
@@ -117,9 +123,7 @@ def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | No
 
 def _planner(ctx: Context, wanted: ModelRequest) -> Callable[[], LoadPlan]:
     """Find the model, pulled where the settings say so, and look at its files; planning and loading come later."""
-    found = prepare(ctx, wanted)
-    found = replace(found, options=found.options.replaced(num_beams=1, logprobs=False, top_logprobs=0))
-    found = found.answering_up_to_context()
+    found = prepare(ctx, wanted, unused=EXCLUDED, fill_context=True)
     return lambda: found.plan(ctx.settings, reserve_tokens=_RESERVE_TOKENS)
 
 

@@ -85,9 +85,9 @@ def classify(
     """Choose the most likely of several given answers, with exact probabilities.
 
     Nothing is generated: the model reads the prompt once, then each choice as the beginning of
-    its answer. Only the best choice goes to stdout. The first word is the model if it is an
-    alias, a role, an owner/repo or a path; -m takes precedence. Piped input and
-    files are appended to the prompt. Use --think off with a reasoning model.
+    its answer. Only the best choice goes to stdout. If the first word names a model (an alias, a
+    role, an owner/repo or a path), it selects the model and the rest is the prompt. -m overrides
+    this. Files and piped input are appended to the prompt. Use --think off with a reasoning model.
     """
     from shlex import quote
 
@@ -98,7 +98,7 @@ def classify(
 
     check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     if raw:
-        check_raw(flags)
+        check_raw(flags, system)
     ctx = Context.of(flags | {"speculative": "off"}, quiet=quiet)  # nothing is generated, so there are no draft tokens
     read = read_choices(choices or (), choices_file)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)

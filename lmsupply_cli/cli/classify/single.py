@@ -16,8 +16,8 @@ from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.inputs import PromptRequest, no_prompt, read_input
 from lmsupply_cli.cli.prepare import ModelRequest, Prepared, load_model, overflow_policy, prepare
 from lmsupply_cli.cli.run.output import model_object
+from lmsupply_cli.config.table import GENERATION_KEYS
 from lmsupply_cli.engine.classify import check_room
-from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import DoesNotFit, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.classification import ChoiceScore, Classification, check_choices, continuation_ids
@@ -74,9 +74,7 @@ def loaded(ctx: Context, wanted: ModelRequest) -> Iterator[TextGenerator]:
 
 def prepared_for_choices(ctx: Context, wanted: ModelRequest) -> Prepared:
     """Nothing is generated, so only what concerns the cache is taken from the options."""
-    prepared = prepare(ctx, wanted)
-    share_buffer = prepared.options.past_present_share_buffer
-    return replace(prepared, options=GenerationOptions(past_present_share_buffer=share_buffer))
+    return prepare(ctx, wanted, unused=[key for key in GENERATION_KEYS if key != "past_present_share_buffer"])
 
 
 @dataclass

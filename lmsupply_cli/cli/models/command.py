@@ -46,7 +46,7 @@ def models(
         str | None, typer.Option("--sort", metavar="KEY", help="Sort by name, size, parameters, license or used.")
     ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="Also show where the installed models are.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print refs only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only model names.")] = False,
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
@@ -55,7 +55,8 @@ def models(
 
     Show only models whose name, repo or family contains TEXT; filters combine. SIZE is that of
     the variant for this machine. FITS is an estimate of whether the weights, a cache for 4,096 tokens and the
-    runtime fit in the free memory. A role stands for a model: lmsupply run -m role:fast.
+    runtime fit in the free memory. A role, such as role:fast, is an ordered list of models: lmsupply uses the best one
+    that fits.
     """
     from lmsupply_cli.cli.consent import allowed_by, license_notes
     from lmsupply_cli.cli.context import Context

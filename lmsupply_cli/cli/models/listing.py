@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License
+from lmsupply_cli.catalogue.entry import TIERS, CatalogueEntry, License, license_id
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.files import folder_bytes, read_json
@@ -119,7 +119,7 @@ def _keeps(row: ModelRow, filters: Filters) -> bool:
     words = " ".join((row.ref, row.repo, entry.family if entry else "", *(entry.aliases if entry else ()))).lower()
     return (
         filters.text.lower() in words
-        and (not filters.licenses or row.license.id.lower() in {name.lower() for name in filters.licenses})
+        and (not filters.licenses or row.license.id.lower() in {license_id(name).lower() for name in filters.licenses})
         and filters.tier in (None, row.license.tier)
         and (filters.family is None or (bool(entry) and entry is not None and entry.family == filters.family.lower()))
         and (filters.role is None or (entry is not None and _role(filters.role) in entry.roles))
@@ -150,7 +150,9 @@ def nothing_matches(root: Path, filters: Filters) -> str:
     roles = sorted({role for row in rows if row.entry for role in row.entry.roles})
     licenses = sorted({row.license.id for row in rows}, key=str.lower)
     lines = []
-    unknown = [name for name in filters.licenses if name.lower() not in {known.lower() for known in licenses}]
+    unknown = [
+        name for name in filters.licenses if license_id(name).lower() not in {known.lower() for known in licenses}
+    ]
     if filters.family is not None and filters.family.lower() not in families:
         lines.append(f"Families: {', '.join(families)}")
     if filters.role is not None and _role(filters.role) not in roles:

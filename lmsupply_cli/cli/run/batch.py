@@ -27,7 +27,6 @@ from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, 
 from lmsupply_cli.cli.run.output import run_object
 from lmsupply_cli.config.layers import Source, Value
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import EngineError, LmsupplyError, UsageError
 from lmsupply_cli.events import Notice
@@ -36,6 +35,7 @@ from lmsupply_cli.generation.batch_plan import BatchPlan
 from lmsupply_cli.generation.completion import Completion, cut_notice
 from lmsupply_cli.generation.fitting import fit_messages
 from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.render.flags import named_by_place
 from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import count, format_rate
 
@@ -56,7 +56,6 @@ def run_batch(
     with owned(request.out):
         lines = read_lines(request.source, ctx.terminal, system=asked.system)
         if guidance:
-            check_guidance(guidance)
             lines = [_once_guided(line) for line in lines]
         answers = Answers(request.out, lines, ctx.terminal, guided=guidance is not None)
         prepared = prepare(ctx, wanted, guidance=guidance)
@@ -67,12 +66,12 @@ def run_batch(
         run = run_of(prepared.model, ctx.settings, system=asked.system, options=options, guidance=followed)
         answers.check_run(run, retry=request.retry)
         left = answers.left(retry=request.retry)
-        counts = Counts.of(answers.done, left)
+        counts = Counts.of(answers.done, left, retry=request.retry)
         if left or dry_run:
             if ctx.settings.get("speculative") != "off":
                 ctx.notice(Notice("speculative", "speculative decoding is not used in a batch"))
             say_other_models(ctx, lines, prepared.model)
-            plan = prepared.plan(ctx.settings)
+            plan = prepared.plan(ctx.settings.with_flags(speculative="off"))
             if dry_run:
                 say_load_plan(ctx, plan)
                 return OK
@@ -127,7 +126,8 @@ def _describe(ctx: Context, generator: TextGenerator, values: Mapping[str, Value
         thoughts = ctx.settings.get("think") == "on"
         cut = cut_notice(answer, context_tokens=generator.context_tokens, fitting_tokens=generator.fitting_tokens)
         notices = [*before, *said, *([cut] if cut else [])]
-        return run_object(answer, generator.info, own, notices, thoughts=thoughts)
+        with named_by_place(dict.fromkeys(line.options or {}, "line")):
+            return run_object(answer, generator.info, own, notices, thoughts=thoughts)
 
     return describe
 

@@ -88,7 +88,10 @@ def run(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="json", help="Constrain the answer to valid JSON.", rich_help_panel=STRUCTURED
+            "--format",
+            metavar="json",
+            help="Constrain the answer to a JSON object or array.",
+            rich_help_panel=STRUCTURED,
         ),
     ] = None,
     batch: Batch = None,
@@ -136,9 +139,9 @@ def run(
 ) -> None:
     """Answer one prompt and print it.
 
-    The first word is the model if it is an alias, a role, an owner/repo or a path; -m takes precedence. Files and
-    piped input are appended to the prompt. Only the answer goes to stdout. A model without a prompt opens a chat on
-    a terminal.
+    If the first word names a model (an alias, a role, an owner/repo or a path), it selects the model and the rest is
+    the prompt. -m overrides this. Files and piped input are appended to the prompt. Only the answer goes to stdout. In a
+    terminal, a model without a prompt opens a chat.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.inputs import PromptRequest
@@ -154,10 +157,9 @@ def run(
     check_one_of({"--plain": plain, "--theme": flags.get("theme")})
     check_one_of({"--pull": pull, "--offline": flags.get("offline")})
     if raw:
-        check_raw(flags)
+        check_raw(flags, system)
     saved = read_template(template) if template else None
-    ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet)
-    ctx.debug = debug
+    ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet, debug=debug)
     guidance = _guidance(json_schema, regex, grammar, form)
     wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)

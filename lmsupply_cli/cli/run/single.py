@@ -11,10 +11,10 @@ from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.chats.last_run import Conversation, last_conversation, remember_run
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
+from lmsupply_cli.cli.idle import idle_thinking
 from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
 from lmsupply_cli.cli.prepare import (
     ModelRequest,
-    Prepared,
     load_model,
     load_options,
     overflow_policy,
@@ -22,12 +22,13 @@ from lmsupply_cli.cli.prepare import (
     say_load_plan,
 )
 from lmsupply_cli.cli.run.output import Look, Output
+from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.matcher import check_guidance
-from lmsupply_cli.errors import FileError, UsageError
-from lmsupply_cli.events import Notice
+from lmsupply_cli.errors import DoesNotFit, FileError, UsageError
+from lmsupply_cli.events import Finished, Notice
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
+from lmsupply_cli.loading.formats import read_format
 
 _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
 
@@ -35,13 +36,12 @@ _ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat doe
 def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None, look: Look) -> int:
     """The exit code. Raises the errors of what it uses; `main` reports them."""
     given = read_input(ctx, asked, model=wanted.name)
-    wanted = replace(wanted, name=given.model)
+    wanted = replace(wanted, name=given.model, named_by=given.named_by, guessed=given.guessed)
     if not given.prompt:
         return _open_chat(ctx, wanted, asked, look, guidance, system=given.system)
-    if guidance:
-        check_guidance(guidance)
     wanted, messages = _conversation(ctx, wanted, asked, given)
-    prepared = _without_logprobs(prepare(ctx, wanted, guidance=guidance).answering_up_to_context(), look)
+    unused = _without_logprobs(ctx.settings) if look.form == "text" else ()
+    prepared = prepare(ctx, wanted, guidance=guidance, unused=unused, fill_context=True)
     options = prepared.options
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
@@ -56,19 +56,29 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
         output, cancel = Output(ctx, look, generator, prepared.values), CancelToken()
         with interrupts_cancel(cancel):
             finished = output.take(generator.stream_prompt(fitted.prompt, options, cancel=cancel))
-    if not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
+    if output.text and not asked.raw and not asked.no_save and ctx.settings.get("save_sessions"):
         try:
             remember_run(prepared.model.ref, [*messages, ChatMessage.assistant(output.text)])
         except FileError as error:
             ctx.notice(Notice("not_saved", f"--continue cannot resume this answer: {error.message}"))
     if finished.finish_reason == "cancelled":
         return INTERRUPTED
-    if finished.complete is False:
-        ctx.terminal.error(
-            "the answer was cut off, so it may not be valid", hint="raise `max_tokens`, or use a larger model"
+    if finished.finish_reason == "memory":
+        raise DoesNotFit(
+            "the answer was cut off: the memory ran out",
+            hint="use a smaller model or `context`, or raise `memory_limit`",
         )
+    if finished.complete is False:
+        ctx.terminal.error("the answer was cut off, so it may not be valid", hint=_way_to_the_end(finished))
         return ERROR
     return OK
+
+
+def _way_to_the_end(finished: Finished) -> str:
+    """What may let a guided answer become complete."""
+    if finished.cut_by == "context":
+        return "use a larger `context`, a smaller schema or a larger model"
+    return f"{'raise `max_tokens`' if finished.cut_by else 'leave out `stop`'}, or use a larger model"
 
 
 def print_load_plan(
@@ -79,9 +89,8 @@ def print_load_plan(
     named = named or (asked.template.model if asked.template else None)
     if named is None and asked.continues:
         named = _continued().model
-    if guidance:
-        check_guidance(guidance)
-    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance).answering_up_to_context()
+    unused = () if as_json else _without_logprobs(ctx.settings)
+    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance, unused=unused, fill_context=True)
     say_load_plan(ctx, prepared.plan(ctx.settings), as_json=as_json)
     return OK
 
@@ -93,10 +102,13 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
-    if guidance:
-        check_guidance(guidance)
-    wanted, messages = _conversation(ctx, replace(wanted, name=given.model), asked, given)
-    prepared = prepare(ctx, wanted, weights=False).answering_up_to_context()
+    wanted, messages = _conversation(
+        ctx, replace(wanted, name=given.model, named_by=given.named_by, guessed=given.guessed), asked, given
+    )
+    unused = _without_logprobs(ctx.settings)
+    prepared = prepare(ctx, wanted, guidance=guidance, weights=False, unused=unused, fill_context=True)
+    for notice in idle_thinking(ctx.settings, read_format(prepared.folder).format):
+        ctx.notice(notice)
     dry = DryRequest(messages, raw=asked.raw, policy=_policy(ctx, asked), max_tokens=prepared.options.max_tokens)
     text, notices = dry_prompt(prepared.folder, dry, load_options(ctx.settings))
     for notice in notices:
@@ -105,14 +117,13 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
     return OK
 
 
-def _without_logprobs(prepared: Prepared, look: Look) -> Prepared:
-    """Text output cannot show them. Raises UsageError if a flag requests them."""
-    if not prepared.options.logprobs or look.form != "text":
-        return prepared
+def _without_logprobs(settings: Settings) -> tuple[str, ...]:
+    """The options that text cannot show. Raises UsageError if a flag requests them."""
     for key in ("top_logprobs", "logprobs"):
-        if prepared.values[key].source == "flag":
+        found = settings.value(key)
+        if found.source == "flag" and found.value:
             raise UsageError(f"`{key}` is only available in JSON output", hint="add --json or --stream-json")
-    return replace(prepared, options=prepared.options.replaced(logprobs=False, top_logprobs=0))
+    return "logprobs", "top_logprobs"
 
 
 def _policy(ctx: Context, asked: PromptRequest) -> Policy:
@@ -126,7 +137,7 @@ def _conversation(
     if not asked.continues:
         return wanted, given.messages
     before = _continued()
-    ctx.notice(Notice("continued", f"continuing with {before.model}: {before.title}"))
+    ctx.notice(Notice("continued", f"continuing with {wanted.name or before.model}: {before.title}"))
     return replace(wanted, name=wanted.name or before.model), _joined(before.messages, given.messages)
 
 
@@ -155,8 +166,8 @@ def _open_chat(
     *,
     system: str,
 ) -> int:
-    """A model without a prompt, on a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
-    only_run = guidance or asked.raw or look.form != "text" or look.buffered
+    """A model without a prompt, in a terminal. Elsewhere, or with options that a chat does not have, it is an error."""
+    only_run = guidance or asked.raw or look.form != "text" or look.buffered or ctx.terminal.quiet
     only_run = only_run or any(ctx.settings.value(key).source == "flag" for key in _ONLY_RUN)
     if only_run or not (ctx.terminal.stdin_tty and ctx.terminal.stdout_tty):
         raise no_prompt("run", wanted.name or "")

@@ -29,6 +29,7 @@ from lmsupply_cli.loading.recommend import catalogue_variants, expected_variant,
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import read_shape, shape_by_config
 from lmsupply_cli.render.fields import Row
+from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.store.judging import look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate, named_repo
 from lmsupply_cli.store.pull import fetch_pinned, resolve_here
@@ -194,7 +195,7 @@ def _loading_rows(model: LocatedModel, settings: Settings) -> tuple[Row, ...]:
     try:
         rows = dict(plan_load(model, load_options(settings)).rows())
     except LmsupplyError as error:
-        return (("loads with", f"{error.message}; {error.hint}" if error.hint else error.message),)
+        return (("loads with", as_flags(f"{error.message}; {error.hint}" if error.hint else error.message)),)
     return (("loads with", f"{rows['provider']}, context {rows['context']}; {rows.get('memory', 'memory unknown')}"),)
 
 
@@ -204,7 +205,7 @@ def _from_disk(model: LocatedModel, folder: ModelFolder, obstacles: tuple[Obstac
     try:
         prompt = read_format(folder).format.formatter.name
     except LmsupplyError as error:
-        prompt = f"broken: {error.message}"
+        prompt = f"broken: {as_flags(error.message)}"
     resolution, memory = _installed_variant(model), read_shape(folder)
     return Description(
         ref=model.ref,

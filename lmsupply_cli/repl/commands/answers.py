@@ -15,7 +15,7 @@ def _regen(chat: Chat, _: str) -> None:
 
 
 def _continue(chat: Chat, _: str) -> None:
-    chat.show(chat.session.resume())
+    chat.show(chat.session.resume(), continues=True)
 
 
 def _copy(chat: Chat, rest: str) -> None:

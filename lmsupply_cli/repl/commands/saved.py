@@ -74,6 +74,7 @@ def _rename(chat: Chat, names: str) -> None:
         chat.keeper.rename(new)
     else:
         chat.archive.rename(old, new)
+    chat.listed = [new if name == old else name for name in chat.listed]
     chat.say(f"Renamed {old} to {new}.")
 
 
@@ -91,7 +92,8 @@ def _delete(chat: Chat, name: str) -> None:
 def _export(chat: Chat, rest: str) -> None:
     if not rest:
         raise UsageError("/export needs a file", hint="use the extension .md, .json or .txt")
-    path = resolved(expanded(rest))  # a link stays a link
+    quoted = len(rest) > 2 and rest[0] == rest[-1] and rest[0] in "\"'"
+    path = resolved(expanded(rest[1:-1] if quoted else rest))  # a link stays a link
     text = export_text(chat.session.messages, path.suffix, model=chat.session.generator.info.ref)
     if not is_folder(path.parent):
         raise UsageError(f"cannot write {path}: its folder does not exist, or may not be used")
@@ -119,7 +121,7 @@ SAVED = (
         "name this chat",
         _save,
         unavailable=lambda chat: chat.keeper.unavailable,
-        details="Chats are saved as they go; a name makes one easy to find.",
+        details="Chats are saved as you go; a name makes one easy to find.",
         example="/save whales",
     ),
     Command(

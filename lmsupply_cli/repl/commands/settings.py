@@ -80,8 +80,8 @@ def _stats(chat: Chat, rest: str) -> None:
 
 def _think(chat: Chat, rest: str) -> None:
     if rest not in ("", "on", "off", "hide"):
-        raise UsageError(f"/think takes on, off or hide, not {rest!r}")
-    if not chat.session.prompter.format.markers:
+        raise UsageError(f"/think takes on, hide or off, not {rest!r}")
+    if not chat.session.prompter.format.can_think:
         chat.think = rest or chat.think
         chat.say(_NO_THINKING)
         return
@@ -156,11 +156,11 @@ SETTINGS_COMMANDS = (
     ),
     Command(
         ("/think",),
-        "[on|off|hide]",
-        "turn a reasoning model's thinking on or off, or hide it",
+        "[on|hide|off]",
+        "show, hide or disable reasoning",
         _think,
-        one_of("on", "off", "hide"),
-        details="`hide` lets it think without showing the thoughts.",
+        one_of("on", "hide", "off"),
+        details="`hide` lets the model reason without showing it. Not every model can be stopped from reasoning.",
         example="/think off",
     ),
 )

@@ -1,0 +1,177 @@
+"""What belongs to the user is printed as it is; only our own messages name parameters as flags. And what ends a run."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from support.cli import lmsupply
+
+from lmsupply_cli.cli.app import main
+from lmsupply_cli.cli.batch_files import state_of
+from lmsupply_cli.cli.complete import candidates
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LMSUPPLY_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_choices_and_settings_in_backquotes_stay() -> None:
+    result = lmsupply("classify", "guide", "--choices", "`raw`,b", "--all", "hello")
+    assert "`raw`" in result.out
+    assert "`seed`" in lmsupply("config", "set", "stop", "`seed`").output
+    assert "`seed`" in lmsupply("config", "get", "stop").out
+
+
+def test_an_answer_without_text_is_not_the_last_run(home: Path) -> None:
+    assert lmsupply("run", "guide", "How do I download a model?").code == 0
+    saved = home / "state" / "runs" / "last.json"
+    before = saved.read_text()
+    result = lmsupply("run", "guide", "--stop", "R", "How do I download a model?")
+    assert result.out == ""
+    assert saved.read_text() == before
+
+
+@pytest.mark.parametrize("reason", ["memory", "cancelled"])
+@pytest.mark.parametrize("guided", [True, False])
+def test_a_row_that_memory_ended_is_retried(reason: str, guided: bool) -> None:
+    assert state_of({"finish_reason": reason}, guided=guided) == "cut"
+
+
+@pytest.mark.parametrize("option", [["--min-length", "600"], ["--logprobs", "--json", "--min-length", "600"]])
+def test_options_are_checked_with_the_limit_that_holds(option: list[str]) -> None:
+    assert lmsupply("run", "guide", *option, "--dry-run").code == 0
+
+
+def test_options_that_a_command_does_not_use_cannot_make_it_fail() -> None:
+    for variables in ({"LMSUPPLY_MIN_LENGTH": "600"}, {"LMSUPPLY_NUM_BEAMS": "2", "LMSUPPLY_LOGPROBS": "on"}):
+        assert lmsupply("classify", "guide", "--choices", "a,b", "hello", **variables).code == 0
+    assert lmsupply("run", "guide", "--num-beams", "2", "hello", LMSUPPLY_LOGPROBS="on").code == 0
+
+
+def test_a_batch_does_not_load_a_draft_model(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "hello"}\n')
+    result = lmsupply("run", "--batch", tmp_path / "p.jsonl", "-m", "guide", "--speculative", "draft:nonexistent")
+    assert result.code == 0
+    assert "speculative decoding is not used in a batch" in result.err
+    assert result.json_lines[0].get("speculative") is None
+
+
+def test_a_wrong_model_beside_a_prompt_option_is_named() -> None:
+    result = lmsupply("run", "phi-4-mni", "-p", "hello")
+    assert result.code == 2
+    assert "phi-4-mni is not a model" in result.err
+    assert "did you mean phi-4-mini?" in result.err
+
+
+def test_the_home_folder_is_known_in_out(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "hello"}\n')
+    result = lmsupply("run", f"--batch={tmp_path / 'p.jsonl'}", "-m", "guide", "--out=~/a.jsonl", HOME=str(tmp_path))
+    assert result.code == 0
+    assert (tmp_path / "a.jsonl").exists()
+
+
+def test_system_and_raw_are_refused_before_anything_is_planned() -> None:
+    result = lmsupply("run", "guide", "--dry-run", "--raw", "-s", "hi")
+    assert result.code == 2
+    assert "--system cannot be combined with --raw" in result.err
+
+
+def test_the_other_half_of_a_switch_is_suggested() -> None:
+    assert "did you mean --no-sample?" in lmsupply("run", "--no-sampl", "hi").err
+
+
+def test_what_was_a_variable_in_one_run_is_a_flag_in_the_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LMSUPPLY_CHAT_FORMAT", "phi3")
+    main(["config"])
+    monkeypatch.delenv("LMSUPPLY_CHAT_FORMAT")
+    assert main(["run", "--raw", "--chat-format", "phi3", "guide", "x"]) == 2
+    assert "--chat-format has no effect with --raw" in capsys.readouterr().err
+
+
+def test_main_runs_on_any_thread() -> None:
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(main(["--version"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_completion_looks_into_the_store_of_the_settings(home: Path, tmp_path: Path) -> None:
+    models = Path(__file__).parent.parent / "models" / "slow"
+    assert lmsupply("add", models, "mine", "--cache-dir", tmp_path / "other").code == 0
+    assert "mine" not in {value for value, _ in candidates(["rm", ""]) or ()}
+    assert lmsupply("config", "set", "cache_dir", tmp_path / "other").code == 0
+    assert "mine" in {value for value, _ in candidates(["rm", ""]) or ()}
+
+
+def test_a_rule_that_cannot_be_read_forbids_every_default(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('allowed_tiers = "nonsense"\n')
+    result = lmsupply("use", "guide")
+    assert result.code == 2
+    assert "allowed_tiers" in result.err
+
+
+@pytest.mark.parametrize("name", ["LMSUPPLY_ALLOWED_LICENSE", "LMSUPPLY_ALLOWED_TIER"])
+def test_a_misspelled_rule_is_an_error(name: str) -> None:
+    result = lmsupply("run", "guide", "-q", "hi", **{name: "mit"})
+    assert result.code == 2
+    assert f"{name} is not a setting" in result.err
+
+
+def test_an_option_without_a_variable_names_the_setting() -> None:
+    result = lmsupply("run", "guide", "hi", LMSUPPLY_NO_SAVE="1")
+    assert "LMSUPPLY_NO_SAVE is not a setting; did you mean LMSUPPLY_SAVE_SESSIONS=false?" in result.err
+
+
+@pytest.mark.parametrize("arguments", [["-m", "", "hi"], ["", "hi"]])
+def test_an_unset_variable_is_no_model(arguments: list[str]) -> None:
+    result = lmsupply("run", *arguments)
+    assert result.code == 2
+    assert "is empty" in result.err
+
+
+def test_a_path_that_is_not_there_is_no_prompt() -> None:
+    result = lmsupply("run", "/no/such/model", "hi")
+    assert result.code == 2
+    assert "/no/such/model is not a model" in result.err
+    assert "If it begins your prompt: lmsupply run -- /no/such/model" in result.err
+
+
+def test_a_word_with_a_slash_may_begin_a_prompt() -> None:
+    result = lmsupply("run", "TCP/IP", "explain")
+    assert result.code == 3
+    assert "if it begins your prompt: lmsupply run -- TCP/IP" in result.err
+
+
+def test_a_template_that_names_a_wrong_model_is_named(home: Path) -> None:
+    (home / "config" / "templates").mkdir(parents=True)
+    (home / "config" / "templates" / "bad.toml").write_text('model = "nope"\nprompt = "{input}"\n')
+    assert "template bad: model 'nope' not found" in lmsupply("run", "-t", "bad", "hi").err
+
+
+def test_pull_of_a_folder_says_that_it_is_there(tmp_path: Path) -> None:
+    folder = Path(__file__).parent.parent / "models" / "slow"
+    assert "is a local folder" in lmsupply("pull", folder).err
+    assert "not the address of a model" in lmsupply("pull", "http://127.0.0.1:1/a/b").err
+
+
+def test_licenses_have_one_name() -> None:
+    for name in ("llama3.2", "Llama-3.2"):
+        assert "llama-3.2-1b" in lmsupply("models", "--license", name, "-q").out
+
+
+def test_a_new_file_in_an_added_folder_is_found(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(Path(__file__).parent.parent / "models" / "slow", tmp_path / "mine"))
+    assert lmsupply("add", folder).code == 0
+    (folder / "chat_template.jinja").write_text("HACKED {{ messages[-1].content }}")
+    result = lmsupply("verify")
+    assert result.code == 1
+    assert "chat_template.jinja: not there when you added the folder" in result.out
