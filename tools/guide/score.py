@@ -15,7 +15,7 @@ class Requirement:
     int4_loss_points: float
 
 
-REQUIRED = Requirement(right_percent=85.0, declined_percent=90.0, int4_loss_points=2.0)
+REQUIRED = Requirement(right_percent=82.0, declined_percent=90.0, int4_loss_points=2.0)
 
 
 @dataclass
