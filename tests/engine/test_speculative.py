@@ -36,7 +36,7 @@ class Drafts:
     def __init__(self, drafts: Sequence[Sequence[int]]) -> None:
         self.drafts = iter(drafts)
 
-    def propose(self, tokens: Sequence[int], count: int) -> list[int]:
+    def propose(self, tokens: Sequence[int], count: int, cancel: CancelToken | None = None) -> list[int]:
         return list(next(self.drafts, ()))[:count]
 
 
