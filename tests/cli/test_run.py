@@ -15,7 +15,9 @@ import pytest
 from support.cli import lmsupply
 
 QUESTION = "How do I download a model?"
-ANSWER = "Run `lmsupply pull phi-4-mini`. It downloads the variant for this machine; after that the model works offline."
+ANSWER = (
+    "Run `lmsupply pull phi-4-mini`. It downloads the variant for this machine; after that the model works offline."
+)
 GREEDY = ("--temperature", "0")
 
 
