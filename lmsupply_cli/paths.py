@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from lmsupply_cli.errors import SettingsError, UsageError
-from lmsupply_cli.files import NO_HOME, expanded
+from lmsupply_cli.files import NO_HOME, expanded, is_file
 
 APP = "lmsupply"
 
@@ -92,6 +92,8 @@ def check_folder(value: str) -> Path:
     if value.startswith("~") and path == Path(value):
         raise UsageError(f"the home folder of {value!r} is not known", hint="write the whole path, without ~")
     try:
+        if is_file(path):
+            raise UsageError(f"{value} is a file, not a folder")
         return path.absolute()
     except OSError as error:
         raise UsageError(f"{value!r} is in the current folder, which is gone", hint="write the whole path") from error

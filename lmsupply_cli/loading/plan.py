@@ -262,7 +262,7 @@ def _plan_draft(target: ModelFolder, options: LoadOptions) -> DraftPlan | None:
     folder = open_model(located, trust=options.trust_model_files)
     if _vocabulary(target) != _vocabulary(folder):
         raise UsageError(
-            f"{folder.path.name} cannot be a draft model for {target.path.name}: their vocabularies differ",
+            f"`speculative={options.speculative}`: {located.ref} cannot be a draft model: the vocabularies differ",
             hint="use a smaller model of the same family, or `speculative=ngram`",
         )
     return DraftPlan(located, folder, read_shape(folder))

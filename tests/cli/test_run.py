@@ -225,7 +225,7 @@ def test_speculative_decoding_by_setting() -> None:
     assert stats["accepted"] > 0.8 * stats["proposed"], "its own tokens, but for rounding"
     other = lmsupply(*DRAFTED, "--speculative", f"draft:{Path(__file__).parent.parent / 'models' / 'qwen2'}", QUESTION)
     assert other.code == 2
-    assert "qwen2 cannot be a draft model for guide: their vocabularies differ" in other.err
+    assert "qwen2 cannot be a draft model: the vocabularies differ" in other.err
 
 
 def test_an_answer_cut_by_its_limit_says_so() -> None:
