@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from lmsupply_cli._version import JSON_SCHEMA, __version__
 from lmsupply_cli.cli.exit import BUG, ERROR, INTERRUPTED, OK, TERMINATED, USAGE, Terminated, sigterm_raises
-from lmsupply_cli.cli.help import Command, help_settings, write_section
+from lmsupply_cli.cli.help import Command, grouped_options, help_settings, write_section, write_usage
 from lmsupply_cli.errors import LmsupplyError, UsageError, did_you_mean
 from lmsupply_cli.render.output import give_back, take_over
 
@@ -116,8 +116,13 @@ class CommandGroup(TyperGroup):
             raise UsageError(f"no such command: {args[0]}", hint=f"to ask it: lmsupply run {quote(args[0])}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        write_usage(self, ctx, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         write_section(formatter, "Commands", list(COMMANDS.items()))
+        for name, records in grouped_options(self, ctx).items():
+            write_section(formatter, name, records)
 
 
 def with_synonyms(argv: list[str]) -> list[str]:

@@ -50,6 +50,9 @@ class Command(TyperCommand):
         arguments = [p.metavar or "" for p in self.get_params(ctx) if p.param_type_name == "argument"]
         return [self.options_metavar or "", *arguments]
 
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        write_usage(self, ctx, formatter)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         for name, records in grouped_options(self, ctx).items():
             write_section(formatter, name, records)
@@ -68,6 +71,11 @@ def help_settings() -> dict[str, Any]:
 
 def heading(text: str) -> str:
     return paint(text, "heading", sys.stdout)
+
+
+def write_usage(command: Any, ctx: Any, formatter: Any) -> None:
+    pieces = " ".join(command.collect_usage_pieces(ctx))
+    formatter.write_usage(ctx.command_path, pieces, prefix=f"{heading('Usage')}: ")
 
 
 def write_section(formatter: Any, name: str, rows: list[tuple[str, str]]) -> None:
