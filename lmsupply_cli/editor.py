@@ -11,9 +11,9 @@ from pathlib import Path
 from lmsupply_cli.errors import UsageError
 
 
-def run_editor(file: Path, environ: Mapping[str, str], *, default: str = "", kept: str = "") -> bool:
+def run_editor(file: Path, environ: Mapping[str, str], *, default: str = "") -> bool:
     """Edit `file` with $VISUAL or $EDITOR, else `default`, and wait; whether the file changed. Raises UsageError if there
-    is no editor or it failed; `kept`: what a hint then says of the text, by default where it is."""
+    is no editor or it failed."""
     editor = environ.get("VISUAL") or environ.get("EDITOR") or default
     if not editor:
         raise UsageError("no editor set", hint=f"set $EDITOR, or edit {file} yourself")
@@ -26,7 +26,7 @@ def run_editor(file: Path, environ: Mapping[str, str], *, default: str = "", kep
             f"cannot run the editor {editor!r}: {reason}", hint="set $EDITOR to an installed editor"
         ) from error
     if code:
-        raise UsageError(f"the editor {editor!r} failed with code {code}", hint=kept or f"the file is {file}")
+        raise UsageError(f"the editor {editor!r} failed with code {code}", hint=f"the file is {file}")
     return _content(file) != before
 
 

@@ -52,7 +52,9 @@ class UsageError(LmsupplyError):
 
 
 class SettingsError(UsageError):
-    """The settings file or an LMSUPPLY_ variable. Exit code 2."""
+    """The settings file or an LMSUPPLY_ variable. Exit code 2. `key`: the setting whose value is wrong, if it is one."""
+
+    key: str = ""
 
 
 class ModelNotFound(LmsupplyError):

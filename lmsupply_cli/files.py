@@ -235,7 +235,7 @@ def hint_for(cause: OSError) -> str:
     if cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space and run it again"
     if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return "make it writable, or choose another place with LMSUPPLY_HOME (for models also `cache_dir`)"
+        return "make it writable, or set LMSUPPLY_HOME (or, for models, `cache_dir`) to another directory"
     return "check the disk"
 
 

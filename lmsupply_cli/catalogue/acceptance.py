@@ -11,7 +11,7 @@ from typing import Any
 
 from lmsupply_cli import paths
 from lmsupply_cli.addresses import hub_address
-from lmsupply_cli.catalogue.entry import License
+from lmsupply_cli.catalogue.entry import License, license_id
 from lmsupply_cli.errors import SettingsError
 from lmsupply_cli.files import is_absent, read_json, write_json
 from lmsupply_cli.locks import locked
@@ -95,7 +95,9 @@ def _acceptance(row: Any) -> Acceptance | None:
     row = {"license": row.get("licence")} | row  # schema 1
     values = {field.name: row.get(field.name, "" if field.name == "url" else None) for field in fields(Acceptance)}
     texts = {name: value for name, value in values.items() if isinstance(value, str)}
-    return Acceptance(**texts) if len(texts) == len(values) else None
+    if len(texts) < len(values):
+        return None
+    return Acceptance(**texts | {"license": license_id(texts["license"])})
 
 
 def _rows() -> list[Any]:

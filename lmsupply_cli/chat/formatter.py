@@ -66,7 +66,7 @@ class PromptFormat:
     @property
     def can_think(self) -> bool:
         """Whether the model thinks before it answers, or can be made to."""
-        return self.markers is not None or "enable_thinking" in getattr(self.formatter, "source", "")
+        return self.markers is not None or getattr(self.formatter, "can_think", False)
 
     def text(self, messages: Sequence[ChatMessage]) -> str:
         """The exact text that the model would read."""

@@ -217,7 +217,7 @@ def _main(argv: list[str]) -> int:
     except (KeyboardInterrupt, Terminated) as stop:
         what, exit_code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
         if as_json:
-            _report_json(f"{what} before it was done", "", code=what, stream=stream)
+            _report_json(what, "", code=what, stream=stream)
         return exit_code
     except BrokenPipeError:
         return OK

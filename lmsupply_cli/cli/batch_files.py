@@ -390,7 +390,7 @@ def _shown(value: Any) -> str:
 @dataclass
 class Counts:
     """How the lines went: `before` are those that were answered earlier, `failed_before` those that failed then,
-    `short_before` those that a limit cut then and that a retry leaves as they are."""
+    `short_before` those that a limit cut off then and that are not retried."""
 
     answered: int = 0
     cut: int = 0
@@ -439,7 +439,7 @@ def say_counts(terminal: Terminal, counts: Counts, answers: Answers, *, verb: st
     if counts.failed_before:
         terminal.say("hint: --retry-failed retries the prompts that failed earlier")
     if counts.short_before:
-        terminal.say("hint: a larger --max-tokens with --retry-failed answers those again")
+        terminal.say("hint: to retry the answers that were cut off, add --retry-failed and a larger --max-tokens")
     return ERROR if counts.failed else OK
 
 

@@ -123,11 +123,12 @@ def _set(asked: _Asked) -> None:
 
 def _unknown_licenses(names: Sequence[str]) -> Iterator[Notice]:
     """The Hub may have any license name, but an unknown one may also be misspelled."""
+    from lmsupply_cli.catalogue.entry import license_id
     from lmsupply_cli.catalogue.lookup import read_catalogue
 
     known = {entry.license.id.lower(): entry.license.id for entry in read_catalogue()} | {"unknown": "unknown"}
     for name in names:
-        if name.lower() not in known:
+        if license_id(name).lower() not in known:
             every = f"licenses in it: {', '.join(sorted(known.values()))}"
             hint = did_you_mean(name, known.values(), every)
             yield Notice("unknown_license", f"no model in the catalogue has the license {name}; {hint}")
@@ -147,7 +148,7 @@ def _say_change(asked: _Asked, text: str, value: Any) -> None:
     if not asked.as_json:
         context.terminal.say(f"{text} in {file}")
     if asked.key == "default_model" and value:
-        from lmsupply_cli.cli.use import note_missing
+        from lmsupply_cli.cli.consent import note_missing
 
         note_missing(context, value)
     if asked.key == "allowed_licenses":

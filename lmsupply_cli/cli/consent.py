@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lmsupply_cli.catalogue.entry import License, license_id
 from lmsupply_cli.config.layers import Settings
-from lmsupply_cli.errors import FileError, LicenseNotAccepted
+from lmsupply_cli.errors import FileError, LicenseNotAccepted, LmsupplyError
+from lmsupply_cli.events import Notice
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
+
+if TYPE_CHECKING:
+    from lmsupply_cli.cli.context import Context
 
 RULES = ("allowed_licenses", "allowed_tiers")
 
@@ -89,6 +94,21 @@ def ensure_accepted(
         accept(ref, repo, commit, license)
     except FileError as error:  # it was accepted all the same
         terminal.say(f"note: cannot record your acceptance, so lmsupply will ask again: {error.message}")
+
+
+def note_missing(ctx: Context, name: str) -> None:
+    """A note if the model, the default from now on, cannot answer."""
+    from lmsupply_cli.catalogue.acceptance import needs_acceptance, refusal
+    from lmsupply_cli.store.locate import locate
+
+    try:
+        model = locate(named_for(name, ctx.settings), ctx.root)
+        check_allowed(model.ref, model.license, ctx.settings)
+    except LmsupplyError as error:
+        ctx.notice(Notice("default_model", "; ".join(filter(None, (error.message, error.hint)))))
+        return
+    if model.was_pulled and needs_acceptance(model.repo, model.license):
+        ctx.notice(Notice("default_model", refusal(model.ref, model.license)))
 
 
 def _said(key: str, settings: Settings) -> str:

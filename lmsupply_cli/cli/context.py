@@ -52,7 +52,7 @@ class Context:
         )
         context = cls(terminal, settings, debug=debug)
         for name, hint in unknown_variables(terminal.environ).items():
-            context.notice(Notice("unknown_variable", f"{name} is not a setting; {hint}"))
+            context.notice(Notice("unknown_variable", f"unknown variable {name}; {hint}"))
         name_by_place({key: settings.value(key).source for key in SETTINGS})
         return context
 

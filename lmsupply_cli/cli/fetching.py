@@ -77,8 +77,8 @@ def _plan_line(plan: PullPlan) -> str:
 
 
 def ask_to_pull(plan: PullPlan, terminal: Terminal) -> bool:
-    """One question, for the download and for a license that has to be accepted. What it is about was said before, unless
-    that is quiet."""
+    """One question, for the download and for a license that has to be accepted. The plan was printed before; if
+    quiet, it is part of the question."""
     about = f"{_plan_line(plan)}\n" if terminal.quiet else ""
     repo, license = plan.tree.repo, plan.license
     return ask_for(repo, license, terminal, otherwise=f"{about}Pull it now?", both=f"{about}Pull and accept?")

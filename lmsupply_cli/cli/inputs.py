@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmsupply_cli.catalogue.lookup import bare_name, closest, read_catalogue
@@ -15,7 +16,7 @@ from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.options import PROMPT_MARK
 from lmsupply_cli.config.templates import Template
 from lmsupply_cli.engine.base import check_text
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.files import read_limited
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import installed_models, is_ref
@@ -47,14 +48,26 @@ class PromptRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """`model`: as the user named it, None if they did not; `prompt` is "" where a model was named without one. `named_by`,
-    `guessed`: as in ModelRequest."""
+    """`model`: as the user named it, None if they did not; `prompt` is "" where a model was named without one. `named_by`:
+    the template that named it; `guessed`: the first word of a prompt was taken for it."""
 
     model: str | None
     prompt: str
     system: str = ""
     named_by: str = ""
     guessed: bool = False
+
+    @contextmanager
+    def explained(self, command: str) -> Iterator[None]:
+        """In the block, a model that is not found is named by where it comes from, with what else its name may be."""
+        try:
+            yield
+        except (ModelNotFound, ModelNotInstalled) as error:
+            if not error.hint:  # the user declined
+                raise
+            start = f"{self.named_by}: " if self.named_by else ""
+            prompt = f". {_as_prompt(command, self.model)}" if self.guessed else ""
+            raise type(error)(start + error.message, hint=error.hint + prompt) from error
 
     @property
     def messages(self) -> list[ChatMessage]:
@@ -70,18 +83,23 @@ def read_input(ctx: Context, request: PromptRequest, *, model: str | None) -> Ru
     """Split the positional arguments into model and prompt, and join what belongs to the prompt. Raises UsageError."""
     given = model
     model, words = split_words(ctx, request, model=model)
-    guessed, named_by = given is None and model is not None and bool(words), ""
+    found = named_input(request, model, words, guessed=given is None)
     piped = "" if request.no_stdin or ctx.terminal.stdin_tty else read_stdin(ctx.terminal, optional=True)
     parts = [" ".join(words), *(read_text(Path(file)) for file in request.files), piped]
     prompt = "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
     system = request.system
     if template := request.template:
         prompt, system = template.filled(prompt), template.system if system is None else system
-        if model is None and template.model:
-            model, named_by = template.model, f"template {template.name}"
-    if not prompt and model is None:
+    if not prompt and found.model is None:
         raise no_prompt(request.command)
-    return RunInput(model, prompt, system or "", named_by, guessed)
+    return replace(found, prompt=prompt, system=system or "")
+
+
+def named_input(request: PromptRequest, model: str | None, words: Sequence[str], *, guessed: bool) -> RunInput:
+    """The model without the prompt: that of the words, else that of the template. `guessed`: no option named it."""
+    if model is None and request.template and request.template.model:
+        return RunInput(request.template.model, "", named_by=f"template {request.template.name}")
+    return RunInput(model, "", guessed=guessed and model is not None and bool(words))
 
 
 def no_prompt(command: str, model: str = "") -> UsageError:
@@ -95,7 +113,7 @@ def split_words(ctx: Context, request: PromptRequest, *, model: str | None) -> t
     words = list(request.words)
     mark = words.index(PROMPT_MARK) if PROMPT_MARK in words else None
     head, tail = (words, []) if mark is None else (words[:mark], words[mark + 1 :])
-    if model is None and len(head) > 1 and not head[0]:
+    if model is None and head and not head[0]:
         raise UsageError("the first argument is empty", hint="is a variable unset?")
     if model is None and head:
         if is_ref(head[0], ctx.root):
@@ -116,12 +134,16 @@ def _confirmed(terminal: Terminal, word: str, near: str, *, command: str) -> str
     if near and terminal.stdin_tty and terminal.stderr_tty and terminal.ask(f"{word} is not a model. Use {near}?"):
         return near
     meant = f"did you mean {near}?" if near else "lmsupply models lists the models; -f adds a file to the prompt."
-    raise UsageError(f"{word} is not a model", hint=f"{meant} If it begins your prompt: lmsupply {command} -- {word} …")
+    raise UsageError(f"{word} is not a model", hint=f"{meant} {_as_prompt(command, word)}")
+
+
+def _as_prompt(command: str, word: str | None) -> str:
+    return f"If it begins your prompt: lmsupply {command} -- {word} …"
 
 
 def _no_model(word: str, near: str) -> UsageError:
     hint = f"did you mean {near}?" if near else "lmsupply models lists the models"
-    return UsageError(f"{word} is not a model", hint=f"{hint}; --prompt gives the whole prompt")
+    return UsageError(f"{word} is not a model", hint=f"{hint}; with --prompt, the only argument can be a model")
 
 
 def suspected_ref(word: str, root: Path) -> str | None:

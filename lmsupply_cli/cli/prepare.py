@@ -35,15 +35,17 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """The model as the user named it (None if they did not), and what may be done to use it. `named_by`: the template that
-    named it; `guessed`: the first word of a prompt was taken for it."""
+    """The model as the user named it (None if they did not), and what may be done to use it. Raises UsageError for an
+    empty name."""
 
     name: str | None = None
     pull: bool = False
     accepted: bool = False
     trust: bool = False
-    named_by: str = ""
-    guessed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name == "":
+            raise UsageError("the name of the model is empty", hint="is a variable unset?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +103,17 @@ def choose_model(ctx: Context, request: ModelRequest) -> LocatedModel:
     A named model that is missing is pulled as `auto_pull` says; without a name nothing is ever downloaded. Raises
     ModelNotFound, ModelNotInstalled, LicenseNotAccepted, HubError, UsageError.
     """
-    if request.name == "":
-        raise UsageError("the name of the model is empty", hint="is a variable unset? Name a model, or leave out -m")
     if request.name:
-        try:
-            return _named(ctx, request.name, request, pull=True)
-        except (ModelNotFound, ModelNotInstalled) as error:
-            start = f"{request.named_by}: " if request.named_by else ""
-            prompt = f"; if it begins your prompt: lmsupply run -- {request.name} …" if request.guessed else ""
-            raise type(error)(start + error.message, hint=error.hint + prompt) from error
+        return _named(ctx, request.name, request, pull=True)
     if name := ctx.settings.get("default_model"):
         try:
             return _named(ctx, name, request, pull=request.pull)
         except (ModelNotFound, ModelNotInstalled) as error:
             from_env = ctx.settings.value("default_model").source == "env"
             way = "correct or unset `default_model`" if from_env else "lmsupply use MODEL sets another default"
-            raise type(error)(f"`default_model`: {error.message}", hint=f"{error.hint}; {way}") from error
+            raise type(error)(
+                f"`default_model`: {error.message}", hint="; ".join(filter(None, (error.hint, way)))
+            ) from error
     if request.pull:
         ctx.notice(Notice("pull", "--pull has no effect: no model is named"))
     if found := default_installed(ctx.root, allowed_by(ctx.settings)):
@@ -213,8 +210,8 @@ def read_options(
     unused: Collection[str] = (),
     fill_context: bool = False,
 ) -> tuple[dict[str, Value], GenerationOptions]:
-    """The generation options with their sources, and as they are used. `unused`: those that keep our default, whatever is
-    set; `fill_context`: an answer may be as long as the context allows, unless `max_tokens` is set. Not with beam search,
+    """The generation options with their sources, and as they are used. `unused`: those that always have
+    lmsupply's default; `fill_context`: an answer may be as long as the context allows, unless `max_tokens` is set. Not with beam search,
     whose cache is allocated for the longest answer. Raises UsageError."""
     own = model_options(folder)
     values = settings.generation(own) | {key: Value(SETTINGS[key].default, "default") for key in unused}

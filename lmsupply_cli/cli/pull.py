@@ -10,6 +10,7 @@ from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Quiet, takes_se
 
 if TYPE_CHECKING:
     from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.store.locate import LocatedModel
     from lmsupply_cli.store.plan import PullPlan
 
 EXAMPLES = (
@@ -40,53 +41,57 @@ def pull(
     downloads resume; files are verified.
     """
     from lmsupply_cli.cli.context import Context
-    from lmsupply_cli.cli.fetching import plan_json, plan_rows, pull_plan, say_plan
     from lmsupply_cli.errors import LmsupplyError
-    from lmsupply_cli.render.fields import print_fields
 
     context = Context.of(flags, quiet=quiet)
-    terminal, settings, root = context.terminal, context.settings, context.root
-    provider = settings.get("provider")
-
-    def pull_one(name: str) -> None:
-        plan = _planned(name, context, variant)
-        if plan is None:
-            return
-        if dry_run:
-            if json:
-                terminal.json(plan_json(plan, provider))
-            else:
-                print_fields(terminal, plan_rows(plan))
-            return
-        if json:
-            terminal.json_event("plan", **plan_json(plan, provider))
-        else:
-            say_plan(plan, terminal)
-        manifest = pull_plan(plan, root, terminal, accepted=accept_license, as_json=json)
-        if json:
-            terminal.json_event("finished", ref=manifest.ref, path=str(root / manifest.folder))
-
     for number, name in enumerate(names, 1):
         try:
-            pull_one(name)
+            _pull(name, context, variant=variant, accepted=accept_license, dry_run=dry_run, as_json=json)
         except LmsupplyError:
             if left := names[number:]:
-                terminal.say(f"note: not tried: {', '.join(left)}")
+                context.terminal.say(f"note: not tried: {', '.join(left)}")
             raise
 
 
-def _planned(name: str, context: Context, variant: str | None) -> PullPlan | None:
-    """The plan; None, with a line that says so, for an installed model that cannot be looked up. Raises LmsupplyError."""
+def _pull(name: str, context: Context, *, variant: str | None, accepted: bool, dry_run: bool, as_json: bool) -> None:
+    """Raises LmsupplyError."""
+    from lmsupply_cli.cli.fetching import plan_json, plan_rows, pull_plan, say_plan
+    from lmsupply_cli.render.fields import print_fields
+    from lmsupply_cli.store.locate import LocatedModel
+
+    terminal, root, provider = context.terminal, context.root, context.settings.get("provider")
+    plan = _planned(name, context, variant, dry_run=dry_run)
+    if isinstance(plan, LocatedModel):
+        terminal.say(f"{plan.ref} is installed; lmsupply is offline and did not look for a newer version")
+        if as_json:
+            terminal.json_event("finished", ref=plan.ref, path=str(plan.path))
+    elif dry_run and as_json:
+        terminal.json(plan_json(plan, provider))
+    elif dry_run:
+        print_fields(terminal, plan_rows(plan))
+    else:
+        if as_json:
+            terminal.json_event("plan", **plan_json(plan, provider))
+        else:
+            say_plan(plan, terminal)
+        manifest = pull_plan(plan, root, terminal, accepted=accepted, as_json=as_json)
+        if as_json:
+            terminal.json_event("finished", ref=manifest.ref, path=str(root / manifest.folder))
+
+
+def _planned(name: str, context: Context, variant: str | None, *, dry_run: bool) -> PullPlan | LocatedModel:
+    """The plan; offline, the model itself if it is installed and no other variant is wanted. Raises LmsupplyError."""
     from lmsupply_cli.cli.fetching import plan_for
+    from lmsupply_cli.cli.prepare import required_precision
     from lmsupply_cli.errors import LmsupplyError, ModelNotInstalled
     from lmsupply_cli.store.locate import locate
 
     try:
         return plan_for(name, context.settings, context.root, context.terminal, variant=variant)
     except ModelNotInstalled as offline:
+        if variant or dry_run:
+            raise
         try:
-            model = locate(name, context.root)
+            return locate(name, context.root, precision=required_precision(context.settings))
         except LmsupplyError:
             raise offline from None
-        context.terminal.say(f"{model.ref} is installed; offline, so it is not checked for updates")
-        return None

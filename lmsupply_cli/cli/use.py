@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lmsupply_cli.cli.options import Debug, takes_settings
-
-if TYPE_CHECKING:
-    from lmsupply_cli.cli.context import Context
 
 EXAMPLES = (
     ("lmsupply use phi-4-mini", "run and chat use phi-4-mini if no model is named"),
@@ -33,7 +30,7 @@ def use(
     """
     from lmsupply_cli.catalogue.entry import GUIDE_REF
     from lmsupply_cli.catalogue.roles import role_name
-    from lmsupply_cli.cli.consent import RULES, allowed_by, check_allowed, named_for
+    from lmsupply_cli.cli.consent import RULES, allowed_by, check_allowed, named_for, note_missing
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.config.edit import set_value, unset_value
     from lmsupply_cli.config.layers import read_settings
@@ -45,8 +42,8 @@ def use(
     if model and unset:
         raise UsageError("MODEL and --unset can't be combined", hint="use one of them")
     ctx = Context.of(flags, skip_bad=True)
-    if model and any(rule in text for rule in RULES for text in ctx.settings.skipped):
-        read_settings(flags, path=settings_file())  # raises: a rule that cannot be read may forbid the model
+    if model and (unread := next((error for error in ctx.settings.errors if error.key in RULES), None)):
+        raise unread  # it may forbid the model
     if unset:
         unset_value(settings_file(), "default_model")
     elif model:
@@ -65,20 +62,3 @@ def use(
         ctx.terminal.data(f"{found.model.ref} ({found.reason})")
     else:
         ctx.terminal.data(f"{GUIDE_REF} (no model is installed)")
-
-
-def note_missing(ctx: Context, name: str) -> None:
-    """A note if the default cannot answer."""
-    from lmsupply_cli.cli.consent import check_allowed, named_for
-    from lmsupply_cli.errors import LmsupplyError
-    from lmsupply_cli.events import Notice
-    from lmsupply_cli.loading.plan import check_accepted
-    from lmsupply_cli.store.locate import locate
-
-    try:
-        model = locate(named_for(name, ctx.settings), ctx.root)
-        check_allowed(model.ref, model.license, ctx.settings)
-        check_accepted(model)
-    except LmsupplyError as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        ctx.notice(Notice("default_model", f"{error.message}{hint}"))

@@ -56,7 +56,7 @@ def verify(
     for manifest in manifests:
         with pull_progress(terminal) as listener:
             found = check(root, manifest, listener=listener)
-        if not found.ok and repair and not manifest.added:
+        if found.bad and repair and not manifest.added:
             _repair(found, context)
             found = check(root, manifest)
         checks.append(found)
@@ -85,7 +85,7 @@ def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> N
                 terminal.data(f"  {file.path}: {file.reason}", indent=4)
     if not checks:
         terminal.data("no models installed")
-    if any(not found.ok and not found.manifest.added for found in checks) and not repair:
+    if any(found.bad and not found.manifest.added for found in checks) and not repair:
         terminal.say("hint: lmsupply verify --repair downloads the damaged files again")
     for found in checks:
         manifest = found.manifest
@@ -93,7 +93,7 @@ def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> N
             terminal.say(f"hint: the folder is gone; lmsupply rm {manifest.ref} unregisters it")
         elif manifest.added and (not found.ok or found.sizes_only):
             if repair and not found.ok:
-                terminal.say(f"note: {manifest.ref} is a folder of yours, which lmsupply can't repair")
+                terminal.say(f"note: lmsupply can't repair {manifest.ref}, because it is your own folder")
             verb = "records" if found.ok else "updates"
             terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} {verb} its checksums")
 

@@ -25,10 +25,15 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked values of the layers above the model's; `skipped`: what could not be read, a line each."""
+    """Checked values of the layers above the model's; `errors`: what could not be read."""
 
     layers: Mapping[Source, Mapping[str, Any]] = field(default_factory=dict)
-    skipped: tuple[str, ...] = ()
+    errors: tuple[SettingsError, ...] = ()
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What could not be read, a line each."""
+        return tuple(error.message for error in self.errors)
 
     def get(self, key: str) -> Any:
         return self.value(key).value
@@ -77,7 +82,7 @@ def read_settings(
         raise bad[0]
     return Settings(
         {"flag": given, "preset": preset or {}, "template": template or {}, "env": env, "file": file},
-        tuple(error.message for error in bad),
+        tuple(bad),
     )
 
 
@@ -104,6 +109,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], list[SettingsError]]:
             try:
                 values[entry.key] = check_value(entry.key, entry.value, place=place)
             except SettingsError as error:
+                error.key = entry.key
                 bad.append(error)
     return values, bad
 
@@ -116,6 +122,7 @@ def _read_env(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Settings
             try:
                 values[key] = parse_text(key, text, place=setting.env)
             except SettingsError as error:
+                error.key = key
                 bad.append(error)
     return values, bad
 
@@ -140,10 +147,10 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith("LMSUPPLY_") or name in known:
             continue
         meant = _MEANT.get(name)
-        otherwise = "lmsupply config list --all lists them"
+        otherwise = "to see all settings: lmsupply config list --all"
         hint = f"did you mean {meant}?" if meant else did_you_mean(name, known, otherwise, cutoff=0.85)
         if name.startswith(_ENFORCING):
-            raise SettingsError(f"{name} is not a setting", hint=hint)
+            raise SettingsError(f"unknown variable {name}", hint=hint)
         found[name] = hint
     return found
 

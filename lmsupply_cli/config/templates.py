@@ -68,8 +68,7 @@ def template_names() -> list[str]:
 
 def find_template(name: str) -> Path:
     """Raises UsageError."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a valid template name", hint="use letters, digits, '-' and '_'")
+    _check_name(name)
     for suffix in _SUFFIXES:
         path = templates_dir() / (name + suffix)
         if is_file(path):
@@ -78,10 +77,16 @@ def find_template(name: str) -> Path:
     raise UsageError(f"template {name!r} not found", hint=hint)
 
 
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is not a valid template name", hint="use letters, digits, dots, '-' and '_'")
+
+
 def new_template_path(name: str) -> Path:
     """Raises UsageError for an invalid name."""
-    if not _NAME.fullmatch(name) or name.endswith(_SUFFIXES):
-        raise UsageError(f"{name!r} is not a valid template name", hint="use letters, digits, '-' and '_'")
+    _check_name(name)
+    if name.endswith(_SUFFIXES):
+        raise UsageError(f"{name!r} is a file name", hint=f"leave out {Path(name).suffix}")
     return templates_dir() / f"{name}.toml"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
+from lmsupply_cli.chat.formatter import PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.overflow import Policy
 from lmsupply_cli.engine.folder import ModelFolder
@@ -57,8 +59,16 @@ class DryRequest:
         return fit_messages(generator, self.messages, policy=self.policy, max_tokens=self.max_tokens)
 
 
-def dry_prompt(folder: ModelFolder, request: DryRequest, options: LoadOptions) -> tuple[str, list[Notice]]:
-    """The text and what there is to say. The tokenizer is loaded only where the prompt might be too long. Raises
+class DryPrompt(NamedTuple):
+    """The exact text, what there is to say of it, and the format that made it."""
+
+    text: str
+    notices: tuple[Notice, ...]
+    format: PromptFormat
+
+
+def dry_prompt(folder: ModelFolder, request: DryRequest, options: LoadOptions) -> DryPrompt:
+    """The tokenizer is loaded only where the prompt might be too long. Raises
     DoesNotFit, UsageError, ModelFilesError."""
     check_context(folder, options.context)
     chosen = read_format(
@@ -72,16 +82,17 @@ def dry_prompt(folder: ModelFolder, request: DryRequest, options: LoadOptions) -
         text = chosen.format.text(request.messages)
     most = len(text.encode()) * _MOST_TOKENS_PER_BYTE
     if most < min(options.context or LEAST_TOKENS, folder.model["context_length"]):
-        return text, notices
+        return DryPrompt(text, tuple(notices), chosen.format)
     tokens = _context(folder, options)
     if most < tokens:
-        return text, notices
+        return DryPrompt(text, tuple(notices), chosen.format)
     try:
         fitted = request.fitted(DryGenerator(folder, chosen, tokens))
     except EngineError as error:
         unknown = Notice("overflow", f"whether this prompt fits the context is not known: {error.message}")
-        return text, [*notices, unknown]
-    return (fitted.prompt.text if fitted.notices else text), [*notices, *fitted.notices]
+        return DryPrompt(text, (*notices, unknown), chosen.format)
+    shown = fitted.prompt.text if fitted.notices else text
+    return DryPrompt(shown, (*notices, *fitted.notices), chosen.format)
 
 
 def _context(folder: ModelFolder, options: LoadOptions) -> int:

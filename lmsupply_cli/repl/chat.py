@@ -184,10 +184,17 @@ class Chat:
 
     def set_parameter(self, key: str, value: Any) -> None:
         """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
-        first = min(self._first_context, self.session.generator.fitting_tokens)
-        change_parameter(self.session, key, first if key == "context" and value is None else value)
+        if key == "context" and value is None:
+            self._reset_context()
+        else:
+            change_parameter(self.session, key, value)
         self._options[key] = value
         self.keeper.set_option(key, value)
+
+    def _reset_context(self) -> None:
+        """To the tokens that the chat started with, as far as they fit now."""
+        generator = self.session.generator
+        generator.resize_context(min(self._first_context, generator.fitting_tokens))
 
     def set_format(self, guidance: Guidance | None) -> None:
         """What answers must follow from the next one on. Raises UsageError for what cannot be followed."""
@@ -206,10 +213,9 @@ class Chat:
         self.say(f"Answers {rule}. /format off to stop.")
 
     def set_think(self, mode: str) -> str:
-        """Why the model cannot do this, "" if it can."""
-        prompter, refused = self.session.prompter.with_thinking(mode != "off")
-        if not refused:
-            self.session.prompter, self.think = prompter, mode
+        """Why the model thinks all the same, "" if it does not; its thoughts are only shown with "on"."""
+        self.session.prompter, refused = self.session.prompter.with_thinking(mode != "off")
+        self.think = mode
         return refused
 
     # the model
@@ -273,7 +279,7 @@ class Chat:
         self.session.listener = self.keeper
         self.session.options = self.session.generator.options
         if "context" in self._options:
-            change_parameter(self.session, "context", self._first_context)
+            self._reset_context()
         self._options = {}
         self._apply({key: value for key, value in chat.options.items() if key not in keeping})
         self.session.guidance = None
@@ -282,10 +288,8 @@ class Chat:
         except LmsupplyError as error:
             self.note(f"the answer format was not restored: {error.message}")
         self.say(f"Resumed {chat.name}: {count(len(chat.messages), 'message')}.")
-        if self._options:
-            self.say(
-                "Settings: " + ", ".join(f"{key} {value_text(value)}" for key, value in self._options.items()) + "."
-            )
+        if shown := [f"{key} {value_text(value)}" for key, value in self._options.items() if value is not None]:
+            self.say(f"Settings: {', '.join(shown)}.")
         if chat.model and chat.model != self.session.generator.info.ref:
             self.note(f"this chat used {chat.model}; /model {chat.model} switches to it")
         if self.session.guidance:

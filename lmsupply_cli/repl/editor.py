@@ -11,6 +11,7 @@ from lmsupply_cli.editor import run_editor
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import our_io_error, read_bytes
 
+_UNCHANGED = "nothing was changed or sent"
 _DEFAULT = "notepad" if sys.platform == "win32" else "vi"
 
 
@@ -22,5 +23,8 @@ def edit_text(text: str, environ: Mapping[str, str]) -> str:
     ):
         path = Path(folder) / "message.md"
         path.write_text(text, encoding="utf-8")
-        run_editor(path, environ, default=_DEFAULT, kept="nothing was changed or sent")
+        try:
+            run_editor(path, environ, default=_DEFAULT)
+        except UsageError as error:  # the file goes with its folder
+            raise UsageError(error.message, hint=f"set $EDITOR; {_UNCHANGED}") from error
         return read_bytes(path, error=UsageError).decode("utf-8", errors="replace")

@@ -40,10 +40,10 @@ def parse_parameter(key: str, text: str) -> Any:
 
 
 def change_parameter(session: ChatSession[TextGenerator], key: str, value: Any) -> None:
-    """Set it from the next answer on; None restores the value the chat started with. Raises UsageError, DoesNotFit."""
+    """Set it from the next answer on; None restores the model's own value. Raises UsageError, DoesNotFit."""
     generator = session.generator
     if key == "context":
-        generator.resize_context(generator.fitting_tokens if value is None else value)
+        generator.resize_context(value)
         return
     changed = session.options.replaced(**{key: getattr(generator.options, key) if value is None else value})
     generator.check_options(changed, session.guidance)

@@ -10,9 +10,10 @@ from lmsupply_cli.catalogue.lookup import find_entry
 from lmsupply_cli.engine.folder import open_folder
 from lmsupply_cli.errors import ModelNotFound, UsageError
 from lmsupply_cli.events import ProgressListener
-from lmsupply_cli.files import absolute, is_file, is_folder, listed, our_io_error, resolved, size_of
+from lmsupply_cli.files import absolute, is_file, is_folder, listed, our_io_error, size_of
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.store.digest import ReadProgress, digest_of
+from lmsupply_cli.store.locate import at_path
 from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
 
@@ -68,11 +69,11 @@ def _check_name(root: Path, folder: Path, name: str) -> Manifest | None:
 
 
 def _check_place(root: Path, folder: Path) -> None:
-    """Raises UsageError for a folder that the store holds already: its license would be forgotten."""
-    here = resolved(folder)
-    kept = next((m for m in read_manifests(root) if not m.added and resolved(root / m.folder) == here), None)
-    if kept:
-        raise UsageError(f"{folder} belongs to {kept.ref}, which is installed", hint=f"lmsupply run {kept.ref}")
+    """Raises UsageError for a folder of the store or of another program: its license would be forgotten."""
+    if (kept := at_path(folder, root)).repo:
+        raise UsageError(
+            f"{folder} is already known as {kept.ref}", hint=f"use it by that name: lmsupply run {kept.ref}"
+        )
 
 
 def _recorded(folder: Path, listener: ProgressListener) -> dict[str, FileRecord]:

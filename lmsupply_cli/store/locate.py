@@ -6,6 +6,7 @@ A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, fo
 from lmsupply_cli.catalogue.roles import role_name
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
 from lmsupply_cli.files import is_file, is_folder, resolved
+from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.providers import PRECISIONS
 from lmsupply_cli.store.manifest import Manifest, last_used_s, read_manifests
 
@@ -96,9 +98,11 @@ def _entry_or_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef | None]:
 
 def _unknown(name: str, installed: Sequence[str] = ()) -> ModelNotFound:
     if "://" in name:
-        return ModelNotFound(f"{name} is not the address of a model on the Hub", hint="write it as owner/repo")
+        return ModelNotFound(f"{name} is not the URL of a model on the Hub", hint="write it as owner/repo")
     if is_path(name):
-        return ModelNotFound(f"{name} is a local folder", hint=f"there is nothing to download: lmsupply run {name}")
+        holds = is_file(Path(name).expanduser() / CONFIG)
+        way = f"there is nothing to download: lmsupply run {shlex.quote(name)}" if holds else f"it has no {CONFIG}"
+        return ModelNotFound(f"{name} is a local folder", hint=way)
     if "/" in name or "\\" in name or name.startswith((".", "~")):
         return ModelNotFound(f"no such folder: {name}", hint="check the path, or run lmsupply models to list models")
     near = closest(name, installed)
@@ -115,7 +119,7 @@ def is_path(name: str) -> bool:
         folder = Path(name).expanduser()
     except RuntimeError:  # no such home
         return False
-    return is_file(folder / "genai_config.json") if parse_repo(name) else is_folder(folder)
+    return is_file(folder / CONFIG) if parse_repo(name) else is_folder(folder)
 
 
 def is_ref(name: str, root: Path) -> bool:
@@ -171,18 +175,25 @@ def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedMod
 
 
 def at_path(path: Path, root: Path, name: str = "") -> LocatedModel:
-    """The model in a folder. One that the store or another program keeps has its license there too, whatever it is
-    called."""
+    """The model in a folder. A folder of the store or of another program keeps its license, whatever path leads to it."""
+    here = resolved(path)
+    records = [m for m in read_manifests(root) if resolved(root / m.folder) == here]
+    if pulled := next((m for m in records if not m.added), None):
+        return located(pulled, root)
+    if other := _external_at(here, root):
+        return other
+    return located(records[0], root) if records else LocatedModel(name or str(path), path, UNKNOWN_LICENSE)
+
+
+def _external_at(folder: Path, root: Path) -> LocatedModel | None:
+    """The model of a Hugging Face cache in this folder, `models--OWNER--NAME/snapshots/COMMIT/…`."""
+    if "snapshots" not in folder.parts:
+        return None
     from lmsupply_cli.store.external import external_models
 
-    here = resolved(path)
-    if found := next((m for m in read_manifests(root) if resolved(root / m.folder) == here), None):
-        return located(found, root)
-    if "snapshots" in here.parts and (
-        other := next((m for m in external_models(root) if resolved(m.path) == here), None)
-    ):
-        return other
-    return LocatedModel(name or str(path), path, UNKNOWN_LICENSE)
+    home = folder.parts[folder.parts.index("snapshots") - 1]
+    repo = home.removeprefix("models--").replace("--", "/", 1)
+    return next((m for m in external_models(root, repo=repo) if resolved(m.path) == folder), None)
 
 
 def _without_repo(name: str, root: Path) -> LocatedModel:

@@ -82,8 +82,8 @@ def plan_pull(
         resolution, obstacles = resolve_here(tree, wish, entry, lambda path: _small_text(hub, tree, path, root))
     folder = resolution.chosen.folder
     license = license_of(tree, entry or entry_of_repo(tree.repo, folder))
-    ref = entry.ref if entry else tree.repo if wanted.revision in (None, "main") else f"{tree.repo}@{wanted.revision}"
-    ref = f"{tree.repo if entry else ref}:{folder}" if wish.variant else ref
+    name = tree.repo if entry or wanted.revision in (None, "main") else f"{tree.repo}@{wanted.revision}"
+    ref = f"{name}:{folder}" if wish.variant else entry.ref if entry else name
     return replace(make_plan(root, ref, tree, resolution, license), obstacles=obstacles)
 
 

@@ -18,10 +18,11 @@ from lmsupply_cli.store.manifest import FileRecord, Manifest
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """`reason` is "" for a good file."""
+    """`reason` is "" for a good file; `extra`: it was added later."""
 
     path: str
     reason: str
+    extra: bool = False
 
     @property
     def ok(self) -> bool:
@@ -44,7 +45,7 @@ class ModelCheck:
     @property
     def bad(self) -> list[str]:
         """Paths of the damaged or missing files."""
-        return [check.path for check in self.files if not check.ok]
+        return [check.path for check in self.files if not check.ok and not check.extra]
 
     @property
     def sizes_only(self) -> list[str]:
@@ -65,15 +66,18 @@ def verify(root: Path, manifest: Manifest, *, listener: ProgressListener | None 
 
 
 def _unknown(root: Path, manifest: Manifest) -> list[FileCheck]:
-    """Files that came later: of a folder that was added all of them, else those that would change answers."""
+    """Files that were added later: all but hidden ones in a folder of the user's, otherwise only those that change
+    answers."""
     folder, snapshot = root / manifest.folder, root / manifest.snapshot
     pattern = "**/*" if manifest.added else "*"
     found = [file for file in listed(folder, pattern) if is_file(file)]
     names = [file.relative_to(snapshot).as_posix() for file in found if file.is_relative_to(snapshot)]
-    new = [name for name in names if name not in manifest.files]
+    new = [PurePosixPath(name) for name in names if name not in manifest.files]
     if manifest.added:
-        return [FileCheck(name, "not there when you added the folder") for name in new]
-    return [FileCheck(name, "not part of the model") for name in new if PurePosixPath(name).name in TOKENIZER_FILES]
+        seen = [name for name in new if not any(part.startswith(".") for part in name.parts)]
+        return [FileCheck(str(name), "not there when you added the folder", extra=True) for name in seen]
+    read = [name for name in new if name.name in TOKENIZER_FILES]
+    return [FileCheck(str(name), "not part of the model: delete it", extra=True) for name in read]
 
 
 def _unusable(folder: Path) -> list[FileCheck]:

@@ -64,13 +64,43 @@ def test_the_path_of_a_model_is_under_its_license(hub: Hub, tmp_path: Path) -> N
     for name in (path, link):
         assert lmsupply("run", "-m", name, "--max-tokens", "1", "hi").code == 5
         added = lmsupply("add", name, "sneaky")
-        assert (added.code, "belongs to llama-3.2-1b" in added.err) == (2, True)
+        assert (added.code, "is already known as llama-3.2-1b" in added.err) == (2, True)
         with pytest.raises(LicenseNotAccepted):
             load(name)
     assert "is not accepted" in lmsupply("use", "llama-3.2-1b").err
     lmsupply("pull", "-q", "llama-3.2-1b", "--accept-license")
     rule = {"LMSUPPLY_ALLOWED_TIERS": "permissive,unknown"}
     assert lmsupply("run", "-m", path, "--max-tokens", "1", "hi", **rule).code == 5
+
+
+def test_a_folder_of_another_program_is_not_added(hub: Hub, tmp_path: Path) -> None:
+    place = tmp_path / "hf" / f"models--{LLAMA.replace('/', '--')}" / "snapshots" / ("c" * 40)
+    shutil.copytree(MODELS / "llama", place)
+    added = lmsupply("add", place, "sneaky", HF_HUB_CACHE=str(tmp_path / "hf"))
+    assert (added.code, "is already known as " in added.err) == (2, True)
+
+
+def test_an_acceptance_under_an_older_name_of_the_license_counts(hub: Hub) -> None:
+    lmsupply("pull", "-q", "llama-3.2-1b", "--accept-license")
+    (record,) = Path(os.environ["LMSUPPLY_HOME"]).rglob("accepted-licenses.json")
+    record.write_text(record.read_text().replace('"Llama-3.2"', '"llama3.2"'))
+    assert lmsupply(*ASK).code == 0
+
+
+def test_an_offline_pull_of_another_variant_is_no_success(hub: Hub) -> None:
+    lmsupply("pull", "-q", "llama-3.2-1b", "--accept-license")
+    assert lmsupply("pull", "llama-3.2-1b", "--offline").code == 0
+    for more in (("--variant", "cuda-fp16"), ("--precision", "fp16"), ("--dry-run",)):
+        assert lmsupply("pull", "llama-3.2-1b", "--offline", *more).code == 3
+    assert lmsupply("pull", "llama-3.2-1b", "--offline", "--json").json["type"] == "finished"
+
+
+def test_an_extra_file_of_a_pulled_model_is_to_be_deleted(hub: Hub) -> None:
+    lmsupply("pull", "-q", "llama-3.2-1b", "--accept-license")
+    (ModelStore().get("llama-3.2-1b").path / "vocab.json").write_text("{}")
+    found = lmsupply("verify")
+    assert (found.code, "vocab.json: not part of the model: delete it" in found.out) == (1, True)
+    assert "--repair" not in found.err
 
 
 def test_the_terms_are_those_of_the_hub_in_use(hub: Hub) -> None:

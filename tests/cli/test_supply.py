@@ -561,7 +561,7 @@ def test_verify_finds_a_changed_byte_of_an_added_folder(tmp_path: Path) -> None:
     for repair in ((), ("--repair",)):
         bad = lmsupply("verify", *repair)
         assert (bad.code, bad.out) == (1, "mine: changed (6 files)\n  model.onnx.data: changed: its checksum differs\n")
-        note = "note: mine is a folder of yours, which lmsupply can't repair\n" if repair else ""
+        note = "note: lmsupply can't repair mine, because it is your own folder\n" if repair else ""
         assert bad.err == f"{note}hint: lmsupply add {folder} mine updates its checksums\n"
     assert lmsupply("add", folder).err == f"mine is already added: {folder}; updated the recorded checksums\n"
     assert lmsupply("verify").code == 0

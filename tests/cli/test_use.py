@@ -75,7 +75,7 @@ def test_a_default_that_does_not_exist_gets_a_note(command: tuple[str, ...]) -> 
 
 
 def test_a_misspelled_variable_gets_a_note() -> None:
-    note = "note: LMSUPPLY_TEMPRATURE is not a setting; did you mean LMSUPPLY_TEMPERATURE?\n"
+    note = "note: unknown variable LMSUPPLY_TEMPRATURE; did you mean LMSUPPLY_TEMPERATURE?\n"
     assert lmsupply("use", "guide", LMSUPPLY_TEMPRATURE="1").err == note
     found = lmsupply("run", "-m", "guide", "--json", "--max-tokens", "1", "hi", LMSUPPLY_TEMPRATURE="1").json
     assert found["notices"][0]["code"] == "unknown_variable"

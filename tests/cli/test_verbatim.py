@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from support.cli import lmsupply
 from lmsupply_cli.cli.app import main
 from lmsupply_cli.cli.batch_files import state_of
 from lmsupply_cli.cli.complete import candidates
+from lmsupply_cli.events import Finished
 
 
 @pytest.fixture(autouse=True)
@@ -123,15 +126,26 @@ def test_a_rule_that_cannot_be_read_forbids_every_default(home: Path) -> None:
 def test_a_misspelled_rule_is_an_error(name: str) -> None:
     result = lmsupply("run", "guide", "-q", "hi", **{name: "mit"})
     assert result.code == 2
-    assert f"{name} is not a setting" in result.err
+    assert f"unknown variable {name}" in result.err
 
 
 def test_an_option_without_a_variable_names_the_setting() -> None:
     result = lmsupply("run", "guide", "hi", LMSUPPLY_NO_SAVE="1")
-    assert "LMSUPPLY_NO_SAVE is not a setting; did you mean LMSUPPLY_SAVE_SESSIONS=false?" in result.err
+    assert "unknown variable LMSUPPLY_NO_SAVE; did you mean LMSUPPLY_SAVE_SESSIONS=false?" in result.err
 
 
-@pytest.mark.parametrize("arguments", [["-m", "", "hi"], ["", "hi"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "", "hi"],
+        ["", "hi"],
+        ["", "--", "hi"],
+        ["", "-p", "hi"],
+        ["", "-f", __file__],
+        ["-m", "", "--dry-run", "hi"],
+        ["-m", "", "--continue", "hi"],
+    ],
+)
 def test_an_unset_variable_is_no_model(arguments: list[str]) -> None:
     result = lmsupply("run", *arguments)
     assert result.code == 2
@@ -148,7 +162,7 @@ def test_a_path_that_is_not_there_is_no_prompt() -> None:
 def test_a_word_with_a_slash_may_begin_a_prompt() -> None:
     result = lmsupply("run", "TCP/IP", "explain")
     assert result.code == 3
-    assert "if it begins your prompt: lmsupply run -- TCP/IP" in result.err
+    assert "If it begins your prompt: lmsupply run -- TCP/IP" in result.err
 
 
 def test_a_template_that_names_a_wrong_model_is_named(home: Path) -> None:
@@ -160,7 +174,7 @@ def test_a_template_that_names_a_wrong_model_is_named(home: Path) -> None:
 def test_pull_of_a_folder_says_that_it_is_there(tmp_path: Path) -> None:
     folder = Path(__file__).parent.parent / "models" / "slow"
     assert "is a local folder" in lmsupply("pull", folder).err
-    assert "not the address of a model" in lmsupply("pull", "http://127.0.0.1:1/a/b").err
+    assert "not the URL of a model" in lmsupply("pull", "http://127.0.0.1:1/a/b").err
 
 
 def test_licenses_have_one_name() -> None:
@@ -175,3 +189,47 @@ def test_a_new_file_in_an_added_folder_is_found(tmp_path: Path) -> None:
     result = lmsupply("verify")
     assert result.code == 1
     assert "chat_template.jinja: not there when you added the folder" in result.out
+
+
+def test_an_answer_that_memory_ended_is_one_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lmsupply_cli.generation.generator import TextGenerator
+
+    events = TextGenerator._events
+
+    def ended(self, *arguments):  # type: ignore[no-untyped-def]
+        for event in events(self, *arguments):
+            yield replace(event, finish_reason="memory") if isinstance(event, Finished) else event
+
+    monkeypatch.setattr(TextGenerator, "_events", ended)
+    assert main(["run", "guide", "--json", "-q", "--no-stdin", "hello"]) == 4
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["finish_reason"] == "memory"
+    assert "the memory ran out" in shown.err
+
+
+@pytest.mark.parametrize("command", [["run", "nosuch/repo", "hi"], ["run", "--dry-run", "nosuch/repo", "hi"]])
+def test_the_hint_about_the_prompt_is_there_in_every_mode(command: list[str]) -> None:
+    assert "If it begins your prompt: lmsupply run -- nosuch/repo" in lmsupply(*command).err
+
+
+def test_hidden_files_are_no_change(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(Path(__file__).parent.parent / "models" / "slow", tmp_path / "mine"))
+    lmsupply("add", folder)
+    (folder / ".DS_Store").write_text("x")
+    assert lmsupply("verify").code == 0
+
+
+def test_show_prompt_needs_no_log_probabilities() -> None:
+    assert lmsupply("run", "guide", "--show-prompt", "--logprobs", "hi").code == 0
+
+
+def test_the_rule_that_cannot_be_read_is_named(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('temprature = 1\nallowed_tiers = "bogus"\n')
+    assert "allowed_tiers" in lmsupply("use", "guide").err
+
+
+def test_another_spelling_of_a_license_needs_no_note() -> None:
+    assert "no model in the catalogue" not in lmsupply("config", "set", "allowed_licenses", "llama3.2").err

@@ -41,10 +41,16 @@ def test_thinking_stays_off_with_another_model(folder: Path) -> None:
     assert chat.chat.session.prompter is not chat.chat.session.generator.prompter
 
 
-def test_a_mode_that_the_model_refuses_is_not_kept(folder: Path) -> None:
-    chat = Scripted(folder, fake(thinks=True))
-    assert "no switch for thinking" in say_once(chat, "/think off")
-    assert chat.chat.think == "on"
+def test_thoughts_of_a_model_that_cannot_stop_thinking_are_hidden(folder: Path) -> None:
+    chat = Scripted(folder, fake("<think>secret</think>Hi.", thinks=True))
+    said = chat.talk("/think off", "hello")
+    assert "it thinks, and that is not shown" in said[0]
+    assert said[1] == "Hi."
+
+
+def test_a_setting_that_was_reset_is_not_announced(folder: Path) -> None:
+    Scripted(folder).talk("/set temperature 1", "/set temperature default", "hello", "/save reset")
+    assert "Settings" not in say_once(Scripted(folder), "/load reset")
 
 
 def test_settings_of_another_chat_do_not_leak_into_a_resumed_one(folder: Path) -> None:

@@ -66,6 +66,7 @@ class Template:
         Raises ModelFilesError for a template that does not parse.
         """
         self.source, self.stop, self.stop_tokens = source, stop, stop_tokens
+        self.can_think = "enable_thinking" in source
         self._special, self.variables = special, dict(variables or {})
         self._trusted, self._parts = trusted, parts
         self._worker = None if trusted else template_worker()

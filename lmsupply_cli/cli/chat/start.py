@@ -26,6 +26,7 @@ from lmsupply_cli.repl.loop import ChatLoop
 from lmsupply_cli.repl.parameters import EXCLUDED
 from lmsupply_cli.store.locate import guide, installed_models
 
+_GIVEN = ("flag", "preset", "template")  # they outrank what was saved with a chat
 _RESERVE_TOKENS = 4096  # of cache from the start, where the model has them: most chats never outgrow it
 
 
@@ -88,7 +89,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             think=settings.get("think"),
         )
         if saved:
-            chat.resume(saved, keeping=[key for key in SETTINGS if settings.value(key).source == "flag"])
+            chat.resume(saved, keeping=[key for key in SETTINGS if settings.value(key).source in _GIVEN])
             if asked.system is not None:
                 session.system = asked.system
         terminal.say(f"{_banner(generator)} /help for help, /bye to quit.")

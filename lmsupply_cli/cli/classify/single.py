@@ -39,7 +39,7 @@ def classify_prompt(
     if not given.prompt:
         raise no_prompt(asked.command, given.model or "")
     messages = given.messages
-    with loaded(ctx, replace(wanted, name=given.model)) as generator:
+    with given.explained(asked.command), loaded(ctx, replace(wanted, name=given.model)) as generator:
         policy = overflow_policy(ctx.settings)
         fitted = fit_choices(generator, given.prompt if asked.raw else messages, choices, policy)
         for notice in fitted.notices:

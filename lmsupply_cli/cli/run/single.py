@@ -12,7 +12,7 @@ from lmsupply_cli.chats.last_run import Conversation, last_conversation, remembe
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, OK
 from lmsupply_cli.cli.idle import idle_thinking
-from lmsupply_cli.cli.inputs import PromptRequest, RunInput, no_prompt, read_input, split_words
+from lmsupply_cli.cli.inputs import PromptRequest, RunInput, named_input, no_prompt, read_input, split_words
 from lmsupply_cli.cli.prepare import (
     ModelRequest,
     load_model,
@@ -28,20 +28,21 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import DoesNotFit, FileError, UsageError
 from lmsupply_cli.events import Finished, Notice
 from lmsupply_cli.generation.fitting import fit_messages, fit_raw
-from lmsupply_cli.loading.formats import read_format
 
-_ONLY_RUN = ("logprobs", "top_logprobs", "num_beams")  # options that a chat does not have
+_LOGPROBS = ("top_logprobs", "logprobs")
+_ONLY_RUN = (*_LOGPROBS, "num_beams")  # options that a chat does not have
 
 
 def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None, look: Look) -> int:
     """The exit code. Raises the errors of what it uses; `main` reports them."""
     given = read_input(ctx, asked, model=wanted.name)
-    wanted = replace(wanted, name=given.model, named_by=given.named_by, guessed=given.guessed)
+    wanted = replace(wanted, name=given.model)
     if not given.prompt:
         return _open_chat(ctx, wanted, asked, look, guidance, system=given.system)
     wanted, messages = _conversation(ctx, wanted, asked, given)
     unused = _without_logprobs(ctx.settings) if look.form == "text" else ()
-    prepared = prepare(ctx, wanted, guidance=guidance, unused=unused, fill_context=True)
+    with given.explained(asked.command):
+        prepared = prepare(ctx, wanted, guidance=guidance, unused=unused, fill_context=True)
     options = prepared.options
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
@@ -64,10 +65,9 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     if finished.finish_reason == "cancelled":
         return INTERRUPTED
     if finished.finish_reason == "memory":
-        raise DoesNotFit(
-            "the answer was cut off: the memory ran out",
-            hint="use a smaller model or `context`, or raise `memory_limit`",
-        )
+        way = "use a smaller model or `context`, or raise `memory_limit`"
+        ctx.terminal.error("the answer was cut off: the memory ran out", hint=way)
+        return DoesNotFit.exit_code
     if finished.complete is False:
         ctx.terminal.error("the answer was cut off, so it may not be valid", hint=_way_to_the_end(finished))
         return ERROR
@@ -85,12 +85,12 @@ def print_load_plan(
     ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidance: Guidance | None, *, as_json: bool
 ) -> int:
     """Print how the model would be loaded; no prompt is needed or read."""
-    named = wanted.name or split_words(ctx, asked, model=None)[0]
-    named = named or (asked.template.model if asked.template else None)
-    if named is None and asked.continues:
-        named = _continued().model
+    model, words = split_words(ctx, asked, model=wanted.name)
+    given = named_input(asked, model, words, guessed=wanted.name is None)
+    named = _continued().model if given.model is None and asked.continues else given.model
     unused = () if as_json else _without_logprobs(ctx.settings)
-    prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance, unused=unused, fill_context=True)
+    with given.explained(asked.command):
+        prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance, unused=unused, fill_context=True)
     say_load_plan(ctx, prepared.plan(ctx.settings), as_json=as_json)
     return OK
 
@@ -102,28 +102,24 @@ def print_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guida
     given = read_input(ctx, asked, model=wanted.name)
     if not given.prompt:
         raise no_prompt("run --show-prompt", given.model or "")
-    wanted, messages = _conversation(
-        ctx, replace(wanted, name=given.model, named_by=given.named_by, guessed=given.guessed), asked, given
-    )
-    unused = _without_logprobs(ctx.settings)
-    prepared = prepare(ctx, wanted, guidance=guidance, weights=False, unused=unused, fill_context=True)
-    for notice in idle_thinking(ctx.settings, read_format(prepared.folder).format):
-        ctx.notice(notice)
+    wanted, messages = _conversation(ctx, replace(wanted, name=given.model), asked, given)
+    with given.explained(asked.command):
+        prepared = prepare(ctx, wanted, guidance=guidance, weights=False, unused=_LOGPROBS, fill_context=True)
     dry = DryRequest(messages, raw=asked.raw, policy=_policy(ctx, asked), max_tokens=prepared.options.max_tokens)
-    text, notices = dry_prompt(prepared.folder, dry, load_options(ctx.settings))
-    for notice in notices:
+    found = dry_prompt(prepared.folder, dry, load_options(ctx.settings))
+    for notice in (*idle_thinking(ctx.settings, found.format), *found.notices):
         ctx.notice(notice)
-    ctx.terminal.exact(text)
+    ctx.terminal.exact(found.text)
     return OK
 
 
 def _without_logprobs(settings: Settings) -> tuple[str, ...]:
     """The options that text cannot show. Raises UsageError if a flag requests them."""
-    for key in ("top_logprobs", "logprobs"):
+    for key in _LOGPROBS:
         found = settings.value(key)
         if found.source == "flag" and found.value:
             raise UsageError(f"`{key}` is only available in JSON output", hint="add --json or --stream-json")
-    return "logprobs", "top_logprobs"
+    return _LOGPROBS
 
 
 def _policy(ctx: Context, asked: PromptRequest) -> Policy:
