@@ -240,6 +240,9 @@ def _wrong_usage(error: TyperException, argv: list[str]) -> tuple[str, str]:
             else []
         )
         flags = [flag for flag in known if flag.startswith("-")]
+        if words[:2] == ["config", "set"] and option[1:2].isdigit():
+            value = next((word for word in words if word.startswith(option)), option)
+            return f"unknown option {option}", f"for a negative value: lmsupply config set KEY -- {value}"
         if (ours := OPTIONS_ELSEWHERE.get(option)) in flags:
             return f"unknown option {option}", f"use {ours}"
         return f"unknown option {option}", did_you_mean(option, flags, hint, cutoff=0.7)
@@ -261,13 +264,13 @@ def _unforeseen(error: Exception) -> tuple[str, str, str, int]:
 
 
 def _interruptible(argv: list[str]) -> int:
-    """Ctrl-C in the middle of an import may come out as another error that it caused."""
+    """Ctrl-C or SIGTERM in the middle of an import may come out as another error that it caused."""
     try:
         return _invoke(argv)
     except Exception as error:
         cause: BaseException | None = error
         seen: set[int] = set()  # a chain may be a circle
-        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        while cause is not None and not isinstance(cause, (KeyboardInterrupt, Terminated)):
             seen.add(id(cause))
             cause = cause.__cause__ or cause.__context__
             cause = None if id(cause) in seen else cause

@@ -14,6 +14,7 @@ from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.options import Debug, Json, check_one_of
 from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.config.edit import literal, set_value, unset_value
+from lmsupply_cli.config.layers import Value
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.config.values import as_text, check_value, parse_text
 from lmsupply_cli.errors import UsageError, did_you_mean
@@ -85,7 +86,7 @@ def _list(asked: _Asked) -> None:
     if names:
         columns = [
             Column("SETTING", names),
-            Column("VALUE", [shown(rows[name].value) for name in names]),
+            Column("VALUE", [_shown(name, rows[name]) for name in names]),
             Column("SOURCE", [rows[name].source for name in names], rank=1),
             Column("DESCRIPTION", [shortened(SETTINGS[name].help, _HELP_COLUMNS) for name in names], rank=2),
         ]
@@ -99,13 +100,19 @@ def _list(asked: _Asked) -> None:
     terminal.remark(f"Settings file: {shown_place(paths.settings_file())}")
 
 
+def _shown(key: str, found: Value) -> str:
+    """A default that depends on the command is shown in words."""
+    words = SETTINGS[key].default_text.replace("`", "")
+    return words if words and key == "max_tokens" and found.source == "default" else shown(found.value)
+
+
 def _get(asked: _Asked) -> None:
     context = _readable()
     found = context.settings.value(asked.key)
     if asked.as_json:
         context.terminal.json({"key": asked.key, "value": found.value, "source": found.source})
     else:
-        context.terminal.data(shown(found.value))
+        context.terminal.data(_shown(asked.key, found))
 
 
 def _set(asked: _Asked) -> None:

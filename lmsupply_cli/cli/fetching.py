@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.addresses import without_user
+from lmsupply_cli.catalogue.lookup import forgiving_entry
 from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted, named_for
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
@@ -27,6 +28,8 @@ from lmsupply_cli.units import format_bytes, format_duration
 def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> PullPlan:
     """A precision given as a flag is required, one from the settings is preferred. Raises what planning raises, and
     LicenseNotAccepted."""
+    if entry := forgiving_entry(without_user(name)):  # known without the Hub
+        check_allowed(entry.ref, entry.license, settings)
     status = terminal.status()
     status.show(f"looking up {without_user(name)} on the Hub …")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
@@ -16,6 +17,9 @@ STRUCTURED, BATCH = "Structured output", "Batches"
 SAMPLING, ENGINE = "Sampling", "Engine"
 _OTHER = "Options"
 _ORDER = (INPUT, MODEL, OUTPUT, STRUCTURED, BATCH, SAMPLING, ENGINE, _OTHER)
+_NAMES = frozenset(
+    ("model", "named", "name", "names", "alias", "folder", "variant", "resume", "template", "batch", "out", "revoke")
+)
 _NARROW = 60  # columns; in a narrower window, the text of an option is below the option
 _WIDE = 100
 
@@ -28,8 +32,9 @@ class Command(TyperCommand):
     examples: tuple[tuple[str, str], ...] = ()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Raises TyperException for an unknown option, and for a missing value or argument."""
+        """Raises TyperException for an unknown option, and for a missing value or argument, UsageError for an empty name."""
         typed, rest, _ = self.make_parser(ctx).parse_args(args=args)
+        _check_names(self.get_params(ctx), typed)
         parameters: list[Any] = sorted(self.get_params(ctx), key=lambda parameter: not parameter.is_eager)
         for parameter in parameters:
             value = typed.get(parameter.name)
@@ -61,6 +66,16 @@ class Command(TyperCommand):
             formatter.write(heading("Examples") + ":\n")
             for line, meaning in self.examples:
                 formatter.write(f"  {line}\n      {meaning}\n")
+
+
+def _check_names(parameters: Sequence[Any], typed: Mapping[str, Any]) -> None:
+    """An empty name is that of an unset variable in a script, and means nothing. Raises UsageError."""
+    for parameter in parameters:
+        given = typed.get(parameter.name)
+        if parameter.name in _NAMES and "" in (given if isinstance(given, (list, tuple)) else (given,)):
+            option = parameter.param_type_name == "option"
+            shown = parameter.opts[0] if option else (parameter.metavar or parameter.name).strip("[].")
+            raise UsageError(f"{shown} is empty", hint="is a variable unset?")
 
 
 def help_settings() -> dict[str, Any]:

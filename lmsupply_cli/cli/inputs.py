@@ -134,7 +134,8 @@ def _confirmed(terminal: Terminal, word: str, near: str, *, command: str) -> str
     if near and terminal.stdin_tty and terminal.stderr_tty and terminal.ask(f"{word} is not a model. Use {near}?"):
         return near
     meant = f"did you mean {near}?" if near else "lmsupply models lists the models; -f adds a file to the prompt."
-    raise UsageError(f"{word} is not a model", hint=f"{meant} {_as_prompt(command, word)}")
+    what = f"no such folder: {word}" if _PATH.match(word) else f"{word} is not a model"
+    raise UsageError(what, hint=f"{meant} {_as_prompt(command, word)}")
 
 
 def _as_prompt(command: str, word: str | None) -> str:

@@ -15,8 +15,12 @@ from lmsupply_cli.units import format_bytes
 
 
 def skipped_lines(settings: Settings, root: Path) -> list[str]:
-    """A line for each setting, each of the user's own models and each record of the store that was skipped."""
-    return [f"skipped: {text}" for text in (*settings.skipped, *read_skipped(), *read_records(root).skipped)]
+    """A line for each setting, each of the user's own models and each record of the store that was skipped, and for each
+    added folder that is gone."""
+    records = read_records(root)
+    lines = [f"skipped: {text}" for text in (*settings.skipped, *read_skipped(), *records.skipped)]
+    gone = [m for m in records.manifests if m.added and not is_folder(root / m.folder)]
+    return lines + [f"the folder of {m.ref} is missing: {m.folder}; lmsupply rm {m.ref} unregisters it" for m in gone]
 
 
 def unfinished_lines(root: Path) -> list[str]:

@@ -35,17 +35,12 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """The model as the user named it (None if they did not), and what may be done to use it. Raises UsageError for an
-    empty name."""
+    """The model as the user named it (None if they did not), and what may be done to use it."""
 
     name: str | None = None
     pull: bool = False
     accepted: bool = False
     trust: bool = False
-
-    def __post_init__(self) -> None:
-        if self.name == "":
-            raise UsageError("the name of the model is empty", hint="is a variable unset?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,5 +60,6 @@ def use(
         note_missing(ctx, name)
     elif found := default_installed(ctx.root, allowed_by(settings)):
         ctx.terminal.data(f"{found.model.ref} ({found.reason})")
+        note_missing(ctx, found.model.ref)
     else:
         ctx.terminal.data(f"{GUIDE_REF} (no model is installed)")

@@ -154,9 +154,11 @@ def translated() -> Iterator[None]:
     """The library raises bare Exception, and a panic of its Rust code as a BaseException of its own."""
     try:
         yield
-    except (LmsupplyError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+    except (LmsupplyError, MemoryError):
         raise
     except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # Ctrl-C, SIGTERM and their like
         raise ModelFilesError(f"tokenizer.json fails: {_in_one_line(error)}", hint="use another model") from error
 
 

@@ -104,7 +104,7 @@ class AnswerBuffer:
 
 def describe_cut(end: Finished | Completion, *, context_tokens: int) -> str:
     """What cut an answer, such as "cut off after 60 tokens by max_tokens"; "" for one that was not."""
-    if end.cut_by is None:
+    if end.cut_by is None or end.complete:
         return ""
     limit = "max_tokens" if end.cut_by == "max_tokens" else f"the context of {context_tokens:,} tokens"
     return f"cut off after {count(end.usage.completion_tokens, 'token')} by {limit}"

@@ -10,7 +10,12 @@ from lmsupply_cli.config.values import as_text, check_value, parse_text
 from lmsupply_cli.errors import UsageError, did_you_mean
 from lmsupply_cli.generation.generator import TextGenerator
 
-ALIASES = {"num_predict": "max_tokens", "num_ctx": "context", "repeat_penalty": "repetition_penalty"}
+ALIASES = {
+    "temp": "temperature",
+    "num_predict": "max_tokens",
+    "num_ctx": "context",
+    "repeat_penalty": "repetition_penalty",
+}
 EXCLUDED = {"num_beams", *(key for key in GENERATION_KEYS if SETTINGS[key].json_only)}  # of no use in a chat
 PARAMETERS: tuple[str, ...] = (*(k for k in GENERATION_KEYS if k not in EXCLUDED), "context", *ALIASES)
 

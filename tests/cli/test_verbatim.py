@@ -155,7 +155,7 @@ def test_an_unset_variable_is_no_model(arguments: list[str]) -> None:
 def test_a_path_that_is_not_there_is_no_prompt() -> None:
     result = lmsupply("run", "/no/such/model", "hi")
     assert result.code == 2
-    assert "/no/such/model is not a model" in result.err
+    assert "no such folder: /no/such/model" in result.err
     assert "If it begins your prompt: lmsupply run -- /no/such/model" in result.err
 
 
@@ -233,3 +233,73 @@ def test_the_rule_that_cannot_be_read_is_named(home: Path) -> None:
 
 def test_another_spelling_of_a_license_needs_no_note() -> None:
     assert "no model in the catalogue" not in lmsupply("config", "set", "allowed_licenses", "llama3.2").err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["chat", ""],
+        ["chat", "-m", ""],
+        ["chat", "--resume", ""],
+        ["use", ""],
+        ["add", "", "x"],
+        ["show", ""],
+        ["verify", ""],
+        ["rm", "", "-y"],
+        ["pull", ""],
+        ["run", "--batch", ""],
+        ["run", "--batch", "x", "--out", ""],
+        ["licenses", "--revoke", ""],
+    ],
+)
+def test_an_empty_name_is_an_unset_variable(command: list[str]) -> None:
+    result = lmsupply(*command)
+    assert result.code == 2
+    assert " is empty\nhint: is a variable unset?" in result.err
+
+
+def test_a_corrected_line_of_a_batch_is_answered(tmp_path: Path) -> None:
+    prompts, answers = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    prompts.write_text('{"prompt": "hello"}\n{"oops": 1}\n')
+    command = ("run", "--batch", prompts, "--out", answers, "-m", "guide")
+    assert lmsupply(*command).code == 1
+    prompts.write_text('{"prompt": "hello"}\n{"prompt": "thanks"}\n')
+    result = lmsupply(*command)
+    assert (result.code, "1 answered" in result.err, "1 already there" in result.err) == (0, True, True)
+    assert [json.loads(row)["index"] for row in answers.read_text().splitlines()] == [0, 1]
+    prompts.write_text('{"prompt": "other"}\n{"prompt": "thanks"}\n')
+    assert "answers to other prompts" in lmsupply(*command).err
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(Path(__file__).parent.parent / "models" / "slow", tmp_path / "mine"))
+    lmsupply("add", folder)
+    shutil.rmtree(folder)
+    for command in (["models", "--installed"], ["show", "mine"]):
+        assert "the folder of mine is missing" in lmsupply(*command).err
+
+
+def test_a_default_that_depends_on_the_command_is_shown_in_words() -> None:
+    assert lmsupply("config", "get", "max_tokens").out == "context (run, chat), 512 (batches, Python)\n"
+    lmsupply("config", "set", "max_tokens", "512")
+    assert lmsupply("config", "get", "max_tokens").out == "512\n"
+
+
+def test_a_negative_value_needs_two_dashes_before_it() -> None:
+    refused = lmsupply("config", "set", "presence_penalty", "-0.5")
+    assert "lmsupply config set KEY -- -0.5" in refused.err
+    assert lmsupply("config", "set", "presence_penalty", "--", "-0.5").code == 0
+
+
+def test_a_forbidden_model_needs_no_network() -> None:
+    assert lmsupply("pull", "gemma-3-1b", "--offline", LMSUPPLY_ALLOWED_TIERS="permissive").code == 5
+
+
+def test_a_complete_answer_at_the_limit_was_not_cut() -> None:
+    result = lmsupply("run", "guide", "--regex", "ab", "--max-tokens", "2", "hi")
+    assert (result.code, result.out.strip(), result.err) == (0, "ab", "")
+
+
+def test_use_says_that_the_default_is_not_allowed(tmp_path: Path) -> None:
+    lmsupply("add", Path(__file__).parent.parent / "models" / "slow", "mine")
+    assert "allows only permissive" in lmsupply("use", LMSUPPLY_ALLOWED_TIERS="permissive").err

@@ -15,7 +15,7 @@ from lmsupply_cli.cli.prepare import load_options, required_precision
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.engine.runnable import Obstacle
-from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotInstalled
+from lmsupply_cli.errors import HubError, LmsupplyError, ModelNotFound, ModelNotInstalled
 from lmsupply_cli.files import folder_bytes, is_file, listed, read_bytes
 from lmsupply_cli.genai_config import count_of, object_of
 from lmsupply_cli.hub.client import HubClient, kept_offline_by
@@ -66,8 +66,11 @@ def describe(name: str, settings: Settings, root: Path) -> Description:
     name = named_for(name, settings)
     try:
         model = locate(name, root, precision=required_precision(settings))
-    except ModelNotInstalled:
-        return _from_hub(name, settings)
+    except ModelNotInstalled as missing:
+        try:
+            return _from_hub(name, settings)
+        except ModelNotFound:  # an added folder that is gone
+            raise missing from None
     folder, obstacles = look_at_model(model)
     renderer = prepare_format(folder)  # alive until the end, so that both readers of the format share it
     found = _from_disk(model, folder, obstacles)
