@@ -3,6 +3,7 @@
     python -m venv .venv-build
     .venv-build/bin/pip install -r tools/requirements.txt -e .
     .venv-build/bin/python tools/build_guide.py            # everything, about 90 minutes on two cores
+    .venv-build/bin/python tools/build_guide.py --from-shipped   # train the shipped weights further: 25 minutes
     .venv-build/bin/python tools/build_guide.py score      # score the shipped files again
 
 A Qwen2-shaped decoder learns to give each topic's answer, word for word. It is exported with
@@ -36,7 +37,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 1280
 CONTEXT = 1024
 CYCLES = ((3000, 3e-3), (1500, 1.5e-3))  # steps, and the highest learning rate of each
-STEPS = sum(steps for steps, _ in CYCLES)
+FURTHER = ((1200, 1.2e-3),)  # from shipped weights: for new topics and changed answers
 TOKENS_PER_BATCH = 4096
 ROWS_PER_PART = 16  # of a batch, for less padding; the gradient is that of the batch
 DROPOUT = 0.1
@@ -70,6 +71,12 @@ def make_tokenizer(sampler: Sampler) -> Tokenizer:
     return tokenizer
 
 
+def shipped_tokenizer() -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(SHIPPED / "tokenizer.json"))
+
+
 def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[float]]:
     """Token ids in ChatML, and for each the weight of its loss."""
     start, end = tokenizer.token_to_id("<|im_start|>"), tokenizer.token_to_id("<|im_end|>")
@@ -85,7 +92,42 @@ def encode(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], li
     return ids, weights
 
 
-def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
+def shipped_weights(model: Any) -> dict[str, Any]:
+    """The state of `model` from the shipped int4 files: symmetric blocks of 32, as the model builder writes them."""
+    import numpy as np
+    import onnx
+    import torch
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(SHIPPED / "model.onnx")).graph
+    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+
+    def matrix(name: str) -> Any:
+        packed = stored[f"{name}.MatMul.weight_Q4"]
+        codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], 32).astype(np.float32)
+        return ((codes - 8) * stored[f"{name}.MatMul.weight_scales"][..., None]).reshape(packed.shape[0], -1)
+
+    state: dict[str, Any] = {"model.embed_tokens.weight": matrix("lm_head"), "lm_head.weight": matrix("lm_head")}
+    layers, attention = model.config.num_hidden_layers, model.model.layers[0].self_attn
+    sizes = [attention.q_proj.out_features, attention.k_proj.out_features, attention.v_proj.out_features]
+    for at in range(layers):
+        ours, theirs = f"model.layers.{at}", f"model.layers.{at}.attn"
+        bounds = np.cumsum(sizes)[:-1]
+        weights = np.split(matrix(f"{theirs}.qkv_proj"), bounds)
+        biases = np.split(stored[f"{theirs}.qkv_proj.Add.bias"], bounds)
+        for part, weight, bias in zip("qkv", weights, biases, strict=True):
+            state[f"{ours}.self_attn.{part}_proj.weight"] = weight
+            state[f"{ours}.self_attn.{part}_proj.bias"] = bias
+        state[f"{ours}.self_attn.o_proj.weight"] = matrix(f"{theirs}.o_proj")
+        for part in ("gate", "up", "down"):
+            state[f"{ours}.mlp.{part}_proj.weight"] = matrix(f"{ours}.mlp.{part}_proj")
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            state[f"{ours}.{norm}.weight"] = stored[f"{ours}.{norm}.weight"]
+    state["model.norm.weight"] = stored[f"model.layers.{layers}.final_norm_layernorm.weight"]
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}
+
+
+def train(sampler: Sampler, tokenizer: Tokenizer, *, from_shipped: bool = False) -> torch.nn.Module:
     import torch
     import transformers
 
@@ -97,14 +139,18 @@ def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
         eos_token_id=tokenizer.token_to_id("<|im_end|>"), pad_token_id=tokenizer.token_to_id("<|endoftext|>"),
     )  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if from_shipped:
+        model.load_state_dict(shipped_weights(model))
     _drop(model)
+    cycles = FURTHER if from_shipped else CYCLES
+    total_steps = sum(steps for steps, _ in cycles)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.95))
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {STEPS} steps", flush=True)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {total_steps} steps", flush=True)
     began = time.monotonic()
-    for step in range(STEPS):
+    for step in range(total_steps):
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(step)
+            group["lr"] = _learning_rate(step, cycles)
         optimizer.zero_grad()
         parts = batch(sampler, tokenizer)
         total, loss = sum(float(weights.sum()) for _, weights in parts), 0.0
@@ -123,9 +169,9 @@ def train(sampler: Sampler, tokenizer: Tokenizer) -> torch.nn.Module:
     return trained.eval()
 
 
-def _learning_rate(step: int) -> float:
+def _learning_rate(step: int, cycles: tuple[tuple[int, float], ...]) -> float:
     """Each cycle warms up for 60 steps and cools down along a cosine."""
-    for steps, highest in CYCLES:
+    for steps, highest in cycles:
         if step < steps:
             warm, cool = min(1.0, (step + 1) / 60), 0.5 + 0.5 * math.cos(math.pi * step / steps)
             return highest * warm * (0.02 + 0.98 * cool)
@@ -198,12 +244,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", nargs="?", choices=["all", "train", "export", "score"], default="all")
     parser.add_argument("--work", type=Path, default=ROOT / ".guide-build", help="where checkpoints and exports go")
+    parser.add_argument("--from-shipped", action="store_true", help="begin with the shipped weights and tokenizer")
     arguments = parser.parse_args()
     step, work = arguments.step, arguments.work
     if step in ("all", "train"):
         sampler = Sampler(seed=0)
-        tokenizer = make_tokenizer(sampler)
-        save_checkpoint(train(sampler, tokenizer), tokenizer, work / "checkpoint")
+        tokenizer = shipped_tokenizer() if arguments.from_shipped else make_tokenizer(sampler)
+        trained = train(sampler, tokenizer, from_shipped=arguments.from_shipped)
+        save_checkpoint(trained, tokenizer, work / "checkpoint")
     if step in ("all", "export"):
         for precision in ("fp32", "int4"):
             export(work / "checkpoint", work / precision, precision)
