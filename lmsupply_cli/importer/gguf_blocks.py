@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from lmsupply_cli.errors import ModelFilesError
-from lmsupply_cli.importer.gguf_file import Bytes, dequantized
+from lmsupply_cli.importer.gguf_file import Bytes, block_bytes, dequantized
 from lmsupply_cli.importer.weights import Coded, Coding, Floats
 
 _IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -66,6 +67,16 @@ class _Type:
 def coding_of(kind: str) -> Coding | None:
     """The exact integer form of a type; None if it has none."""
     return _TYPES[kind].coding if kind in _TYPES else None
+
+
+@cache
+def is_readable(kind: str) -> bool:
+    """Whether `floats` can read a type."""
+    return (
+        kind in FLOAT_KINDS
+        or kind in _TYPES
+        or dequantized(np.zeros((1, block_bytes(kind)), np.uint8), kind) is not None
+    )
 
 
 def coded(kind: str, rows: Bytes) -> Coded:

@@ -379,6 +379,13 @@ def tensor_type(number: int) -> tuple[str, int, int]:
         return "", 1, 0
 
 
+def block_bytes(kind: str) -> int:
+    """Of a known type."""
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    return int(GGML_QUANT_SIZES[GGMLQuantizationType[kind]][1])
+
+
 def dequantized(rows: Bytes, kind: str) -> NDArray[np.float32] | None:
     """[rows, inputs] of rows of blocks; None for a type that `gguf` cannot read."""
     from gguf.constants import GGMLQuantizationType

@@ -114,3 +114,76 @@ def raw_gguf(
     said = counts or (len(tensors), len(keys))
     header = magic + struct.pack("<IQQ", version, *said) + b"".join(keys) + b"".join(tensors)
     return header + bytes(-len(header) % alignment) + data
+
+
+# whole models
+
+_ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
+_MLP = ("ffn_gate", "ffn_up", "ffn_down")
+_HEAD_NORMS = ("attn_q_norm", "attn_k_norm")
+_GEMMA_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+_NORMS = ("attn_norm", "ffn_norm")
+PARTS = {  # of a layer
+    "llama": (*_NORMS, *_ATTENTION, *_MLP),
+    "qwen2": (*_NORMS, *_ATTENTION, *_MLP),
+    "qwen3": (*_NORMS, *_HEAD_NORMS, *_ATTENTION, *_MLP),
+    "qwen3moe": (*_NORMS, *_HEAD_NORMS, *_ATTENTION, "ffn_gate_inp", *(f"{part}_exps" for part in _MLP)),
+    "phi3": (*_NORMS, "attn_qkv", "attn_output", "ffn_up", "ffn_down"),
+    "gemma2": (*_GEMMA_NORMS, *_ATTENTION, *_MLP),
+    "gemma3": (*_GEMMA_NORMS, *_HEAD_NORMS, *_ATTENTION, *_MLP),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    hidden: int = 64
+    inner: int = 96
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    head: int = 16
+    vocabulary: int = 96
+    experts: int = 4
+    used_experts: int = 2
+
+    def shape(self, architecture: str, part: str) -> tuple[int, ...]:
+        """In PyTorch's order."""
+        query, key, inner = self.heads * self.head, self.kv_heads * self.head, self.inner
+        shapes: dict[str, tuple[int, ...]] = {
+            "attn_q": (query, self.hidden), "attn_k": (key, self.hidden), "attn_v": (key, self.hidden),
+            "attn_output": (self.hidden, query), "attn_qkv": (query + 2 * key, self.hidden),
+            "attn_q_norm": (self.head,), "attn_k_norm": (self.head,),
+            "ffn_gate": (inner, self.hidden), "ffn_up": (inner, self.hidden), "ffn_down": (self.hidden, inner),
+            "ffn_gate_inp": (self.experts, self.hidden), "ffn_gate_exps": (self.experts, inner, self.hidden),
+            "ffn_up_exps": (self.experts, inner, self.hidden), "ffn_down_exps": (self.experts, self.hidden, inner),
+        }  # fmt: skip
+        if architecture == "phi3" and part == "ffn_up":
+            return (2 * inner, self.hidden)
+        return shapes.get(part, (self.hidden,))
+
+
+def model_metadata(architecture: str, sizes: Sizes = Sizes()) -> dict[str, Any]:
+    """As llama.cpp's converter writes it, without a tokenizer. See `write_gguf` for the keys."""
+    metadata: dict[str, Any] = {
+        "general.name": f"Tiny {architecture}", "general.license": "MIT",
+        ".context_length": 256, ".embedding_length": sizes.hidden, ".block_count": sizes.layers,
+        ".feed_forward_length": sizes.inner, ".attention.head_count": sizes.heads,
+        ".attention.head_count_kv": sizes.kv_heads, ".attention.key_length": sizes.head,
+        ".attention.value_length": sizes.head, ".attention.layer_norm_rms_epsilon": 1e-6, ".rope.freq_base": 10_000.0,
+    }  # fmt: skip
+    if architecture == "qwen3moe":
+        metadata |= {".expert_count": sizes.experts, ".expert_used_count": sizes.used_experts, ".expert_feed_forward_length": sizes.inner}  # fmt: skip
+    return metadata
+
+
+def model_tensors(
+    architecture: str, sizes: Sizes = Sizes(), *, tied: bool = True, seed: int = 0
+) -> dict[str, NDArray[np.float32]]:
+    """Random weights by GGUF's names, float32."""
+    rng = np.random.default_rng(seed)
+    shapes = {"token_embd.weight": (sizes.vocabulary, sizes.hidden), "output_norm.weight": (sizes.hidden,)}
+    if not tied:
+        shapes["output.weight"] = shapes["token_embd.weight"]
+    for layer in range(sizes.layers):
+        shapes |= {f"blk.{layer}.{part}.weight": sizes.shape(architecture, part) for part in PARTS[architecture]}
+    return {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
