@@ -5,6 +5,7 @@
     │   └── SettingsError         2  the settings file or an LMSUPPLY_ variable
     ├── ModelNotFound             1  no such alias, repo or folder
     ├── ModelNotInstalled         3  known, but not on this machine
+    │   └── NotImported           3  a GGUF file or safetensors that must be imported first
     ├── DoesNotFit                4  prompt or model beyond what context or memory holds
     ├── LicenseNotAccepted        5  terms to accept, or access not granted
     ├── EngineError               1  the engine failed
@@ -65,6 +66,12 @@ class ModelNotInstalled(LmsupplyError):
     """Known, but not on this machine. Exit code 3."""
 
     exit_code = 3
+
+
+class NotImported(ModelNotInstalled):
+    """A GGUF file or a folder of safetensors that must be imported before it runs. Exit code 3. `source`: as it was named."""
+
+    source: str = ""
 
 
 class DoesNotFit(LmsupplyError):

@@ -212,6 +212,21 @@ class HubClient:
             raise too_large
         return retrying(read, self.policy).decode("utf-8-sig", errors="replace")
 
+    def fetch_prefix(self, tree: RepoTree, path: str, limit_bytes: int) -> bytes:
+        """The first `limit_bytes` of a file, or all of a shorter one."""
+        wanted = min(limit_bytes, tree.files[path].size_bytes)
+
+        def read() -> bytes:
+            data = bytearray()
+            with self.open_file(tree.repo, tree.commit, path, 0) as file:
+                while len(data) < wanted and (chunk := next(file.chunks, b"")):
+                    data += chunk
+            if len(data) < wanted:
+                raise self._transient(f"{path} ended after {len(data):,} of {wanted:,} bytes")
+            return bytes(data[:wanted])
+
+        return retrying(read, self.policy)
+
     @contextmanager
     def open_file(self, repo: str, commit: str, path: str, start: int) -> Iterator[OpenFile]:
         """A file from byte `start` on; each call asks the Hub anew, so a signed address is never stale.

@@ -27,13 +27,14 @@ _NEUTRAL = set(DEVICES) | set(PRECISIONS) | {"onnx", "onnxruntime"}
 class VariantWish:
     """Which variant is wanted. `variant`: its folder, one that holds several, or a part of a name that is unique; `exact`:
     no precision but the given one will do; `on_cpu`: what is made for something else may be tried on the CPU, since that
-    was asked for."""
+    was asked for; `by_machine`: nobody named the precision, it is what suits this machine."""
 
     provider: str = "cpu"
     precision: str = "auto"
     variant: str | None = None
     exact: bool = False
     on_cpu: bool = False
+    by_machine: bool = False
 
 
 class Resolution(NamedTuple):

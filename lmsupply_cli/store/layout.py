@@ -5,6 +5,9 @@
     .lmsupply/manifests/KEY.json             the record of an installed model
     .lmsupply/unfinished/KEY.json            the record of a pull or a removal that is not finished
     .lmsupply/parts/DIGEST.part              what has arrived of a file
+    .lmsupply/imported/KEY/…                 a model that was imported, KEY by its source and form
+    .lmsupply/imported/KEY.partial/          an import that is not finished
+    .lmsupply/digests.json                   digests of files that may be imported again
     .lmsupply/locks/NAME.lock                held locks
     .lmsupply/used/KEY                       when a model was last used
 
@@ -13,6 +16,7 @@ A name that could lead elsewhere is refused, and `inside` checks a path once mor
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lmsupply_cli.addresses import is_repo
@@ -20,7 +24,9 @@ from lmsupply_cli.errors import FileError
 from lmsupply_cli.hub.tree import RepoFile, is_commit, is_digest, is_safe_path
 
 OURS = ".lmsupply"
+PARTIAL = ".partial"
 _KEY_BYTES = 200  # a file name holds 255, and a suffix follows
+_IMPORT = re.compile(r"(?P<key>[0-9a-f]{32}-[a-z0-9]+(-[0-9]+)?)(\.[0-9]{1,6}|\.partial)?")
 
 
 def inside(root: Path, path: Path) -> Path:
@@ -93,6 +99,21 @@ def manifests_dir(root: Path) -> Path:
 
 def unfinished_dir(root: Path) -> Path:
     return root / OURS / "unfinished"
+
+
+def imported_dir(root: Path) -> Path:
+    return root / OURS / "imported"
+
+
+def import_key(name: str) -> str:
+    """The key of a folder below `imported_dir`: it is followed by a number where the model was imported again, and by
+    `.partial` while it is not finished. "" for any other name."""
+    match = _IMPORT.fullmatch(name)
+    return match["key"] if match else ""
+
+
+def digests_path(root: Path) -> Path:
+    return root / OURS / "digests.json"
 
 
 def lock_path(root: Path, name: str) -> Path:

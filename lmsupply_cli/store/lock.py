@@ -1,4 +1,5 @@
-"""The locks of a store: of a repo while its files change, of a content while it arrives, of the records while one is written.
+"""The locks of a store: of a repo while its files change, of an import, of a content while it arrives, of the records
+while one is written.
 
 Whoever needs several takes them in this order, so nobody waits in a circle.
 """
@@ -25,6 +26,15 @@ def repo_is_busy(root: Path, repo: str) -> bool:
     return _is_busy(root, _repo_lock(root, repo))
 
 
+def import_lock(root: Path, key: str, *, waiting: Callable[[], object] | None = None) -> AbstractContextManager[None]:
+    """Held by every writer of the imports of one source in one form. Raises Busy, FileError."""
+    return locked(inside(root, _import_lock(root, key)), waiting=waiting)
+
+
+def import_is_busy(root: Path, key: str) -> bool:
+    return _is_busy(root, _import_lock(root, key))
+
+
 def content_lock(root: Path, name: str, *, waiting: Callable[[], object] | None = None) -> AbstractContextManager[None]:
     """Held by the only writer of a part. Raises Busy, FileError."""
     return locked(inside(root, _content_lock(root, name)), waiting=waiting)
@@ -49,6 +59,10 @@ def _is_busy(root: Path, path: Path) -> bool:
 
 def _content_lock(root: Path, name: str) -> Path:
     return lock_path(root, f"content-{name}")
+
+
+def _import_lock(root: Path, key: str) -> Path:
+    return lock_path(root, f"import-{key}")
 
 
 def _repo_lock(root: Path, repo: str) -> Path:

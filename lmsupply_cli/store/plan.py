@@ -10,10 +10,18 @@ from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.files import free_bytes, size_of
 from lmsupply_cli.hub.resolve import Resolution
+from lmsupply_cli.hub.sources import SourceChoice, SourceVariant
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.store.digest import file_matches
 from lmsupply_cli.store.layout import file_path, part_path, snapshot_dir
-from lmsupply_cli.store.manifest import FileRecord, Manifest, read_manifests
+from lmsupply_cli.store.manifest import (
+    FileRecord,
+    ImportForm,
+    Manifest,
+    SourceFile,
+    digest_of_source,
+    read_manifests,
+)
 
 ROOM_BYTES = 64_000_000  # left on the disk beyond what is fetched
 
@@ -33,21 +41,19 @@ class PlannedFile:
         return 0 if self.copied else self.file.size_bytes - self.have_bytes
 
 
-@dataclass(frozen=True)
-class PullPlan:
-    """`obstacles`: what is in the way of running it here; `installed`: the variant is in the store already; `repairs`: the
-    installed model whose files `distrusted` are hashed again, since their record is not trusted."""
+@dataclass(frozen=True, kw_only=True)
+class FetchPlan:
+    """Files of a repo that are brought here. `reserved_bytes`: disk space that is needed beyond them; `distrusted`: files
+    that are hashed again, since their record is not trusted; `obstacles`: what is in the way of running the model here."""
 
     ref: str
     tree: RepoTree
-    resolution: Resolution
     license: License
     files: tuple[PlannedFile, ...]
     free_disk_bytes: int
-    repairs: Manifest | None = None
+    reserved_bytes: int = 0
     distrusted: frozenset[str] = frozenset()
     obstacles: tuple[Obstacle, ...] = ()
-    installed: bool = False
 
     @property
     def fetch_bytes(self) -> int:
@@ -59,12 +65,39 @@ class PullPlan:
 
     @property
     def fits_disk(self) -> bool:
-        return self.fetch_bytes == 0 or self.fetch_bytes + ROOM_BYTES <= self.free_disk_bytes
+        needed = self.fetch_bytes + self.reserved_bytes
+        return needed == 0 or needed + ROOM_BYTES <= self.free_disk_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullPlan(FetchPlan):
+    """A variant to install. `installed`: it is in the store already; `repairs`: the installed model whose files are
+    `distrusted`."""
+
+    resolution: Resolution
+    repairs: Manifest | None = None
+    installed: bool = False
 
     @property
     def up_to_date(self) -> bool:
         """The model is installed, and every file of it is in place."""
         return self.installed and all(planned.in_place for planned in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePlan(FetchPlan):
+    """What a model is imported from. `imported`: the installed imports of the same contents, in any form."""
+
+    choice: SourceChoice
+    imported: tuple[Manifest, ...] = ()
+
+    @property
+    def source(self) -> SourceVariant:
+        return self.choice.chosen
+
+    def imported_as(self, form: ImportForm) -> Manifest | None:
+        """The installed import in this form."""
+        return next((m for m in self.imported if m.source and m.source.form == form), None)
 
 
 def make_plan(
@@ -89,8 +122,29 @@ def make_plan(
         free_disk_bytes=free_bytes(root),
         repairs=repairs,
         distrusted=frozenset(distrusted),
-        installed=any((m.repo, m.commit, m.variant) == variant for m in manifests),
+        installed=any((m.repo, m.commit, m.variant) == variant for m in manifests if not m.source),
     )
+
+
+def make_source_plan(root: Path, ref: str, tree: RepoTree, choice: SourceChoice, license: License) -> SourcePlan:
+    """As `make_plan`, for what a model is imported from. Raises FileError."""
+    manifests = read_manifests(root)
+    source = choice.chosen
+    digest = digest_of_source(source_files(source)) if all(file.digest for file in source.files) else ""
+    return SourcePlan(
+        ref=ref,
+        tree=tree,
+        choice=choice,
+        license=license,
+        files=planned_files(root, tree, (*source.files, *source.licenses), manifests),
+        free_disk_bytes=free_bytes(root),
+        imported=tuple(m for m in manifests if m.source and digest_of_source(m.source.files) == digest),
+    )
+
+
+def source_files(source: SourceVariant) -> tuple[SourceFile, ...]:
+    """The files of a source as a record names them."""
+    return tuple(SourceFile(file.target, file.size_bytes, file.digest) for file in source.files)
 
 
 def planned_files(
@@ -107,14 +161,12 @@ def planned_files(
     Raises FileError for a path or digest that cannot be one.
     """
     snapshot = snapshot_dir(root, tree.repo, tree.commit)
-    records = {
-        path: r for m in installed if (m.repo, m.commit) == (tree.repo, tree.commit) for path, r in m.files.items()
-    }
-    known = {(r.digest, r.size_bytes) for m in installed if not m.added for r in m.files.values() if r.digest}
+    records = {root / path: r for m in installed if not m.added for path, r in m.contents()}
+    known = {(r.digest, r.size_bytes) for r in records.values() if r.digest}
     found: list[PlannedFile] = []
     for file in files:
         here, part = file_path(snapshot, file.target), part_path(root, file, tree.repo, tree.commit)
-        vouched = records.get(file.target) == FileRecord(file.size_bytes, file.digest) and file.target not in distrusted
+        vouched = records.get(here) == FileRecord(file.size_bytes, file.digest) and file.target not in distrusted
         if _is_here(here, file, vouched=vouched):
             found.append(PlannedFile(file, file.size_bytes, in_place=True))
             continue

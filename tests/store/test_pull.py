@@ -349,7 +349,7 @@ def test_the_structure_is_checked_before_the_manifest(hub: Hub, tmp_path: Path) 
 
 
 def test_a_disk_that_is_too_small_is_known_first(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmsupply_cli.store.pull.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("lmsupply_cli.store.fetch.free_bytes", lambda _: 1000)
     with pytest.raises(HubError, match=r"only 1\.0 kB is free on the disk"):
         pull(tmp_path)
     assert hub.of("cdn") == []
