@@ -68,6 +68,7 @@ def genai_config(decoder: Decoder, tokenizer: TokenizerFacts, stated: Mapping[st
                 "num_attention_heads": config.heads,
                 "num_hidden_layers": config.layers,
                 "num_key_value_heads": config.kv_heads,
+                **_window(decoder),
             },
             "eos_token_id": ends[0] if len(ends) == 1 else ends or stand_in,
             "pad_token_id": stand_in if tokenizer.pad_id is None else tokenizer.pad_id,
@@ -76,6 +77,21 @@ def genai_config(decoder: Decoder, tokenizer: TokenizerFacts, stated: Mapping[st
         },
         "search": search,
     }
+
+
+def _window(decoder: Decoder) -> dict[str, Any]:
+    """The layers whose cache holds no more than the window; the graph computes with such a cache."""
+    layers = [layer for layer in range(decoder.config.layers) if decoder.window(layer)]
+    if not layers:
+        return {}
+    window = {
+        "window_size": decoder.config.sliding_window,
+        "slide_key_value_cache": False,
+        "slide_inputs": False,
+        "layers": layers,
+        "cache_slack": 0,  # the engine chooses how many tokens beyond the window stay, for rewinding
+    }
+    return {"sliding_window": window}
 
 
 def _fits(key: str, value: Any) -> bool:

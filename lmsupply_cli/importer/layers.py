@@ -20,14 +20,15 @@ from lmsupply_cli.importer.quantize import quantize_rows
 from lmsupply_cli.importer.weights import Coded, Codes, Coding, Floats, Tensor, row_chunks, rows_of
 
 _HINT = "the file may be damaged, or a variant of this architecture that is not supported"
-_ACCURACY_LEVEL = 4
+ACCURACY_LEVEL = 4
 _ROTARY_MULTIPLE = 16  # of GroupQueryAttention
 _INT32 = 6  # TensorProto.INT32
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Of one layer: past and present by the layer's number. `window` 0: every token sees all before it."""
+    """Of one layer. `window` 0: every token sees all before it. With one, its cache holds no more than the window, which
+    genai_config.json has to say."""
 
     heads: int
     kv_heads: int
@@ -107,7 +108,7 @@ class Blocks:
                 progress(tensor.size_bytes)
 
         self.graph.later(fill)
-        self._record(tensors, Choice(None).words(self.graph.dtype), region.size_bytes)
+        self.record(tensors, Choice(None).words(self.graph.dtype), region.size_bytes)
         return name
 
     # ------------------------------------------------------------------ linear and embedding
@@ -115,6 +116,10 @@ class Blocks:
     def linear(self, x: str, tensors: Sequence[Tensor], name: str, biases: Sequence[Tensor] = ()) -> str:
         """x [b, s, inputs] → [b, s, outputs of all `tensors`], stored as one matrix. They are `alike`."""
         return self.product(x, self.matrix(tensors, f"{name}.weight"), name, self.vector(biases) if biases else "")
+
+    def float_linear(self, x: str, tensor: Tensor, name: str) -> str:
+        """A linear that stays floats, whatever the user wants."""
+        return self.product(x, self.matrix([tensor], f"{name}.weight", choice=Choice(None)), name)
 
     def alike(self, tensors: Sequence[Tensor]) -> bool:
         """Whether they get the same form, so that they fit in one matrix."""
@@ -164,10 +169,16 @@ class Blocks:
         return self.graph.node("Reshape", [product, full], name)
 
     def matrix(
-        self, tensors: Sequence[Tensor], name: str, *, is_vocabulary: bool = False, is_gathered: bool = False
+        self,
+        tensors: Sequence[Tensor],
+        name: str,
+        *,
+        choice: Choice | None = None,
+        is_vocabulary: bool = False,
+        is_gathered: bool = False,
     ) -> Matrix:
         """Reserve initializers for the rows of `tensors`, one after another, and plan how they are filled."""
-        choice = choose_form(tensors[0], self.wish, is_vocabulary=is_vocabulary)
+        choice = choice or choose_form(tensors[0], self.wish, is_vocabulary=is_vocabulary)
         rows, inputs, before = sum(map(rows_of, tensors)), tensors[0].shape[-1], self.graph.data_bytes
         if choice.coding is not None:
             matrix = self._coded(tensors, name, choice, choice.coding, is_gathered)
@@ -175,7 +186,7 @@ class Blocks:
             weight = self.graph.stored(name, self.graph.dtype, (rows, inputs) if is_gathered else (inputs, rows))
             self.graph.later(_floats_job(tensors, weight.write if is_gathered else weight.write_columns))
             matrix = Matrix(name, rows, inputs, choice, is_gathered, weight)
-        self._record(tensors, choice.words(self.graph.dtype), self.graph.data_bytes - before)
+        self.record(tensors, choice.words(self.graph.dtype), self.graph.data_bytes - before)
         return matrix
 
     def _coded(self, tensors: Sequence[Tensor], name: str, choice: Choice, coding: Coding, is_gathered: bool) -> Matrix:
@@ -187,7 +198,7 @@ class Blocks:
         scales = self.graph.stored(f"{name}.scales", dtype, (rows, blocks))
         zeros = corrections = None
         if coding.zero_points:
-            zeros = self.graph.stored(f"{name}.zero_points", "uint8", (rows, _packed_size(blocks, coding.bits)))
+            zeros = self.graph.stored(f"{name}.zero_points", "uint8", (rows, packed_size(blocks, coding.bits)))
         if coding.corrections:
             sides = (rows, blocks) if is_gathered else (blocks, rows)
             corrections = self.graph.stored(f"{name}.corrections", dtype, sides)
@@ -216,7 +227,7 @@ class Blocks:
             inputs.pop()
         y = self.graph.node(
             "MatMulNBits", inputs, f"{name}.codes" if matrix.has_corrections else name, domain=MICROSOFT,
-            K=matrix.inputs, N=matrix.rows, bits=coding.bits, block_size=coding.block, accuracy_level=_ACCURACY_LEVEL,
+            K=matrix.inputs, N=matrix.rows, bits=coding.bits, block_size=coding.block, accuracy_level=ACCURACY_LEVEL,
         )  # fmt: skip
         if not matrix.has_corrections:
             return y
@@ -275,7 +286,8 @@ class Blocks:
         return self.graph.nodes(
             "GroupQueryAttention", inputs, [name, *present],
             domain=MICROSOFT, num_heads=shape.heads, kv_num_heads=shape.kv_heads, scale=shape.scale, do_rotary=1,
-            rotary_interleaved=0, local_window_size=shape.window or -1, softcap=shape.softcap,
+            rotary_interleaved=0, local_window_size=shape.window or -1, sliding_window_cache=int(shape.window > 0),
+            softcap=shape.softcap,
         )[0]  # fmt: skip
 
     def lengths(self, mask: str) -> None:
@@ -315,7 +327,7 @@ class Blocks:
             return self.graph.node("Gelu", [x], name, approximate="none")
         raise ModelFilesError(f"the activation {kind[:40]} is not supported", hint=_HINT)
 
-    def _record(self, tensors: Sequence[Tensor], form: str, size_bytes: int) -> None:
+    def record(self, tensors: Sequence[Tensor], form: str, size_bytes: int) -> None:
         """One form for each tensor; the bytes are shared out by their number of weights."""
         total = sum(rows_of(tensor) * tensor.shape[-1] for tensor in tensors)
         for tensor in tensors:
@@ -336,7 +348,7 @@ def pack(codes: Codes, bits: int) -> Codes:
     return packed
 
 
-def _packed_size(count: int, bits: int) -> int:
+def packed_size(count: int, bits: int) -> int:
     return -(-count * bits // 8)
 
 
@@ -357,7 +369,7 @@ def _codes_job(
         for tensor in tensors:
             for start, stop in row_chunks(tensor):
                 if choice.exact:
-                    put(_widened(tensor.coded(start, stop), tensor.coding, coding))
+                    put(widened(tensor.coded(start, stop), tensor.coding, coding))
                 else:
                     put(quantize_rows(tensor.floats(start, stop), coding))
                 progress(_read_bytes(tensor, start, stop))
@@ -365,7 +377,7 @@ def _codes_job(
     return fill
 
 
-def _widened(coded: Coded, source: Coding | None, coding: Coding) -> Coded:
+def widened(coded: Coded, source: Coding | None, coding: Coding) -> Coded:
     """The same numbers in more bits: codes and zero points move together."""
     if source is None or source.bits == coding.bits:
         return coded

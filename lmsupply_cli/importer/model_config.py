@@ -9,6 +9,7 @@ from typing import Any
 
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.genai_config import MOST, shown
+from lmsupply_cli.importer.defaults import DEFAULTS
 
 _MOST_LAYERS = 1024
 _MOST_CONTEXT = 1 << 24
@@ -100,11 +101,15 @@ def parse_model_config(config: Mapping[str, Any]) -> ModelConfig:
 
 def model_type(config: Mapping[str, Any]) -> str:
     """Of the language model, such as gemma3_text in a config of gemma3."""
-    return _text(language_part(config), "model_type", _text(config, "model_type", ""))
+    return _text(_stated_part(config), "model_type", _text(config, "model_type", ""))
 
 
 def language_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A multimodal config has the language model's keys in `text_config`."""
+    """A multimodal config has the language model's keys in `text_config`. What they leave out are transformers' values."""
+    return {**DEFAULTS.get(model_type(config), {}), **_stated_part(config)}
+
+
+def _stated_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
     part = config.get("text_config")
     return part if isinstance(part, Mapping) else config
 

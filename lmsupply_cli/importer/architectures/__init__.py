@@ -33,6 +33,12 @@ FAMILIES: Mapping[str, Family] = {  # by the model_type of transformers
     "mistral": Family("Mistral", "llama", "Mistral"),
     "qwen2": Family("Qwen 2", "qwen2", "Qwen2"),
     "qwen3": Family("Qwen 3", "qwen3", "Qwen3"),
+    "qwen3_moe": Family("Qwen 3 MoE", "mixtures", "Qwen3Moe"),
+    "mixtral": Family("Mixtral", "mixtures", "Mixtral"),
+    "phi3": Family("Phi 3 and 4", "phi3", "Phi3"),
+    "gemma2": Family("Gemma 2", "gemma", "Gemma2"),
+    "gemma3": Family("Gemma 3", "gemma", "Gemma3"),
+    "gemma3_text": Family("Gemma 3", "gemma", "Gemma3"),
 }
 
 
@@ -52,7 +58,7 @@ def estimate(source: Source, wish: Wish) -> WeightPlan:
 
     decoder = _planned(source, wish)
     size = decoder.graph.data_bytes + decoder.graph.model_bytes
-    return WeightPlan(tuple(decoder.blocks.forms), size)
+    return WeightPlan(tuple(decoder.blocks.forms), size, tuple(decoder.notes))
 
 
 def build(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.importer.forms import Wish
@@ -25,7 +27,9 @@ class Decoder:
         self.source = source
         self.config = config
         self.graph = Graph(config.model_type, wish.float_type)
-        self.blocks = Blocks(self.graph, source.tensors, wish)
+        self.notes: list[str] = []
+        self.tensors = self.language_tensors(source.tensors)
+        self.blocks = Blocks(self.graph, self.tensors, wish)
         self._tables: dict[str, Rotation] = {}
 
     # ------------------------------------------------------------------ the whole
@@ -60,6 +64,10 @@ class Decoder:
 
     # ------------------------------------------------------------------ steps
 
+    def language_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those of the language model, under the names that the steps use."""
+        return tensors
+
     def embedded(self, x: str) -> str:
         """What happens to embeddings before the first block."""
         return x
@@ -93,6 +101,19 @@ class Decoder:
     def normed_qkv(self, layer: int, qkv: tuple[str, ...]) -> tuple[str, ...]:
         """What happens to them before they are rotated."""
         return qkv
+
+    def norm_heads(self, layer: int, qkv: tuple[str, ...]) -> tuple[str, ...]:
+        """Each head of queries and keys is normed, by one weight per number of a head that all heads share."""
+        query, key, value = self.apart(layer, qkv)
+        config, prefix, name = self.config, self.attention_prefix(layer), f"layer.{layer}.attention"
+        normed = [
+            self.blocks.head_norm(
+                x, self.norm_weight(f"{prefix}.{part}_norm.weight", config.head_dim), f"{name}.{part}_norm", heads,
+                config.head_dim, config.norm_epsilon,
+            )
+            for x, part, heads in ((query, "q", config.heads), (key, "k", config.kv_heads))
+        ]  # fmt: skip
+        return (*normed, value)
 
     def apart(self, layer: int, qkv: tuple[str, ...]) -> tuple[str, ...]:
         """Queries, keys and values as three."""
@@ -159,6 +180,11 @@ class Decoder:
         """They are as long as the context."""
         if name not in self._tables:
             rotary, length = make_rotary(rope, self.config), self.config.context_length
+            if rotary.long is not None:
+                raise ModelFilesError(
+                    f"LongRoPE in a model of type {plain(self.config.model_type)} is not supported",
+                    hint="use another model",
+                )
             self._tables[name] = self.blocks.rotary_tables(name, lambda: rotary.tables(length), length, rope.dim)
         return self._tables[name]
 
@@ -167,8 +193,9 @@ class Decoder:
         return name.endswith(_IDLE)
 
     def window(self, layer: int) -> int:
-        """How many tokens a layer sees; 0 is all."""
-        return self.config.sliding_window if self.config.sliding_layers[layer] else 0
+        """How many tokens a layer sees; 0 is all. The cache of the layer then holds no more."""
+        window = self.config.sliding_window
+        return window if self.config.sliding_layers[layer] and window < self.config.context_length else 0
 
     def attention_prefix(self, layer: int) -> str:
         return f"model.layers.{layer}.self_attn"
@@ -199,7 +226,7 @@ class Decoder:
         """A weight that no step reads would change the answers: this is another architecture than the config says."""
         idle = {"lm_head.weight"} if self.is_tied else set()
         used = self.blocks.used | idle
-        left = [name for name in self.source.tensors if name not in used and not self.ignored(name)]
+        left = [name for name in self.tensors if name not in used and not self.ignored(name)]
         if left:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             raise ModelFilesError(
