@@ -287,9 +287,11 @@ def _unpacked(words: Words, bits: int) -> Codes:
 
 
 def _make_gptq(name: str, method: Method, parts: Mapping[str, StoredTensor]) -> PackedTensor:
-    per_word = 32 // method.bits
     rows, outputs = _shape(name, parts, "qweight")
-    groups, _ = _shape(name, parts, "scales")
+    groups, words = _shape(name, parts, "qzeros")
+    if words * 4 == outputs:  # single weights may have more bits than config.json says (`dynamic`)
+        method = replace(method, bits=8)
+    per_word = 32 // method.bits
     inputs = rows * per_word
     _check(name, parts, {"qzeros": (groups, -(-outputs // per_word)), "scales": (groups, outputs)})
     order = _order(name, parts, "g_idx", inputs, groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,12 @@ class JoinedTensor:
 
     @property
     def coding(self) -> Coding | None:
+        """That of the parts, with zero points as soon as one has them."""
         codings = {tensor.coding for tensor, _, _ in self.parts}
-        return codings.pop() if len(codings) == 1 else None
+        if None in codings:
+            return None
+        widest = {replace(coding, zero_points=True) for coding in codings if coding is not None}
+        return None if len(widest) > 1 else codings.pop() if len(codings) == 1 else widest.pop()
 
     def floats(self, start: int = 0, stop: int | None = None) -> Floats:
         found = [tensor.floats(first, last) for tensor, first, last in self._pieces(start, stop)]
@@ -113,12 +117,14 @@ class JoinedTensor:
 
     def coded(self, start: int = 0, stop: int | None = None) -> Coded:
         found = [tensor.coded(first, last) for tensor, first, last in self._pieces(start, stop)]
-        zeros = [one.zero_points for one in found if one.zero_points is not None]
-        return Coded(
-            np.concatenate([one.codes for one in found]),
-            np.concatenate([one.scales for one in found]),
-            np.concatenate(zeros) if zeros else None,
-        )
+        zeros = None
+        if self.coding is not None and self.coding.zero_points:
+            middle = np.uint8(self.coding.zero)
+            zeros = np.concatenate(
+                [np.full(one.scales.shape, middle) if one.zero_points is None else one.zero_points for one in found]
+            )
+        scales = np.concatenate([one.scales for one in found])
+        return Coded(np.concatenate([one.codes for one in found]), scales, zeros)
 
     def _pieces(self, start: int, stop: int | None) -> Iterator[tuple[Tensor, int, int]]:
         """What rows [start:stop] are made of."""
