@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.engine_run import EngineRun
 from support.import_cases import Case, case_names, read_case
 from support.import_source import MemorySource, coded_tensor, random_coded
-from support.engine_run import EngineRun
 
 from lmsupply_cli.importer import architectures
 from lmsupply_cli.importer.architectures import FAMILIES
