@@ -162,11 +162,9 @@ def open_gguf_file(path: Path) -> GgufFile:
                         f"{part}: the tensor {plain(name)} is also in {tensors[name].path.name}", hint=_DAMAGED
                     )
                 tensors[name] = tensor
-    wanted = metadata.get("split.tensors.count", len(tensors))
+    wanted = _whole(paths[0], metadata, "split.tensors.count", len(tensors))
     if wanted != len(tensors):
-        raise ModelFilesError(
-            f"{paths[0]}: there are {len(tensors)} tensors, but {plain(str(wanted))} were split", hint=_DAMAGED
-        )
+        raise ModelFilesError(f"{paths[0]}: there are {len(tensors)} tensors, but {wanted} were split", hint=_DAMAGED)
     return GgufFile(path, paths, metadata, tensors)
 
 
@@ -193,13 +191,20 @@ def _parts(path: Path) -> tuple[Path, ...]:
 
 def _check_number(path: Path, paths: tuple[Path, ...], values: Mapping[str, Any]) -> None:
     """Whether the file says of itself what its name says."""
-    number, count = values.get("split.no", paths.index(path)), values.get("split.count", len(paths)) or 1
-    if (number, count) == (paths.index(path), len(paths)):
-        return
-    if isinstance(number, int) and isinstance(count, int):
-        said = f"is part {number + 1} of {count}"
-        raise ModelFilesError(f"{path} {said}, which its name does not say", hint=f"name it NAME-{number + 1:05}-of-{count:05}.gguf, beside the other parts")  # fmt: skip
-    raise ModelFilesError(f"{path}: split.no and split.count must be whole numbers", hint=_DAMAGED)
+    number = _whole(path, values, "split.no", paths.index(path))
+    count = _whole(path, values, "split.count", len(paths)) or 1
+    if (number, count) != (paths.index(path), len(paths)):
+        raise ModelFilesError(
+            f"{path} is part {number + 1} of {count}, which its name does not say",
+            hint=f"name it NAME-{number + 1:05}-of-{count:05}.gguf, beside the other parts",
+        )
+
+
+def _whole(path: Path, values: Mapping[str, Any], key: str, default: int) -> int:
+    value = values.get(key, default)
+    if not isinstance(value, int):
+        raise ModelFilesError(f"{path}: {key} must be a whole number", hint=_DAMAGED)
+    return value
 
 
 @dataclass(slots=True)

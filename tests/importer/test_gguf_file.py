@@ -185,7 +185,12 @@ def test_a_part_under_another_name_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"part1": {"split.no": "x"}}, "m-00002-of-00003.gguf: split.no and split.count must be whole numbers"),
+        ({"part1": {"split.no": "x"}}, "m-00002-of-00003.gguf: split.no must be a whole number"),
+        ({"part1": {"split.count": [3, 3]}}, "m-00002-of-00003.gguf: split.count must be a whole number"),
+        (
+            {"part0": {"split.tensors.count": [3, 3]}},
+            "m-00001-of-00003.gguf: split.tensors.count must be a whole number",
+        ),
         ({"part0": {"split.tensors.count": 4}}, "there are 3 tensors, but 4 were split"),
     ],
 )
