@@ -406,13 +406,9 @@ def _architecture(file: GgufFile) -> _Architecture:
             f"{file.path}: the architecture {plain(name, 60)} is not supported",
             hint=f"architectures that can be imported: {known}",
         )
-    architecture = _ARCHITECTURES[name]
-    if file.count(f"{name}.expert_count", 0) and "ffn_gate_inp" not in architecture.blocks:
-        raise ModelFilesError(
-            f"{file.path}: the architecture {name} with experts is not supported",
-            hint=f"architectures that can be imported: {known}",
-        )
-    return architecture
+    if name == "llama" and file.count("llama.expert_count", 0):
+        return _MIXTRAL
+    return _ARCHITECTURES[name]
 
 
 def _generation(file: GgufFile) -> dict[str, Any]:
@@ -424,12 +420,23 @@ def _generation(file: GgufFile) -> dict[str, Any]:
     return values
 
 
-def _qwen3moe(reader: _Reader) -> dict[str, Any]:
+def _used_experts(reader: _Reader) -> tuple[int, int]:
+    """How many experts a token uses, and of how many."""
     used, experts = reader.count("expert_used_count"), reader.count("expert_count")
     if not 0 < used <= experts:
         reader.refuse(f"it uses {used} of {experts} experts")
     if reader.number("expert_weights_scale", 1.0) not in (0.0, 1.0):
         reader.refuse("it scales the weights of its experts, which is not supported")
+    return used, experts
+
+
+def _mixtral(reader: _Reader) -> dict[str, Any]:
+    used, experts = _used_experts(reader)
+    return {"num_local_experts": experts, "num_experts_per_tok": used}
+
+
+def _qwen3moe(reader: _Reader) -> dict[str, Any]:
+    used, experts = _used_experts(reader)
     return {
         "num_experts": experts,
         "num_experts_per_tok": used,
@@ -501,6 +508,8 @@ _FUSED = {
     "ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 _LLAMA = _ATTENTION | _MLP_NORM | _MLP
+# GGUF has the same name for Mixtral and for llama
+_MIXTRAL = _Architecture("llama", "mixtral", _ATTENTION | _MLP_NORM | _EXPERTS, _mixtral, interleaved=True)
 _ARCHITECTURES = {
     row.name: row
     for row in (

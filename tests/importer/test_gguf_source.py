@@ -213,6 +213,21 @@ def test_qwen3moe(tmp_path: Path) -> None:
     assert older.config["moe_intermediate_size"] == 96
 
 
+def test_llama_with_experts_is_mixtral(tmp_path: Path) -> None:
+    dense = tuple(f"blk.{layer}.ffn_{part}.weight" for layer in range(2) for part in ("gate", "up", "down"))
+    experts = {
+        name: values for name, values in model_tensors("qwen3moe").items() if "exps" in name or "gate_inp" in name
+    }
+    metadata = {".expert_count": 4, ".expert_used_count": 2}
+    source = opened(tmp_path, "llama", metadata, dict(experts), without=dense)
+    wanted = {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 96}
+    assert wanted.items() <= source.config.items()
+    down = source.tensors["model.layers.1.mlp.experts.down_proj.weight"]
+    assert np.array_equal(down.floats(), experts["blk.1.ffn_down_exps.weight"].reshape(-1, SIZES.inner))
+    query = source.tensors["model.layers.1.self_attn.q_proj.weight"].floats()
+    assert np.array_equal(permuted(query, SIZES.heads), model_tensors("llama")["blk.1.attn_q.weight"])
+
+
 def test_gemma2(tmp_path: Path) -> None:
     config = opened(tmp_path, "gemma2", {".attention.sliding_window": 128, ".final_logit_softcapping": 20.0}).config
     wanted = {
@@ -372,7 +387,6 @@ def test_tensors_without_a_place_are_named(tmp_path: Path) -> None:
         ({".rope.scaling.type": "yarn", ".rope.scaling.yarn_ext_factor": 0.5}, "it changes its rope scaling (yarn) in a way that is not supported"),
         ({".context_length": "long"}, "llama.context_length must be a whole number, 0 or more, not 'long'"),
         ({"general.license": 3}, "general.license must be text, not 3"),
-        ({".expert_count": 8}, "the architecture llama with experts is not supported"),
     ],
 )  # fmt: skip
 def test_metadata_that_makes_no_sense_is_named(tmp_path: Path, metadata: dict[str, Any], says: str) -> None:
