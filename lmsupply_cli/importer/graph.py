@@ -1,8 +1,8 @@
 """An ONNX model that is planned first and written later, its weights streamed into model.onnx.data.
 
 Nodes and initializers are added while a model is built. An initializer beyond 1 kB only reserves a region of the data
-file, and a job that fills it is kept. `write` runs the jobs one after another, so that no more than a few rows of one
-weight are in memory, and the model itself stays far below protobuf's limit of 2 GB.
+file, and a job that fills it is kept. `write` runs the jobs, so that no more than some rows of two weights are in memory,
+and the model itself stays far below protobuf's limit of 2 GB.
 
 The only module that imports onnx.
 """
@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from queue import SimpleQueue
+from threading import Event, Lock
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import onnx
@@ -30,6 +33,7 @@ _IR_VERSION = 10
 _INLINE_BYTES = 1024
 _PAGE_BYTES = 65536  # onnxruntime maps large regions; 64 kB is the granularity of Windows, and a multiple of all pages
 _LINE_BYTES = 64
+_WORKERS = 2  # each holds some copies of a piece of a weight, so more of them would cost memory
 _TYPES = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
@@ -181,8 +185,7 @@ class Graph:
             data = _File(file)
             for region in self._regions:
                 region.open(data)
-            for job in self._jobs:
-                job(progress)
+            _run(self._jobs, progress)
         if not all(region.is_complete for region in self._regions):
             raise RuntimeError("a weight was not written completely")
         with our_io_error(folder / MODEL):
@@ -208,9 +211,53 @@ class Graph:
 
 
 class _File:
+    """Regions are written from several threads."""
+
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._lock = Lock()
 
     def put(self, offset: int, data: NDArray[Any]) -> None:
-        self._file.seek(offset)
-        self._file.write(cast(Any, data).reshape(-1).view(np.uint8).data)
+        flat = data.reshape(-1).view(np.uint8)
+        with self._lock:
+            self._file.seek(offset)
+            self._file.write(flat.data)
+
+
+class _Stopped(Exception):
+    """In a job whose result nobody waits for any more."""
+
+
+def _run(jobs: Sequence[Job], progress: Progress) -> None:
+    """Two at a time: numpy computes outside of Python's lock. `progress` is called in this thread. The first error of a
+    job, or of `progress`, stops all of them and is raised."""
+    reports: SimpleQueue[int | BaseException | None] = SimpleQueue()  # bytes read, or the end of a job
+    stopped = Event()
+
+    def report(read_bytes: int) -> None:
+        if stopped.is_set():
+            raise _Stopped
+        reports.put(read_bytes)
+
+    def do(job: Job) -> None:
+        try:
+            job(report)
+        except BaseException as error:
+            reports.put(error)
+        else:
+            reports.put(None)
+
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="import") as pool:
+        left = [pool.submit(do, job) for job in jobs]
+        try:
+            while left:
+                found = reports.get()
+                if isinstance(found, BaseException):
+                    raise found
+                if found is None:
+                    left.pop()
+                else:
+                    progress(found)
+        finally:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
