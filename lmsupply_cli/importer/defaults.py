@@ -53,6 +53,5 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "rms_norm_eps": 1e-5,
     },
     "gemma2": _GEMMA2,
-    "gemma3": _GEMMA3,  # whose language model may not name its own type
     "gemma3_text": _GEMMA3,
 }  # fmt: skip

@@ -53,7 +53,8 @@ def test_decoding_continues_a_prefill(name: str, tmp_path: Path) -> None:
 
 # A code's rounding error is uniform: a third of half a step, 1/127 of the largest of a block in 8 bits and 1/7 of it in
 # 4; over two layers of random weights, where nothing but the codes carries information, that adds up to these parts
-@pytest.mark.parametrize("name", case_names())
+# (a router in whose input there are errors chooses other experts where two are near: test_families judges those alone)
+@pytest.mark.parametrize("name", [name for name in case_names() if "num_local_experts" not in read_case(name).config])
 @pytest.mark.parametrize(("precision", "most"), [("fp16", 0.005), ("int8", 0.05), ("int4", 0.35)])
 def test_smaller_forms_are_near(name: str, precision: str, most: float, tmp_path: Path) -> None:
     case = read_case(name)

@@ -37,7 +37,6 @@ FAMILIES: Mapping[str, Family] = {  # by the model_type of transformers
     "mixtral": Family("Mixtral", "mixtures", "Mixtral"),
     "phi3": Family("Phi 3 and 4", "phi3", "Phi3"),
     "gemma2": Family("Gemma 2", "gemma", "Gemma2"),
-    "gemma3": Family("Gemma 3", "gemma", "Gemma3"),
     "gemma3_text": Family("Gemma 3", "gemma", "Gemma3"),
 }
 

@@ -42,7 +42,7 @@ class Gemma2(Decoder):
 
     def logits(self, x: str) -> str:
         """cap · tanh(x / cap)"""
-        cap = self.config.number("final_logit_softcapping", 0.0)
+        cap = self._cap("final_logit_softcapping")
         if not cap:
             return x
         small = self.graph.node("Div", [x, self.graph.scalar(cap)], "logits.divided")
@@ -56,11 +56,21 @@ class Gemma2(Decoder):
 
     @property
     def scale(self) -> float:
-        return float(self.config.number("query_pre_attn_scalar", self.config.head_dim) ** -0.5)
+        return float(self._positive("query_pre_attn_scalar", self.config.head_dim) ** -0.5)
 
     @property
     def softcap(self) -> float:
-        return self.config.number("attn_logit_softcapping", 0.0)
+        return self._cap("attn_logit_softcapping")
+
+    def _cap(self, key: str) -> float:
+        """0 is none."""
+        return 0.0 if self.config.values.get(key) is None else self._positive(key)
+
+    def _positive(self, key: str, default: float | None = None) -> float:
+        value = self.config.number(key, default)
+        if value <= 0:
+            raise ModelFilesError(f"config.json: {key} is not positive: {value:g}", hint="check the file")
+        return value
 
 
 class Gemma3(Gemma2):
@@ -70,9 +80,12 @@ class Gemma3(Gemma2):
     model_type = "gemma3_text"
 
     def language_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        kept = {_plain(name): tensor for name, tensor in tensors.items() if not name.startswith(_VISION)}
-        if len(kept) < len(tensors):
-            self.notes.append("only the language model is imported: this one cannot see images")
+        language = [name for name in tensors if not name.startswith(_VISION)]
+        if len(language) < len(tensors):
+            self.notes.append("only the language model is imported: it reads text and sees no images")
+        kept = {_plain(name): tensors[name] for name in language}
+        if len(kept) < len(language):
+            raise ModelFilesError("there are two language models in this file", hint="use another source of this model")
         return kept
 
     def normed_qkv(self, layer: int, qkv: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.importer.architectures.base import Decoder
 from lmsupply_cli.importer.architectures.qwen3 import Qwen3
 from lmsupply_cli.importer.experts import Experts, add_experts
+from lmsupply_cli.importer.weights import Tensor
 
 _HINT = "use another model"
+_NAMES = {  # of Mixtral's files, and as they are called since
+    ".block_sparse_moe.": ".mlp.",
+    ".experts.w1.": ".experts.gate_proj.",
+    ".experts.w2.": ".experts.down_proj.",
+    ".experts.w3.": ".experts.up_proj.",
+}
 
 
 class Qwen3Moe(Qwen3):
@@ -39,9 +48,18 @@ class Mixtral(Decoder):
 
     model_type = "mistral"
 
+    def language_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {_as_qwen(name): tensor for name, tensor in tensors.items()}
+
     def mlp(self, layer: int, x: str) -> str:
         count, size = self.config.count("num_local_experts"), self.config.intermediate_size
         return sparse_mlp(self, layer, x, count=count, size=size, is_normalized=True)
+
+
+def _as_qwen(name: str) -> str:
+    for old, new in _NAMES.items():
+        name = name.replace(old, new)
+    return name
 
 
 def sparse_mlp(decoder: Decoder, layer: int, x: str, *, count: int, size: int, is_normalized: bool) -> str:
