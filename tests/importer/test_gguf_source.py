@@ -431,3 +431,14 @@ def test_another_kind_of_model_is_named(tmp_path: Path, keys: dict[str, str], sa
         open_gguf(path)
     assert caught.value.message == f"{path}{says}"
     assert hint in caught.value.hint
+
+
+def test_the_tokenizer_is_that_of_the_file(tmp_path: Path) -> None:
+    tokens = {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.tokens": ["<s>", "</s>", "a", "b", "ab"],
+        "tokenizer.ggml.token_type": [3, 3, 1, 1, 1], "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1,
+    }  # fmt: skip
+    facts = opened(tmp_path, "llama", tokens).write_tokenizer(tmp_path)
+    assert (facts.bos_id, facts.eos_ids) == (0, (1,))
+    assert json.loads((tmp_path / "tokenizer.json").read_text())["model"]["merges"] == [["a", "b"]]
