@@ -44,11 +44,11 @@ def genai_config(decoder: Decoder, tokenizer: TokenizerFacts, stated: Mapping[st
     config = decoder.config
     ends = list(tokenizer.eos_ids)
     stand_in = ends[0] if ends else 0
-    search = {**_SEARCH, **{key: stated[key] for key in _STATED if key in stated}, "max_length": config.context_length}
+    search = {**_SEARCH, **{key: stated[key] for key in _STATED if key in stated}, "max_length": decoder.context_length}
     return {
         "model": {
             "bos_token_id": stand_in if tokenizer.bos_id is None else tokenizer.bos_id,
-            "context_length": config.context_length,
+            "context_length": decoder.context_length,
             "decoder": {
                 "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
                 "filename": MODEL,

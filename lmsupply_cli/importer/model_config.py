@@ -157,7 +157,7 @@ def _rope(values: Mapping[str, Any], parameters: Mapping[str, Any], head_dim: in
     kind = _text(parameters, "rope_type", _text(parameters, "type", "default"))
     theta = _positive(parameters, "rope_theta", _positive(values, "rope_theta", 10_000.0))
     part = _positive(parameters, "partial_rotary_factor", _positive(values, "partial_rotary_factor", 1.0))
-    dim = int(head_dim * part)
+    dim = int(head_dim * min(part, 2.0))
     if not 0 < dim <= head_dim or dim % 2:
         raise _wrong("partial_rotary_factor", part, f"does not fit heads of {head_dim}")
     return Rope(kind, theta, dim, {key: value for key, value in parameters.items() if key not in _ROPE_KEYS})

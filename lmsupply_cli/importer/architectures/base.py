@@ -14,6 +14,7 @@ from lmsupply_cli.importer.rope import make_rotary
 from lmsupply_cli.importer.source import Source
 from lmsupply_cli.importer.weights import Tensor, rows_of
 
+_MOST_CONTEXT = 262_144  # no machine has a cache for more, and the rotary tables of each token take up to 1 kB
 _IDLE = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached", "attn.masked_bias")
 
 
@@ -28,6 +29,9 @@ class Decoder:
         self.config = config
         self.graph = Graph(config.model_type, wish.float_type)
         self.notes: list[str] = []
+        self.context_length = min(config.context_length, _MOST_CONTEXT)
+        if self.context_length < config.context_length:
+            self.notes.append(f"the context is {self.context_length:,} of the model's {config.context_length:,} tokens")
         self.tensors = self.language_tensors(source.tensors)
         self.blocks = Blocks(self.graph, self.tensors, wish)
         self._tables: dict[str, Rotation] = {}
@@ -179,7 +183,7 @@ class Decoder:
     def rotary_tables(self, name: str, rope: Rope) -> Rotation:
         """They are as long as the context."""
         if name not in self._tables:
-            rotary, length = make_rotary(rope, self.config), self.config.context_length
+            rotary, length = make_rotary(rope, self.config), self.context_length
             if rotary.long is not None:
                 raise ModelFilesError(
                     f"LongRoPE in a model of type {plain(self.config.model_type)} is not supported",
@@ -195,7 +199,7 @@ class Decoder:
     def window(self, layer: int) -> int:
         """How many tokens a layer sees; 0 is all. The cache of the layer then holds no more."""
         window = self.config.sliding_window
-        return window if self.config.sliding_layers[layer] and window < self.config.context_length else 0
+        return window if self.config.sliding_layers[layer] and window < self.context_length else 0
 
     def attention_prefix(self, layer: int) -> str:
         return f"model.layers.{layer}.self_attn"
