@@ -12,10 +12,11 @@ written ends with a line that says so. A value that cannot be a folder raises Se
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
-from lmsupply_cli.errors import SettingsError, UsageError
-from lmsupply_cli.files import NO_HOME, expanded, is_file
+from lmsupply_cli.errors import FileError, SettingsError, UsageError
+from lmsupply_cli.files import NO_HOME, expanded, is_file, read_json, read_text
 
 APP = "lmsupply"
 
@@ -79,6 +80,46 @@ def foundry_cache() -> Path | None:
         return None
 
 
+def ollama_models() -> tuple[Path, ...]:
+    """Where Ollama keeps its models: OLLAMA_MODELS > ~/.ollama/models, and the home of its service on Linux."""
+    if named := _others("OLLAMA_MODELS"):
+        return (named,)
+    return _home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")
+
+
+def lm_studio_home() -> Path:
+    """Where LM Studio keeps its settings and, by default, its models: what ~/.lmstudio-home-pointer names > ~/.lmstudio."""
+    try:
+        named = read_text(_home() / ".lmstudio-home-pointer", limit_bytes=4096).strip()
+    except FileError:
+        named = ""
+    return Path(named) if named and Path(named).is_absolute() else _home() / ".lmstudio"
+
+
+def lm_studio_models() -> tuple[Path, ...]:
+    """Where LM Studio keeps its models: the folder of its settings, `models` in its home, and that of older versions."""
+    home = lm_studio_home()
+    try:
+        settings = read_json(home / "settings.json", limit_bytes=1_000_000)
+    except FileError:
+        settings = {}
+    named = settings.get("downloadsFolder") if isinstance(settings, dict) else None
+    own = (Path(named),) if isinstance(named, str) and "\0" not in named and Path(named).is_absolute() else ()
+    return *own, home / "models", _home() / ".cache" / "lm-studio" / "models"
+
+
+def llama_cpp_cache() -> Path:
+    """Where llama.cpp keeps what it downloads: LLAMA_CACHE > the platform's cache folder."""
+    if named := _others("LLAMA_CACHE"):
+        return named
+    if sys.platform == "darwin":
+        return _home() / "Library" / "Caches" / "llama.cpp"
+    if sys.platform == "win32":
+        return expanded(os.environ.get("LOCALAPPDATA", "") or _home()) / "llama.cpp"
+    xdg = expanded(os.environ.get("XDG_CACHE_HOME", ""))
+    return (xdg if xdg.is_absolute() else _home() / ".cache") / "llama.cpp"
+
+
 def builtin_model(name: str) -> Path:
     """The folder of a model that ships in the package."""
     return Path(__file__).parent / "builtin" / name
@@ -102,6 +143,14 @@ def check_folder(value: str) -> Path:
 def _variable(name: str) -> Path | None:
     value = os.environ.get(name, "")
     return _folder(value, name) if value.strip() else None
+
+
+def _others(name: str) -> Path | None:
+    """As `_variable`, for a variable of another program: what cannot be a folder is a folder that is not there."""
+    try:
+        return _variable(name)
+    except SettingsError:
+        return NO_HOME
 
 
 def _folder(value: str, name: str) -> Path:

@@ -16,6 +16,7 @@ from lmsupply_cli.store.digest import ReadProgress, digest_of
 from lmsupply_cli.store.locate import at_path
 from lmsupply_cli.store.lock import LOCAL, repo_lock
 from lmsupply_cli.store.manifest import FileRecord, Manifest, now, read_manifests, write_manifest
+from lmsupply_cli.store.source_paths import plain_name
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -35,9 +36,7 @@ def add_folder(
 
     Raises UsageError, ModelFilesError, UntrustedModelFiles, ModelNotFound, FileError.
     """
-    name = alias.lower()
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{alias!r} is not a valid model name", hint="use letters, digits, dots, dashes, underscores")
+    name = valid_name(alias)
     path = absolute(folder)
     _check_place(root, path)
     open_folder(path, trust=trust)
@@ -52,6 +51,14 @@ def add_folder(
         if not known or known.files != files:
             write_manifest(root, manifest)
     return manifest
+
+
+def valid_name(alias: str) -> str:
+    """The ref of a model that is called `alias`. Raises UsageError."""
+    name = alias.lower()
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{alias!r} is not a valid model name", hint="use letters, digits, dots, dashes, underscores")
+    return name
 
 
 def _check_name(root: Path, folder: Path, name: str) -> Manifest | None:
@@ -116,4 +123,4 @@ def folder_of(path: Path) -> Path:
 
 def name_of(folder: Path) -> str:
     """The name that a folder gets by default: its own, with dashes for what a name may not contain."""
-    return re.sub(r"[^a-z0-9._-]+", "-", absolute(folder).name.lower()).strip("-._") or "model"
+    return plain_name(absolute(folder).name)

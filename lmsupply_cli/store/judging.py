@@ -48,6 +48,8 @@ def look_at_model(model: LocatedModel) -> tuple[ModelFolder, tuple[Obstacle, ...
 
 def again(model: LocatedModel) -> str:
     """How to get its files once more."""
+    if model.key and model.source:
+        return f"import it again: lmsupply rm {model.ref}, then import its source"
     if model.key and model.repo:
         return f"lmsupply verify --repair {model.ref}"
     if model.external and model.repo:

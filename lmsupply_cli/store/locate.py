@@ -1,6 +1,7 @@
 """From what the user types to a folder on this machine.
 
-A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@revision][:variant]`, or a path.
+A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@revision][:variant]`, a path, or the name
+of a model of another program. A GGUF file or a folder of safetensors leads to the model that was imported from it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from lmsupply_cli.addresses import REPO, is_repo, ref_of_page, without_user
 from lmsupply_cli.catalogue.entry import GUIDE, GUIDE_REF, UNKNOWN_LICENSE, CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import closest, entry_of_repo, find_entry, forgiving_entry
 from lmsupply_cli.catalogue.roles import role_name
-from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
+from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, NotImported, UsageError
 from lmsupply_cli.files import is_file, is_folder, resolved
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.providers import PRECISIONS
-from lmsupply_cli.store.manifest import Manifest, last_used_s, read_manifests
+from lmsupply_cli.store.manifest import ImportSource, Manifest, digest_of_source, last_used_s, read_manifests
+from lmsupply_cli.store.source_paths import SourcePath, is_source, known_digests, source_at
 
 _REF = re.compile(
     rf"(?![^:]*\.\.)(?P<repo>{REPO})(@(?P<revision>\w[\w./-]{{0,250}}?))?(:(?P<variant>[^:\s][^:]*))?", re.ASCII
@@ -40,7 +42,7 @@ class LocatedModel:
     """A model on this machine. `repo`, `commit` and `variant` are "" for a plain folder.
 
     `key` names its manifest, "" where it has none; `external`: another tool's, used in place; `revisions`: branches
-    and tags that lead to its commit; `pulled`: ISO date and time.
+    and tags that lead to its commit; `pulled`: ISO date and time; `source`: what it was imported from.
     """
 
     ref: str
@@ -54,6 +56,7 @@ class LocatedModel:
     external: bool = False
     revisions: tuple[str, ...] = ()
     pulled: str = ""
+    source: ImportSource | None = None
 
     @property
     def was_pulled(self) -> bool:
@@ -65,6 +68,8 @@ class LocatedModel:
         """Of the weights, such as "int4", by the name of the variant or folder; None if it does not say."""
         if self.ref == GUIDE_REF:
             return "int4"
+        if self.source:
+            return self.source.stored_precision
         match = _PRECISION.search((self.variant or resolved(self.path).name).lower())
         return match.group(1) if match else None
 
@@ -127,6 +132,7 @@ def is_ref(name: str, root: Path) -> bool:
     return bool(
         role_name(name)
         or is_path(name)
+        or is_source(name)
         or parse_repo(name)
         or find_entry(name)
         or any(m.ref.lower() == name.lower() for m in read_manifests(root))
@@ -144,15 +150,18 @@ def installed_models(root: Path) -> list[LocatedModel]:
 
 def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedModel:
     """The model that `name` stands for; of a repo only a variant of `precision`, if one is given. Raises ModelNotFound,
-    ModelNotInstalled, UsageError for a role."""
+    ModelNotInstalled, NotImported, UsageError for a role."""
 
     def suits(model: LocatedModel) -> bool:
-        return precision is None or not model.repo or model.precision == precision
+        chosen = bool(model.repo or model.source)
+        return precision is None or not chosen or model.precision == precision
 
     if role_name(name):
         raise UsageError(f"{name} is a role, not a model", hint="name the model; lmsupply models lists roles")
     if name.lower() == GUIDE_REF:
         return guide()
+    if source := source_at(name):
+        return _imported(source, root, name, suits)
     if is_path(name):
         return at_path(Path(name).expanduser(), root, name)
     name = without_user(name)
@@ -174,8 +183,31 @@ def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedMod
     raise _not_installed(name, wanted.repo, root, precision)
 
 
+def _imported(
+    source: SourcePath, root: Path, name: str, suits: Callable[[LocatedModel], bool] = lambda _: True
+) -> LocatedModel:
+    """The model that was imported from these files, as far as that is known without reading them. Raises NotImported."""
+    if files := known_digests(root, source.files):
+        digest = digest_of_source(files)
+        here = [
+            located(m, root)
+            for m in read_manifests(root)
+            if m.source and digest_of_source(m.source.files) == digest and is_folder(root / m.folder)
+        ]
+        found = [model for model in here if suits(model)]
+        if found:
+            paths = {file.path for file in files}
+            return max(found, key=lambda m: (bool(m.source and m.source.files[0].path in paths), m.pulled))
+    error = NotImported(f"{name} must be imported before it runs", hint=f"lmsupply add {shlex.quote(name)} imports it")
+    error.source = name
+    raise error
+
+
 def at_path(path: Path, root: Path, name: str = "") -> LocatedModel:
-    """The model in a folder. A folder of the store or of another program keeps its license, whatever path leads to it."""
+    """The model in a folder, or imported from a file or folder. A folder of the store or of another program keeps its
+    license, whatever path leads to it. Raises NotImported, and as `source_at`."""
+    if source := source_at(path):
+        return _imported(source, root, name or str(path))
     here = resolved(path)
     records = [m for m in read_manifests(root) if resolved(root / m.folder) == here]
     if pulled := next((m for m in records if not m.added), None):
@@ -246,6 +278,7 @@ def located(manifest: Manifest, root: Path) -> LocatedModel:
         manifest.key,
         revisions=(manifest.revision,),
         pulled=manifest.pulled,
+        source=manifest.source,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import is_folder, listed, our_io_error, read_text
 from lmsupply_cli.locks import once
 from lmsupply_cli.store.layout import inside, repo_dir, used_path
-from lmsupply_cli.store.lock import LOCAL, repo_lock
+from lmsupply_cli.store.lock import LOCAL, import_lock, repo_lock
 from lmsupply_cli.store.manifest import (
     Manifest,
     begin_removal,
@@ -31,10 +33,14 @@ class Removal(NamedTuple):
 
 
 def plan_removal(root: Path, manifests: Sequence[Manifest]) -> Removal:
-    """A folder that was added is forgotten, and its files stay where they are."""
+    """A folder that was added is forgotten, and its files stay where they are. The folder of an import goes with
+    everything in it, once no other record needs it."""
     going = {m.key for m in manifests}
-    kept = {path for m in read_manifests(root) if m.key not in going and not m.added for path in m.paths(root)}
+    staying = [m for m in read_manifests(root) if m.key not in going and not m.added]
+    kept = {path for m in staying for path in m.paths(root)}
     files = dict.fromkeys(path for m in manifests if not m.added for path in m.paths(root))
+    folders = {m.folder for m in manifests if m.source} - {m.folder for m in staying}
+    files |= dict.fromkeys(path for folder in sorted(folders) for path in _below(root / folder))
     free = tuple(path for path in files if path not in kept and _is_there(path))
     return Removal(tuple(manifests), free, tuple(path for path in files if path in kept), freed_bytes(free))
 
@@ -58,36 +64,85 @@ def freed_bytes(paths: Iterable[Path]) -> int:
 def carry_out(
     root: Path, manifests: Sequence[Manifest], *, waiting: Callable[[str], object] = lambda repo: None
 ) -> Removal:
-    """Remove the models, each under the lock of its repo; `waiting` hears of a repo that somebody else works on.
+    """Remove the models, each under the lock of its repo or import; `waiting` hears of one that somebody else works on.
 
     What is removed is decided under the lock, from what is installed then. First the record of the model becomes one
     of an unfinished removal: a model that is half removed is not installed, and what is left of it can be freed.
     Raises FileError.
     """
     done = []
-    for repo in sorted({m.repo for m in manifests}):
-        with repo_lock(root, repo or LOCAL, waiting=once(lambda repo=repo: waiting(repo))):  # type: ignore[misc]
-            keys = {m.key for m in manifests if m.repo == repo}
-            removal = plan_removal(root, [m for m in read_manifests(root) if m.key in keys])
-            for manifest in removal.manifests:
-                if manifest.added:
-                    remove_manifest(root, manifest)
-                else:
-                    begin_removal(root, manifest)
-            remove_files(root, removal.files)
-            for manifest in removal.manifests:
-                if not manifest.added:
-                    drop_refs(root, manifest.repo)
-                    forget_unfinished(root, manifest.key)
-                with contextlib.suppress(OSError, FileError):
-                    inside(root, used_path(root, manifest.key)).unlink(missing_ok=True)
-            done.append(removal)
+    places = {m.key: _place(m) for m in manifests}
+    for place in sorted(set(places.values())):
+        keys = {key for key, other in places.items() if other == place}
+        with _locked(root, *place, waiting=waiting):
+            done.append(_remove(root, [m for m in read_manifests(root) if m.key in keys]))
     return Removal(
         tuple(m for removal in done for m in removal.manifests),
         tuple(path for removal in done for path in removal.files),
         tuple(path for removal in done for path in removal.shared),
         sum(removal.freed_bytes for removal in done),
     )
+
+
+def _place(manifest: Manifest) -> tuple[str, str, str]:
+    """(repo, key of the import, name): what is locked to remove it, and what it is called."""
+    key = manifest.source.key if manifest.source else ""
+    return manifest.repo or ("" if key else LOCAL), key, manifest.repo or (manifest.ref if key else "")
+
+
+@contextmanager
+def _locked(root: Path, repo: str, key: str, name: str, *, waiting: Callable[[str], object]) -> Iterator[None]:
+    said = once(lambda: waiting(name))
+    with ExitStack() as locks:
+        if repo:
+            locks.enter_context(repo_lock(root, repo, waiting=said))
+        if key:
+            locks.enter_context(import_lock(root, key, waiting=said))
+        yield
+
+
+def _remove(root: Path, manifests: Sequence[Manifest]) -> Removal:
+    removal = plan_removal(root, manifests)
+    for manifest in manifests:
+        if manifest.added:
+            remove_manifest(root, manifest)
+        else:
+            begin_removal(root, manifest)
+    remove_files(root, removal.files)
+    for manifest in manifests:
+        if manifest.source and not is_named(root, manifest.folder):
+            remove_tree(root, root / manifest.folder)
+        if manifest.repo:
+            drop_refs(root, manifest.repo)
+        if not manifest.added:
+            forget_unfinished(root, manifest.key)
+        with contextlib.suppress(OSError, FileError):
+            inside(root, used_path(root, manifest.key)).unlink(missing_ok=True)
+    return removal
+
+
+def is_named(root: Path, folder: str) -> bool:
+    """Does an installed model live in this folder, relative to the root?"""
+    return any(m.folder == folder for m in read_manifests(root))
+
+
+def remove_tree(root: Path, folder: Path) -> int:
+    """Remove a folder of the store, or whatever is in its place, and what became empty above it; returns the bytes that
+    were freed. Raises FileError."""
+    with our_io_error(folder, verb="remove"):
+        if folder.is_symlink() or not is_folder(folder):
+            freed = freed_bytes([folder])
+            inside(root, folder).unlink(missing_ok=True)
+        else:
+            freed = freed_bytes(_below(folder))
+            shutil.rmtree(inside(root, folder))
+    _prune(folder.parent, root)
+    return freed
+
+
+def _below(folder: Path) -> list[Path]:
+    """The files and links in a folder and below."""
+    return [path for path in listed(folder, "**/*") if path.is_symlink() or not is_folder(path)]
 
 
 def remove_files(root: Path, paths: Iterable[Path]) -> None:

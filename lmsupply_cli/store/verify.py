@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,9 @@ from lmsupply_cli.files import is_file, listed, reason_of, size_of
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.variant import TOKENIZER_FILES
 from lmsupply_cli.store.digest import ReadProgress, file_matches
-from lmsupply_cli.store.manifest import FileRecord, Manifest
+from lmsupply_cli.store.layout import snapshot_dir
+from lmsupply_cli.store.manifest import FileRecord, Manifest, SourceFile
+from lmsupply_cli.store.source_paths import is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,12 @@ class FileCheck:
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """Result of verifying an installed model, file by file, against the manifest of its pull."""
+    """Result of verifying an installed model, file by file, against its manifest. `notes`: what changed outside of the
+    model, such as the file that it was imported from."""
 
     manifest: Manifest
     files: tuple[FileCheck, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -62,7 +66,28 @@ def verify(root: Path, manifest: Manifest, *, listener: ProgressListener | None 
     checks += _unknown(root, manifest)
     if all(check.ok for check in checks):  # what is whole may still be of no use
         checks += _unusable(root / manifest.folder)
-    return ModelCheck(manifest, tuple(checks))
+    return ModelCheck(manifest, tuple(checks), tuple(_source_notes(root, manifest)))
+
+
+def _source_notes(root: Path, manifest: Manifest) -> Iterator[str]:
+    """What became of the files that it was imported from, where they are kept."""
+    source = manifest.source
+    for file in source.files if source and source.kept else ():
+        path = snapshot_dir(root, manifest.repo, manifest.commit) / file.path if manifest.repo else Path(file.path)
+        if size_of(path) < 0:
+            yield f"the source {path} is gone"
+        elif not _is_same(path, file, local=not manifest.repo):
+            yield f"the source {path} changed since it was imported"
+
+
+def _is_same(path: Path, file: SourceFile, *, local: bool) -> bool:
+    """Of a local file that looks untouched the content is not read."""
+    if local and is_unchanged(file):
+        return True
+    try:
+        return file_matches(path, file.digest, file.size_bytes)
+    except OSError:
+        return False
 
 
 def _unknown(root: Path, manifest: Manifest) -> list[FileCheck]:
