@@ -59,7 +59,7 @@ class _Type:
         step = max(1, _PIECE // self.inputs(rows))
         for start in range(0, len(rows), step):
             piece = slice(start, start + step)
-            with np.errstate(all="ignore"):  # what is not finite is found by those who read the weights
+            with np.errstate(all="ignore"):  # scales of damaged files; whoever reads weights checks them
                 parts = self.take_apart(rows[piece].reshape(-1, self.block_bytes))
             yield piece, parts
 

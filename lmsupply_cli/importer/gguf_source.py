@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf, log, nextafter
+from math import inf, isfinite, log, nextafter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,11 +60,23 @@ class GgufWeight:
 
     def floats(self, start: int = 0, stop: int | None = None) -> Floats:
         if self.head_rows and len(self.shape) == 1:  # a bias: its entries are what rows are to a matrix
-            return floats(self.kind, self.stored.read(start, stop))[:, self._places(0, self.shape[0])]
-        return floats(self.kind, self._rows(start, stop))
+            values = floats(self.kind, self.stored.read(start, stop))[:, self._places(0, self.shape[0])]
+        else:
+            values = floats(self.kind, self._rows(start, stop))
+        self._check_finite(values)
+        return values
 
     def coded(self, start: int = 0, stop: int | None = None) -> Coded:
-        return coded(self.kind, self._rows(start, stop))
+        parts = coded(self.kind, self._rows(start, stop))
+        self._check_finite(parts.scales)
+        if parts.corrections is not None:
+            self._check_finite(parts.corrections)
+        return parts
+
+    def _check_finite(self, values: Floats) -> None:
+        if values.size and not (isfinite(values.min()) and isfinite(values.max())):
+            what = f"the tensor {plain(self.stored.name)} holds values that are not finite"
+            raise ModelFilesError(f"{self.stored.path}: {what}", hint=_DAMAGED)
 
     def _rows(self, start: int, stop: int | None) -> NDArray[np.uint8]:
         if not self.head_rows:

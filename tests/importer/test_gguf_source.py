@@ -393,6 +393,23 @@ def test_metadata_that_makes_no_sense_is_named(tmp_path: Path, metadata: dict[st
     assert refused(tmp_path, "llama", metadata) == says
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    weights = np.ones((96, 64), np.float32)
+    weights[5, 7] = value
+    blocks = quantized("Q4_1", np.ones((96, 64)))
+    blocks.data[5, 2:4] = np.array([value], np.float16).view(np.uint8)
+    tensors: Values = {"blk.0.ffn_up.weight": weights, "blk.0.ffn_gate.weight": blocks}
+    source = opened(tmp_path, "llama", tensors=tensors)
+    up, gate = (source.tensors[f"model.layers.0.mlp.{part}_proj.weight"] for part in ("up", "gate"))
+    assert up.floats(6).shape == gate.coded(6).codes.shape == (90, 64)
+    for read in (up.floats, gate.floats, gate.coded):
+        with pytest.raises(
+            ModelFilesError, match=r"m.gguf: the tensor blk.0.ffn_\w+.weight holds values that are not finite"
+        ):
+            read(5, 6)
+
+
 @pytest.mark.parametrize("values", [[1.0] * 7, [1.0] * 7 + [0.0], [1.0] * 7 + [np.nan]])
 def test_factors_that_make_no_sense_are_named(tmp_path: Path, values: list[float]) -> None:
     message = refused(tmp_path, "llama", tensors={"rope_freqs.weight": np.array(values, np.float32)})
