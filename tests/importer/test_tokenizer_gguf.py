@@ -204,7 +204,7 @@ def test_of_two_equal_merges_the_first_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(PRE_TOKENIZERS))
 def test_a_pre_tokenizer_loses_nothing(name: str) -> None:
     steps = list(PRE_TOKENIZERS[name].steps)
-    empty = {"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None, "decoder": None}
+    empty: Json = {"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None, "decoder": None}
     model = {"type": "BPE", "vocab": {}, "merges": []}
     document = empty | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}, "model": model}
     cut = tokenizers.Tokenizer.from_str(json.dumps(document)).pre_tokenizer
