@@ -37,7 +37,7 @@ class Phi3(Decoder):
         rotary = make_rotary(self.config.rope, self.config)
         if rotary.long is None:
             return super().rotation(layer)
-        name, length = "rotary", self.config.context_length
+        name, length = "rotary", self.context_length
         if name not in self._tables:
             rows = rotary.border + length
             tables = self.blocks.rotary_tables(name, lambda: _both_sets(rotary, length), rows, self.config.rope.dim)
