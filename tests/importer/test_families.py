@@ -133,6 +133,13 @@ def empty(session: Any, batch: int) -> dict[str, np.ndarray[Any, Any]]:
     return {each.name: np.zeros((batch, each.shape[1], 0, each.shape[3]), np.float32) for each in past}
 
 
+def test_longrope_beyond_the_offered_context_takes_no_room() -> None:
+    """A context that a file claims is not offered, nor stored."""
+    claimed = {"max_position_embeddings": 1 << 24, "original_max_position_embeddings": (1 << 24) - 1}
+    plan = architectures.estimate(replace_config(read_case("phi3_longrope_short").source, **claimed), Wish("fp32"))
+    assert plan.size_bytes < 300_000 * 8 * 4 * 2
+
+
 def test_longrope_in_a_family_that_has_none_is_refused(tmp_path: Path) -> None:
     case = read_case("llama")
     scaling = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}

@@ -34,14 +34,16 @@ class Phi3(Decoder):
         return self.down(layer, self.gated(layer, gate, up))
 
     def rotation(self, layer: int) -> Rotation:
-        rotary = make_rotary(self.config.rope, self.config)
-        if rotary.long is None:
-            return super().rotation(layer)
-        name, length = "rotary", self.context_length
+        name, length, dim = "rotary", self.context_length, self.config.rope.dim
         if name not in self._tables:
-            rows = rotary.border + length
-            tables = self.blocks.rotary_tables(name, lambda: _both_sets(rotary, length), rows, self.config.rope.dim)
-            self._tables[name] = replace(tables, positions=self._table_rows(rotary.border))
+            rotary = make_rotary(self.config.rope, self.config)
+            border = rotary.border
+            if rotary.long is None or border >= length:
+                tables = self.blocks.rotary_tables(name, lambda: rotary.tables(length), length, dim)
+            else:
+                tables = self.blocks.rotary_tables(name, lambda: _both_sets(rotary, length), border + length, dim)
+                tables = replace(tables, positions=self._table_rows(border))
+            self._tables[name] = tables
         return self._tables[name]
 
     def _table_rows(self, border: int) -> str:
