@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,11 @@ class JoinedTensor:
     @property
     def coding(self) -> Coding | None:
         """That of the parts, with zero points as soon as one has them."""
-        codings = {tensor.coding for tensor, _, _ in self.parts}
-        if None in codings:
+        codings = [tensor.coding for tensor, _, _ in self.parts]
+        first = next((coding for coding in codings if coding is not None and coding.zero_points), codings[0])
+        if first is None or any(one is None or (one.bits, one.block) != (first.bits, first.block) for one in codings):
             return None
-        widest = {replace(coding, zero_points=True) for coding in codings if coding is not None}
-        return None if len(widest) > 1 else codings.pop() if len(codings) == 1 else widest.pop()
+        return first
 
     def floats(self, start: int = 0, stop: int | None = None) -> Floats:
         found = [tensor.floats(first, last) for tensor, first, last in self._pieces(start, stop)]
