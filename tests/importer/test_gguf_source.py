@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from support.gguf_files import (
 )
 
 from lmsupply_cli.errors import ModelFilesError
+from lmsupply_cli.importer.architectures import estimate
+from lmsupply_cli.importer.forms import Wish
 from lmsupply_cli.importer.gguf_source import GgufSource, open_gguf
 from lmsupply_cli.importer.source import Source
 
@@ -459,3 +463,23 @@ def test_the_tokenizer_is_that_of_the_file(tmp_path: Path) -> None:
     facts = opened(tmp_path, "llama", tokens).write_tokenizer(tmp_path)
     assert (facts.bos_id, facts.eos_ids) == (0, (1,))
     assert json.loads((tmp_path / "tokenizer.json").read_text())["model"]["merges"] == [["a", "b"]]
+
+
+@pytest.mark.parametrize("architecture", PARTS)
+def test_any_damage_of_the_header_is_an_error_of_ours_or_none(tmp_path: Path, architecture: str) -> None:
+    metadata = {".rope.scaling.type": "linear", ".rope.scaling.factor": 2.0, ".attention.sliding_window": 8}
+    path = write_gguf(
+        tmp_path / "m.gguf", architecture, model_metadata(architecture) | metadata, dict(model_tensors(architecture))
+    )
+    good, rng, refused = path.read_bytes(), random.Random(int(os.environ.get("FUZZ_SEED", "1"))), 0
+    end = good.index(b"blk.1.attn_norm")
+    for _ in range(int(100 * float(os.environ.get("FUZZ_TIMES", "1")))):
+        data = bytearray(good)
+        for _ in range(rng.randint(1, 3)):
+            data[rng.randrange(end)] = rng.choice((0, 1, 2, 4, 6, 8, 9, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        path.write_bytes(data)
+        try:
+            estimate(open_gguf(path), Wish())
+        except ModelFilesError:
+            refused += 1
+    assert refused > 20
