@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,15 @@ def test_a_broken_config_is_named(tmp_path: Path, content: str | None, said: str
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelFilesError, match=said):
         open_safetensors(tmp_path)
+
+
+def test_the_tokenizer_is_written_from_that_of_the_folder(tmp_path: Path) -> None:
+    write_model(tmp_path / "in", {"norm.weight": WEIGHT[0]}, eos_token_id=1)
+    model = Path(__file__).parents[1] / "models" / "qwen2"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model / name, tmp_path / "in" / name)
+    (tmp_path / "out").mkdir()
+    facts = open_safetensors(tmp_path / "in").write_tokenizer(tmp_path / "out")
+    assert 1 in facts.eos_ids
+    written = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    assert written["model"] == json.loads((model / "tokenizer.json").read_text())["model"]
