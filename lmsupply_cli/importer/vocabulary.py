@@ -25,6 +25,7 @@ DAMAGED = "the file is damaged or was converted by a faulty tool; use another fi
 _MOST_CHARACTERS = 2_048  # in a token; the work to find merges grows with the square
 _SPACE = "▁"  # what SentencePiece writes for a space
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_SPECIAL = re.compile(r"_?<.+>|\[.+[\[\]]", re.DOTALL)
 # tokens that end a turn or an answer, whatever the file says of them (llama.cpp, llama-vocab.cpp)
 _ENDS = frozenset(
     {
@@ -110,8 +111,8 @@ def checked(given: Vocabulary) -> Vocabulary:
             given.fail(f"the special token {token} is not among the {len(given.tokens)} tokens")
     ends = _ends(given)
     kinds = list(given.kinds) or [_guessed(given, text) for text in given.tokens]
-    for token in (given.bos_id, given.eos_id, given.pad_id, *ends):
-        if token is not None and kinds[token] != Kind.UNKNOWN:
+    for token in (given.bos_id, given.eos_id, *ends):
+        if token is not None and (kinds[token] == Kind.UNUSED or _looks_special(given, token, kinds)):
             kinds[token] = Kind.CONTROL
     tokens = _spaced(given.tokens, kinds) if given.form != "bytes" else given.tokens
     made = replace(
@@ -141,6 +142,11 @@ def _ends(given: Vocabulary) -> frozenset[int]:
     if any(part <= texts for part in _END_OF_PART):
         return ends - {token for token in ends if given.tokens[token] == "<|end|>"}
     return ends
+
+
+def _looks_special(given: Vocabulary, token: int, kinds: Sequence[int]) -> bool:
+    """Some files call `<|im_end|>` an ordinary token, and some name an ordinary word as their beginning or end."""
+    return kinds[token] != Kind.UNKNOWN and _SPECIAL.fullmatch(given.tokens[token]) is not None
 
 
 def _guessed(vocabulary: Vocabulary, text: str) -> int:

@@ -95,6 +95,17 @@ def test_merges_are_derived_from_scores_in_the_order_of_the_original(family: str
     assert read(folder)["model"]["merges"] == pairs
 
 
+def test_pieces_with_merges_equal_the_original(tmp_path: Path) -> None:
+    """As in Gemma 4: spaces as in SentencePiece, merges as in BPE."""
+    merges = [" ".join(pair) for pair in original("gemma3")["model"]["merges"]]
+    more = {"tokenizer.ggml.model": "gemma4", "tokenizer.ggml.pre": "gemma4", "tokenizer.ggml.merges": merges}
+    folder, _ = written(tmp_path, of_family("gemma3") | more)
+    made, whole = library(folder), tokenizers.Tokenizer.from_file(str(DATA / "gemma3.json"))
+    assert read(folder)["model"]["merges"] == original("gemma3")["model"]["merges"]
+    for text in hard_texts():
+        assert (text, made.encode(text).ids) == (text, whole.encode(text).ids)
+
+
 @pytest.mark.parametrize("family", ["phi3", "phi4", "phi4mini", "qwen3", "smollm2", "tekken", "mistral_v3"])
 def test_tokens_drop_the_white_space_that_the_original_drops(family: str, tmp_path: Path) -> None:
     folder, _ = written(tmp_path, of_family(family))
@@ -166,6 +177,13 @@ def test_an_end_that_the_file_calls_an_ordinary_word_is_a_control_token(tmp_path
     folder, _ = written(tmp_path, words("<|im_end|>", token_type=[1, 1, 1, 1]))
     assert library(folder).encode("a<|im_end|>").ids == [0, 3]
     assert [row["special"] for row in read(folder)["added_tokens"]] == [True]
+
+
+def test_a_word_that_the_file_names_as_special_remains_a_word(tmp_path: Path) -> None:
+    folder, facts = written(tmp_path, words("<x>", bos_token_id=0, eos_token_id=1, padding_token_id=2))
+    assert library(folder).encode("ab").ids == [2]
+    assert [row["content"] for row in read(folder)["added_tokens"]] == ["<x>"]
+    assert facts == TokenizerFacts(0, (1,), 2)
 
 
 def test_special_tokens_are_named(tmp_path: Path) -> None:

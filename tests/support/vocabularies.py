@@ -7,7 +7,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>", re.DOTALL)
 _IS_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -22,11 +22,13 @@ def gguf_vocabulary(tokenizer: Json, pre: str = "") -> Json:
     for rank, pair in enumerate(pairs):
         ranks.setdefault("".join(pair), rank)
     tokens, kinds, scores = [], [], []
-    for token in range(len(texts)):
-        text, kind = _entry(texts[token], added.get(token), pieces=not pre)
+    for token in range(max(texts) + 1):
+        text, kind = f"[PAD{token}]", _UNUSED
+        if token in texts:
+            text, kind = _entry(texts[token], added.get(token), pieces=not pre)
         tokens.append(text)
         kinds.append(kind)
-        scores.append(-1000.0 if kind == _USER_DEFINED else -float(ranks.get(texts[token], 1_000_000)))
+        scores.append(-1000.0 if kind == _USER_DEFINED else -float(ranks.get(text, 1_000_000)))
     found: Json = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": kinds}
     if pre:
         merges = [" ".join(pair) for pair in pairs]
