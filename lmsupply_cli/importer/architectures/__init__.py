@@ -51,6 +51,11 @@ def supported(config: Mapping[str, Any]) -> str:
     return ""
 
 
+def titles() -> str:
+    """The families, as people call them."""
+    return ", ".join(dict.fromkeys(family.title for family in FAMILIES.values()))
+
+
 def estimate(source: Source, wish: Wish) -> WeightPlan:
     """What `build` would write; reads no weights. Raises ModelFilesError."""
     from lmsupply_cli.importer.forms import WeightPlan
@@ -86,7 +91,6 @@ def _planned(source: Source, wish: Wish) -> Decoder:
 def _family(config: Mapping[str, Any]) -> Family:
     name = model_type(config)
     if name not in FAMILIES:
-        known = ", ".join(dict.fromkeys(family.title for family in FAMILIES.values()))
         what = f"the architecture {plain(name, 60)} is not supported" if name else "config.json has no model_type"
-        raise ModelFilesError(what, hint=f"models of these families can be imported: {known}")
+        raise ModelFilesError(what, hint=f"models of these families can be imported: {titles()}")
     return FAMILIES[name]
