@@ -10,13 +10,20 @@ so the best step is the one with the largest (Σ w·u)² / Σ u². The idea is t
 k_quant of ONNX Runtime, which look for a float offset and have to round it to a zero point at the end.
 
 8 bits: the largest number of a block gets the code 255 or 1, the others the nearest.
+
+Which weights need 8 bits when the rest gets 4 (`bits_for`) was measured on SmolLM2-135M, KL to the floats over 600 tokens:
+all linears in 4 bits 0.50; v_proj in 8 (3 % of the weights) 0.30; and down_proj of half the layers (15 %) 0.18; and q_proj
+and k_proj (27 %) 0.15; and o_proj (37 %) 0.12. Q4_K_M of llama.cpp, which gives 8 bits to half of v_proj and down_proj, has
+0.25 with blocks of Q4_K; of this model, whose width is no multiple of 256, it makes Q5_0 and Q8_0, and has 0.14.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +37,35 @@ _BLOCK_STEPS = {
 }  # the range of step factors that ever wins
 _STEPS = 8  # how many are tried; twice as many lower the squared error by 0.3 %
 _PIECE = 48_000  # floats at a time: what is computed with them stays in the cache of a core
+_NARROW = 1024  # inputs
 _LEAST = np.float32(1e-30)  # smaller numbers are zero
+
+
+class Bits(NamedTuple):
+    """`reason` is for the user, and follows "8 bits: "; "" where there is nothing to explain."""
+
+    bits: int
+    reason: str
+
+
+def bits_for(name: str, layers: int, inputs: int) -> Bits:
+    """4 bits, or 8 for the weights that decide the quality of an int4 model. `name` as in transformers."""
+    module = name.removesuffix(".weight").rpartition(".")[2]
+    layer = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    if layer is None:
+        return Bits(8, "every token passes it")
+    if module == "v_proj":
+        return Bits(8, "small, and the most sensitive")
+    if module in ("down_proj", "qkv_proj") and _is_sensitive(int(layer[1]), layers):
+        return Bits(8, "in a sensitive layer")
+    if module in ("q_proj", "k_proj", "o_proj") and inputs <= _NARROW:
+        return Bits(8, "narrow models are sensitive")
+    return Bits(4, "")
+
+
+def _is_sensitive(layer: int, layers: int) -> bool:
+    """The first and the last eighth, and every third between (`use_more_bits` of llama.cpp)."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
 def coding_for(bits: int, block: int) -> Coding:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from lmsupply_cli.importer.quantize import coding_for, quantize_rows
+from lmsupply_cli.importer.quantize import bits_for, coding_for, quantize_rows
 from lmsupply_cli.importer.weights import Floats
 
 LARGEST = 2.0**126
@@ -165,3 +165,45 @@ def test_any_finite_weight_becomes_finite_weights(floats: Floats, bits: int) -> 
     blocks, found = floats.reshape(4, 32).astype(np.float64), values.reshape(4, 32).astype(np.float64)
     width = blocks.max(1) - blocks.min(1) + np.abs(blocks).max(1)
     assert (np.abs(found - blocks).max(1) <= width * 0.5 + 1e-29).all()
+
+
+# -- which weights get 8 bits ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "bits"),
+    [
+        ("lm_head.weight", 2048, 8),
+        ("model.embed_tokens.weight", 2048, 8),
+        ("model.layers.5.self_attn.v_proj.weight", 2048, 8),
+        ("model.language_model.layers.5.self_attn.v_proj.weight", 2048, 8),
+        ("model.layers.5.self_attn.q_proj.weight", 2048, 4),
+        ("model.layers.5.self_attn.q_proj.weight", 576, 8),
+        ("model.layers.5.self_attn.o_proj.weight", 576, 8),
+        ("model.layers.5.mlp.up_proj.weight", 576, 4),
+        ("model.layers.5.mlp.gate_up_proj.weight", 3072, 4),
+        ("model.layers.1.mlp.down_proj.weight", 8192, 8),
+        ("model.layers.2.mlp.down_proj.weight", 8192, 4),
+        ("model.layers.4.mlp.down_proj.weight", 8192, 8),
+        ("model.layers.12.mlp.down_proj.weight", 8192, 4),
+        ("model.layers.14.mlp.down_proj.weight", 8192, 8),
+        ("model.layers.15.mlp.experts.down_proj.weight", 768, 8),
+        ("model.layers.1.self_attn.qkv_proj.weight", 3072, 8),
+        ("model.layers.2.self_attn.qkv_proj.weight", 3072, 4),
+    ],
+)
+def test_sensitive_weights_get_eight_bits(name: str, inputs: int, bits: int) -> None:
+    chosen = bits_for(name, 16, inputs)
+    assert chosen.bits == bits
+    assert bool(chosen.reason) is (bits == 8)
+
+
+def test_eight_bits_are_a_small_part_of_a_wide_model() -> None:
+    """With the shapes of Llama 3 8B."""
+    sizes = {"q_proj": 16, "k_proj": 4, "v_proj": 4, "o_proj": 16, "gate_proj": 56, "up_proj": 56, "down_proj": 56}
+    parts = [
+        (size, bits_for(f"model.layers.{n}.x.{name}.weight", 32, 4096).bits)
+        for n in range(32)
+        for name, size in sizes.items()
+    ]
+    assert 0.1 < sum(size for size, bits in parts if bits == 8) / sum(size for size, _ in parts) < 0.16
