@@ -6,26 +6,34 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.lookup import forgiving_entry
 from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted, named_for
+from lmsupply_cli.cli.importing import import_wish
+from lmsupply_cli.cli.sourcing import source_json, source_line, source_rows
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.loading import pulling
 from lmsupply_cli.loading.recommend import machine_wish
-from lmsupply_cli.render.fields import Row
+from lmsupply_cli.loading.sourcing import SourceImport
+from lmsupply_cli.render.fields import Row, print_fields
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
 from lmsupply_cli.render.terminal import Status, Terminal
 from lmsupply_cli.store.manifest import Manifest
-from lmsupply_cli.store.plan import PullPlan
+from lmsupply_cli.store.plan import FetchPlan, PullPlan
 from lmsupply_cli.units import format_bytes, format_duration
 
+if TYPE_CHECKING:
+    from lmsupply_cli.cli.context import Context
 
-def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> PullPlan:
+Plan = PullPlan | SourceImport
+
+
+def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> Plan:
     """A precision given as a flag is required, one from the settings is preferred. Raises what planning raises, and
     LicenseNotAccepted."""
     if entry := forgiving_entry(without_user(name)):  # known without the Hub
@@ -42,13 +50,19 @@ def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, v
                 variant,
                 exact=settings.value("precision").source == "flag",
             ),
+            import_wish(settings),
             offline=settings.get("offline"),
             listener=_Waits(terminal, status),
         )
     finally:
         status.clear()
-    check_allowed(plan.ref, plan.license, settings)
+    check_allowed(plan.ref, fetched_by(plan).license, settings)
     return plan
+
+
+def fetched_by(plan: Plan) -> FetchPlan:
+    """What is downloaded."""
+    return plan.plan if isinstance(plan, SourceImport) else plan
 
 
 class _Waits(ProgressListener):
@@ -62,14 +76,20 @@ class _Waits(ProgressListener):
         self._terminal.notice(notice)
 
 
-def say_plan(plan: PullPlan, terminal: Terminal) -> None:
+def is_up_to_date(plan: Plan) -> bool:
+    return plan.installed is not None if isinstance(plan, SourceImport) else plan.up_to_date
+
+
+def say_plan(plan: Plan, terminal: Terminal) -> None:
     """The line before anything is fetched."""
-    if not plan.up_to_date:
+    if not is_up_to_date(plan):
         terminal.say(_plan_line(plan))
 
 
-def _plan_line(plan: PullPlan) -> str:
+def _plan_line(plan: Plan) -> str:
     """Which variant and why, its size, its license."""
+    if isinstance(plan, SourceImport):
+        return source_line(plan)
     reasons = ", ".join(plan.resolution.reasons)
     here = plan.total_bytes - plan.fetch_bytes
     kept = f" ({format_bytes(here)} already here)" if here else ""
@@ -79,50 +99,72 @@ def _plan_line(plan: PullPlan) -> str:
     )
 
 
-def ask_to_pull(plan: PullPlan, terminal: Terminal) -> bool:
+def ask_to_pull(plan: Plan, terminal: Terminal) -> bool:
     """One question, for the download and for a license that has to be accepted. The plan was printed before; if
     quiet, it is part of the question."""
     about = f"{_plan_line(plan)}\n" if terminal.quiet else ""
-    repo, license = plan.tree.repo, plan.license
+    fetched = fetched_by(plan)
+    repo, license = fetched.tree.repo, fetched.license
     return ask_for(repo, license, terminal, otherwise=f"{about}Pull it now?", both=f"{about}Pull and accept?")
 
 
-def pull_plan(plan: PullPlan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False) -> Manifest:
-    """Raises LicenseNotAccepted, HubError, ModelFilesError, UntrustedModelFiles."""
+def pull_plan(
+    plan: Plan, root: Path, terminal: Terminal, *, accepted: bool, as_json: bool = False, keep: bool = False
+) -> Manifest:
+    """`keep`: of a model that is imported, what was downloaded stays. Raises LicenseNotAccepted, HubError,
+    ModelFilesError, UntrustedModelFiles."""
 
-    def consent(plan: PullPlan) -> None:
+    def consent(plan: FetchPlan) -> None:
         ensure_accepted(plan.ref, plan.tree.repo, plan.tree.commit, plan.license, terminal, accepted=accepted)
         tally.begin()
 
-    tally = _Tally(plan)
+    tally = _Tally(fetched_by(plan))
     try:
         with nullcontext(JsonProgress(terminal)) if as_json else pull_progress(terminal) as shown:
             tally.shown = shown
-            manifest = pulling.fetch(plan, root, consent=consent, listener=tally)
+            manifest = pulling.fetch(plan, root, consent=consent, keep=keep, listener=tally)
     except KeyboardInterrupt:
         if tally.began:
             terminal.say(tally.stopped)
         raise
     if not as_json:
-        terminal.say(f"{manifest.ref} is up to date" if plan.up_to_date else f"{manifest.ref} {tally.finished}")
+        taken = "is up to date" if is_up_to_date(plan) else tally.finished
+        terminal.say(f"{manifest.ref} {taken}" + _imported(manifest, plan))
     return manifest
 
 
-class _Tally(ProgressListener):
-    """Counts the bytes of a pull, for its last line, and forwards everything to `shown`."""
+def _imported(manifest: Manifest, plan: Plan) -> str:
+    """How much the model takes that was made of the download."""
+    if not isinstance(plan, SourceImport) or is_up_to_date(plan):
+        return ""
+    return f", imported as {plan.form.precision}: {format_bytes(manifest.size_bytes)}"
 
-    def __init__(self, plan: PullPlan, clock: Callable[[], float] = time.monotonic) -> None:
+
+def dry_run_plan(plan: Plan, context: Context, *, keep: bool = False, as_json: bool = False) -> None:
+    """Print what would be done."""
+    if as_json:
+        context.terminal.json(plan_json(plan, context.settings.get("provider"), keep=keep))
+    else:
+        print_fields(context.terminal, plan_rows(plan, keep=keep))
+
+
+class _Tally(ProgressListener):
+    """Counts the bytes of a download, for its last line, and forwards everything to `shown`."""
+
+    def __init__(self, plan: FetchPlan, clock: Callable[[], float] = time.monotonic) -> None:
         self.shown = ProgressListener()
         self.began: float | None = None
         self._clock = clock
         self._here = self._done = plan.total_bytes - plan.fetch_bytes
         self._total = plan.total_bytes
+        self._names = {planned.file.target for planned in plan.files}
 
     def begin(self) -> None:
         self.began = self._clock()
 
     def file(self, progress: FileProgress) -> None:
-        self._done, self._total = progress.all_done_bytes, progress.all_bytes
+        if progress.path in self._names:  # others are read for an import
+            self._done, self._total = progress.all_done_bytes, progress.all_bytes
         self.shown.file(progress)
 
     def notice(self, notice: Notice) -> None:
@@ -147,7 +189,9 @@ class _Tally(ProgressListener):
         return f"installed: {speed}{resumed}"
 
 
-def plan_json(plan: PullPlan, provider: str) -> dict[str, Any]:
+def plan_json(plan: Plan, provider: str, *, keep: bool = False) -> dict[str, Any]:
+    if isinstance(plan, SourceImport):
+        return {**source_json(plan, keep=keep), "obstacles": obstacles_json(plan.plan.obstacles)}
     chosen = plan.resolution.chosen
     return {
         "model": {"ref": plan.ref, "repo": plan.tree.repo, "commit": plan.tree.commit},
@@ -185,11 +229,15 @@ def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
     return [("may fail" if o.lifted_by else "cannot run", as_flags(o.note)) for o in obstacles]
 
 
-def plan_rows(plan: PullPlan) -> list[Row]:
+def plan_rows(plan: Plan, *, keep: bool = False) -> list[Row]:
     """What --dry-run shows."""
+    fetched = fetched_by(plan)
+    model: Row = ("model", f"{plan.ref} from {fetched.tree.repo} at {fetched.tree.commit[:12]}")
+    if isinstance(plan, SourceImport):
+        return [model, *obstacle_rows(plan.plan.obstacles), *source_rows(plan, keep=keep)]
     chosen = plan.resolution.chosen
     return [
-        ("model", f"{plan.ref} from {plan.tree.repo} at {plan.tree.commit[:12]}"),
+        model,
         ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
         *obstacle_rows(plan.obstacles),
         *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),

@@ -40,6 +40,28 @@ AcceptLicense = Annotated[
     bool, typer.Option("--accept-license", help="Accept the model's license without asking.", rich_help_panel=MODEL)
 ]
 Pull = Annotated[bool, typer.Option("--pull", help="Pull the named model if not installed.", rich_help_panel=MODEL)]
+ImportPrecision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="exact|int4|int8|fp16|fp32",
+        help="How weights are stored (default: quantized ones exactly, others as int4, or int8 from GGUF).",
+        rich_help_panel=MODEL,
+    ),
+]
+BlockSize = Annotated[
+    str | None,
+    typer.Option(
+        "--block-size",
+        metavar="32|64|128",
+        help="Weights per scale when quantizing: more is smaller and less exact (default: 32).",
+        rich_help_panel=MODEL,
+    ),
+]
+KeepSource = Annotated[
+    bool,
+    typer.Option("--keep-source", help="Keep the downloaded files that the model is made from.", rich_help_panel=MODEL),
+]
 TrustModelFiles = Annotated[
     bool,
     typer.Option(

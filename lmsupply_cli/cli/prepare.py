@@ -18,7 +18,7 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, make_options
-from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
+from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, NotImported, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
@@ -27,7 +27,7 @@ from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import LoadPlan, plan_folder
 from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.store.judging import open_model
-from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate
+from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate, located
 from lmsupply_cli.store.manifest import mark_used
 
 _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be read
@@ -131,11 +131,20 @@ def _named(ctx: Context, name: str, request: ModelRequest, *, pull: bool) -> Loc
     name = named_for(name, ctx.settings)
     try:
         model = locate(name, ctx.root, precision=required_precision(ctx.settings))
+    except NotImported:
+        model = _imported(ctx, name)
     except ModelNotInstalled as missing:
         if not pull:
             raise
         return _pulled(ctx, name, request, missing)
     return _permitted(ctx, model, request)
+
+
+def _imported(ctx: Context, name: str) -> LocatedModel:
+    """A GGUF file or a folder of safetensors is imported when it is first used."""
+    from lmsupply_cli.cli.importing import import_named
+
+    return located(import_named(ctx, name), ctx.root)
 
 
 def _permitted(ctx: Context, model: LocatedModel, request: ModelRequest) -> LocatedModel:
@@ -168,7 +177,6 @@ def _pulled(ctx: Context, name: str, request: ModelRequest, missing: ModelNotIns
     if wish == "never" or (wish == "ask" and not terminal.stderr_tty):
         raise missing
     from lmsupply_cli.cli.fetching import ask_to_pull, plan_for, pull_plan, say_plan
-    from lmsupply_cli.store.locate import located
 
     plan = plan_for(name, ctx.settings, ctx.root, terminal)
     say_plan(plan, terminal)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Quiet, takes_settings
+from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, KeepSource, Quiet, takes_settings
 
 if TYPE_CHECKING:
     from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.fetching import Plan
     from lmsupply_cli.store.locate import LocatedModel
-    from lmsupply_cli.store.plan import PullPlan
 
 EXAMPLES = (
     ("lmsupply pull phi-4-mini", "the variant for this machine"),
     ("lmsupply pull microsoft/Phi-3.5-mini-instruct-onnx --dry-run", "show what would be downloaded"),
     ("lmsupply pull qwen3-4b --precision int8", "another precision"),
+    ("lmsupply pull Qwen/Qwen2.5-3B-Instruct-GGUF", "imported from the GGUF file for this machine"),
 )
 
 
@@ -28,6 +29,7 @@ def pull(
         str | None, typer.Option("--variant", metavar="NAME", help="The variant: a folder, or a part of its name.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded.")] = False,
+    keep_source: KeepSource = False,
     accept_license: AcceptLicense = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -37,8 +39,8 @@ def pull(
     """Download a model.
 
     MODEL is a name from lmsupply models, or owner/repo[@revision][:variant] on the Hugging Face
-    Hub. Picks the variant for your machine and shows its size and license first. Interrupted
-    downloads resume; files are verified.
+    Hub. Picks the variant for your machine and shows its size and license first. A repository without one is imported
+    from GGUF (owner/repo:q8_0 names a file) or from safetensors. Interrupted downloads resume; files are verified.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.errors import LmsupplyError
@@ -46,40 +48,53 @@ def pull(
     context = Context.of(flags, quiet=quiet)
     for number, name in enumerate(names, 1):
         try:
-            _pull(name, context, variant=variant, accepted=accept_license, dry_run=dry_run, as_json=json)
+            request = _Request(variant, dry_run, keep_source, accept_license, json)
+            _pull(name, context, request)
         except LmsupplyError:
             if left := names[number:]:
                 context.terminal.say(f"note: not tried: {', '.join(left)}")
             raise
 
 
-def _pull(name: str, context: Context, *, variant: str | None, accepted: bool, dry_run: bool, as_json: bool) -> None:
-    """Raises LmsupplyError."""
-    from lmsupply_cli.cli.fetching import plan_json, plan_rows, pull_plan, say_plan
-    from lmsupply_cli.render.fields import print_fields
-    from lmsupply_cli.store.locate import LocatedModel
+class _Request(NamedTuple):
+    variant: str | None
+    dry_run: bool
+    keep: bool
+    accepted: bool
+    as_json: bool
 
-    terminal, root, provider = context.terminal, context.root, context.settings.get("provider")
-    plan = _planned(name, context, variant, dry_run=dry_run)
+
+def _pull(name: str, context: Context, request: _Request) -> None:
+    """Raises LmsupplyError."""
+    from lmsupply_cli.cli.fetching import dry_run_plan, plan_json, pull_plan, say_plan
+    from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.store.locate import LocatedModel
+    from lmsupply_cli.store.plan import PullPlan
+
+    terminal, root = context.terminal, context.root
+    plan = _planned(name, context, request.variant, dry_run=request.dry_run)
     if isinstance(plan, LocatedModel):
         terminal.say(f"{plan.ref} is installed; lmsupply is offline and did not look for a newer version")
-        if as_json:
+        if request.as_json:
             terminal.json_event("finished", ref=plan.ref, path=str(plan.path))
-    elif dry_run and as_json:
-        terminal.json(plan_json(plan, provider))
-    elif dry_run:
-        print_fields(terminal, plan_rows(plan))
+        return
+    if request.keep and isinstance(plan, PullPlan):
+        raise UsageError(
+            f"--keep-source has no effect: {plan.ref} is used as it is downloaded", hint="leave out --keep-source"
+        )
+    if request.dry_run:
+        dry_run_plan(plan, context, keep=request.keep, as_json=request.as_json)
+        return
+    if request.as_json:
+        terminal.json_event("plan", **plan_json(plan, context.settings.get("provider"), keep=request.keep))
     else:
-        if as_json:
-            terminal.json_event("plan", **plan_json(plan, provider))
-        else:
-            say_plan(plan, terminal)
-        manifest = pull_plan(plan, root, terminal, accepted=accepted, as_json=as_json)
-        if as_json:
-            terminal.json_event("finished", ref=manifest.ref, path=str(root / manifest.folder))
+        say_plan(plan, terminal)
+    manifest = pull_plan(plan, root, terminal, accepted=request.accepted, as_json=request.as_json, keep=request.keep)
+    if request.as_json:
+        terminal.json_event("finished", ref=manifest.ref, path=str(root / manifest.folder))
 
 
-def _planned(name: str, context: Context, variant: str | None, *, dry_run: bool) -> PullPlan | LocatedModel:
+def _planned(name: str, context: Context, variant: str | None, *, dry_run: bool) -> Plan | LocatedModel:
     """The plan; offline, the model itself if it is installed and no other variant is wanted. Raises LmsupplyError."""
     from lmsupply_cli.cli.fetching import plan_for
     from lmsupply_cli.cli.prepare import required_precision

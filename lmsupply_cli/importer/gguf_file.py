@@ -12,6 +12,7 @@ import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite, prod
 from pathlib import Path
@@ -168,6 +169,13 @@ def open_gguf_file(path: Path) -> GgufFile:
     return GgufFile(path, paths, metadata, tensors)
 
 
+def read_metadata(data: bytes, name: str) -> GgufFile:
+    """What the first bytes of a GGUF file tell: the metadata that they hold, no tensors. Raises ModelFilesError for what is
+    no GGUF file."""
+    part = _Part(Path(name), data, end=len(data))
+    return GgufFile(Path(name), (), part.metadata_so_far(), {})
+
+
 def _parts(path: Path) -> tuple[Path, ...]:
     """All files of the model, in order; `path` alone unless its name is that of a part."""
     match = _PART.fullmatch(path.name)
@@ -238,7 +246,29 @@ class _Part:
         finally:
             self.data = b""
 
+    def metadata_so_far(self) -> dict[str, Any]:
+        """As far as the data goes: lists and long texts come last."""
+        found: dict[str, Any] = {}
+        _, keys = self._counts()
+        with suppress(ModelFilesError):
+            for _ in range(keys):
+                key = self._text("a key", _NAME_BYTES)
+                found[key] = self._value(key, self._number("I"))
+        return found
+
     def _header(self) -> tuple[dict[str, Any], dict[str, GgufTensor]]:
+        tensors, keys = self._counts()
+        metadata: dict[str, Any] = {}
+        for _ in range(keys):
+            key = self._text("a key", _NAME_BYTES)
+            if key in metadata:
+                self._fail(f"has the key {plain(key)} twice")
+            metadata[key] = self._value(key, self._number("I"))
+        self._align(metadata.get("general.alignment", _ALIGNMENT))
+        return metadata, self._tensors(tensors)
+
+    def _counts(self) -> tuple[int, int]:
+        """How many tensors and keys it says it has."""
         if self.data[:4] != b"GGUF":
             self._fail("is not a GGUF file", "name a file that ends in .gguf")
         self.at = 4
@@ -255,14 +285,7 @@ class _Part:
         tensors, keys = self._number("Q"), self._number("Q")
         if keys > _KEYS or tensors > _TENSORS:
             self._fail(f"claims to have {keys} keys and {tensors} tensors")
-        metadata: dict[str, Any] = {}
-        for _ in range(keys):
-            key = self._text("a key", _NAME_BYTES)
-            if key in metadata:
-                self._fail(f"has the key {plain(key)} twice")
-            metadata[key] = self._value(key, self._number("I"))
-        self._align(metadata.get("general.alignment", _ALIGNMENT))
-        return metadata, self._tensors(tensors)
+        return tensors, keys
 
     def _align(self, alignment: Any) -> None:
         if (

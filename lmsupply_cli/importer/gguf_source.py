@@ -132,6 +132,12 @@ def open_gguf(path: Path) -> GgufSource:
     )
 
 
+def check_architecture(file: GgufFile) -> None:
+    """Raises ModelFilesError if the metadata of a file name an architecture that is not supported, or no model."""
+    if "general.architecture" in file:
+        _architecture(file)
+
+
 @dataclass(frozen=True, slots=True)
 class _Architecture:
     """`blocks`: the tensors of a layer, GGUF's names to those of transformers; `more_config`: what only it has."""

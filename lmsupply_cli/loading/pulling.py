@@ -13,12 +13,14 @@ from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import LicenseNotAccepted
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.loading.recommend import machine_choice, machine_wish, named_by_role
+from lmsupply_cli.loading.importing import ImportWish
+from lmsupply_cli.loading.recommend import machine_choice, machine_wish
+from lmsupply_cli.loading.sourcing import SourceImport, fetch_and_import, plan_model
 from lmsupply_cli.providers import CPU
 from lmsupply_cli.store.locate import LocatedModel, located
 from lmsupply_cli.store.manifest import Manifest
-from lmsupply_cli.store.plan import PullPlan
-from lmsupply_cli.store.pull import plan_pull, refuse_what_never_runs, run_pull
+from lmsupply_cli.store.plan import FetchPlan, PullPlan
+from lmsupply_cli.store.pull import refuse_what_never_runs, run_pull
 
 
 class VariantKeywords(TypedDict, total=False):
@@ -39,13 +41,14 @@ def pull(
     **wanted: Unpack[VariantKeywords],
 ) -> LocatedModel:
     """Download the variant for this machine, or the one for `provider`, `precision` and `variant`. Files that are
-    already here are not downloaded again.
+    already here are not downloaded again. A repository without a variant is imported from its GGUF file, or from its
+    safetensors.
 
     A license that is not permissive needs `accept_license` once; the acceptance is recorded. Raises ModelNotFound,
     ModelNotInstalled (offline), LicenseNotAccepted, HubError, ModelFilesError, UsageError.
     """
 
-    def consent(plan: PullPlan) -> None:
+    def consent(plan: FetchPlan) -> None:
         repo, license = plan.tree.repo, plan.license
         if not needs_acceptance(repo, license):
             return
@@ -57,15 +60,25 @@ def pull(
         accept(plan.ref, repo, plan.tree.commit, license)
 
     root = paths.store_root(cache_dir)
-    plan = plan_for(ref, root, machine_wish(**wanted, exact=True), offline=offline, listener=listener)
+    wish = machine_wish(**wanted, exact=True)
+    plan = plan_for(ref, root, wish, ImportWish.of(wish.precision), offline=offline, listener=listener)
     return located(fetch(plan, root, consent=consent, listener=listener), root)
 
 
 def plan_for(
-    ref: str, root: Path, wish: VariantWish, *, offline: bool = False, listener: ProgressListener | None = None
-) -> PullPlan:
-    """What a pull of `ref`, a role too, would fetch. Raises ModelNotFound, ModelNotInstalled, HubError, UsageError."""
-    plan = plan_pull(named_by_role(ref), root, wish, offline=offline, listener=listener)
+    ref: str,
+    root: Path,
+    wish: VariantWish,
+    convert: ImportWish = ImportWish(),  # noqa: B008  # frozen
+    *,
+    offline: bool = False,
+    listener: ProgressListener | None = None,
+) -> PullPlan | SourceImport:
+    """What a pull of `ref`, a role too, would fetch; `convert`: how it stores a model that must be imported. Raises
+    ModelNotFound, ModelNotInstalled, ModelFilesError, HubError, UsageError."""
+    plan = plan_model(ref, root, wish, convert, offline=offline, listener=listener)
+    if isinstance(plan, SourceImport):
+        return plan
     return replace(plan, obstacles=(*_unusable(wish.provider), *plan.obstacles))
 
 
@@ -81,9 +94,17 @@ def _unusable(provider: str) -> list[Obstacle]:
 
 
 def fetch(
-    plan: PullPlan, root: Path, *, consent: Callable[[PullPlan], None], listener: ProgressListener | None = None
+    plan: PullPlan | SourceImport,
+    root: Path,
+    *,
+    consent: Callable[[FetchPlan], None],
+    keep: bool = False,
+    listener: ProgressListener | None = None,
 ) -> Manifest:
-    """Carry out a plan; `consent` raises LicenseNotAccepted. Raises HubError, ModelFilesError, UntrustedModelFiles."""
+    """Carry out a plan; `consent` raises LicenseNotAccepted; `keep`: as in `fetch_and_import`. Raises HubError,
+    ModelFilesError, UntrustedModelFiles."""
+    if isinstance(plan, SourceImport):
+        return fetch_and_import(plan, root, consent=consent, keep=keep, listener=listener)
     refuse_what_never_runs(plan)
     consent(plan)
     return run_pull(plan, root, listener=listener)

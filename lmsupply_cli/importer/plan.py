@@ -1,0 +1,137 @@
+"""An import: open the source, decide what its weights become, then write the model folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmsupply_cli.errors import ModelFilesError, UsageError
+from lmsupply_cli.importer import architectures
+from lmsupply_cli.importer.forms import FLOAT_KINDS, PRECISIONS, WeightPlan, Wish
+from lmsupply_cli.importer.model_config import ModelConfig, parse_model_config
+from lmsupply_cli.importer.source import Source
+from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
+from lmsupply_cli.memory.shape import MemoryShape
+
+VERSION = 1  # of what is written: a newer one may ask to import again
+BLOCK_SIZES = (32, 64, 128)
+EXACT = "exact"
+QUANTIZED_HERE = ("int4", "int8")
+_OTHER_BYTES = 20_000_000  # tokenizer and configs, on the safe side
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """What an import would write, decided without reading a weight. `reason`: why the weights get this precision; `kinds`
+    and `forms`: how many weights have each kind in the source, and each form in the result."""
+
+    source: Source
+    wish: Wish
+    reason: str
+    weights: WeightPlan
+    config: ModelConfig
+
+    @property
+    def write_bytes(self) -> int:
+        return self.weights.size_bytes + _OTHER_BYTES
+
+    @property
+    def read_bytes(self) -> int:
+        return sum(tensor.size_bytes for tensor in self.source.tensors.values())
+
+    @property
+    def kinds(self) -> Mapping[str, int]:
+        return _counted(form.kind for form in self.weights.forms)
+
+    @property
+    def forms(self) -> Mapping[str, int]:
+        return _counted(form.form for form in self.weights.forms)
+
+    @property
+    def block_size(self) -> int:
+        """Of the weights that are quantized here; 0 if `precision` says all."""
+        return self.wish.block_size if self.wish.precision in QUANTIZED_HERE else 0
+
+    def memory(self, context_tokens: int) -> MemoryEstimate:
+        """What the model needs on the CPU, about: it is known exactly once the model is written."""
+        config = self.config
+        shape = MemoryShape(
+            layers=config.layers,
+            kv_heads=config.kv_heads,
+            head_size=config.head_dim,
+            hidden_size=config.hidden_size,
+            vocabulary=config.vocab_size,
+            context_length=config.context_length,
+            cache_number_bytes=2 if self.wish.precision == "fp16" else 4,
+            file_bytes=self.weights.size_bytes,
+        )
+        return estimate_memory(shape, min(context_tokens, config.context_length))
+
+
+def open_source(path: Path) -> Source:
+    """A .gguf file (any part of a split one), or a folder of safetensors. Raises ModelFilesError."""
+    if path.suffix.lower() == ".gguf":
+        from lmsupply_cli.importer.gguf_source import open_gguf
+
+        return open_gguf(path)
+    from lmsupply_cli.importer.safetensors_source import open_safetensors
+
+    return open_safetensors(path)
+
+
+def plan_import(
+    source: Source, precision: str | None = None, block_size: int | None = None, *, preferred: str = "int4"
+) -> ImportPlan:
+    """`precision` None: as `choose_precision`. Raises UsageError, ModelFilesError."""
+    check_wish(precision, block_size)
+    kinds = {tensor.kind for tensor in source.tensors.values() if len(tensor.shape) > 1}
+    chosen, reason = choose_precision(kinds, source.format, precision, preferred)
+    if block_size is not None and chosen not in QUANTIZED_HERE:
+        raise UsageError(
+            f"`block_size` has no effect with `precision={chosen}`",
+            hint=f"it is for weights that are quantized here: `precision={QUANTIZED_HERE[0]}`",
+        )
+    if problem := architectures.supported(source.config):
+        raise ModelFilesError(f"{_named(source)}: {problem}", hint=f"supported: {architectures.titles()}")
+    wish = Wish(chosen, block_size or BLOCK_SIZES[0])
+    return ImportPlan(source, wish, reason, architectures.estimate(source, wish), parse_model_config(source.config))
+
+
+def choose_precision(kinds: Collection[str], format: str, precision: str | None, preferred: str) -> tuple[str, str]:
+    """The precision for weights of these kinds, and why. By default quantized weights are carried over exactly; of floats,
+    safetensors become `preferred`, and GGUF files int8, since whoever chose floats there wants to keep their quality."""
+    if precision:
+        return precision, "as requested"
+    if not set(kinds) <= set(FLOAT_KINDS):
+        return EXACT, "its quantized weights are carried over as they are"
+    found = ", ".join(sorted(kinds)) or "full precision"
+    if format.upper() == "GGUF":
+        return "int8", f"nearly as exact as its {found} weights, at a fraction of their size"
+    return preferred, f"quantized from {found}"
+
+
+def check_wish(precision: str | None, block_size: int | None) -> None:
+    """Raises UsageError."""
+    if precision is not None and precision not in PRECISIONS:
+        raise UsageError(f"`precision` can't be {precision!r} here", hint=f"use one of {', '.join(PRECISIONS)}")
+    if block_size is not None and block_size not in BLOCK_SIZES:
+        sizes = ", ".join(map(str, BLOCK_SIZES))
+        raise UsageError(f"`block_size` can't be {block_size}", hint=f"use one of {sizes}")
+
+
+def run_import(plan: ImportPlan, folder: Path, progress: Callable[[int], None]) -> tuple[str, ...]:
+    """Write the model into `folder`, which is empty. `progress` gets the bytes of the source read since its last call.
+    Returns notes for the user. Raises ModelFilesError, FileError."""
+    tokenizer = plan.source.write_tokenizer(folder)
+    architectures.build(plan.source, folder, plan.wish, tokenizer, progress)
+    return (*plan.weights.notes, *tokenizer.notes)
+
+
+def _named(source: Source) -> str:
+    return source.files[0].name if source.format == "GGUF" else str(source.files[0].parent)
+
+
+def _counted(names: object) -> Mapping[str, int]:
+    return dict(Counter(names).most_common())  # type: ignore[call-overload]

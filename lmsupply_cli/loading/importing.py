@@ -1,0 +1,209 @@
+"""Import a GGUF file or a folder of safetensors into the store: the plan, then the model."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from lmsupply_cli import paths
+from lmsupply_cli.catalogue.entry import License
+from lmsupply_cli.errors import FileError, ModelNotFound, UsageError
+from lmsupply_cli.events import FileProgress, Notice, ProgressListener
+from lmsupply_cli.files import absolute, free_bytes, is_absent, is_folder, listed, our_io_error
+from lmsupply_cli.hub.licenses import tier_of
+from lmsupply_cli.importer.forms import PRECISIONS
+from lmsupply_cli.importer.plan import VERSION, ImportPlan, check_wish, open_source, plan_import, run_import
+from lmsupply_cli.store.imports import (
+    NewImport,
+    Staging,
+    begin_import,
+    check_name,
+    find_import,
+    finish_import,
+    name_for,
+)
+from lmsupply_cli.store.locate import LocatedModel, located
+from lmsupply_cli.store.manifest import ImportForm, ImportSource, Manifest
+from lmsupply_cli.store.source_paths import SourcePath, read_digests, source_at
+from lmsupply_cli.units import format_bytes
+
+
+class ImportWish(NamedTuple):
+    """How the weights are stored. `precision` None: as `importer.plan` chooses, where `preferred` is that of weights in full
+    precision; `block_size` None: 32, of weights that are quantized here."""
+
+    precision: str | None = None
+    block_size: int | None = None
+    preferred: str = "int4"
+
+    @classmethod
+    def of(cls, preferred: str, precision: str | None = None, block_size: int | None = None) -> ImportWish:
+        """`preferred`: a precision of the settings, which knows more of them ("auto", "bf16"). Raises UsageError."""
+        check_wish(precision, block_size)
+        return cls(precision, block_size, preferred if preferred in PRECISIONS else cls().preferred)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalImport:
+    """The import of a file or folder on this machine. `installed`: the model, if this source is imported in this form
+    already, under whatever name; `ref`: the name it gets."""
+
+    ref: str
+    at: SourcePath
+    plan: ImportPlan
+    license: License
+    installed: Manifest | None = None
+
+    @property
+    def form(self) -> ImportForm:
+        return form_of(self.plan)
+
+    @property
+    def is_done(self) -> bool:
+        """There is nothing to do: the model is there under this name."""
+        return self.installed is not None and self.installed.ref == self.ref
+
+
+def import_model(
+    source: Path | str,
+    name: str | None = None,
+    *,
+    precision: str | None = None,
+    block_size: int | None = None,
+    cache_dir: Path | str | None = None,
+    listener: ProgressListener | None = None,
+) -> LocatedModel:
+    """Import a GGUF file or a folder of safetensors, so that it runs like any other model. A source that was imported in
+    the same form before is not imported again.
+
+    `precision`: "exact" carries quantized weights over as they are, "int4" and "int8" quantize, in blocks of
+    `block_size` inputs (32, 64 or 128), "fp16" and "fp32" store floats. By default quantized weights are carried over,
+    and floats are quantized: those of safetensors to int4, those of a GGUF file to int8. `name`: by default that of the
+    file or folder.
+
+    Raises ModelNotFound, ModelFilesError for a source that is damaged or unsupported, UsageError, FileError.
+    """
+    root = paths.store_root(cache_dir)
+    planned = plan_local(find_source(source), root, ImportWish(precision, block_size), name=name, listener=listener)
+    return located(import_local(planned, root, listener=listener), root)
+
+
+def find_source(source: Path | str) -> SourcePath:
+    """Raises ModelNotFound for what is neither a GGUF file nor a folder of safetensors, UsageError for several models."""
+    found = source_at(str(source))
+    if found is None:
+        raise ModelNotFound(
+            f"{source} holds no model to import",
+            hint="name a GGUF file, or a folder of safetensors with its config.json",
+        )
+    return found
+
+
+def plan_local(
+    at: SourcePath,
+    root: Path,
+    wish: ImportWish = ImportWish(),  # noqa: B008  # frozen
+    *,
+    name: str | None = None,
+    listener: ProgressListener | None = None,
+) -> LocalImport:
+    """Reads no weights, unless a checksum tells whether this source was imported before. Raises ModelFilesError, UsageError,
+    FileError."""
+    plan = plan_source(at, wish)
+    found = find_import(root, at.files, form_of(plan), listener=listener)
+    if name is not None:
+        name = check_name(root, name, at)
+    ref = name or (found.ref if found else name_for(root, at))
+    return LocalImport(ref, at, plan, license_of(plan), found)
+
+
+def plan_source(at: SourcePath, wish: ImportWish) -> ImportPlan:
+    """Raises UsageError, ModelFilesError."""
+    check_wish(wish.precision, wish.block_size)
+    return plan_import(open_source(at.path), wish.precision, wish.block_size, preferred=wish.preferred)
+
+
+def license_of(plan: ImportPlan) -> License:
+    """As the source states it."""
+    stated = plan.source.license
+    return License(stated or "unknown", tier_of(stated))
+
+
+def import_local(
+    planned: LocalImport, root: Path, *, listener: ProgressListener | None = None, again: bool = False
+) -> Manifest:
+    """Carry out the plan; `again`: although the model is installed. Raises ModelFilesError, FileError."""
+    listener = listener or ProgressListener()
+    if planned.installed and planned.is_done and not again:
+        return planned.installed
+    plan, form = planned.plan, planned.form
+    files = read_digests(root, planned.at.files, listener=listener)
+    source = ImportSource(
+        planned.at.format, files, form.precision, form.block_size, {}, {}, kept=True, importer=VERSION
+    )
+    new = NewImport(planned.ref, source, planned.license)
+    with begin_import(root, new, needed_bytes=plan.write_bytes, again=again, listener=listener) as staging:
+        return staging.installed or write_model(plan, staging, listener)
+
+
+def write_model(plan: ImportPlan, staging: Staging, listener: ProgressListener) -> Manifest:
+    """Convert into the folder of `staging` and install it."""
+    _convert(plan, staging.folder, listener)
+    return finish_import(staging, kinds=plan.kinds, forms=plan.forms, listener=listener)
+
+
+def convert_to(plan: ImportPlan, folder: Path, *, listener: ProgressListener | None = None) -> None:
+    """Write the model into `folder`, which is new or empty, outside of the store; nothing is left of an import that fails.
+    Raises UsageError, ModelFilesError, FileError."""
+    listener = listener or ProgressListener()
+    with _new_folder(absolute(folder), plan.write_bytes) as staging:
+        _convert(plan, staging, listener)
+
+
+@contextmanager
+def _new_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
+    """A folder beside `folder`, which takes its place if the block ends without an error."""
+    if not is_absent(folder) and (not is_folder(folder) or listed(folder)):
+        raise UsageError(f"{folder} exists already", hint="name a folder that is new or empty")
+    if (free := free_bytes(folder)) < needed_bytes:
+        raise FileError(
+            f"{format_bytes(needed_bytes)} to write, but only {format_bytes(free)} is free on the disk of {folder}",
+            hint="free some space, or name a folder on another disk",
+        )
+    staging = folder.with_name(f".{folder.name[:100]}.{uuid.uuid4().hex}.tmp")
+    try:
+        with our_io_error(folder):
+            staging.mkdir(parents=True)
+        yield staging
+        with our_io_error(folder):
+            if is_folder(folder):
+                folder.rmdir()
+            staging.replace(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _convert(plan: ImportPlan, folder: Path, listener: ProgressListener) -> None:
+    for note in run_import(plan, folder, _counter(plan, listener)):
+        listener.notice(Notice("import", note))
+
+
+def form_of(plan: ImportPlan) -> ImportForm:
+    return ImportForm(plan.wish.precision, plan.block_size)
+
+
+def _counter(plan: ImportPlan, listener: ProgressListener) -> Callable[[int], None]:
+    """Bytes of the source, as progress of one file."""
+    name, total, done = plan.source.files[0].name, plan.read_bytes, 0
+
+    def count(read: int) -> None:
+        nonlocal done
+        done = min(total, done + read)
+        listener.file(FileProgress(name, done, total, done, total))
+
+    return count
