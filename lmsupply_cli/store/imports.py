@@ -226,7 +226,7 @@ def _shared(root: Path, new: NewImport) -> Manifest | None:
         manifest = replace(known, ref=manifest.ref)
     elif known:
         manifest = replace(manifest, pulled=known.pulled)
-    if manifest != known:
+    if manifest != known or _older(root, manifest):
         _install(root, manifest)
     return manifest
 
@@ -250,14 +250,21 @@ def _install(root: Path, manifest: Manifest) -> None:
     with repo_lock(root, LOCAL, waiting=lambda: None):
         _refuse_taken(root, manifest.ref, paths, digest)
         write_manifest(root, manifest)
-        named = [m for m in read_manifests(root) if m.ref == manifest.ref and m.source and not m.repo]
-        older = {m.key: m.source for m in named if m.source and digest_of_source(m.source.files) != digest}
-        for record in named:
-            if record.key in older:
-                remove_manifest(root, record)
-    for source in older.values():
-        with contextlib.suppress(Busy, FileError), import_lock(root, source.key):
-            _drop_unnamed(root, source.key)
+        older = _older(root, manifest)
+        for record in older:
+            remove_manifest(root, record)
+    for key in {record.source.key for record in older if record.source}:
+        with contextlib.suppress(Busy, FileError), import_lock(root, key):
+            _drop_unnamed(root, key)
+
+
+def _older(root: Path, manifest: Manifest) -> list[Manifest]:
+    """The imports of other contents that have the name of a local import."""
+    if manifest.repo or not manifest.source:
+        return []
+    digest = digest_of_source(manifest.source.files)
+    named = [m for m in read_manifests(root) if m.ref == manifest.ref and not m.repo]
+    return [m for m in named if m.source and digest_of_source(m.source.files) != digest]
 
 
 def _drop_unnamed(root: Path, key: str) -> None:

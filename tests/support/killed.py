@@ -26,10 +26,14 @@ CALLS = ("replace", "rename", "link", "unlink", "mkdir", "rmdir", "fsync")
 @dataclass(frozen=True)
 class Job:
     """`pull`: refs to pull at the same time in threads; `remove`: refs to remove; `free`: free what is left over;
-    `repair`: refs to verify and repair."""
+    `repair`: refs to verify and repair; `imports`: (file, name) of models to import, `sources`: refs to fetch and import,
+    `again`: although they are imported."""
 
     root: str
     pull: tuple[str, ...] = ()
+    imports: tuple[tuple[str, str], ...] = ()
+    sources: tuple[str, ...] = ()
+    again: bool = False
     remove: tuple[str, ...] = ()
     repair: tuple[str, ...] = ()
     free: bool = False
@@ -67,10 +71,12 @@ def serve() -> None:
     import httpx2
     import huggingface_hub
 
+    import lmsupply_cli.store.imports
     import lmsupply_cli.store.leftovers
     import lmsupply_cli.store.pull
     import lmsupply_cli.store.remove
     import lmsupply_cli.store.repair
+    import lmsupply_cli.store.sources
     import lmsupply_cli.store.verify
 
     assert filelock
@@ -153,6 +159,10 @@ def _do(job: dict[str, Any]) -> None:
         thread.join()
     if failures:
         raise failures[0]
+    for file, name in job["imports"]:
+        import_file(Path(file), name, root, again=job["again"])
+    for name in job["sources"]:
+        import_repo(name, root)
     by_ref = {m.ref: m for m in read_manifests(root)}
     carry_out(root, [by_ref[ref] for ref in job["remove"] if ref in by_ref])
     for ref in job["repair"]:
@@ -167,6 +177,48 @@ def _pull(name: str, root: Path) -> None:
     from lmsupply_cli.store.pull import plan_pull, run_pull
 
     run_pull(plan_pull(name, root), root)
+
+
+def import_file(file: Path, name: str, root: Path, *, again: bool = False, block_size: int = 0) -> Any:
+    """Its manifest. The model is the toy, with the first bytes of the source in a file of its own."""
+    from lmsupply_cli.store.imports import NewImport, begin_import
+    from lmsupply_cli.store.manifest import ImportSource
+    from lmsupply_cli.store.source_paths import read_digests, source_at
+
+    source = source_at(file)
+    assert source
+    files = read_digests(root, source.files)
+    new = NewImport(name, ImportSource(source.format, files, "int4" if block_size else "exact", block_size))
+    with begin_import(root, new, needed_bytes=1000, again=again) as staging:
+        return staging.installed or convert(source.files[0], staging)
+
+
+def import_repo(name: str, root: Path, *, keep: bool = False) -> Any:
+    from lmsupply_cli.store.imports import begin_import
+    from lmsupply_cli.store.manifest import ImportForm
+    from lmsupply_cli.store.plan import SourcePlan
+    from lmsupply_cli.store.pull import plan_any
+    from lmsupply_cli.store.sources import fetch_source
+
+    plan = plan_any(name, root)
+    assert isinstance(plan, SourcePlan)
+    with fetch_source(plan, root, ImportForm("exact"), keep=keep) as fetched:
+        if fetched.installed:
+            return fetched.installed
+        with begin_import(root, fetched.new, needed_bytes=1000) as staging:
+            return staging.installed or convert(fetched.files[0], staging)
+
+
+def convert(source: Path, staging: Any) -> Any:
+    """What the importer would do; each time leaves a line beside the store."""
+    from lmsupply_cli.store.imports import finish_import
+
+    with (staging.root.parent / f"{staging.root.name}.converted").open("a") as log:
+        log.write(f"{source.name}\n")
+    for path in (Path(__file__).parent.parent / "models" / "toy").iterdir():
+        (staging.folder / path.name).write_bytes(path.read_bytes())
+    (staging.folder / "source.txt").write_bytes(source.read_bytes()[:100])
+    return finish_import(staging, kinds={"Q4_K": 6, "F32": 5}, forms={"4 bits, block 32, exact": 6, "fp32": 5})
 
 
 if __name__ == "__main__":
