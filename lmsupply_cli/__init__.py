@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ModelFilesError,
         ModelNotFound,
         ModelNotInstalled,
+        NotImported,
         ProviderUnavailable,
         QueueFull,
         QueueTimeout,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.hardware.detect import detect_hardware
     from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
     from lmsupply_cli.loading.estimating import estimate_memory
+    from lmsupply_cli.loading.importing import import_model
     from lmsupply_cli.loading.options import LoadOptions
     from lmsupply_cli.loading.plan import LoadPlan, plan_load
     from lmsupply_cli.loading.pulling import pull
@@ -93,7 +95,7 @@ _HOME = {
     "engine.guidance": ("Guidance",),
     "engine.options": ("GenerationOptions",),
     "engine.ending": ("StopSequenceDetector",),
-    "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenseNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
+    "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenseNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "NotImported", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
     "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "TokenLogprob", "Usage",),
     "hardware.detect": ("detect_hardware",),
     "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
@@ -107,6 +109,7 @@ _HOME = {
     "loading.options": ("LoadOptions",),
     "loading.plan": ("LoadPlan", "plan_load",),
     "loading.estimating": ("estimate_memory",),
+    "loading.importing": ("import_model",),
     "serving.factory": ("Lease", "ModelFactory",),
     "generation.answers": ("Generates",),
     "generation.generator": ("GeneratorLimits", "TextGenerator",),
@@ -166,6 +169,7 @@ __all__ = [
     "ModelNotInstalled",
     "ModelPool",
     "ModelStore",
+    "NotImported",
     "Notice",
     "PoolHooks",
     "PoolStats",
@@ -196,6 +200,7 @@ __all__ = [
     "__version__",
     "detect_hardware",
     "estimate_memory",
+    "import_model",
     "load",
     "plan_load",
     "pull",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lmsupply_cli.render.terminal import Terminal
     from lmsupply_cli.store.leftovers import Leftovers
+    from lmsupply_cli.store.manifest import Manifest
     from lmsupply_cli.store.remove import Removal
 
 
@@ -104,11 +105,18 @@ def _say_removal(removal: Removal, terminal: Terminal) -> None:
         if manifest.added:
             terminal.say(f"unregister {manifest.ref} (files in {manifest.folder} are kept)")
         else:
-            terminal.say(f"remove {manifest.ref} {manifest.variant or manifest.folder}")
+            terminal.say(f"remove {manifest.ref} {manifest.variant or manifest.folder}" + _sources(manifest))
     if removal.shared:
         count = len(removal.shared)
         files = "1 file is" if count == 1 else f"{count} files are"
         terminal.say(f"{files} kept: another installed model shares {'it' if count == 1 else 'them'}")
+
+
+def _sources(manifest: Manifest) -> str:
+    """That the files of a local import stay."""
+    if not manifest.source or manifest.repo:
+        return ""
+    return f" (imported from {manifest.source.files[0].path}, which is kept)"
 
 
 def _say_leftovers(left: Leftovers, root: Path, terminal: Terminal) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.render.terminal import Terminal
+    from lmsupply_cli.store.manifest import Manifest
     from lmsupply_cli.store.verify import ModelCheck
 
 
@@ -30,7 +31,9 @@ EXAMPLES = (
 def verify(
     *,
     names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False)] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Download damaged files again.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Download damaged files again, and import damaged imports again.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
     flags: dict[str, Any],
@@ -57,8 +60,7 @@ def verify(
         with pull_progress(terminal) as listener:
             found = check(root, manifest, listener=listener)
         if found.bad and repair and not manifest.added:
-            _repair(found, context)
-            found = check(root, manifest)
+            found = check(root, _repair(found, context))
         checks.append(found)
     if json:
         terminal.json({"models": [_row(found) for found in checks]})
@@ -73,7 +75,39 @@ def _row(found: ModelCheck) -> dict[str, Any]:
     files = [
         {"path": f.path, "ok": f.ok, "reason": f.reason or None, "hashed": f.path not in by_size} for f in found.files
     ]
-    return {"ref": found.manifest.ref, "ok": found.ok, "files": files}
+    return {"ref": found.manifest.ref, "ok": found.ok, "files": files, "notes": list(found.notes)}
+
+
+def _pull_again(manifest: Manifest, context: Context) -> Manifest:
+    """Download what it was imported from once more. Raises HubError, ModelFilesError, FileError."""
+    from lmsupply_cli.loading.sourcing import import_again
+    from lmsupply_cli.render.progress import pull_progress
+
+    context.terminal.say(f"downloading and importing {manifest.ref} again")
+    with pull_progress(context.terminal) as listener:
+        return import_again(manifest, context.root, listener=listener)
+
+
+def _import_again(manifest: Manifest, context: Context) -> Manifest:
+    """From the files that it was imported from. Raises ModelNotFound if they are gone, ModelFilesError."""
+    from lmsupply_cli.cli.importing import import_planned, plan_of
+    from lmsupply_cli.errors import ModelNotFound
+    from lmsupply_cli.files import size_of
+    from lmsupply_cli.loading.importing import ImportWish
+    from lmsupply_cli.store.source_paths import source_at
+
+    source = manifest.source
+    assert source is not None
+    first = Path(source.files[0].path)
+    place = first if source.format == "gguf" else first.parent
+    if size_of(first) < 0 or source_at(place) is None:
+        raise ModelNotFound(
+            f"{manifest.ref} can't be imported again: {first} is gone",
+            hint=f"put it back, or remove the model: lmsupply rm {manifest.ref}",
+        )
+    context.terminal.say(f"importing {manifest.ref} again from {place}")
+    wish = ImportWish(source.precision, source.block_size or None)
+    return import_planned(context, plan_of(context, str(place), wish, name=manifest.ref), again=True)
 
 
 def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> None:
@@ -83,19 +117,32 @@ def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> N
         for file in found.files:
             if not file.ok:
                 terminal.data(f"  {file.path}: {file.reason}", indent=4)
+        for note in found.notes:
+            terminal.say(f"note: {found.manifest.ref}: {note}")
     if not checks:
         terminal.data("no models installed")
-    if any(found.bad and not found.manifest.added for found in checks) and not repair:
-        terminal.say("hint: lmsupply verify --repair downloads the damaged files again")
+    bad = [found.manifest for found in checks if found.bad and not found.manifest.added]
+    for what, of_kind in (
+        ("downloads the damaged files", any(not manifest.source for manifest in bad)),
+        ("imports damaged models", any(manifest.source for manifest in bad)),
+    ):
+        if of_kind and not repair:
+            terminal.say(f"hint: lmsupply verify --repair {what} again")
     for found in checks:
-        manifest = found.manifest
-        if manifest.added and not is_folder(Path(manifest.folder)):
-            terminal.say(f"hint: the folder is gone; lmsupply rm {manifest.ref} unregisters it")
-        elif manifest.added and (not found.ok or found.sizes_only):
-            if repair and not found.ok:
-                terminal.say(f"note: lmsupply can't repair {manifest.ref}, because it is your own folder")
-            verb = "records" if found.ok else "updates"
-            terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} {verb} its checksums")
+        if found.manifest.added:
+            _say_of_folder(found, terminal, repair=repair)
+
+
+def _say_of_folder(found: ModelCheck, terminal: Terminal, *, repair: bool) -> None:
+    """What to do about a folder of the user's."""
+    manifest = found.manifest
+    if not is_folder(Path(manifest.folder)):
+        terminal.say(f"hint: the folder is gone; lmsupply rm {manifest.ref} unregisters it")
+    elif not found.ok or found.sizes_only:
+        if repair and not found.ok:
+            terminal.say(f"note: lmsupply can't repair {manifest.ref}, because it is your own folder")
+        verb = "records" if found.ok else "updates"
+        terminal.say(f"hint: lmsupply add {shlex.quote(manifest.folder)} {manifest.ref} {verb} its checksums")
 
 
 def _counted(found: ModelCheck) -> str:
@@ -108,8 +155,8 @@ def _counted(found: ModelCheck) -> str:
     )
 
 
-def _repair(found: ModelCheck, context: Context) -> None:
-    """Fetch the bad files again, at the commit that was pulled."""
+def _repair(found: ModelCheck, context: Context) -> Manifest:
+    """Fetch the bad files again, at the commit that was pulled, or import the model again; its record then."""
     from lmsupply_cli.errors import HubError
     from lmsupply_cli.hub.client import kept_offline_by
     from lmsupply_cli.render.progress import pull_progress
@@ -117,9 +164,13 @@ def _repair(found: ModelCheck, context: Context) -> None:
     from lmsupply_cli.store.repair import plan_repair
 
     terminal, root, ref = context.terminal, context.root, found.manifest.ref
+    if found.manifest.source and not found.manifest.repo:
+        return _import_again(found.manifest, context)
     if cause := kept_offline_by(context.settings.get("offline")):
         raise HubError(f"cannot repair {ref} offline", hint=f"leave out {cause}")
+    if found.manifest.source:
+        return _pull_again(found.manifest, context)
     plan = plan_repair(found, root)
     terminal.say(f"downloading {count(len(found.bad), 'damaged file')} of {ref} again")
     with pull_progress(terminal) as listener:
-        run_pull(plan, root, listener=listener)
+        return run_pull(plan, root, listener=listener)

@@ -66,6 +66,8 @@ class ImportPlan:
             context_length=config.context_length,
             cache_number_bytes=2 if self.wish.precision == "fp16" else 4,
             file_bytes=self.weights.size_bytes,
+            window=config.sliding_window if any(config.sliding_layers) else 0,
+            window_layers=sum(config.sliding_layers),
         )
         return estimate_memory(shape, min(context_tokens, config.context_length))
 

@@ -16,7 +16,14 @@ from lmsupply_cli.engine.folder import ModelFolder, check_provider
 from lmsupply_cli.engine.model_options import model_options
 from lmsupply_cli.engine.options import GenerationOptions, check_bias, make_options
 from lmsupply_cli.engine.speculative import MOST_DRAFT_CONTEXT
-from lmsupply_cli.errors import DoesNotFit, LicenseNotAccepted, ModelNotFound, ModelNotInstalled, UsageError
+from lmsupply_cli.errors import (
+    DoesNotFit,
+    LicenseNotAccepted,
+    ModelNotFound,
+    ModelNotInstalled,
+    NotImported,
+    UsageError,
+)
 from lmsupply_cli.events import Notice
 from lmsupply_cli.hardware.host import detect_cpu, grant_threads
 from lmsupply_cli.loading.formats import FolderFormat, prepare_format, read_format
@@ -232,10 +239,16 @@ def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
 
 
 def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedModel:
-    if isinstance(ref, Path):
-        model = at_path(ref, paths.store_root(options.cache_dir))
-    else:
-        model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
+    """A GGUF file and a folder of safetensors are imported when they are first used."""
+    try:
+        if isinstance(ref, Path):
+            model = at_path(ref, paths.store_root(options.cache_dir))
+        else:
+            model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
+    except NotImported as missing:
+        from lmsupply_cli.loading.importing import import_model
+
+        model = import_model(missing.source, cache_dir=options.cache_dir)
     check_accepted(model)
     return model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.engine.runnable import Obstacle
-from lmsupply_cli.errors import ModelFilesError, UsageError
+from lmsupply_cli.errors import ModelFilesError, ModelNotFound, UsageError
 from lmsupply_cli.events import ProgressListener
 from lmsupply_cli.files import our_io_error, parse_json
 from lmsupply_cli.hardware.host import detect_memory
@@ -162,6 +162,28 @@ def fetch_and_import(
                 return staging.installed
             _copy_licenses(fetched, staging.folder)
             return write_model(plan, staging, listener)
+
+
+def import_again(manifest: Manifest, root: Path, *, listener: ProgressListener | None = None) -> Manifest:
+    """Fetch the source of an import once more and replace its files; the record stays. Raises HubError, ModelNotFound,
+    ModelFilesError, FileError."""
+    source = manifest.source
+    if source is None:
+        raise UsageError(f"{manifest.ref} was not imported", hint="pull it again")
+    listener = listener or ProgressListener()
+    variant = manifest.variant.removesuffix(f"-{source.form}")
+    plan = plan_any(f"{manifest.repo}@{manifest.commit}:{variant}", root, listener=listener)
+    if isinstance(plan, PullPlan):
+        raise ModelNotFound(
+            f"{manifest.repo} no longer has {variant}", hint=f"lmsupply rm {manifest.ref}, then pull it again"
+        )
+    with fetch_source(plan, root, source.form, keep=source.kept, again=True, listener=listener) as fetched:
+        converted = plan_import(_opened(fetched), source.precision, source.block_size or None)
+        new = replace(fetched.new, ref=manifest.ref, revision=manifest.revision, variant=manifest.variant,
+                      source=replace(fetched.new.source, importer=VERSION))  # fmt: skip
+        with begin_import(root, new, needed_bytes=converted.write_bytes, again=True, listener=listener) as staging:
+            _copy_licenses(fetched, staging.folder)
+            return write_model(converted, staging, listener)
 
 
 def fetch_and_convert(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsupply_cli import paths
 from lmsupply_cli.errors import FileError
-from lmsupply_cli.files import folder_bytes, is_file, listed, read_json, resolved, size_of
+from lmsupply_cli.files import folder_bytes, is_file, listed, read_json, read_text, resolved, size_of
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.hub.sources import PARTS, quantization_of
 from lmsupply_cli.hub.tree import is_safe_path
@@ -156,16 +156,24 @@ def _llama_cpp(_: Path | None) -> Iterator[FoundModel | str]:
 
 
 def _hf_cache(root: Path | None) -> Iterator[FoundModel | str]:
-    """`models--OWNER--NAME/snapshots/COMMIT/**/*.gguf`, of several commits the newest."""
+    """`models--OWNER--NAME/snapshots/COMMIT/**/*.gguf`, of several commits that of `main`, else the newest."""
     cache = paths.hugging_face_cache()
     ours = _own_files(root) if root and resolved(root) == resolved(cache) else frozenset()
     for home in listed(cache, "models--*"):
         repo = home.name.removeprefix("models--").replace("--", "/", 1)
         if not is_safe_path(repo):
             continue
-        for snapshot in sorted(listed(home / "snapshots"), key=_time_of, reverse=True):
+        main = _main_of(home)
+        for snapshot in sorted(listed(home / "snapshots"), key=lambda s: (s.name == main, _time_of(s)), reverse=True):
             files = [file for file in listed(snapshot, "**/*.gguf")[:_MOST] if file not in ours]
             yield from _named(f"hf:{repo}", HF_CACHE, files)
+
+
+def _main_of(home: Path) -> str:
+    try:
+        return read_text(home / "refs" / "main", limit_bytes=1000).strip()
+    except FileError:
+        return ""
 
 
 def _own_files(root: Path) -> frozenset[Path]:

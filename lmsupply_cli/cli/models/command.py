@@ -12,6 +12,7 @@ EXAMPLES = (
     ("lmsupply models --installed", "what is on this machine"),
     ("lmsupply models --license mit --fits", "models under MIT that fit the memory"),
     ("lmsupply models qwen --json", "matching models as JSON"),
+    ("lmsupply models --found", "the models of Ollama, LM Studio and other programs"),
 )
 
 
@@ -41,6 +42,12 @@ def models(
     installed: Annotated[
         bool, typer.Option("--installed", help="Only installed models; also shows when each was last used.")
     ] = False,
+    found: Annotated[
+        bool,
+        typer.Option(
+            "--found", help="List the models of Ollama, LM Studio and other programs, which run by these names."
+        ),
+    ] = False,
     fits: Annotated[bool, typer.Option("--fits", help="Only models that should fit in the free memory.")] = False,
     sort: Annotated[
         str | None, typer.Option("--sort", metavar="KEY", help="Sort by name, size, parameters, license or used.")
@@ -68,6 +75,17 @@ def models(
     check_one_of({"--quiet": quiet, "--json": json, "--paths": paths and not json})
     context = Context.of(flags, skip_bad=True)
     terminal, root = context.terminal, context.root
+    if found:
+        for_catalogue = {
+            "--license": license, "--license-tier": license_tier, "--family": family, "--role": role,
+            "--installed": installed, "--fits": fits, "--sort": sort,
+        }  # fmt: skip
+        for flag, value in for_catalogue.items():
+            check_one_of({"--found": True, flag: value})
+        from lmsupply_cli.cli.models.found import list_found
+
+        list_found(terminal, root, text or "", paths=paths, quiet=quiet, as_json=json)
+        return
     say_notes(terminal, skipped_lines(context.settings, root) + ([] if quiet else unfinished_lines(root)))
     filters = Filters(text or "", tuple(license or ()), license_tier, family, role, installed, fits)
     check_filters(filters, sort)

@@ -52,6 +52,8 @@ def _where(row: ModelRow) -> str:
         return "built in"
     if row.located.external:
         return "external"
+    if row.located.source and not row.repo:
+        return "imported"
     return "yes" if row.repo else "added"
 
 

@@ -11,6 +11,7 @@ from lmsupply_cli.catalogue.entry import CatalogueEntry, License
 from lmsupply_cli.catalogue.lookup import entry_of_repo
 from lmsupply_cli.cli.consent import named_for
 from lmsupply_cli.cli.fetching import obstacle_rows, obstacles_json
+from lmsupply_cli.cli.importing import kind_rows
 from lmsupply_cli.cli.prepare import load_options, required_precision
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.folder import ModelFolder
@@ -32,6 +33,7 @@ from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.store.judging import look_at_model
 from lmsupply_cli.store.locate import LocatedModel, locate, named_repo
+from lmsupply_cli.store.manifest import ImportSource
 from lmsupply_cli.store.pull import fetch_pinned, resolve_here
 from lmsupply_cli.units import format_bytes, format_parameters
 
@@ -59,6 +61,7 @@ class Description:
     memory: MemoryEstimate | None = None  # at `MEMORY_TOKENS` of context
     loading: tuple[Row, ...] = ()  # how it would be loaded now
     obstacles: tuple[Obstacle, ...] = ()
+    imported: ImportSource | None = None
 
 
 def describe(name: str, settings: Settings, root: Path) -> Description:
@@ -137,6 +140,7 @@ def description_rows(shown: Description) -> list[Row]:
         ]
     rows += shown.loading
     rows += obstacle_rows(shown.obstacles)
+    rows += _import_rows(shown.imported)
     if shown.path:
         rows.append(("files", f"{shown.path}" + (" (belongs to another tool)" if shown.external else "")))
     if shown.resolution:
@@ -149,6 +153,35 @@ def description_rows(shown: Description) -> list[Row]:
     if shown.uncertain:
         rows.append(("approximate", ", ".join(shown.uncertain)))
     return rows
+
+
+def _import_rows(source: ImportSource | None) -> list[Row]:
+    """What it was imported from, and how its weights are represented."""
+    if source is None:
+        return []
+    files = [f"{file.path}, {format_bytes(file.size_bytes)}, {file.digest}" for file in source.files]
+    fate = "kept" if source.kept else "removed after the import"
+    block = f", block {source.block_size}" if source.block_size else ""
+    return [
+        ("imported from", f"{source.format.upper() if source.format == 'gguf' else source.format}, {fate}"),
+        *(("", file) for file in files),
+        ("imported as", source.precision + block),
+        *kind_rows(source.kinds, source.forms),
+    ]
+
+
+def _import_json(source: ImportSource | None) -> dict[str, Any] | None:
+    if source is None:
+        return None
+    return {
+        "format": source.format,
+        "files": [{"path": f.path, "size_bytes": f.size_bytes, "digest": f.digest} for f in source.files],
+        "kept": source.kept,
+        "precision": source.precision,
+        "block_size": source.block_size or None,
+        "kinds": dict(source.kinds),
+        "forms": dict(source.forms),
+    }
 
 
 def description_json(shown: Description) -> dict[str, Any]:
@@ -179,6 +212,7 @@ def description_json(shown: Description) -> dict[str, Any]:
         "uncertain": list(shown.uncertain),
         "memory": _memory_json(shown.memory),
         "obstacles": obstacles_json(shown.obstacles),
+        "import": _import_json(shown.imported),
     }
 
 
@@ -226,6 +260,7 @@ def _from_disk(model: LocatedModel, folder: ModelFolder, obstacles: tuple[Obstac
         memory=estimate_memory(memory, min(MEMORY_TOKENS, memory.context_length)) if memory else None,
         external=model.external,
         obstacles=obstacles,
+        imported=model.source,
     )
 
 

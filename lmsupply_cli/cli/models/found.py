@@ -1,0 +1,73 @@
+"""`lmsupply models --found`: the models that other programs have on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmsupply_cli.cli.places import say_notes, shown_place
+from lmsupply_cli.render.table import Column, print_table
+from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.store.found import FoundModel, found_models
+from lmsupply_cli.store.manifest import read_manifests
+from lmsupply_cli.units import format_bytes
+
+_IN_PLACE = "used in place"
+_IMPORTED = "imported"
+
+
+def list_found(terminal: Terminal, root: Path, text: str, *, paths: bool, quiet: bool, as_json: bool) -> None:
+    """Print those whose name or program contains `text`."""
+    found = found_models(root)
+    models = [m for m in found.models if text.lower() in f"{m.name} {m.tool}".lower()]
+    imported = _imported(root)
+    say_notes(terminal, [f"skipped: {line}" for line in found.skipped])
+    if as_json:
+        terminal.json({"models": [_json(model, imported) for model in models]})
+    elif quiet:
+        for model in models:
+            terminal.data(model.name)
+    elif not models:
+        terminal.say(
+            "No models of other programs were found." if not text else f"No model of another program matches {text!r}."
+        )
+    else:
+        columns = [
+            Column("MODEL", [model.name for model in models]),
+            Column("PROGRAM", [model.tool for model in models], rank=2),
+            Column("SIZE", [format_bytes(model.size_bytes) for model in models], right=True),
+            Column("FORMAT", [_format(model) for model in models], rank=3),
+            Column("USE", [_use(model, imported) for model in models], rank=1),
+        ]
+        print_table(terminal, columns)
+        if paths:
+            for model in models:
+                terminal.styled(f"{model.name}: {shown_place(model.path)}")
+        else:
+            terminal.remark("Run one: lmsupply run MODEL. Files of other programs are never changed. Paths: --paths.")
+
+
+def _imported(root: Path) -> set[str]:
+    """The files that were imported."""
+    return {file.path for manifest in read_manifests(root) if manifest.source for file in manifest.source.files}
+
+
+def _format(model: FoundModel) -> str:
+    return "GGUF" if model.format == "gguf" else "ONNX GenAI"
+
+
+def _use(model: FoundModel, imported: set[str]) -> str:
+    if model.format != "gguf":
+        return _IN_PLACE
+    return _IMPORTED if str(model.path) in imported else "imported on first use"
+
+
+def _json(model: FoundModel, imported: set[str]) -> dict[str, Any]:
+    return {
+        "ref": model.name,
+        "program": model.tool,
+        "format": model.format,
+        "size_bytes": model.size_bytes,
+        "installed": model.format != "gguf" or str(model.path) in imported,
+        "path": str(model.path),
+    }
