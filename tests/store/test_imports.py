@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fuzz import mutated
 from support.hub import Fault, Hub, Repo, local_hub
 from support.killed import ForkServer, Job, convert, import_file, import_repo
 
@@ -469,6 +471,27 @@ def test_kept_sources_of_a_record_stay_in_their_repo(root: Path, gguf: Path) -> 
 def test_the_precision_of_an_import(forms: dict[str, int], precision: str, said: str | None) -> None:
     file = SourceFile("/a.gguf", 1, "sha256:" + "1" * 64)
     assert ImportSource("gguf", (file,), precision, forms=forms).stored_precision == said
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_record_and_any_cache_of_digests(root: Path, gguf: Path, seed: int) -> None:
+    """What they hold is never trusted, and never an error."""
+    manifest = import_file(gguf, "tiny", root)
+    record, cache = root / ".lmsupply" / "manifests" / f"{manifest.key}.json", root / ".lmsupply" / "digests.json"
+    whole, rows = record.read_bytes(), cache.read_bytes()
+    rng = random.Random(seed)
+    for _ in range(100):
+        record.write_bytes(mutated(whole, rng, form="json"))
+        cache.write_bytes(mutated(rows, rng, form="json"))
+        for found in read_manifests(root):
+            assert found.folder == manifest.folder
+            assert found.source
+            assert found.source.key == manifest.source.key
+            assert verify(root, found).files
+        known_digests(root, [gguf])
+        find_leftovers(root)
+    record.write_bytes(whole)
+    assert read_digests(root, [gguf])[0].size_bytes == len(WEIGHTS)
 
 
 # ---- several processes, and kills
