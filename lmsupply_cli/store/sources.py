@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,9 +59,12 @@ def fetch_source(
     """Bring the files of the source here, unless it is imported in this form already, and hold the lock of the repo.
 
     After the block the files are removed, unless `keep`; after an error in it they stay, so that the next run need not
-    fetch them again. `again`: fetch them although it is imported. Raises HubError, FileError, ModelFilesError.
+    fetch them again. `again`: check and fetch them although it is imported. Files that are kept without being imported
+    stay with the record of an unfinished pull. Raises HubError, FileError, ModelFilesError.
     """
     refuse_what_never_runs(plan)
+    if again:  # those that are kept may be damaged too
+        plan = replace(plan, distrusted=frozenset(file.target for file in plan.source.files))
     listener = listener or ProgressListener()
     for obstacle in plan.obstacles:
         listener.notice(Notice("may_not_run", f"{plan.ref}: {obstacle.note}"))
@@ -78,13 +81,13 @@ def fetch_source(
         if installed and keep:
             fetched = replace(fetched, installed=_kept(root, installed))
         yield fetched
-        drop_source(root, record)
+        needed = {path for m in read_manifests(root) for path in m.paths(root)}
+        if not keep or needed.issuperset(fetched.files):
+            _drop(root, record, needed)
 
 
-def drop_source(root: Path, record: Manifest) -> None:
-    """Remove the files of an unfinished source that no installed model needs, under the lock of its repo. Raises
-    FileError."""
-    needed = {path for m in read_manifests(root) for path in m.paths(root)}
+def _drop(root: Path, record: Manifest, needed: Collection[Path]) -> None:
+    """Remove the files of a source that no installed model needs, and its record. Raises FileError."""
     # a link was made by another program that shares the folder
     remove_files(root, [path for path in record.paths(root) if path not in needed and not path.is_symlink()])
     drop_refs(root, record.repo)

@@ -659,6 +659,29 @@ def test_a_source_that_is_kept(hub: Hub, root: Path) -> None:
     assert strangers(root) == []
 
 
+def test_a_source_that_is_kept_without_an_import(hub: Hub, root: Path) -> None:
+    """It was only converted to a folder elsewhere: the next run finds it, and it is freed like any unfinished pull."""
+    for _ in range(2):
+        with fetch_source(
+            source_plan("a/tiny-GGUF", root), root, ImportForm("exact"), keep=True, again=True
+        ) as fetched:
+            assert fetched.files[0].read_bytes() == WEIGHTS
+    assert len(hub.of("cdn")) == 1
+    left = find_leftovers(root)
+    assert list(left.files) == ["a/tiny-GGUF"]
+    assert free_leftovers(root) == (left.size_bytes, ())
+    assert strangers(root) == []
+
+
+def test_a_kept_source_that_is_damaged_is_fetched_again(hub: Hub, root: Path) -> None:
+    import_repo("a/tiny-GGUF", root, keep=True)
+    (source,) = root.glob("models--*/snapshots/*/*.gguf")
+    source.write_bytes(WEIGHTS[:-1] + b"?")
+    with fetch_source(source_plan("a/tiny-GGUF", root), root, ImportForm("exact"), keep=True, again=True):
+        assert source.read_bytes() == WEIGHTS
+    assert strangers(root) == []
+
+
 def test_the_same_file_from_the_hub_and_from_the_disk(hub: Hub, root: Path, gguf: Path) -> None:
     mine = import_file(gguf, "mine", root)
     pulled = import_repo("a/tiny-GGUF", root)
