@@ -24,7 +24,7 @@ def skipped_lines(settings: Settings, root: Path) -> list[str]:
 
 
 def unfinished_lines(root: Path) -> list[str]:
-    """The size of what unfinished pulls and removals left in the store."""
+    """The size of what unfinished pulls, imports and removals left in the store."""
     if not is_folder(root):
         return []
     from lmsupply_cli.store.leftovers import find_leftovers
@@ -32,9 +32,10 @@ def unfinished_lines(root: Path) -> list[str]:
     left = find_leftovers(root)
     if not left.size_bytes:
         return []
-    size, names = format_bytes(left.size_bytes), ", ".join(left.files)
+    size, names = format_bytes(left.size_bytes), ", ".join((*left.files, *left.imports))
     of = f" of {names}" if names else ""
-    return [f"an unfinished pull or removal left {size}{of}; lmsupply rm --partial removes it"]
+    what = "import" if left.imports and not left.files else "pull or removal"
+    return [f"an unfinished {what} left {size}{of}; lmsupply rm --partial removes it"]
 
 
 def say_notes(terminal: Terminal, lines: Iterable[str]) -> None:

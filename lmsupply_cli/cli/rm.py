@@ -120,12 +120,15 @@ def _sources(manifest: Manifest) -> str:
 
 
 def _say_leftovers(left: Leftovers, root: Path, terminal: Terminal) -> None:
-    from lmsupply_cli.files import size_of
+    from lmsupply_cli.files import folder_bytes, is_folder, size_of
     from lmsupply_cli.store.remove import freed_bytes
     from lmsupply_cli.units import format_bytes
 
     for repo, files in left.files.items():
         terminal.say(f"remove unfinished files of {repo}: {format_bytes(freed_bytes(files))}")
+    for name, paths in left.imports.items():
+        size = sum(folder_bytes(path) if is_folder(path) else max(0, size_of(path)) for path in paths)
+        terminal.say(f"remove an unfinished import of {name}: {format_bytes(size)}")
     if left.parts:
         size = sum(max(0, size_of(part)) for part in left.parts)
         terminal.say(f"remove {len(left.parts)} partly downloaded files: {format_bytes(size)}")

@@ -69,8 +69,9 @@ def machine_wish(
     exact = exact and precision != "auto"
     if provider != "auto":
         return VariantWish(provider, precision, variant, exact, on_cpu=provider == CPU.name)
-    choice = machine().choice
-    return VariantWish(choice.provider, choice.precision if precision == "auto" else precision, variant, exact)
+    choice, by_machine = machine().choice, precision == "auto"
+    chosen = choice.precision if by_machine else precision
+    return VariantWish(choice.provider, chosen, variant, exact, by_machine=by_machine)
 
 
 def catalogue_variants(entry: CatalogueEntry) -> list[Variant]:
