@@ -24,7 +24,7 @@ def add(
     *,
     folder: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
-    alias: Annotated[str | None, typer.Option("--alias", "--name", metavar="NAME", hidden=True)] = None,
+    alias: Annotated[str | None, typer.Option("--name", "--alias", metavar="NAME", hidden=True)] = None,
     precision: ImportPrecision = None,
     block_size: BlockSize = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what an import would read and write.")] = False,
@@ -42,16 +42,18 @@ def add(
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.errors import UsageError
-    from lmsupply_cli.store.source_paths import source_at
+    from lmsupply_cli.store.source_paths import as_place, no_source, source_at
 
     if name and alias:
         raise UsageError(f"two names: {name} and {alias}", hint="lmsupply add PATH NAME")
     context, called = Context.of(flags), name or alias
-    if source_at(folder) is not None:
+    if source_at(as_place(folder)) is not None:
         if trust_model_files:
             raise UsageError("--trust-model-files has no effect on an import", hint="leave it out")
         _import(context, folder, called, (precision, block_size), dry_run=dry_run, as_json=json)
         return
+    if missing := no_source(folder):
+        raise missing
     imports = {"--precision": precision, "--block-size": block_size, "--dry-run": dry_run, "--json": json}
     if unused := next((flag for flag, value in imports.items() if value), ""):
         raise UsageError(

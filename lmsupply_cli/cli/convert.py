@@ -60,12 +60,14 @@ def convert(
     from lmsupply_cli.cli.importing import import_wish
     from lmsupply_cli.errors import UsageError
     from lmsupply_cli.store.locate import parse_repo
-    from lmsupply_cli.store.source_paths import source_at
+    from lmsupply_cli.store.source_paths import as_place, no_source, source_at
 
     check_one_of({"--out": out, "--name": name})
     context = Context.of(flags, quiet=quiet)
     wish = import_wish(context.settings, precision, block_size)
-    if source_at(source) is None and parse_repo(source):
+    if missing := no_source(source):
+        raise missing
+    if source_at(as_place(source)) is None and parse_repo(source):
         if name:
             raise UsageError("--name is for models on this machine", hint=f"the model will be called {source}")
         _from_hub(context, source, wish, out, keep=keep_source, dry_run=dry_run, accepted=accept_license, as_json=json)

@@ -18,7 +18,23 @@ SAMPLING, ENGINE = "Sampling", "Engine"
 _OTHER = "Options"
 _ORDER = (INPUT, MODEL, OUTPUT, STRUCTURED, BATCH, SAMPLING, ENGINE, _OTHER)
 _NAMES = frozenset(
-    ("model", "named", "name", "names", "alias", "folder", "variant", "resume", "template", "batch", "out", "revoke")
+    (
+        *(
+            "model",
+            "named",
+            "name",
+            "names",
+            "alias",
+            "folder",
+            "source",
+            "variant",
+            "resume",
+            "template",
+            "batch",
+            "out",
+        ),
+        *("revoke", "precision", "block_size"),
+    )
 )
 _NARROW = 60  # columns; in a narrower window, the text of an option is below the option
 _WIDE = 100

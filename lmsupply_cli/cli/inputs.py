@@ -17,9 +17,10 @@ from lmsupply_cli.cli.options import PROMPT_MARK
 from lmsupply_cli.config.templates import Template
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, UsageError
-from lmsupply_cli.files import read_limited
+from lmsupply_cli.files import expanded, is_file, read_limited
 from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.store.locate import installed_models, is_ref
+from lmsupply_cli.store.source_paths import no_source
 
 _WAIT_S = 2.0
 _NAME = re.compile(r"[A-Za-z][\w.]*([-/:.]?\w[\w.]*)*", re.ASCII)
@@ -134,7 +135,10 @@ def _confirmed(terminal: Terminal, word: str, near: str, *, command: str) -> str
     if near and terminal.stdin_tty and terminal.stderr_tty and terminal.ask(f"{word} is not a model. Use {near}?"):
         return near
     meant = f"did you mean {near}?" if near else "lmsupply models lists the models; -f adds a file to the prompt."
-    what = f"no such folder: {word}" if _PATH.match(word) else f"{word} is not a model"
+    if missing := no_source(word):
+        raise UsageError(missing.message, hint=f"{missing.hint}. {_as_prompt(command, word)}".replace("?.", "?"))
+    is_missing = _PATH.match(word) and not is_file(expanded(word))
+    what = f"no such folder: {word}" if is_missing else f"{word} is not a model"
     raise UsageError(what, hint=f"{meant} {_as_prompt(command, word)}")
 
 
@@ -150,7 +154,7 @@ def _no_model(word: str, near: str) -> UsageError:
 def suspected_ref(word: str, root: Path) -> str | None:
     """The model that a misspelled word may mean; "" if it looks like a model name and none is close; None
     if it looks like a word of a prompt."""
-    if _PATH.match(word) and not re.search(r"\s", word):
+    if not re.search(r"\s", word) and (_PATH.match(word) or no_source(word)):
         return ""
     if not _NAME.fullmatch(word):
         return None

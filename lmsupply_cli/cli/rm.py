@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,8 +10,6 @@ import typer
 from lmsupply_cli.cli.options import Debug, takes_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lmsupply_cli.render.terminal import Terminal
     from lmsupply_cli.store.leftovers import Leftovers
     from lmsupply_cli.store.manifest import Manifest
@@ -116,7 +115,9 @@ def _sources(manifest: Manifest) -> str:
     """That the files of a local import stay."""
     if not manifest.source or manifest.repo:
         return ""
-    return f" (imported from {manifest.source.files[0].path}, which is kept)"
+    first = Path(manifest.source.files[0].path)
+    place = first if manifest.source.format == "gguf" else first.parent
+    return f" (imported from {place}, which is kept)"
 
 
 def _say_leftovers(left: Leftovers, root: Path, terminal: Terminal) -> None:

@@ -147,7 +147,7 @@ def look_at_folder(path: Path, *, again: str = COPY_AGAIN) -> tuple[ModelFolder,
     if view.size(CONFIG) < 0 and view.absent(CONFIG) == "is missing":
         raise ModelFilesError(
             f"{path} contains no {CONFIG}",
-            hint="lmsupply runs folders in ONNX Runtime GenAI format, not GGUF, safetensors or transformers.js",
+            hint="lmsupply runs folders in ONNX GenAI format, and imports GGUF files and folders of safetensors",
         )
     obstacles = (*_special_files(path), *find_obstacles(view))
     if obstacles and obstacles[0].file == CONFIG and not obstacles[0].lifted_by:

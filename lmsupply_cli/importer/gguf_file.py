@@ -235,7 +235,7 @@ class _Part:
                     raise ModelFilesError(f"{self.path} is not a regular file", hint="name a GGUF file")
                 self.stamp = _stamp(found)
                 if found.st_size < 24:
-                    self._fail("is not a GGUF file", "name a file that ends in .gguf")
+                    self._fail("is not a GGUF file", "it is damaged, or not a model: download it again")
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as self.data:
                     self.end = min(len(self.data), _HEADER_BYTES)
                     return self._header()
@@ -270,7 +270,7 @@ class _Part:
     def _counts(self) -> tuple[int, int]:
         """How many tensors and keys it says it has."""
         if self.data[:4] != b"GGUF":
-            self._fail("is not a GGUF file", "name a file that ends in .gguf")
+            self._fail("is not a GGUF file", "it is damaged, or not a model: download it again")
         self.at = 4
         version = self._number("I")
         if version not in _VERSIONS:

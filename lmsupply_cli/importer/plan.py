@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.errors import ModelFilesError, UsageError
+from lmsupply_cli.files import is_file, listed
 from lmsupply_cli.importer import architectures
 from lmsupply_cli.importer.forms import FLOAT_KINDS, PRECISIONS, WeightPlan, Wish
 from lmsupply_cli.importer.model_config import ModelConfig, parse_model_config
@@ -19,6 +22,7 @@ VERSION = 1  # of what is written: a newer one may ask to import again
 BLOCK_SIZES = (32, 64, 128)
 EXACT = "exact"
 QUANTIZED_HERE = ("int4", "int8")
+_POINTER = b"version https://git-lfs.github.com/"
 _OTHER_BYTES = 20_000_000  # tokenizer and configs, on the safe side
 
 
@@ -73,14 +77,24 @@ class ImportPlan:
 
 
 def open_source(path: Path) -> Source:
-    """A .gguf file (any part of a split one), or a folder of safetensors. Raises ModelFilesError."""
-    if path.suffix.lower() == ".gguf":
-        from lmsupply_cli.importer.gguf_source import open_gguf
+    """A GGUF file (any part of a split one), or a folder of safetensors. Raises ModelFilesError."""
+    _refuse_pointers(path)
+    with _naming(path):
+        if is_file(path):  # whatever it is called: the blobs of Ollama have no extension
+            from lmsupply_cli.importer.gguf_source import open_gguf
 
-        return open_gguf(path)
-    from lmsupply_cli.importer.safetensors_source import open_safetensors
+            return open_gguf(path)
+        from lmsupply_cli.importer.safetensors_source import open_safetensors
 
-    return open_safetensors(path)
+        return open_safetensors(path)
+
+
+def _refuse_pointers(path: Path) -> None:
+    """A clone without Git LFS holds a few lines of text in place of each large file. Raises ModelFilesError."""
+    for file in [path] if is_file(path) else listed(path, "*.safetensors"):
+        with suppress(OSError), file.open("rb") as opened:  # what cannot be read is said when it is read
+            if opened.read(len(_POINTER)) == _POINTER:
+                raise ModelFilesError(f"{file} is a pointer of Git LFS, not the file itself", hint="run: git lfs pull")
 
 
 def plan_import(
@@ -95,10 +109,12 @@ def plan_import(
             f"`block_size` has no effect with `precision={chosen}`",
             hint=f"it is for weights that are quantized here: `precision={QUANTIZED_HERE[0]}`",
         )
-    if problem := architectures.supported(source.config):
-        raise ModelFilesError(f"{_named(source)}: {problem}", hint=f"supported: {architectures.titles()}")
-    wish = Wish(chosen, block_size or BLOCK_SIZES[0])
-    return ImportPlan(source, wish, reason, architectures.estimate(source, wish), parse_model_config(source.config))
+    with _naming(_place(source)):
+        if problem := architectures.supported(source.config):
+            raise ModelFilesError(problem, hint=f"supported: {architectures.titles()}")
+        wish = Wish(chosen, block_size or BLOCK_SIZES[0])
+        weights, config = architectures.estimate(source, wish), parse_model_config(source.config)
+    return ImportPlan(source, wish, reason, weights, config)
 
 
 def choose_precision(kinds: Collection[str], format: str, precision: str | None, preferred: str) -> tuple[str, str]:
@@ -126,13 +142,25 @@ def check_wish(precision: str | None, block_size: int | None) -> None:
 def run_import(plan: ImportPlan, folder: Path, progress: Callable[[int], None]) -> tuple[str, ...]:
     """Write the model into `folder`, which is empty. `progress` gets the bytes of the source read since its last call.
     Returns notes for the user. Raises ModelFilesError, FileError."""
-    tokenizer = plan.source.write_tokenizer(folder)
-    architectures.build(plan.source, folder, plan.wish, tokenizer, progress)
+    with _naming(_place(plan.source)):
+        tokenizer = plan.source.write_tokenizer(folder)
+        architectures.build(plan.source, folder, plan.wish, tokenizer, progress)
     return (*plan.weights.notes, *tokenizer.notes)
 
 
-def _named(source: Source) -> str:
-    return source.files[0].name if source.format == "GGUF" else str(source.files[0].parent)
+def _place(source: Source) -> Path:
+    return source.files[0] if source.format == "GGUF" else source.files[0].parent
+
+
+@contextmanager
+def _naming(place: Path) -> Iterator[None]:
+    """Errors about the model name its file or folder."""
+    try:
+        yield
+    except ModelFilesError as error:
+        if str(place) in error.message or (is_file(place) and f"{place.parent}{os.sep}" in error.message):
+            raise
+        raise ModelFilesError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 def _counted(names: object) -> Mapping[str, int]:

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.errors import FileError, ModelNotFound, UsageError
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
-from lmsupply_cli.files import absolute, free_bytes, is_absent, is_folder, listed, our_io_error
+from lmsupply_cli.files import absolute, expanded, free_bytes, is_absent, is_file, is_folder, listed, our_io_error
+from lmsupply_cli.foreign import plain
+from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.importer.forms import PRECISIONS
 from lmsupply_cli.importer.plan import VERSION, ImportPlan, check_wish, open_source, plan_import, run_import
@@ -29,7 +32,7 @@ from lmsupply_cli.store.imports import (
 )
 from lmsupply_cli.store.locate import LocatedModel, located
 from lmsupply_cli.store.manifest import ImportForm, ImportSource, Manifest
-from lmsupply_cli.store.source_paths import SourcePath, read_digests, source_at
+from lmsupply_cli.store.source_paths import SourcePath, as_place, no_source, read_digests, source_at
 from lmsupply_cli.units import format_bytes
 
 
@@ -95,13 +98,20 @@ def import_model(
 
 def find_source(source: Path | str) -> SourcePath:
     """Raises ModelNotFound for what is neither a GGUF file nor a folder of safetensors, UsageError for several models."""
-    found = source_at(str(source))
-    if found is None:
-        raise ModelNotFound(
-            f"{source} holds no model to import",
-            hint="name a GGUF file, or a folder of safetensors with its config.json",
-        )
-    return found
+    found = source_at(source if isinstance(source, Path) else as_place(source))
+    if found:
+        return found
+    if missing := no_source(str(source)):
+        raise missing
+    path = expanded(str(source))
+    if is_file(path / CONFIG):
+        raise ModelNotFound(f"{source} is in ONNX GenAI format already", hint=f"lmsupply run {quote(str(source))}")
+    raise ModelNotFound(
+        f"{source} holds no model to import"
+        if is_file(path) or is_folder(path)
+        else f"no such file or folder: {source}",
+        hint="name a GGUF file, or a folder of safetensors with its config.json",
+    )
 
 
 def plan_local(
@@ -130,7 +140,7 @@ def plan_source(at: SourcePath, wish: ImportWish) -> ImportPlan:
 
 def license_of(plan: ImportPlan) -> License:
     """As the source states it."""
-    stated = plan.source.license
+    stated = plain(plan.source.license, 100).strip()
     return License(stated or "unknown", tier_of(stated))
 
 

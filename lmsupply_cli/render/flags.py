@@ -18,6 +18,7 @@ _OTHERS = frozenset(
         "debug",
         "trust_model_files",
         "batch_size",
+        "block_size",
         "accept_license",
         "choices",
         "raw",

@@ -76,6 +76,13 @@ def find_found(name: str, root: Path | None = None) -> FoundModel | None:
     return next((model for model in _scan(scans, root).models if model.name.lower() == wanted), None)
 
 
+def why_not_found(name: str) -> str:
+    """The line about a model of this name that cannot be used; "" if there is none."""
+    wanted = name.lower()
+    scans = {prefix: scan for prefix, scan in _SCANS.items() if wanted.startswith(prefix)}
+    return next((line for line in _scan(scans, None).skipped if line.lower().startswith(f"{wanted} ")), "")
+
+
 def _genai_models(root: Path) -> list[LocatedModel]:
     from lmsupply_cli.store.external import external_models
 

@@ -23,7 +23,14 @@ from lmsupply_cli.files import is_file, is_folder, resolved
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.providers import PRECISIONS
 from lmsupply_cli.store.manifest import ImportSource, Manifest, digest_of_source, last_used_s, read_manifests
-from lmsupply_cli.store.source_paths import SourcePath, is_source, known_digests, source_at
+from lmsupply_cli.store.source_paths import (
+    SourcePath,
+    is_found_name,
+    is_source,
+    known_digests,
+    no_source,
+    source_at,
+)
 
 _REF = re.compile(
     rf"(?![^:]*\.\.)(?P<repo>{REPO})(@(?P<revision>\w[\w./-]{{0,250}}?))?(:(?P<variant>[^:\s][^:]*))?", re.ASCII
@@ -104,6 +111,11 @@ def _entry_or_repo(name: str) -> tuple[CatalogueEntry | None, RepoRef | None]:
 def _unknown(name: str, installed: Sequence[str] = ()) -> ModelNotFound:
     if "://" in name:
         return ModelNotFound(f"{name} is not the URL of a model on the Hub", hint="write it as owner/repo")
+    if missing := no_source(name):
+        return missing
+    if is_source(name):
+        way = f"there is nothing to download: lmsupply run {shlex.quote(name)}"
+        return ModelNotFound(f"{name} is on this machine", hint=way)
     if is_path(name):
         holds = is_file(Path(name).expanduser() / CONFIG)
         way = f"there is nothing to download: lmsupply run {shlex.quote(name)}" if holds else f"it has no {CONFIG}"
@@ -132,6 +144,7 @@ def is_ref(name: str, root: Path) -> bool:
     return bool(
         role_name(name)
         or is_path(name)
+        or is_found_name(name)
         or is_source(name)
         or parse_repo(name)
         or find_entry(name)
@@ -180,7 +193,7 @@ def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedMod
     others = [m for m in external_models(root, repo=wanted.repo) if _matches(m, wanted) and suits(m)]
     if other := _newest(others, wanted):
         return other
-    raise _not_installed(name, wanted.repo, root, precision)
+    raise no_source(name) or _not_installed(name, wanted.repo, root, precision)
 
 
 def _imported(
@@ -198,7 +211,7 @@ def _imported(
         if found:
             paths = {file.path for file in files}
             return max(found, key=lambda m: (bool(m.source and m.source.files[0].path in paths), m.pulled))
-    error = NotImported(f"{name} must be imported before it runs", hint=f"lmsupply add {shlex.quote(name)} imports it")
+    error = NotImported(f"{name} is not imported yet", hint=f"lmsupply add {shlex.quote(name)} imports it")
     error.source = name
     raise error
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,10 @@ from lmsupply_cli.store.layout import digests_path, inside
 from lmsupply_cli.store.lock import records_lock
 from lmsupply_cli.store.manifest import SourceFile, read_manifests
 
-_FOUND = re.compile(r"(ollama|lmstudio|llamacpp|hf):\S", re.IGNORECASE)
+_FOUND = re.compile(r"(ollama|lmstudio|llamacpp|hf):\S+", re.IGNORECASE)
+_GGUF = ".gguf"
+_MAGIC = b"GGUF"
+_MOST_NAMED = 8  # files in one hint
 _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 _CONFIG = "config.json"
 _MOST_KNOWN = 1000  # digests that are remembered
@@ -56,15 +60,15 @@ def source_at(name: str | Path) -> SourcePath | None:
     Raises UsageError for a folder with several models, ModelNotFound for one that is incomplete, FileError.
     """
     text = os.fspath(name)
-    if isinstance(name, str) and _FOUND.match(text):
+    if isinstance(name, str) and is_found_name(text):
         from lmsupply_cli.store.found import find_found
 
         found = find_found(text)
         return SourcePath(found.path, "gguf", found.files, found.name, found.name) if found else None
-    path = expanded(text)
-    if path.suffix.lower() == ".gguf" and is_file(path):
+    path, is_path = expanded(text), isinstance(name, Path) or _is_path_like(text)
+    if is_file(path) and (path.suffix.lower() == _GGUF or (is_path and _is_gguf(path))):
         return _gguf_at(absolute(path))
-    if (isinstance(name, Path) or _is_path_like(text)) and is_folder(path) and not is_file(path / CONFIG):
+    if is_path and is_folder(path) and not is_file(path / CONFIG):
         return _folder_at(absolute(path), is_sure=isinstance(name, Path) or not is_repo(text))
     return None
 
@@ -77,9 +81,48 @@ def is_source(name: str) -> bool:
         return True
 
 
+def is_found_name(name: str) -> bool:
+    """Has it the form of the names that models of other programs get? Their GGUF files are meant, not their folders."""
+    return bool(_FOUND.fullmatch(name))
+
+
+def as_place(name: str) -> str | Path:
+    """`name` where it must lead to something on this machine: a path, unless it has another form too."""
+    return name if is_found_name(name) or is_repo(name) else Path(name)
+
+
+def no_source(name: str) -> ModelNotFound | None:
+    """The error for a name that leads to no model to import though it can mean nothing else: a file that is not there, a
+    file of safetensors, a model that another program does not have. None for any other."""
+    if is_found_name(name):
+        from lmsupply_cli.store.found import why_not_found
+
+        hint = "lmsupply models --found lists the models of other programs"
+        return ModelNotFound(why_not_found(name) or f"there is no {name} on this machine", hint=hint)
+    path = expanded(name)
+    if path.suffix.lower() == ".safetensors" and is_file(path):
+        return ModelNotFound(f"{name} is a part of a model", hint=f"name its folder: {path.parent}")
+    if path.suffix.lower() == _GGUF and not is_file(path) and not is_folder(path):
+        files = {file.name: file for file in listed(path.parent) if file.suffix.lower() == _GGUF}
+        near = get_close_matches(path.name, files, n=1)
+        return ModelNotFound(
+            f"no such file: {name}", hint=f"did you mean {files[near[0]]}?" if near else "check the path"
+        )
+    return None
+
+
 def plain_name(text: str) -> str:
     """A ref made of any text: in lower case, with dashes for what a name may not contain."""
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "model"
+
+
+def _is_gguf(path: Path) -> bool:
+    """By its first bytes: the blobs of Ollama have no extension."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 def _is_path_like(text: str) -> bool:
@@ -118,8 +161,10 @@ def _folder_at(folder: Path, *, is_sure: bool) -> SourcePath | None:
     if ggufs:
         first = {PARTS.sub("", name[: -len(".gguf")]): name for name in reversed(ggufs)}
         if len(first) > 1:
+            named = sorted(first.values())
+            more = f" … ({len(named):,} files)" if len(named) > _MOST_NAMED else ""
             raise UsageError(
-                f"{folder} holds several models", hint="name one file: " + ", ".join(sorted(first.values()))
+                f"{folder} holds several models", hint="name one file: " + ", ".join(named[:_MOST_NAMED]) + more
             )
         return _gguf_at(folder / ggufs[0])
     weights, lacking = weight_files(names)
