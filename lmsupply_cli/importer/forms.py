@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lmsupply_cli.importer.quantize import coding_for
+from lmsupply_cli.importer.quantize import bits_for, coding_for
 from lmsupply_cli.importer.weights import Coding, Tensor
 
 PRECISIONS = ("exact", "int4", "int8", "fp16", "fp32")
@@ -65,17 +65,19 @@ class Choice:
         return ", ".join(parts)
 
 
-def choose_form(tensor: Tensor, wish: Wish, *, is_vocabulary: bool = False) -> Choice:
-    """Embeddings and heads (`is_vocabulary`) get 8 bits where linears get 4: they are a small part of a model, and every
-    token passes them."""
+def choose_form(tensor: Tensor, wish: Wish, layers: int = 0, *, is_vocabulary: bool = False) -> Choice:
+    """In an int4 model of `layers` layers, sensitive linears get 8 bits (`bits_for`; 0: none), and so do embeddings and
+    heads (`is_vocabulary`): they are a small part of a model, and every token passes them."""
     if wish.precision in ("fp16", "fp32"):
         return Choice(None)
     coding = _runnable(tensor.coding)
-    if coding is not None and (wish.precision != "int4" or coding.bits <= 4 or is_vocabulary):
+    bits = 8
+    if wish.precision == "int4" and not is_vocabulary:
+        bits = bits_for(tensor.name, layers, tensor.shape[-1]) if layers else 4
+    if coding is not None and coding.bits <= bits:
         return Choice(coding, exact=True)
     if wish.precision == "exact" and tensor.kind in FLOAT_KINDS:
         return Choice(None)
-    bits = 4 if wish.precision == "int4" and not is_vocabulary else 8
     block = _SAFE_BLOCK if is_vocabulary or wish.precision == "exact" else wish.block_size
     return _quantized(bits, block, tensor.shape[-1])
 

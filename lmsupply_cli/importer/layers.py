@@ -71,11 +71,12 @@ class Matrix:
 
 class Blocks:
     """Adds blocks to `graph`. A name of a block is the prefix of its nodes and initializers; blocks take and return
-    names of values. `tensors` is read by `take`, which remembers what was used."""
+    names of values. `tensors`, of a model with `layers` layers, is read by `take`, which remembers what was used."""
 
-    def __init__(self, graph: Graph, tensors: Mapping[str, Tensor], wish: Wish) -> None:
+    def __init__(self, graph: Graph, tensors: Mapping[str, Tensor], wish: Wish, layers: int) -> None:
         self.graph = graph
         self.wish = wish
+        self.layers = layers
         self.forms: list[Form] = []
         self.used: set[str] = set()
         self._tensors = tensors
@@ -123,7 +124,7 @@ class Blocks:
 
     def alike(self, tensors: Sequence[Tensor]) -> bool:
         """Whether they get the same form, so that they fit in one matrix."""
-        return len({choose_form(tensor, self.wish) for tensor in tensors}) == 1
+        return len({choose_form(tensor, self.wish, self.layers) for tensor in tensors}) == 1
 
     def split(self, x: str, sizes: Sequence[int], names: Sequence[str]) -> list[str]:
         """Along the last axis."""
@@ -178,7 +179,7 @@ class Blocks:
         is_gathered: bool = False,
     ) -> Matrix:
         """Reserve initializers for the rows of `tensors`, one after another, and plan how they are filled."""
-        choice = choice or choose_form(tensors[0], self.wish, is_vocabulary=is_vocabulary)
+        choice = choice or choose_form(tensors[0], self.wish, self.layers, is_vocabulary=is_vocabulary)
         rows, inputs, before = sum(map(rows_of, tensors)), tensors[0].shape[-1], self.graph.data_bytes
         if choice.coding is not None:
             matrix = self._coded(tensors, name, choice, choice.coding, is_gathered)

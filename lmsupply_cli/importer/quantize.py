@@ -23,7 +23,6 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -41,26 +40,15 @@ _NARROW = 1024  # inputs
 _LEAST = np.float32(1e-30)  # smaller numbers are zero
 
 
-class Bits(NamedTuple):
-    """`reason` is for the user, and follows "8 bits: "; "" where there is nothing to explain."""
-
-    bits: int
-    reason: str
-
-
-def bits_for(name: str, layers: int, inputs: int) -> Bits:
-    """4 bits, or 8 for the weights that decide the quality of an int4 model. `name` as in transformers."""
+def bits_for(name: str, layers: int, inputs: int) -> int:
+    """Of a linear in an int4 model: 4, or 8 for the weights that decide its quality. `name` as in transformers."""
     module = name.removesuffix(".weight").rpartition(".")[2]
     layer = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
-    if layer is None:
-        return Bits(8, "every token passes it")
-    if module == "v_proj":
-        return Bits(8, "small, and the most sensitive")
-    if module in ("down_proj", "qkv_proj") and _is_sensitive(int(layer[1]), layers):
-        return Bits(8, "in a sensitive layer")
-    if module in ("q_proj", "k_proj", "o_proj") and inputs <= _NARROW:
-        return Bits(8, "narrow models are sensitive")
-    return Bits(4, "")
+    if layer is None or module == "v_proj":
+        return 8
+    if module in ("down_proj", "qkv_proj"):
+        return 8 if _is_sensitive(int(layer[1]), layers) else 4
+    return 8 if module in ("q_proj", "k_proj", "o_proj") and inputs <= _NARROW else 4
 
 
 def _is_sensitive(layer: int, layers: int) -> bool:

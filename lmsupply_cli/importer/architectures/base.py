@@ -33,7 +33,7 @@ class Decoder:
         if self.context_length < config.context_length:
             self.notes.append(f"the context is {self.context_length:,} of the model's {config.context_length:,} tokens")
         self.tensors = self.language_tensors(source.tensors)
-        self.blocks = Blocks(self.graph, self.tensors, wish)
+        self.blocks = Blocks(self.graph, self.tensors, wish, config.layers)
         self._tables: dict[str, Rotation] = {}
 
     # ------------------------------------------------------------------ the whole
