@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.serving.generator_pool import GeneratorPool, QueueStats
     from lmsupply_cli.serving.model_pool import LoadedModel, ModelPool, PoolHooks, PoolStats
     from lmsupply_cli.store.locate import LocatedModel
+    from lmsupply_cli.store.manifest import ImportForm, ImportSource, SourceFile
     from lmsupply_cli.store.model_store import ModelStore
     from lmsupply_cli.store.verify import FileCheck, ModelCheck
 
@@ -118,6 +119,7 @@ _HOME = {
     "loading.pulling": ("pull",),
     "chats.session": ("ChatSession", "PromptCost", "SessionListener",),
     "store.locate": ("LocatedModel",),
+    "store.manifest": ("ImportForm", "ImportSource", "SourceFile",),
     "store.model_store": ("ModelStore",),
     "store.verify": ("FileCheck", "ModelCheck",),
 }  # fmt: skip
@@ -150,6 +152,8 @@ __all__ = [
     "Guidance",
     "HardwareProfile",
     "HubError",
+    "ImportForm",
+    "ImportSource",
     "Lease",
     "License",
     "LicenseNotAccepted",
@@ -186,6 +190,7 @@ __all__ = [
     "ReasoningDelta",
     "SessionListener",
     "SettingsError",
+    "SourceFile",
     "SpeculativeStats",
     "StopSequenceDetector",
     "TextDelta",

@@ -15,7 +15,7 @@ import lmsupply_cli
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 GROUPS = {
     "Everyday use": (
-        "load", "pull", "TextGenerator", "ChatSession", "ChatMessage", "Completion", "GenerationOptions", "Guidance",
+        "load", "pull", "import_model", "TextGenerator", "ChatSession", "ChatMessage", "Completion", "GenerationOptions", "Guidance",
         "Classification", "ChoiceScore",
     ),
     "Events": (
@@ -23,7 +23,7 @@ GROUPS = {
         "SpeculativeStats", "GenerationEvent", "FinishReason",
     ),
     "Errors": (
-        "LmsupplyError", "UsageError", "SettingsError", "ModelNotFound", "ModelNotInstalled", "DoesNotFit", "LicenseNotAccepted",
+        "LmsupplyError", "UsageError", "SettingsError", "ModelNotFound", "ModelNotInstalled", "NotImported", "DoesNotFit", "LicenseNotAccepted",
         "EngineError", "EngineUnavailable", "ProviderUnavailable", "ModelFilesError", "UntrustedModelFiles", "HubError", "QueueFull", "QueueTimeout",
     ),
     "Advanced: loading and generating": (
@@ -34,7 +34,8 @@ GROUPS = {
         "GeneratorPool", "QueueStats", "ModelPool", "PoolHooks", "PoolStats", "LoadedModel",
     ),
     "Advanced: models on this machine": (
-        "ModelStore", "ModelFactory", "Lease", "LocatedModel", "CatalogueEntry", "License", "ModelCheck", "FileCheck",
+        "ModelStore", "ModelFactory", "Lease", "LocatedModel", "ImportSource", "ImportForm", "SourceFile", "CatalogueEntry", "License",
+        "ModelCheck", "FileCheck",
         "ProgressListener", "FileProgress",
     ),
     "Advanced: machine and memory": (

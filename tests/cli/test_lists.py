@@ -38,7 +38,7 @@ def test_alone_it_fits_any_width() -> None:
         (("info",), "lmsupply show MODEL; lmsupply models lists the models"),
         (("download",), "lmsupply pull MODEL; lmsupply models lists the models"),
         (("pull",), "lmsupply pull MODEL; lmsupply models lists the models"),
-        (("add",), "lmsupply add FOLDER"),
+        (("add",), "lmsupply add PATH"),
         (("search",), "lmsupply search TEXT"),
     ],
 )
