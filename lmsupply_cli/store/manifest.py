@@ -52,8 +52,8 @@ class FileRecord:
 
 
 class SourceFile(NamedTuple):
-    """A file that a model was imported from. `path`: absolute, or below the snapshot for a file of a repo; `digest` as in
-    `FileRecord`, never ""; `mtime_ns`: 0 for a file of a repo."""
+    """A file that a model was imported from. `path`: absolute, or below the snapshot for a file of a repo; `digest`: "sha256:"
+    and 64 hexadecimal digits, or "git-sha1:" and 40; `mtime_ns`: 0 for a file of a repo."""
 
     path: str
     size_bytes: int
@@ -91,6 +91,7 @@ class ImportSource:
 
     @property
     def form(self) -> ImportForm:
+        """Precision and block size."""
         return ImportForm(self.precision, self.block_size)
 
     @property
