@@ -55,11 +55,12 @@ def read_graph(path: Path, *, cache_input: str = "past_key_values.0.key") -> Gra
     used = _uses(nodes)
     product = {name for name, kinds in used.items() if any("MatMul" in kind for kind in kinds)} & set(sizes)
     lookup = {name for name, kinds in used.items() if any(kind.startswith("Gather") for kind in kinds)} & set(sizes)
+    only_lookup = {name for name in lookup if all(kind.startswith("Gather") for kind in used[name])}
     return GraphWeights(
         product_bytes=sum(sizes[name] for name in product),
         tied_bytes=sum(sizes[name] for name in lookup & product),
         largest_bytes=max((sizes[name] for name in product), default=0),
-        other_bytes=sum(size for name, size in sizes.items() if name not in product | lookup),
+        other_bytes=sum(size for name, size in sizes.items() if name not in product | only_lookup),
         cache_number_bytes=cache_number,
         longrope_threshold=_switch(nodes),
     )

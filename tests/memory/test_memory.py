@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,21 @@ def test_the_weights_of_a_graph_add_up_to_its_data(name: str) -> None:
     assert 0.6 * stored < total <= stored
     assert 0 < weights.largest_bytes <= weights.product_bytes
     assert weights.tied_bytes <= weights.product_bytes
+
+
+def test_a_table_that_a_product_reads_too_is_held(tmp_path: Path) -> None:
+    """The tied head of an fp32 model is a Gemm of the table, all of which is in memory then."""
+    table = onnx.helper.make_tensor("table", onnx.TensorProto.FLOAT, [100, 8], [0.0] * 800)
+    alone = onnx.helper.make_tensor("alone", onnx.TensorProto.FLOAT, [10, 8], [0.0] * 80)
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "ids"], ["x"]),
+        onnx.helper.make_node("Gather", ["alone", "ids"], ["y"]),
+        onnx.helper.make_node("Gemm", ["x", "table"], ["logits"], transB=1),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [], [], [table, alone])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
+    weights = read_graph(tmp_path / "model.onnx")
+    assert (weights.product_bytes, weights.tied_bytes, weights.other_bytes) == (0, 0, 3200)
 
 
 @given(st.binary(min_size=1, max_size=300))
