@@ -7,6 +7,7 @@ from typing import Literal
 
 FinishReason = Literal["stop", "length", "cancelled", "memory"]
 Limit = Literal["max_tokens", "context"]
+Step = Literal["download", "read", "convert"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +109,22 @@ GenerationEvent = Notice | PrefillProgress | TokenLogprob | TextDelta | Reasonin
 
 @dataclass(frozen=True, slots=True)
 class FileProgress:
-    """Bytes done and in total, of one file and of the whole pull."""
+    """Bytes done and in total, of one file and of all files of a step: "download", "read" for checksums, or "convert" of the
+    files that a model is imported from."""
 
     path: str
     done_bytes: int
     size_bytes: int
     all_done_bytes: int
     all_bytes: int
+    step: Step = "download"
 
 
 class ProgressListener:
     """Override the methods that you need; the base does nothing."""
 
     def file(self, progress: FileProgress) -> None:
-        """Some bytes of a pull arrived."""
+        """Some bytes of a pull arrived, or were read."""
 
     def notice(self, notice: Notice) -> None:
         """A note about the pull."""

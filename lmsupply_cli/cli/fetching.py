@@ -157,13 +157,12 @@ class _Tally(ProgressListener):
         self._clock = clock
         self._here = self._done = plan.total_bytes - plan.fetch_bytes
         self._total = plan.total_bytes
-        self._names = {planned.file.target for planned in plan.files}
 
     def begin(self) -> None:
         self.began = self._clock()
 
     def file(self, progress: FileProgress) -> None:
-        if progress.path in self._names:  # others are read for an import
+        if progress.step == "download":
             self._done, self._total = progress.all_done_bytes, progress.all_bytes
         self.shown.file(progress)
 

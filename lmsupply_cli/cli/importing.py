@@ -93,11 +93,6 @@ def say_written(terminal: Terminal, folder: Path, *, as_json: bool) -> None:
         )
 
 
-def import_named(context: Context, source: str) -> Manifest:
-    """The model for a path or a found model that a command names as its model: imported on first use."""
-    return import_planned(context, plan_of(context, source, import_wish(context.settings)))
-
-
 def plan_line(planned: LocalImport, verb: str = "importing") -> str:
     plan = planned.plan
     return (

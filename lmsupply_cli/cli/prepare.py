@@ -141,10 +141,18 @@ def _named(ctx: Context, name: str, request: ModelRequest, *, pull: bool) -> Loc
 
 
 def _imported(ctx: Context, name: str) -> LocatedModel:
-    """A GGUF file or a folder of safetensors is imported when it is first used."""
-    from lmsupply_cli.cli.importing import import_named
+    """A GGUF file or a folder of safetensors is imported when it is first used. Raises UsageError where it would not get
+    the precision that is required, and what importing raises."""
+    from lmsupply_cli.cli.importing import import_planned, import_wish, plan_of
 
-    return located(import_named(ctx, name), ctx.root)
+    planned = plan_of(ctx, name, import_wish(ctx.settings))
+    precision = required_precision(ctx.settings)
+    if precision and precision != planned.precision:
+        raise UsageError(
+            f"{name} cannot be imported in {precision}: {planned.plan.reason}",
+            hint=f"leave out `precision`; it will be stored in {planned.precision}",
+        )
+    return located(import_planned(ctx, planned), ctx.root)
 
 
 def _permitted(ctx: Context, model: LocatedModel, request: ModelRequest) -> LocatedModel:

@@ -290,18 +290,18 @@ def _reasons(
     best: SourceVariant, sources: Sequence[SourceVariant], wish: VariantWish, room_bytes: int | None
 ) -> tuple[str, ...]:
     if best.format == SAFETENSORS:
-        return ("safetensors", "no GGUF and no ONNX there") if not wish.variant else ("safetensors",)
-    what = best.quantization or "GGUF"
+        return () if wish.variant else ("no GGUF and no ONNX there",)
     if len(sources) == 1:
-        return (what, "the only match")
+        return ("the only match",)
     if room_bytes is not None and best.size_bytes > room_bytes:
-        return (what, "none fits the available memory")
+        return ("none fits the available memory",)
     larger = [s for s in sources if room_bytes is not None and s.size_bytes > room_bytes]
     if any(_ranking(wish, None)(source) < _ranking(wish, None)(best) for source in larger):
-        return (what, "the best that fits the available memory")
-    if best.precision and best.precision in _SAME.get(wish.precision, (wish.precision,)):
-        return (what, best.precision)
-    return (what, "the usual compromise of size and quality") if best.quantization in _ORDER[:1] else (what,)
+        return ("the best that fits the available memory",)
+    if not wish.by_machine and best.precision and best.precision in _SAME.get(wish.precision, (wish.precision,)):
+        return (best.precision,)
+    usual = best.quantization in _ORDER[:1]
+    return ("the usual compromise of size and quality" if usual else "the best compromise of size and quality there",)
 
 
 def _why_behind(source: SourceVariant, best: SourceVariant, room_bytes: int | None) -> str:

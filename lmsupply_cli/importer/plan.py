@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmsupply_cli.errors import ModelFilesError, UsageError
@@ -98,7 +98,7 @@ def _refuse_pointers(path: Path) -> None:
 
 
 def plan_import(
-    source: Source, precision: str | None = None, block_size: int | None = None, *, preferred: str = "int4"
+    source: Source, precision: str | None = None, block_size: int | None = None, *, preferred: str | None = None
 ) -> ImportPlan:
     """`precision` None: as `choose_precision`. Raises UsageError, ModelFilesError."""
     check_wish(precision, block_size)
@@ -114,20 +114,28 @@ def plan_import(
             raise ModelFilesError(problem, hint=f"supported: {architectures.titles()}")
         wish = Wish(chosen, block_size or BLOCK_SIZES[0])
         weights, config = architectures.estimate(source, wish), parse_model_config(source.config)
+    if chosen == "int8" and any(tensor.coding and tensor.coding.bits < 8 for tensor in source.tensors.values()):
+        note = "weights of fewer bits than 8 are carried over as they are: more bits would not make them more exact"
+        weights = replace(weights, notes=(*weights.notes, note))
     return ImportPlan(source, wish, reason, weights, config)
 
 
-def choose_precision(kinds: Collection[str], format: str, precision: str | None, preferred: str) -> tuple[str, str]:
-    """The precision for weights of these kinds, and why. By default quantized weights are carried over exactly; of floats,
-    safetensors become `preferred`, and GGUF files int8, since whoever chose floats there wants to keep their quality."""
+def choose_precision(
+    kinds: Collection[str], format: str, precision: str | None, preferred: str | None
+) -> tuple[str, str]:
+    """The precision for weights of these kinds, and why. By default quantized weights are carried over exactly; floats
+    become `preferred`; without it those of safetensors int4, and those of GGUF files int8, since whoever chose floats
+    there wants to keep their quality."""
     if precision:
         return precision, "as requested"
     if not set(kinds) <= set(FLOAT_KINDS):
         return EXACT, "its quantized weights are carried over as they are"
     found = ", ".join(sorted(kinds)) or "full precision"
+    if preferred:
+        return preferred, f"as preferred, from {found}"
     if format.upper() == "GGUF":
         return "int8", f"nearly as exact as its {found} weights, at a fraction of their size"
-    return preferred, f"quantized from {found}"
+    return "int4", f"quantized from {found}"
 
 
 def check_wish(precision: str | None, block_size: int | None) -> None:

@@ -38,17 +38,19 @@ from lmsupply_cli.units import format_bytes
 
 class ImportWish(NamedTuple):
     """How the weights are stored. `precision` None: as `importer.plan` chooses, where `preferred` is that of weights in full
-    precision; `block_size` None: 32, of weights that are quantized here."""
+    precision (None: as the format suggests); `block_size` None: 32, of weights that are quantized here."""
 
     precision: str | None = None
     block_size: int | None = None
-    preferred: str = "int4"
+    preferred: str | None = None
 
     @classmethod
     def of(cls, preferred: str, precision: str | None = None, block_size: int | None = None) -> ImportWish:
-        """`preferred`: a precision of the settings, which knows more of them ("auto", "bf16"). Raises UsageError."""
+        """`preferred`: a precision of the settings, which know more of them: "auto", and "bf16", which is stored as fp16.
+        Raises UsageError."""
         check_wish(precision, block_size)
-        return cls(precision, block_size, preferred if preferred in PRECISIONS else cls().preferred)
+        stored = {"bf16": "fp16"}.get(preferred, preferred)
+        return cls(precision, block_size, stored if stored in PRECISIONS else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class LocalImport:
     @property
     def form(self) -> ImportForm:
         return form_of(self.plan)
+
+    @property
+    def precision(self) -> str | None:
+        """Of most weights, such as "int4"."""
+        form, plan = self.form, self.plan
+        return ImportSource(self.at.format, (), *form, plan.kinds, plan.forms).stored_precision
 
     @property
     def is_done(self) -> bool:
@@ -214,6 +222,6 @@ def _counter(plan: ImportPlan, listener: ProgressListener) -> Callable[[int], No
     def count(read: int) -> None:
         nonlocal done
         done = min(total, done + read)
-        listener.file(FileProgress(name, done, total, done, total))
+        listener.file(FileProgress(name, done, total, done, total, "convert"))
 
     return count

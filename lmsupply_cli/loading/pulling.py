@@ -61,7 +61,14 @@ def pull(
 
     root = paths.store_root(cache_dir)
     wish = machine_wish(**wanted, exact=True)
-    plan = plan_for(ref, root, wish, ImportWish.of(wish.precision), offline=offline, listener=listener)
+    plan = plan_for(
+        ref,
+        root,
+        wish,
+        ImportWish.of("auto" if wish.by_machine else wish.precision),
+        offline=offline,
+        listener=listener,
+    )
     return located(fetch(plan, root, consent=consent, listener=listener), root)
 
 

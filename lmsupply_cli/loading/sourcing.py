@@ -17,6 +17,7 @@ from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.hub.sources import GGUF, MODEL_CONFIG, SourceVariant
 from lmsupply_cli.importer.plan import (
     BLOCK_SIZES,
+    EXACT,
     QUANTIZED_HERE,
     VERSION,
     check_wish,
@@ -88,7 +89,16 @@ def plan_model(
     look = _Inspection()
     room = int(detect_memory().available_bytes * MARGIN / (PACKED * _GROWTH["exact"]))
     plan = plan_any(named_by_role(name), root, wish, SourceRules(room, look), offline=offline, listener=listener)
-    return plan if isinstance(plan, PullPlan) else _source_import(plan, convert, packed=look.packed)
+    if isinstance(plan, PullPlan):
+        return plan
+    found = _source_import(plan, convert, packed=look.packed)
+    stored = found.form.precision
+    if wish.exact and stored not in (EXACT, wish.precision) and wish.precision != "auto":
+        raise UsageError(
+            f"`precision={wish.precision}` cannot be the precision of an import",
+            hint=f"choose another, such as `precision={stored}`, or leave it out",
+        )
+    return found
 
 
 class _Inspection:

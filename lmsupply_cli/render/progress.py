@@ -12,6 +12,7 @@ from lmsupply_cli.render.sanitize import one_line
 from lmsupply_cli.render.terminal import Terminal
 
 _JSON_INTERVAL_S = 0.5
+_STEPS = {"download": "all files", "read": "reading", "convert": "converting"}
 
 
 class NoticeProgress(ProgressListener):
@@ -37,6 +38,7 @@ class JsonProgress(ProgressListener):
             self._last = now
             self._terminal.json_event(
                 "progress",
+                step=progress.step,
                 path=progress.path,
                 done_bytes=progress.done_bytes,
                 size_bytes=progress.size_bytes,
@@ -56,16 +58,26 @@ class BarProgress(NoticeProgress):
         self._bars = bars
         self._tasks: dict[str, Any] = {}
         self._all: Any = None
+        self._step = ("", 0)
 
     def file(self, progress: FileProgress) -> None:
-        if self._all is None:
-            self._all = self._bars.add_task("all files", total=progress.all_bytes, completed=progress.all_done_bytes)
+        if self._step != (step := (progress.step, progress.all_bytes)):
+            self._step = step
+            self._begin(progress)
         if progress.path not in self._tasks:
             name = one_line(progress.path.rsplit("/", 1)[-1])
             self._tasks[progress.path] = self._bars.add_task(name, total=progress.size_bytes)
         task = self._tasks[progress.path]
         self._bars.update(task, completed=progress.done_bytes, visible=progress.done_bytes < progress.size_bytes)
         self._bars.update(self._all, completed=progress.all_done_bytes)
+
+    def _begin(self, progress: FileProgress) -> None:
+        """The bars of a step; those of the one before go."""
+        for task in (*self._tasks.values(), *([] if self._all is None else [self._all])):
+            self._bars.remove_task(task)
+        self._tasks.clear()
+        label = _STEPS[progress.step]
+        self._all = self._bars.add_task(label, total=progress.all_bytes, completed=progress.all_done_bytes)
 
 
 @contextmanager

@@ -51,6 +51,6 @@ class ReadProgress:
             nonlocal here
             here += count
             self._read += count
-            self._listener.file(FileProgress(name, here, self._sizes[name], self._read, self._total))
+            self._listener.file(FileProgress(name, here, self._sizes[name], self._read, self._total, "read"))
 
         return read

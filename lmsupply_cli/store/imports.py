@@ -35,6 +35,7 @@ from lmsupply_cli.store.manifest import (
     forget_unfinished,
     now,
     read_manifests,
+    read_unfinished,
     remove_manifest,
     write_manifest,
     write_unfinished,
@@ -155,11 +156,12 @@ def begin_import(
     notice = Notice("waiting", f"another lmsupply is importing {new.ref}; waiting for it")
     _check_ref(root, new)
     with import_lock(root, key, waiting=once(lambda: listener.notice(notice))):
+        _drop_unnamed(root, key)
+        _forget_killed(root, key)
         if not again and (installed := _shared(root, new)):
             yield Staging(root, new, root / installed.folder, installed)
             return
         partial = imported_dir(root) / f"{key}{PARTIAL}"
-        _drop_unnamed(root, key)
         _check_room(root, new, needed_bytes)
         record = new.record(partial.relative_to(root).as_posix(), {})
         write_unfinished(root, record)
@@ -272,6 +274,14 @@ def _drop_unnamed(root: Path, key: str) -> None:
     for folder in listed(imported_dir(root)):
         if import_key(folder.name) == key and not is_named(root, folder.relative_to(root).as_posix()):
             remove_tree(root, folder)
+
+
+def _forget_killed(root: Path, key: str) -> None:
+    """Under the lock of the import: nobody is at work on it, so that its unfinished ones, of any name, were killed."""
+    with contextlib.suppress(FileError):  # a store that cannot be written has models all the same
+        for record in read_unfinished(root):
+            if record.source and record.source.key == key and not record.repo:
+                forget_unfinished(root, record.key)
 
 
 def _check_room(root: Path, new: NewImport, needed_bytes: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from lmsupply_cli.store.lock import records_lock
 
 SCHEMA = 2  # 1 spelled `license` otherwise, and is read too
 FORMATS = ("gguf", "safetensors")
+EXACT = "exact"  # the precision of an import that is that of its source
 _RECORD_BYTES = 16_000_000
 _FORM = re.compile(r"[a-z0-9]{1,20}")
 _BITS = re.compile(r"\s*([0-9]+)[ -]bits?\b")
@@ -101,13 +103,19 @@ class ImportSource:
 
     @property
     def stored_precision(self) -> str | None:
-        """The precision of most weights, such as "int4"; None if that is not known."""
-        if self.precision in PRECISIONS:
-            return self.precision
-        most = max(self.forms, key=lambda form: self.forms[form], default="")
-        bits = _BITS.match(most)
-        named = [f"int{bits[1]}"] if bits else re.findall(r"[a-z]+[0-9]+", most.lower())
-        return next((precision for precision in named if precision in PRECISIONS), None)
+        """The precision of most weights, such as "int4", without the norms, which stay floats; None if that is not known."""
+        found: Counter[str] = Counter()
+        for form, number in self.forms.items():
+            if bits := _BITS.match(form):
+                found[f"int{bits[1]}"] += number
+        most = found.most_common(1) or [(self.precision if self.precision != EXACT else _floats(self.forms), 0)]
+        return most[0][0] if most[0][0] in PRECISIONS else None
+
+
+def _floats(forms: Mapping[str, int]) -> str:
+    """Of weights that all stay floats."""
+    most = max(forms, key=lambda form: forms[form], default="")
+    return next(iter(re.findall(r"[a-z]+[0-9]+", most.lower())), "")
 
 
 def digest_of_source(files: Iterable[SourceFile]) -> str:
