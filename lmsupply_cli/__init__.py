@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.chat.formats import register_chat_format
     from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
     from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+    from lmsupply_cli.chat.tools.spec import ToolRequest, ToolSpec
     from lmsupply_cli.chats.session import ChatSession, PromptCost, SessionListener
     from lmsupply_cli.engine.cancel import CancelToken
     from lmsupply_cli.engine.ending import StopSequenceDetector
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
         TextWasReasoning,
         Timings,
         TokenLogprob,
+        ToolCall,
+        ToolCallDelta,
         Usage,
     )
     from lmsupply_cli.generation.answers import Generates
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
     from lmsupply_cli.generation.load import load
     from lmsupply_cli.generation.prompter import Prompter
+    from lmsupply_cli.generation.tools import ToolListener, ToolRun
     from lmsupply_cli.hardware.detect import detect_hardware
     from lmsupply_cli.hardware.profile import Cpu, Gpu, HardwareProfile, Memory
     from lmsupply_cli.loading.estimating import estimate_memory
@@ -92,12 +96,13 @@ _HOME = {
     "chat.formats": ("register_chat_format",),
     "chat.formatter": ("ChatFormatter", "Prompt", "PromptFormat",),
     "chat.messages": ("ChatMessage", "ChatRole",),
+    "chat.tools.spec": ("ToolRequest", "ToolSpec",),
     "engine.cancel": ("CancelToken",),
     "engine.guidance": ("Guidance",),
     "engine.options": ("GenerationOptions",),
     "engine.ending": ("StopSequenceDetector",),
     "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenseNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "NotImported", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
-    "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "TokenLogprob", "Usage",),
+    "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "TokenLogprob", "ToolCall", "ToolCallDelta", "Usage",),
     "hardware.detect": ("detect_hardware",),
     "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
     "memory.estimate": ("MemoryEstimate",),
@@ -107,6 +112,7 @@ _HOME = {
     "generation.completion": ("Completion", "ModelInfo",),
     "generation.load": ("load",),
     "generation.prompter": ("Prompter",),
+    "generation.tools": ("ToolListener", "ToolRun",),
     "loading.options": ("LoadOptions",),
     "loading.plan": ("LoadPlan", "plan_load",),
     "loading.estimating": ("estimate_memory",),
@@ -199,6 +205,12 @@ __all__ = [
     "TextWasReasoning",
     "Timings",
     "TokenLogprob",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolListener",
+    "ToolRequest",
+    "ToolRun",
+    "ToolSpec",
     "UntrustedModelFiles",
     "Usage",
     "UsageError",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-FinishReason = Literal["stop", "length", "cancelled", "memory"]
+FinishReason = Literal["stop", "length", "cancelled", "memory", "tool_calls"]
 Limit = Literal["max_tokens", "context"]
 Step = Literal["download", "read", "convert"]
 
@@ -27,6 +28,35 @@ class ReasoningDelta:
 @dataclass(frozen=True, slots=True)
 class TextWasReasoning:
     """All text so far was reasoning: its end marker came without a start marker."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call: `arguments` is the next part of its JSON text, "" at first. `index`: which call of the
+    answer, from 0."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for. `arguments`: a JSON object as text, as the model wrote it; `values` is the same,
+    parsed. `id` is what its result refers to."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The arguments by name. Raises ValueError for a text that is no JSON object."""
+        found = json.loads(self.arguments)
+        if not isinstance(found, dict):
+            raise ValueError(f"the arguments of {self.name} are no JSON object")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +134,8 @@ class Finished:
     cut_by: Limit | None = None
 
 
-GenerationEvent = Notice | PrefillProgress | TokenLogprob | TextDelta | ReasoningDelta | TextWasReasoning | Finished
+AnswerPiece = TextDelta | ReasoningDelta | ToolCallDelta | ToolCall
+GenerationEvent = Notice | PrefillProgress | TokenLogprob | TextWasReasoning | AnswerPiece | Finished
 
 
 @dataclass(frozen=True, slots=True)

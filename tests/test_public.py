@@ -68,6 +68,7 @@ def test_the_library_never_loads_the_front_ends(guide: object) -> None:
 INSIDE = {
     "TextModel", "Markers", "MemoryBudget", "MemoryShape", "Speculation", "Manifest", "ModelFolder", "FolderFormat",
     "ContextFit", "DraftPlan", "PromptCache", "LoadKeywords", "GenerationKeywords", "VariantKeywords", "Codec", "CachedPrompt", "Messages", "Matcher",
+    "ToolTurn", "ToolFamily",
 }  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def test_what_public_names_speak_of_is_public() -> None:
     assert ("PoolStats", "ModelPool.stats") in found
     assert ("GenerationEvent", "TextGenerator.stream") in found
     hidden = {(word, where) for word, where in found if word not in {*lmsupply_cli.__all__, *INSIDE}}
-    assert {word for word, _ in hidden} <= {"Kind", "Limit", "Tier", "Vendor", "Policy"}, (
+    assert {word for word, _ in hidden} <= {"Kind", "Limit", "Tier", "Vendor", "Policy", "Step", "StoppedBy"}, (
         hidden
     )  # plain words, quoted where used
 

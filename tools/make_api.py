@@ -18,8 +18,11 @@ GROUPS = {
         "load", "pull", "import_model", "TextGenerator", "ChatSession", "ChatMessage", "Completion", "GenerationOptions", "Guidance",
         "Classification", "ChoiceScore",
     ),
+    "Tools": (
+        "ToolSpec", "ToolRequest", "ToolCall", "ToolRun", "ToolListener",
+    ),
     "Events": (
-        "PrefillProgress", "TextDelta", "ReasoningDelta", "TextWasReasoning", "TokenLogprob", "Notice", "Finished", "Usage", "Timings",
+        "PrefillProgress", "TextDelta", "ReasoningDelta", "TextWasReasoning", "ToolCallDelta", "TokenLogprob", "Notice", "Finished", "Usage", "Timings",
         "SpeculativeStats", "GenerationEvent", "FinishReason",
     ),
     "Errors": (

@@ -13,6 +13,7 @@ templates look for them to leave old thoughts out.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.reasoning import CLOSE, OPEN
 from lmsupply_cli.encoding import encode_inside
+from lmsupply_cli.events import ToolCall
 
 _FORM = re.compile(r"<\|.*\|>|<｜.*｜>", re.DOTALL)
 _KNOWN = frozenset(
@@ -83,9 +85,23 @@ class ControlTokenEscaper:
                 m,
                 content=self._answer(m.content) if m.role is ChatRole.ASSISTANT else self.escape(m.content),
                 reasoning=self.escape(m.reasoning),
+                tool_calls=tuple(self._call(call) for call in m.tool_calls),
             )
             for m in messages
         ]
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with every text in it escaped, the names of an object's members included."""
+        if isinstance(value, str):
+            return self.escape(value)
+        if isinstance(value, Mapping):
+            return {self.escape(str(name)): self.value(one) for name, one in value.items()}
+        return [self.value(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+    def _call(self, call: ToolCall) -> ToolCall:
+        """Parsed first: within JSON text a control string may be written in another way."""
+        arguments = json.dumps(self.value(call.values), ensure_ascii=False)
+        return replace(call, name=self.escape(call.name), arguments=arguments)
 
     def _answer(self, text: str) -> str:
         """An assistant's message, with the marks of a leading thought as they are."""

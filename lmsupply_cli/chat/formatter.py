@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.control import ControlTokenEscaper
 from lmsupply_cli.chat.messages import ChatMessage
-from lmsupply_cli.chat.reasoning import Markers
+from lmsupply_cli.chat.reasoning import CLOSE, OPEN, Markers, State, thought_state
+from lmsupply_cli.chat.tools import tool_family
+from lmsupply_cli.chat.tools.family import ToolFamily, check_calls
+from lmsupply_cli.chat.tools.grammar import Marks, Offer
+from lmsupply_cli.chat.tools.parsing import AfterThoughts, AnswerParser
+from lmsupply_cli.chat.tools.spec import ToolRequest
+from lmsupply_cli.errors import UsageError
 
 
 class ChatFormatter(Protocol):
@@ -32,12 +39,41 @@ class ChatFormatter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolTurn:
+    """How the answer to one prompt may call tools. `marks`: the family's control strings that the vocabulary has;
+    `thought`: where the prompt leaves a reasoning model, None for another one."""
+
+    request: ToolRequest
+    family: ToolFamily
+    marks: Marks
+    thought: State | None = None
+
+    @property
+    def shown(self) -> dict[int, str]:
+        """Control tokens that come out as text: the parser looks for them."""
+        return {token: mark for mark, token in self.marks.ids.items()}
+
+    def grammar(self, schemas: Mapping[str, str]) -> str:
+        """What the answer must follow. `schemas`: of the arguments, by the tool's name, as JSON."""
+        request = self.request
+        tools = tuple((tool.name, schemas[tool.name]) for tool in request.callable)
+        most = request.most_calls if self.family.parallel else 1
+        return self.family.grammar(Offer(tools, request.must_call, most, self.thought), self.marks)
+
+    def parser(self) -> AnswerParser:
+        """For the answer."""
+        calls = self.family.parser()
+        return AfterThoughts(self.thought, calls) if self.thought else calls
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """`text` byte for byte as the model reads it; `ids` in which only the format made control tokens.
 
     `escaped`: the text with the sentinels inside control strings of messages, `sentinel` their character;
     `stop_ids`: tokens that end an answer besides those of the model's config; `continues`: the answer goes on with this
-    text, so a space at its start counts; `answer_prefix`: what of `text` belongs to the answer; `control`, `markers`: the format's control strings and reasoning markers.
+    text, so a space at its start counts; `answer_prefix`: what of `text` belongs to the answer; `control`, `markers`: the format's control strings and reasoning markers; `tools`: what the
+    answer may call, None where it calls nothing.
     """
 
     text: str
@@ -50,6 +86,7 @@ class Prompt:
     answer_prefix: str = ""
     control: frozenset[str] = frozenset()
     markers: Markers | None = None
+    tools: ToolTurn | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +107,9 @@ class PromptFormat:
 
     def text(self, messages: Sequence[ChatMessage]) -> str:
         """The exact text that the model would read."""
+        check_calls(messages)
         escaper = ControlTokenEscaper(self.control, avoid=_texts(messages))
-        return escaper.plain(self.formatter.render(escaper.messages(messages)))
+        return escaper.plain(self._render(messages, escaper, None))
 
     def chat(
         self,
@@ -80,27 +118,52 @@ class PromptFormat:
         *,
         answer_prefix: str = "",
         cached: CachedPrompt | None = None,
+        tools: ToolRequest | None = None,
     ) -> Prompt:
         """`answer_prefix`: text that the answer starts with; `cached`: what is in the cache, whose ids are used
-        again."""
-        texts = answer_prefix + _texts(messages)
+        again; `tools`: what the answer may call. Raises UsageError."""
+        if answer_prefix and tools:
+            raise UsageError("an answer that has begun cannot call tools", hint="leave out `tools`")
+        check_calls(messages)
+        texts = answer_prefix + _texts(messages) + _tool_texts(tools)
         sentinel = cached.sentinel if cached and cached.sentinel not in texts else ""
         escaper = ControlTokenEscaper(self.control, avoid=texts, sentinel=sentinel)
-        rendered = self.formatter.render(escaper.messages(messages)) + escaper.escape(answer_prefix)
+        rendered = self._render(messages, escaper, tools) + escaper.escape(answer_prefix)
+        turn = self._turn(tools, rendered, encode) if tools else None
         known = cached.reusable_prefix(rendered, self.control) if cached and sentinel else None
         before, at = known or ((), 0)
+        ends = (*self.formatter.stop_tokens, *(turn.family.ends if turn else ()))
         return Prompt(
             text=escaper.plain(rendered),
             ids=(*before, *escaper.encode(rendered[at:], encode)),
             stop=self.formatter.stop,
-            stop_ids=self._stop_ids(encode),
+            stop_ids=frozenset(self._ids(ends, encode).values()),
             escaped=rendered,
             sentinel=escaper.sentinel,
             continues=bool(answer_prefix),
             answer_prefix=answer_prefix,
             control=self.control,
             markers=self.markers,
+            tools=turn,
         )
+
+    @property
+    def tools(self) -> ToolFamily:
+        """How this format writes tools and calls."""
+        return tool_family(self.formatter, self.control)
+
+    def _render(self, messages: Sequence[ChatMessage], escaper: ControlTokenEscaper, tools: ToolRequest | None) -> str:
+        """With sentinels inside the control strings of messages and tools."""
+        if not tools and not any(m.tool_calls or m.tool_call_id for m in messages):
+            return self.formatter.render(escaper.messages(messages))
+        shown = [escaper.value(tool.as_dict()) for tool in (tools.shown if tools else ())]
+        return self.tools.render(escaper.messages(messages), shown)
+
+    def _turn(self, tools: ToolRequest, rendered: str, encode: Callable[[str], list[int]]) -> ToolTurn:
+        family = self.tools
+        thinks = self.markers is not None and self.markers.style == "think"
+        thought = thought_state(rendered) if thinks else None
+        return ToolTurn(tools, family, Marks(self._ids([*family.marks, OPEN, CLOSE], encode)), thought)
 
     def raw(self, text: str, encode: Callable[[str], list[int]]) -> Prompt:
         """Text as it stands, control tokens included, after what the tokenizer puts before it."""
@@ -114,9 +177,9 @@ class PromptFormat:
         escaper = ControlTokenEscaper(self.control, avoid=text)
         return escaper.encode(escaper.escape(text), encode)
 
-    def _stop_ids(self, encode: Callable[[str], list[int]]) -> frozenset[int]:
-        known = (text for text in self.formatter.stop_tokens if text in self.control)
-        return frozenset(ids[0] for text in known if len(ids := encode(text)) == 1)
+    def _ids(self, texts: Iterable[str], encode: Callable[[str], list[int]]) -> dict[str, int]:
+        """The token of each text that is a control string of this vocabulary."""
+        return {text: ids[0] for text in texts if text in self.control and len(ids := encode(text)) == 1}
 
 
 def answered(
@@ -133,4 +196,8 @@ def answered(
 
 
 def _texts(messages: Sequence[ChatMessage]) -> str:
-    return "".join(m.content + m.reasoning for m in messages)
+    return "".join(m.content + m.reasoning + "".join(str(call.values) for call in m.tool_calls) for m in messages)
+
+
+def _tool_texts(tools: ToolRequest | None) -> str:
+    return json.dumps([tool.as_dict() for tool in tools.shown], ensure_ascii=False) if tools else ""

@@ -19,7 +19,7 @@ State = Literal["start", "thinking", "after", "text"]
 OPEN, CLOSE = "<think>", "</think>"
 CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_ENDS = ("<|end|>", "<|return|>", "<|call|>")
+ENDS = ("<|end|>", "<|return|>", "<|call|>")
 
 
 class Piece(NamedTuple):
@@ -49,7 +49,7 @@ def find_markers(control_strings: Collection[str], template: str = "") -> Marker
     """How this model marks its thoughts; None for one that has no such marks."""
     control = set(control_strings)
     if {CHANNEL, MESSAGE} <= control:
-        return Markers("channels", frozenset({CHANNEL, MESSAGE, START, *_ENDS} & control))
+        return Markers("channels", frozenset({CHANNEL, MESSAGE, START, *ENDS} & control))
     if CLOSE in control or CLOSE in template or OPEN in template:
         return Markers("think", frozenset({OPEN, CLOSE} & control))
     return None
@@ -60,9 +60,13 @@ def make_splitter(markers: Markers | None, prompt: str) -> Splitter:
     may do so all the same: then only an answer that begins with one is split."""
     if markers and markers.style == "channels":
         return ChannelSplitter()
+    return ThinkSplitter(thought_state(prompt), retracts=markers is not None)
+
+
+def thought_state(prompt: str) -> State:
+    """Where a prompt leaves the model: before a thought, in one, or behind an empty one."""
     end = prompt.rstrip()
-    state: State = "thinking" if end.endswith(OPEN) else "after" if end.endswith(CLOSE) else "start"
-    return ThinkSplitter(state, retracts=markers is not None)
+    return "thinking" if end.endswith(OPEN) else "after" if end.endswith(CLOSE) else "start"
 
 
 class ThinkSplitter:
@@ -143,7 +147,7 @@ class ChannelSplitter:
 
     def push(self, text: str) -> Iterator[Piece]:
         self._held += text
-        marks = (CHANNEL, MESSAGE, START, *_ENDS)
+        marks = (CHANNEL, MESSAGE, START, *ENDS)
         while self._held:
             at, mark = min(((i, m) for m in marks if (i := self._held.find(m)) >= 0), default=(-1, ""))
             if at < 0:

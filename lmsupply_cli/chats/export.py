@@ -9,6 +9,10 @@ from lmsupply_cli._version import JSON_SCHEMA
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.errors import UsageError
 
+_NAMES = {
+    ChatRole.SYSTEM: "System", ChatRole.USER: "You", ChatRole.ASSISTANT: "Assistant", ChatRole.TOOL: "Tool",
+}  # fmt: skip
+
 
 def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> str:
     """Markdown, one JSON object (`messages` as `generate_chat` takes them), or plain text. Raises UsageError."""
@@ -28,5 +32,5 @@ def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> st
 
 
 def _who(message: ChatMessage) -> str:
-    name = {ChatRole.SYSTEM: "System", ChatRole.USER: "You", ChatRole.ASSISTANT: "Assistant"}[message.role]
+    name = _NAMES[message.role]
     return f"{name} (stopped)" if message.partial else name

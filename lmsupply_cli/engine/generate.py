@@ -7,8 +7,8 @@ prefix.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import Decoder, TextModel
@@ -44,7 +44,8 @@ class Task:
     """A prompt, and how it is answered.
 
     `stop` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `matcher`: what the
-    answer must follow; `continues`: the answer goes on with the text of the prompt, so a space at its start counts.
+    answer must follow; `continues`: the answer goes on with the text of the prompt, so a space at its start counts; `shown`: the
+    texts of control tokens that are shown, whatever the detokenizer hides.
     """
 
     ids: Sequence[int]
@@ -53,6 +54,7 @@ class Task:
     stop_ids: frozenset[int] = frozenset()
     matcher: Matcher | None = None
     continues: bool = False
+    shown: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,7 +100,11 @@ class AnswerText:
 
     def push(self, token: int) -> str:
         """What can be shown now."""
-        return self._kept(self._stops.push(self._detokenizer.push(token)))
+        if token in self._task.shown:
+            text = self._detokenizer.flush() + self._task.shown[token]
+        else:
+            text = self._detokenizer.push(token)
+        return self._kept(self._stops.push(text))
 
     def flush(self) -> str:
         """What was held back, at the end."""

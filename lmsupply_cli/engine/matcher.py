@@ -167,6 +167,11 @@ def check_guidance(guidance: Guidance) -> None:
         raise UsageError(f"no answer can satisfy the {guidance.name}", hint=hint) from error
 
 
+def matches(guidance: Guidance, text: str) -> bool:
+    """Whether `text` is a complete answer under a guidance that names no control tokens."""
+    return Matcher(guidance, _byte_vocabulary()).accepts(text)
+
+
 def compiled(guidance: Guidance) -> str:
     """The grammar that llguidance reads."""
     from llguidance import LLMatcher

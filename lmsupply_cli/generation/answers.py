@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, Unpack
+from typing import Any, Protocol, Unpack
 
 from lmsupply_cli.chat.formatter import Prompt
-from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.messages import ChatMessage, as_messages
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
@@ -15,8 +15,9 @@ from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import GenerationEvent, TextDelta
 from lmsupply_cli.generation.completion import Completion, ModelInfo, complete
 from lmsupply_cli.generation.prompter import Prompter
+from lmsupply_cli.generation.tools import ToolListener, ToolLoop, ToolRun
 
-Messages = Iterable[ChatMessage | Mapping[str, str]]
+Messages = Iterable[ChatMessage | Mapping[str, Any]]
 
 
 class Generates(Protocol):
@@ -91,12 +92,44 @@ class Answers(ABC):
         self,
         messages: Messages,
         *,
+        tools: Iterable[Any] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Completion:
-        """The assistant's next message."""
-        return complete(self.stream_chat(messages, guidance=guidance, cancel=cancel, **options))
+        """The assistant's next message. `tools`: what the model may call, each as in `ToolSpec.of`; `tool_choice`:
+        "auto", "required", "none" or a tool's name; `parallel_tool_calls`: whether one answer may hold several calls."""
+        events = self.stream_chat(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            guidance=guidance,
+            cancel=cancel,
+            **options,
+        )
+        return complete(events)
+
+    def run_tools(
+        self,
+        messages: Messages,
+        tools: Iterable[Any],
+        *,
+        max_rounds: int = 8,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        listener: ToolListener | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> ToolRun:
+        """Answer, call the functions that the model asks for, give it the results, and so on until it answers without a
+        call, or for `max_rounds` answers. `tool_choice` holds for the first one. An exception of a function becomes a
+        result that the model reads."""
+        loop = ToolLoop(as_messages(messages), tools, max_rounds=max_rounds, listener=listener)
+        while (choice := loop.next_choice(tool_choice)) is not None:
+            loop.take(self.stream_chat(loop.messages, tools=loop.tools, tool_choice=choice, cancel=cancel, **options))
+        return loop.run()
 
     @abstractmethod
     def stream(
@@ -115,6 +148,9 @@ class Answers(ABC):
         self,
         messages: Messages,
         *,
+        tools: Iterable[Any] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lmsupply_cli.chat.formatter import Prompt
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
@@ -78,7 +79,8 @@ def answer_batch(
         generator.check_prompt(one.prompt)
         generator.check_options(one.options, one.guidance or guidance)
     pad = generator.model.shape.pad_id
-    together = [one for one in asked if one.prompt.ids[-1] != pad]  # else its end would be taken for padding
+    # the end of a prompt that is the padding would be taken for it; tools have a parser that reads one stream
+    together = [one for one in asked if one.prompt.ids[-1] != pad and one.prompt.tools is None]
     if len(together) < 2 or generator.model.batching_blocker() or switches(generator, together):
         together = []
     answers = iter(_answer_rows(generator, together, guidance, cancel, listener) if together else ())
@@ -287,7 +289,7 @@ def _free_bytes(generator: TextGenerator) -> int | None:
 
 def answer_all(
     generator: TextGenerator,
-    prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
+    prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, Any]]],
     *,
     batch_size: int | None,
     guidance: Guidance | None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.catalogue.entry import License
+from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.events import (
     Finished,
     FinishReason,
@@ -19,6 +20,7 @@ from lmsupply_cli.events import (
     TextWasReasoning,
     Timings,
     TokenLogprob,
+    ToolCall,
     Usage,
 )
 from lmsupply_cli.units import count
@@ -48,7 +50,7 @@ class Completion:
 
     `reasoning`: the model's reasoning before the answer; `complete`: whether the guidance accepts the answer, None
     without guidance; `logprobs`: of each token, if requested; `cut_by`: the limit that was reached if the finish reason
-    is "length".
+    is "length"; `tool_calls`: what the model asks for, each call whole.
     """
 
     text: str
@@ -60,18 +62,26 @@ class Completion:
     complete: bool | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     cut_by: Limit | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def message(self) -> ChatMessage:
+        """The answer as the next message of the chat."""
+        partial = self.finish_reason not in ("stop", "tool_calls")
+        return ChatMessage.assistant(self.text, reasoning=self.reasoning, partial=partial, tool_calls=self.tool_calls)
 
     def __str__(self) -> str:
         return self.text
 
 
 class AnswerBuffer:
-    """Accumulates the text and the reasoning of one streamed answer."""
+    """Accumulates the text, the reasoning and the tool calls of one streamed answer."""
 
     def __init__(self) -> None:
         self.text = ""
         self.reasoning = ""
         self.logprobs: list[TokenLogprob] = []
+        self.tool_calls: list[ToolCall] = []
 
     def add(self, event: GenerationEvent) -> None:
         if isinstance(event, TextDelta):
@@ -83,6 +93,8 @@ class AnswerBuffer:
             self.text = ""
         elif isinstance(event, TokenLogprob):
             self.logprobs.append(event)
+        elif isinstance(event, ToolCall):
+            self.tool_calls.append(event)
 
     def completion(self, end: Finished) -> Completion:
         """The answer that ended so."""
@@ -96,10 +108,11 @@ class AnswerBuffer:
             end.complete,
             tuple(self.logprobs),
             end.cut_by,
+            tuple(self.tool_calls),
         )
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.reasoning)
+        return bool(self.text or self.reasoning or self.tool_calls)
 
 
 def describe_cut(end: Finished | Completion, *, context_tokens: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
-from lmsupply_cli.chat.reasoning import Piece, make_splitter
+from lmsupply_cli.chat.reasoning import Piece, Splitter, make_splitter
+from lmsupply_cli.chat.tools.spec import ToolRequest
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.classify import check_continuations, check_room, score_continuations
@@ -34,6 +35,7 @@ from lmsupply_cli.generation.completion import Completion, ModelInfo
 from lmsupply_cli.generation.prompt_cache import PromptCache
 from lmsupply_cli.generation.prompter import Prompter
 from lmsupply_cli.generation.speculation import Speculation
+from lmsupply_cli.generation.tools import ToolAnswer, form_notice, guidance_for
 from lmsupply_cli.generation.turns import Turns
 from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.memory.budget import MemoryBudget, memory_notice
@@ -145,17 +147,21 @@ class TextGenerator(Answers):
         self,
         messages: Messages,
         *,
+        tools: Iterable[Any] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[GenerationEvent]:
         """Like `generate_chat`, as events."""
-        made = self.prompter.chat(as_messages(messages))
+        request = ToolRequest.of(() if tools is None else tools, tool_choice, parallel=parallel_tool_calls)
+        made = self.prompter.chat(as_messages(messages), tools=request if request.tools else None)
         return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
 
     def generate_batch(
         self,
-        prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
+        prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, Any]]],
         *,
         batch_size: int | None = None,
         guidance: Guidance | None = None,
@@ -252,17 +258,33 @@ class TextGenerator(Answers):
         options, guidance = options or self.options, guidance or self.guidance
         if guidance is not None:
             check_type(guidance, Guidance, "guidance", "a Guidance, such as Guidance.json_schema(…)")
+        prompt, guidance = self._with_tools(prompt, guidance)
+        turn = prompt.tools
         self.check_options(options, guidance)
         self.check_prompt(prompt)
         task = Task(
             prompt.ids,
-            options,
-            prompt.stop,
+            options.replaced(stop=()) if turn else options,
+            () if turn else prompt.stop,
             prompt.stop_ids,
             self.new_matcher(guidance, prompt.answer_prefix) if guidance else None,
             prompt.continues,
+            turn.shown if turn else {},
         )
-        return self._turns.guarded(self._events(prompt, task, cancel))
+        stops = (*options.stop, *prompt.stop) if turn else ()
+        return self._turns.guarded(self._events(prompt, task, stops, cancel))
+
+    def _with_tools(self, prompt: Prompt, guidance: Guidance | None) -> tuple[Prompt, Guidance | None]:
+        """With the guidance of its tools. Raises UsageError where there is another."""
+        if prompt.tools is None:
+            return prompt, guidance
+        if guidance is None:
+            return prompt, guidance_for(prompt.tools)
+        if prompt.tools.request.callable:
+            raise UsageError(
+                f"a {guidance.name} cannot be combined with tools", hint="leave one out, or use `tool_choice=none`"
+            )
+        return replace(prompt, tools=None), guidance
 
     def new_matcher(self, guidance: Guidance, answer_prefix: str = "") -> Matcher:
         """A matcher for one answer that follows `guidance` and begins with `answer_prefix`. Raises UsageError,
@@ -308,7 +330,10 @@ class TextGenerator(Answers):
         most, share_buffer = self.context_tokens, options.past_present_share_buffer
         return self.cache.decoder_for(min(tokens, most), most=most, share_buffer=share_buffer)
 
-    def _events(self, prompt: Prompt, task: Task, cancel: CancelToken | None) -> Iterator[GenerationEvent]:
+    def _events(
+        self, prompt: Prompt, task: Task, stops: Sequence[str], cancel: CancelToken | None
+    ) -> Iterator[GenerationEvent]:
+        """`stops`: of an answer that may call tools; the task's are found below."""
         options = task.options
         limited = options.max_tokens < self.context_tokens or options.num_beams > 1
         decoder = self._decoder_for(len(prompt.ids) + (options.max_tokens if limited else ROOM_TOKENS), options)
@@ -324,20 +349,22 @@ class TextGenerator(Answers):
             return larger, again or None
 
         growth = Growth(self.context_tokens, enlarge)
-        splits = prompt.escaped and task.matcher is None
-        splitter = make_splitter(prompt.markers, prompt.text) if splits else None
+        reader = _reader(prompt, task, stops, ending)
+        if prompt.tools and (notice := form_notice(prompt.tools)):
+            yield notice
         events = stream_events(self.model, decoder, task, cancel=ending, run=run, drafting=drafting, growth=growth)
         watch = _Watched(self.budget.watch(), ending) if self.budget else None
         try:
             for event in events:
                 if isinstance(event, Finished):
-                    if splitter:
-                        yield from map(_as_event, splitter.flush())
-                    reason: FinishReason = "memory" if watch and watch.critical else event.finish_reason
-                    yield replace(event, finish_reason=reason, timings=replace(event.timings, load_s=self.load_s))
+                    yield from reader.flush()
+                    reason = "memory" if watch and watch.critical else reader.reason(event.finish_reason)
+                    complete = None if prompt.tools else event.complete
+                    timings = replace(event.timings, load_s=self.load_s)
+                    yield replace(event, finish_reason=reason, timings=timings, complete=complete)
                     return
-                if splitter and isinstance(event, TextDelta):
-                    yield from map(_as_event, splitter.push(event.text))
+                if isinstance(event, TextDelta):
+                    yield from reader.push(event.text)
                 else:
                     yield event
                 if watch and (notice := watch.look()):
@@ -359,6 +386,42 @@ class _Watched:
             self.critical = True
             self._ending.cancel()
         return memory_notice(self._watch, state) if state else None
+
+
+class _Reader(Protocol):
+    """Makes events of an answer's text."""
+
+    def push(self, text: str) -> Iterator[GenerationEvent]:
+        """What of the text so far can be told apart."""
+
+    def flush(self) -> Iterator[GenerationEvent]:
+        """What was held back, at the end."""
+
+    def reason(self, reason: FinishReason) -> FinishReason:
+        """Why the answer ended, of which the engine knows `reason`."""
+
+
+class _Text:
+    """An answer that is text, with thoughts where `splitter` tells them apart."""
+
+    def __init__(self, splitter: Splitter | None) -> None:
+        self._splitter = splitter
+
+    def push(self, text: str) -> Iterator[GenerationEvent]:
+        return map(_as_event, self._splitter.push(text)) if self._splitter else iter((TextDelta(text),))
+
+    def flush(self) -> Iterator[GenerationEvent]:
+        return map(_as_event, self._splitter.flush()) if self._splitter else iter(())
+
+    def reason(self, reason: FinishReason) -> FinishReason:
+        return reason
+
+
+def _reader(prompt: Prompt, task: Task, stops: Sequence[str], ending: CancelToken) -> _Reader:
+    if prompt.tools:
+        return ToolAnswer(prompt.tools, stops, ending)
+    splits = prompt.escaped and task.matcher is None
+    return _Text(make_splitter(prompt.markers, prompt.text) if splits else None)
 
 
 def _as_event(piece: Piece) -> GenerationEvent:

@@ -80,9 +80,10 @@ class PromptCache:
     def _pieces(self, prompt: Prompt, ids: Sequence[int]) -> list[tuple[str, bool]]:
         """The text of an answer as it was shown, in pieces; True for a control token that is shown."""
         pieces: list[tuple[str, bool]] = [("", False)]
-        detokenizer = self._model.new_detokenizer(continues=prompt.continues)
+        detokenizer = self._model.new_detokenizer(continues=prompt.continues or prompt.tools is not None)
+        shown = prompt.tools.shown if prompt.tools else {}
         for token in ids:
-            text = detokenizer.push(token)
+            text = shown[token] if token in shown else detokenizer.push(token)
             if text in prompt.control and self._model.token_text(token) == text:
                 pieces += [(text, True), ("", False)]
             else:

@@ -9,6 +9,7 @@ from typing import Protocol
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.tools.spec import ToolRequest
 from lmsupply_cli.loading.formats import with_thinking
 
 
@@ -31,13 +32,16 @@ class Prompter:
     codec: Codec
     cached: Callable[[], CachedPrompt | None] | None = None
 
-    def chat(self, messages: Iterable[ChatMessage], *, answer_prefix: str = "") -> Prompt:
-        """`answer_prefix`: text that the answer starts with."""
+    def chat(
+        self, messages: Iterable[ChatMessage], *, answer_prefix: str = "", tools: ToolRequest | None = None
+    ) -> Prompt:
+        """`answer_prefix`: text that the answer starts with; `tools`: what it may call. Raises UsageError."""
         return self.format.chat(
             list(messages),
             self.codec.encode,
             answer_prefix=answer_prefix,
             cached=self.cached() if self.cached else None,
+            tools=tools,
         )
 
     def raw(self, text: str) -> Prompt:

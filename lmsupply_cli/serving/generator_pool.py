@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Unpack
+from typing import Any, Unpack
 
 from lmsupply_cli.chat.formatter import Prompt
 from lmsupply_cli.chat.messages import ChatMessage
@@ -121,6 +121,9 @@ class GeneratorPool(Answers):
         self,
         messages: Messages,
         *,
+        tools: Iterable[Any] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
@@ -128,12 +131,21 @@ class GeneratorPool(Answers):
         """Like `TextGenerator.stream_chat`. The first event waits for a free slot, which is held until the last
         event."""
         yield from self._run(
-            lambda slot: slot.stream_chat(messages, guidance=guidance, cancel=cancel, **options), cancel
+            lambda slot: slot.stream_chat(
+                messages,
+                tools=tools,
+                tool_choice=tool_choice,
+                parallel_tool_calls=parallel_tool_calls,
+                guidance=guidance,
+                cancel=cancel,
+                **options,
+            ),
+            cancel,
         )
 
     def generate_batch(
         self,
-        prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, str]]],
+        prompts: Sequence[str | Sequence[ChatMessage | Mapping[str, Any]]],
         *,
         batch_size: int | None = None,
         guidance: Guidance | None = None,

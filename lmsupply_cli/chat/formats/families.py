@@ -1,16 +1,21 @@
 """Chat formats of model families, for models that carry no template, or one that fails.
 
 Each gives the text of the family's official template. `stop_tokens` are control strings that end an
-answer, whether or not the model's config lists them; `stop` are texts that do.
+answer, whether or not the model's config lists them; `stop` are texts that do. Those that take `tools` write them, calls
+and results as the template does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+
+Tools = Sequence[Mapping[str, Any]]  # each in the form of OpenAI
 
 
 def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
@@ -63,13 +68,27 @@ class Llama3:
     stop: tuple[str, ...] = ()
     stop_tokens = ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>")
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Tools = ()) -> str:
+        """With tools, the first message after the system prompt is the user's."""
         system, rest = _split_system(messages)
         today = (self.today or date.today()).strftime("%d %b %Y")
         dates = f"Cutting Knowledge Date: December 2023\nToday Date: {today}\n\n"
-        turns = [self._turn("system", dates + system.strip())]
-        turns += [self._turn(m.role, m.content.strip()) for m in rest]
+        turns = [self._turn("system", ("Environment: ipython\n" if tools else "") + dates + system.strip())]
+        if tools and rest:
+            listed = "".join(json.dumps(tool, ensure_ascii=False, indent=4) + "\n\n" for tool in tools)
+            turns.append(self._turn("user", _LLAMA_TOOLS + listed + rest[0].content.strip()))
+            rest = rest[1:]
+        turns += map(self._message, rest)
         return "<|begin_of_text|>" + "".join(turns) + "<|start_header_id|>assistant<|end_header_id|>\n\n"
+
+    def _message(self, message: ChatMessage) -> str:
+        if message.tool_calls:
+            call = message.tool_calls[0]
+            arguments = json.dumps(call.values, ensure_ascii=False)
+            return self._turn("assistant", f'{{"name": "{call.name}", "parameters": {arguments}}}')
+        if message.role is ChatRole.TOOL:
+            return self._turn("ipython", json.dumps(message.content, ensure_ascii=False))
+        return self._turn(message.role, message.content.strip())
 
     @staticmethod
     def _turn(role: str, text: str) -> str:
@@ -97,24 +116,46 @@ class Qwen:
     stop: tuple[str, ...] = ()
     stop_tokens = ("<|im_end|>", "<|endoftext|>")
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Tools = ()) -> str:
         turns = list(messages)
         if self.can_think:
             turns = [_without_thought(m) if m.role is ChatRole.ASSISTANT else m for m in turns]
         elif turns[0].role is not ChatRole.SYSTEM:
             turns.insert(0, ChatMessage.system("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."))
+        if tools:
+            system, turns = _split_system(turns)
+            listed = _QWEN_TOOLS.format("".join(f"\n{json.dumps(tool, ensure_ascii=False)}" for tool in tools))
+            turns = [ChatMessage.system(f"{system}\n\n{listed}" if system else listed), *turns]
         asked = max((at for at, m in enumerate(turns) if m.role is ChatRole.USER), default=len(turns))
-        text = "".join(self._turn(m, thought=self.can_think and at > asked) for at, m in enumerate(turns))
+        text = "".join(
+            self._results(turns, at)
+            if m.role is ChatRole.TOOL
+            else self._turn(m, thought=self.can_think and at > asked and bool(m.reasoning or at == len(turns) - 1))
+            for at, m in enumerate(turns)
+        )
         quiet = self.can_think and not self.enable_thinking
         return text + "<|im_start|>assistant\n" + ("<think>\n\n</think>\n\n" if quiet else "")
 
-    @staticmethod
-    def _turn(message: ChatMessage, *, thought: bool) -> str:
+    def _turn(self, message: ChatMessage, *, thought: bool) -> str:
         content = message.content
         if thought and message.role is ChatRole.ASSISTANT:  # Qwen3 keeps the thoughts of the turn that goes on
             thought_text = message.reasoning.strip("\n")
             content = f"<think>\n{thought_text}\n</think>\n\n" + content.lstrip("\n")
-        return f"<|im_start|>{message.role}\n{content}<|im_end|>\n"
+        calls = "\n".join(
+            f'<tool_call>\n{{"name": "{call.name}", "arguments": {json.dumps(call.values, ensure_ascii=False)}}}\n'
+            "</tool_call>"
+            for call in message.tool_calls
+        )
+        between = "\n" if calls and message.content else ""
+        return f"<|im_start|>{message.role}\n{content}{between}{calls}<|im_end|>\n"
+
+    @staticmethod
+    def _results(turns: Sequence[ChatMessage], at: int) -> str:
+        """Results that follow each other share a turn of the user."""
+        first = at == 0 or turns[at - 1].role is not ChatRole.TOOL
+        last = at + 1 == len(turns) or turns[at + 1].role is not ChatRole.TOOL
+        text = f"\n<tool_response>\n{turns[at].content}\n</tool_response>"
+        return ("<|im_start|>user" if first else "") + text + ("<|im_end|>\n" if last else "")
 
 
 class MistralV1:
@@ -139,17 +180,36 @@ class MistralV3:
     stop_tokens = ("</s>",)
     _gap = " "
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Tools = ()) -> str:
+        """Tools stand before the last message of the user. The ids of calls have nine letters and digits."""
         has_system = messages[0].role is ChatRole.SYSTEM
         system, rest = _split_system(messages)
+        asked = max((at for at, m in enumerate(rest) if m.role is ChatRole.USER), default=-1)
         text = "<s>"
         for at, m in enumerate(rest):
-            if m.role is ChatRole.ASSISTANT:
+            if m.tool_calls or m.role is ChatRole.TOOL:
+                text += self._calls(m) if m.tool_calls else self._result(m)
+            elif m.role is ChatRole.ASSISTANT:
                 text += self._answer(m.content) + "</s>"
             else:
                 glued = f"{system}\n\n" if has_system and at == len(rest) - 1 else ""
-                text += f"[INST]{self._gap}{glued}{m.content}[/INST]"
+                listed = self._tools(tools) if tools and at == asked else ""
+                text += f"{listed}[INST]{self._gap}{glued}{m.content}[/INST]"
         return text
+
+    def _tools(self, tools: Tools) -> str:
+        return f"[AVAILABLE_TOOLS]{self._gap}[" + ", ".join(map(_mistral_tool, tools)) + "][/AVAILABLE_TOOLS]"
+
+    def _calls(self, message: ChatMessage) -> str:
+        calls = ", ".join(
+            f'{{"name": "{call.name}", "arguments": {json.dumps(call.values, ensure_ascii=False)}, "id": "{call.id}"}}'
+            for call in message.tool_calls
+        )
+        return f"[TOOL_CALLS]{self._gap}[{calls}]</s>"
+
+    def _result(self, message: ChatMessage) -> str:
+        content = f'{{"content": {message.content}, "call_id": "{message.tool_call_id}"}}'
+        return f"[TOOL_RESULTS]{self._gap}{content}[/TOOL_RESULTS]"
 
     def _answer(self, content: str) -> str:
         return " " + content.strip()
@@ -212,10 +272,19 @@ class Generic:
         return "".join(f"{m.role.capitalize()}: {m.content}\n" for m in messages) + "Assistant:"
 
 
-def _split_system(messages: Sequence[ChatMessage]) -> tuple[str, Sequence[ChatMessage]]:
+def _split_system(messages: Sequence[ChatMessage]) -> tuple[str, list[ChatMessage]]:
     if messages and messages[0].role is ChatRole.SYSTEM:
-        return messages[0].content, messages[1:]
-    return "", messages
+        return messages[0].content, list(messages[1:])
+    return "", list(messages)
+
+
+def _mistral_tool(tool: Mapping[str, Any]) -> str:
+    """The texts of a function are not escaped."""
+    rows = (
+        f'"{key}": "{value}"' if isinstance(value, str) else f'"{key}": {json.dumps(value, ensure_ascii=False)}'
+        for key, value in tool["function"].items()
+    )
+    return '{"type": "function", "function": {' + ", ".join(rows) + "}}"
 
 
 def _without_thought(message: ChatMessage) -> ChatMessage:
@@ -223,6 +292,19 @@ def _without_thought(message: ChatMessage) -> ChatMessage:
     before, found, content = message.content.rpartition("</think>")
     if not found:
         return message
-    return ChatMessage(
-        message.role, content.lstrip("\n"), reasoning=before.split("<think>")[-1].strip("\n") or message.reasoning
-    )
+    thought = before.split("<think>")[-1].strip("\n") or message.reasoning
+    return replace(message, content=content.lstrip("\n"), reasoning=thought)
+
+
+_LLAMA_TOOLS = (
+    "Given the following functions, please respond with a JSON for a function call "
+    "with its proper arguments that best answers the given prompt.\n\n"
+    'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}.'
+    "Do not use variables.\n\n"
+)
+_QWEN_TOOLS = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>{}\n</tools>\n\n"
+    "For each function call, return a json object with function name and arguments within <tool_call></tool_call> "
+    'XML tags:\n<tool_call>\n{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
+)

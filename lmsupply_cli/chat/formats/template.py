@@ -113,24 +113,25 @@ class Template:
             parts=parts,
         )
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """A template that refuses a system message gets it folded into the first user turn. Raises ModelFilesError for
-        one that fails or meets a limit."""
+        one that fails or meets a limit. `tools`: in the form of OpenAI, as transformers passes them."""
         try:
-            return self._render(messages)
+            return self._render(messages, tools)
         except _Failure as failure:
             folded = fold_system(messages)
             if folded != list(messages):
                 try:
-                    return self._render(folded)
+                    return self._render(folded, tools)
                 except _Failure:
                     pass
             raise ModelFilesError(f"the model's chat template fails: {failure}", hint=_HINT) from None
 
-    def _render(self, messages: Sequence[ChatMessage]) -> str:
+    def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]]) -> str:
+        names = {call.id: call.name for m in messages for call in m.tool_calls}
         variables = {
-            "messages": [_row(m, parts=self._parts) for m in messages],
-            "tools": None,
+            "messages": [_row(m, names, parts=self._parts) for m in messages],
+            "tools": list(tools) or None,
             "documents": None,
             "add_generation_prompt": True,
             **self._special,
@@ -164,10 +165,18 @@ class _Failure(Exception):
     """What a template raised, in one line."""
 
 
-def _row(message: ChatMessage, *, parts: bool) -> dict[str, Any]:
-    """Reasoning under the names, and in the order, in which transformers gives it."""
+def _row(message: ChatMessage, names: Mapping[str, str], *, parts: bool) -> dict[str, Any]:
+    """Reasoning under the names, and in the order, in which transformers gives it; the arguments of calls are objects.
+    `names`: of tools, by the id of the call."""
     content = [{"type": "text", "text": message.content}] if parts else message.content
-    row = {"role": str(message.role), "content": content}
+    row: dict[str, Any] = {"role": str(message.role), "content": content}
     if message.reasoning:
         row = {"thinking": message.reasoning, **row, "reasoning_content": message.reasoning}
+    if message.tool_calls:
+        row["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.values}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        row |= {"name": names.get(message.tool_call_id, ""), "tool_call_id": message.tool_call_id}
     return row
