@@ -65,9 +65,10 @@ def convert(
     check_one_of({"--out": out, "--name": name})
     context = Context.of(flags, quiet=quiet)
     wish = import_wish(context.settings, precision, block_size)
-    if missing := no_source(source):
+    here = source_at(as_place(source)) is not None
+    if not here and (missing := no_source(source)):
         raise missing
-    if source_at(as_place(source)) is None and parse_repo(source):
+    if not here and parse_repo(source):
         if name:
             raise UsageError("--name is for models on this machine", hint=f"the model will be called {source}")
         _from_hub(context, source, wish, out, keep=keep_source, dry_run=dry_run, accepted=accept_license, as_json=json)

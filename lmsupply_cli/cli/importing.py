@@ -19,6 +19,7 @@ from lmsupply_cli.importer.plan import BLOCK_SIZES, ImportPlan
 from lmsupply_cli.loading.importing import (
     ImportWish,
     LocalImport,
+    check_new,
     convert_to,
     find_source,
     import_local,
@@ -71,11 +72,12 @@ def write_folder(
 ) -> None:
     """Convert a model on this machine into a folder outside of the store. Raises as `plan_of`, FileError."""
     terminal, at = context.terminal, find_source(source)
+    check_new(folder)
     plan = plan_source(at, wish)
     planned = LocalImport(folder.name, at, plan, license_of(plan))
     check_allowed(planned.ref, planned.license, context.settings)
     if dry_run:
-        say_dry_run(terminal, planned, folder, as_json=as_json)
+        say_dry_run(terminal, planned, folder, out=folder, as_json=as_json)
         return
     if not as_json:
         terminal.say(plan_line(planned, "converting"))
@@ -94,10 +96,10 @@ def say_written(terminal: Terminal, folder: Path, *, as_json: bool) -> None:
 
 
 def plan_line(planned: LocalImport, verb: str = "importing") -> str:
-    plan = planned.plan
+    plan, at = planned.plan, planned.at
     return (
-        f"{verb} {shown_place(planned.at.path)}: {in_words(plan)}, "
-        f"{format_bytes(plan.write_bytes)}, {planned.license.label}"
+        f"{verb} {at.found or shown_place(at.path)}: {in_words(plan)}, "
+        f"about {format_bytes(plan.write_bytes)}, {planned.license.label}"
     )
 
 
@@ -120,7 +122,7 @@ def import_rows(plan: ImportPlan, root: Path) -> list[Row]:
         *kind_rows(plan.kinds, plan.forms),
         *(("note", note) for note in plan.weights.notes),
         ("context", f"{plan.config.context_length:,} tokens"),
-        ("write", format_bytes(plan.write_bytes)),
+        ("write", f"about {format_bytes(plan.write_bytes)}"),
         ("memory", f"about {format_bytes(memory.peak_bytes)} with a context of {tokens:,} tokens"),
         ("free disk", format_bytes(free) + ("" if plan.write_bytes <= free else ": not enough")),
     ]
@@ -137,11 +139,13 @@ def kind_rows(kinds: Mapping[str, int], forms: Mapping[str, int]) -> list[Row]:
     ]
 
 
-def local_rows(planned: LocalImport, root: Path) -> list[Row]:
-    """What --dry-run shows."""
+def local_rows(planned: LocalImport, root: Path, out: Path | None = None) -> list[Row]:
+    """What --dry-run shows. `out`: the folder that is written instead of a model of the store."""
     done = planned.installed
     return [
-        ("model", planned.ref + (", already imported" if planned.is_done else "")),
+        ("folder", shown_place(out))
+        if out
+        else ("model", planned.ref + (", already imported" if planned.is_done else "")),
         ("source", f"{shown_place(planned.at.path)}, {format_bytes(_size(planned))}, kept"),
         *([("same as", done.ref)] if done and not planned.is_done else []),
         ("license", planned.license.terms),
@@ -167,9 +171,10 @@ def import_json(plan: ImportPlan, root: Path) -> dict[str, Any]:
     }
 
 
-def local_json(planned: LocalImport, root: Path) -> dict[str, Any]:
+def local_json(planned: LocalImport, root: Path, out: Path | None = None) -> dict[str, Any]:
     return {
-        "ref": planned.ref,
+        "ref": None if out else planned.ref,
+        "out": str(absolute(out)) if out else None,
         "source": {"path": str(planned.at.path), "size_bytes": _size(planned), "kept": True},
         "installed": planned.is_done,
         "license": planned.license.as_dict(),
@@ -181,10 +186,12 @@ def _size(planned: LocalImport) -> int:
     return sum(max(0, file.stat().st_size) for file in planned.at.files)
 
 
-def say_dry_run(terminal: Terminal, planned: LocalImport, root: Path, *, as_json: bool) -> None:
+def say_dry_run(
+    terminal: Terminal, planned: LocalImport, root: Path, *, out: Path | None = None, as_json: bool
+) -> None:
     from lmsupply_cli.render.fields import print_fields
 
     if as_json:
-        terminal.json({"import": local_json(planned, root)})
+        terminal.json({"import": local_json(planned, root, out)})
     else:
-        print_fields(terminal, local_rows(planned, root))
+        print_fields(terminal, local_rows(planned, root, out))

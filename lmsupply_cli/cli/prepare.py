@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
 from lmsupply_cli.chat.overflow import Policy
@@ -35,12 +36,14 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """The model as the user named it (None if they did not), and what may be done to use it."""
+    """The model as the user named it (None if they did not), and what may be done to use it. `dry_run`: nothing is
+    imported."""
 
     name: str | None = None
     pull: bool = False
     accepted: bool = False
     trust: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,10 @@ def _named(ctx: Context, name: str, request: ModelRequest, *, pull: bool) -> Loc
     name = named_for(name, ctx.settings)
     try:
         model = locate(name, ctx.root, precision=required_precision(ctx.settings))
-    except NotImported:
+    except NotImported as missing:
+        if request.dry_run:
+            way = f"lmsupply add {quote(name)} --dry-run shows what importing it takes"
+            raise NotImported(missing.message, hint=way) from None
         model = _imported(ctx, name)
     except ModelNotInstalled as missing:
         if not pull:

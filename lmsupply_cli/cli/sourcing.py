@@ -11,11 +11,11 @@ from lmsupply_cli.cli.consent import check_allowed, ensure_accepted
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.importing import say_written
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import is_absent, is_folder, listed
 from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.hub.sources import GGUF, SAFETENSORS
-from lmsupply_cli.loading.importing import ImportWish
+from lmsupply_cli.loading.importing import ImportWish, check_new
 from lmsupply_cli.loading.sourcing import SourceImport, fetch_and_convert, plan_model
+from lmsupply_cli.providers import CPU
 from lmsupply_cli.render.fields import Row
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
 from lmsupply_cli.store.locate import parse_repo
@@ -37,24 +37,26 @@ class SourceRequest:
 
 def convert_repo(context: Context, name: str, request: SourceRequest) -> None:
     """`convert owner/repo`: its safetensors, or its GGUF where it has none or one is named. Raises LmsupplyError."""
-    from lmsupply_cli.cli.fetching import dry_run_plan, pull_plan, say_plan
+    from lmsupply_cli.cli.fetching import dry_run_plan, plan_json, pull_plan, say_plan
 
     terminal, out = context.terminal, request.out
-    if out and not is_absent(out) and (not is_folder(out) or listed(out)):
-        raise UsageError(f"{out} exists already", hint="name a folder that is new or empty")
+    if out:
+        check_new(out)
     planned = _planned(context, name, request.wish)
     check_allowed(planned.ref, planned.plan.license, context.settings)
     if request.dry_run:
         dry_run_plan(planned, context, keep=request.keep, as_json=request.as_json)
         return
     if request.as_json:
-        terminal.json_event("plan", **source_json(planned, keep=request.keep))
+        terminal.json_event("plan", **plan_json(planned, CPU.name, keep=request.keep))
     else:
         say_plan(planned, terminal)
     if out is None:
-        pull_plan(
+        manifest = pull_plan(
             planned, context.root, terminal, accepted=request.accepted, as_json=request.as_json, keep=request.keep
         )
+        if request.as_json:
+            terminal.json_event("finished", ref=manifest.ref, path=str(context.root / manifest.folder))
         return
 
     def consent(plan: SourcePlan) -> None:
@@ -133,7 +135,7 @@ def source_json(planned: SourceImport, *, keep: bool) -> dict[str, Any]:
         "model": {"ref": plan.ref, "repo": plan.tree.repo, "commit": plan.tree.commit},
         "chosen": {
             "variant": source.name,
-            "provider": "cpu",
+            "provider": CPU.name,
             "precision": source.precision or None,
             "reasons": list(plan.choice.reasons),
         },

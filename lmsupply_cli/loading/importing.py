@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.importer.forms import PRECISIONS
 from lmsupply_cli.importer.plan import VERSION, ImportPlan, check_wish, open_source, plan_import, run_import
+from lmsupply_cli.locks import Busy, locked
 from lmsupply_cli.store.imports import (
     NewImport,
     Staging,
@@ -34,6 +34,8 @@ from lmsupply_cli.store.locate import LocatedModel, located
 from lmsupply_cli.store.manifest import ImportForm, ImportSource, Manifest
 from lmsupply_cli.store.source_paths import SourcePath, as_place, no_source, read_digests, source_at
 from lmsupply_cli.units import format_bytes
+
+_ELSEWHERE = "name a folder that can be written"
 
 
 class ImportWish(NamedTuple):
@@ -179,31 +181,51 @@ def convert_to(plan: ImportPlan, folder: Path, *, listener: ProgressListener | N
     """Write the model into `folder`, which is new or empty, outside of the store; nothing is left of an import that fails.
     Raises UsageError, ModelFilesError, FileError."""
     listener = listener or ProgressListener()
-    with _new_folder(absolute(folder), plan.write_bytes) as staging:
+    check_new(folder)
+    check_room(folder, plan.write_bytes)
+    with _new_folder(absolute(folder)) as staging:
         _convert(plan, staging, listener)
 
 
-@contextmanager
-def _new_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
-    """A folder beside `folder`, which takes its place if the block ends without an error."""
+def check_new(folder: Path) -> None:
+    """Raises UsageError unless a model may be written into `folder`."""
     if not is_absent(folder) and (not is_folder(folder) or listed(folder)):
         raise UsageError(f"{folder} exists already", hint="name a folder that is new or empty")
+
+
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """Raises FileError if that does not fit the disk of `folder`."""
     if (free := free_bytes(folder)) < needed_bytes:
         raise FileError(
             f"{format_bytes(needed_bytes)} to write, but only {format_bytes(free)} is free on the disk of {folder}",
             hint="free some space, or name a folder on another disk",
         )
-    staging = folder.with_name(f".{folder.name[:100]}.{uuid.uuid4().hex}.tmp")
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, which takes its place if the block ends without an error. Its name tells whose it is, so
+    that what a killed process left goes with the next one. Raises FileError, UsageError if somebody else writes there."""
+    staging = folder.with_name(f".{folder.name[:100]}.partial")
+    lock = staging.with_suffix(".lock")
+    with our_io_error(folder, hint=_ELSEWHERE):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     try:
-        with our_io_error(folder):
-            staging.mkdir(parents=True)
-        yield staging
-        with our_io_error(folder):
-            if is_folder(folder):
-                folder.rmdir()
-            staging.replace(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with locked(lock):
+            shutil.rmtree(staging, ignore_errors=True)
+            try:
+                with our_io_error(folder, hint=_ELSEWHERE):
+                    staging.mkdir()
+                yield staging
+                with our_io_error(folder, hint=_ELSEWHERE):
+                    if is_folder(folder):
+                        folder.rmdir()
+                    staging.replace(folder)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    except Busy:
+        raise UsageError(f"another lmsupply is writing {folder}", hint="wait for it, or name another folder") from None
 
 
 def _convert(plan: ImportPlan, folder: Path, listener: ProgressListener) -> None:

@@ -25,7 +25,7 @@ from lmsupply_cli.importer.plan import (
     open_source,
     plan_import,
 )
-from lmsupply_cli.loading.importing import ImportWish, convert_to, write_model
+from lmsupply_cli.loading.importing import ImportWish, check_new, check_room, convert_to, write_model
 from lmsupply_cli.loading.recommend import named_by_role
 from lmsupply_cli.memory.rough import MARGIN, PACKED, PROCESS_BYTES
 from lmsupply_cli.store.imports import begin_import
@@ -162,7 +162,8 @@ def fetch_and_import(
     listener = listener or ProgressListener()
     refuse_what_never_runs(planned.plan)
     consent(planned.plan)
-    with fetch_source(planned.plan, root, planned.form, keep=keep, listener=listener) as fetched:
+    reserving = replace(planned.plan, reserved_bytes=planned.write_bytes)
+    with fetch_source(reserving, root, planned.form, keep=keep, listener=listener) as fetched:
         if fetched.installed:
             return fetched.installed
         plan = plan_import(_opened(fetched), planned.form.precision, planned.form.block_size or None)
@@ -206,6 +207,8 @@ def fetch_and_convert(
     listener: ProgressListener | None = None,
 ) -> None:
     """As `fetch_and_import`, into a folder outside of the store, which is new or empty. Raises UsageError too."""
+    check_new(folder)
+    check_room(folder, planned.write_bytes)
     refuse_what_never_runs(planned.plan)
     consent(planned.plan)
     with fetch_source(planned.plan, root, planned.form, keep=keep, again=True, listener=listener) as fetched:

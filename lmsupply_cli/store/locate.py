@@ -210,7 +210,10 @@ def _imported(
         found = [model for model in here if suits(model)]
         if found:
             paths = {file.path for file in files}
-            return max(found, key=lambda m: (bool(m.source and m.source.files[0].path in paths), m.pulled))
+            return max(
+                found,
+                key=lambda m: (m.ref == source.found, bool(m.source and m.source.files[0].path in paths), m.pulled),
+            )
     error = NotImported(f"{name} is not imported yet", hint=f"lmsupply add {shlex.quote(name)} imports it")
     error.source = name
     raise error

@@ -80,7 +80,11 @@ def chat(
     if saved and system is None:
         system = saved.system
     wanted = ModelRequest(
-        named or model or (saved.model if saved else None), pull=pull, accepted=accept_license, trust=trust_model_files
+        named or model or (saved.model if saved else None),
+        pull=pull,
+        accepted=accept_license,
+        trust=trust_model_files,
+        dry_run=dry_run,
     )
     asked = ChatRequest(system, last, resume, no_save, stats, plain)
     if dry_run:

@@ -161,7 +161,7 @@ def run(
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet, debug=debug)
     guidance = _guidance(json_schema, regex, grammar, form)
-    wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files)
+    wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files, dry_run=dry_run)
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
     if retry_failed or {batch, out, batch_size} != {None}:
