@@ -29,7 +29,7 @@ from lmsupply_cli.loading.plan import LoadPlan, plan_folder
 from lmsupply_cli.render.fields import print_fields
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.store.locate import LocatedModel, default_installed, guide, locate, located
-from lmsupply_cli.store.manifest import mark_used
+from lmsupply_cli.store.manifest import EXACT, mark_used
 
 _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be read
 
@@ -154,8 +154,9 @@ def _imported(ctx: Context, name: str) -> LocatedModel:
     planned = plan_of(ctx, name, import_wish(ctx.settings))
     precision = required_precision(ctx.settings)
     if precision and precision != planned.precision:
+        why = f": {planned.plan.reason}" if planned.form.precision == EXACT else ""
         raise UsageError(
-            f"{name} cannot be imported in {precision}: {planned.plan.reason}",
+            f"{name} cannot be imported in {precision}{why}",
             hint=f"leave out `precision`; it will be stored in {planned.precision}",
         )
     return located(import_planned(ctx, planned), ctx.root)

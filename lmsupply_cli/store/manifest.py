@@ -104,6 +104,8 @@ class ImportSource:
     @property
     def stored_precision(self) -> str | None:
         """The precision of most weights, such as "int4", without the norms, which stay floats; None if that is not known."""
+        if self.precision in PRECISIONS and self.precision != "int8":  # for which fewer bits are carried over too
+            return self.precision
         found: Counter[str] = Counter()
         for form, number in self.forms.items():
             if bits := _BITS.match(form):
