@@ -158,10 +158,16 @@ def _class(kind: type, part: Callable[..., Schema], definitions: dict[str, Any])
         required = [field.name for field in fields if _is_required(field)]
         return _object({field.name: part(hints[field.name], kind) for field in fields}, required)
     if typing.is_typeddict(kind):
-        properties = {name: part(_bare(hint), kind) for name, hint in _hints(kind).items()}
+        hints = _hints(kind)
         needed: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
-        return _object(properties, [name for name in properties if name in needed])
+        # where annotations are text, Python does not see NotRequired in them
+        required = [name for name, hint in hints.items() if name in needed and not _is_kind(hint, typing.NotRequired)]
+        return _object({name: part(_bare(hint), kind) for name, hint in hints.items()}, required)
     return None
+
+
+def _is_kind(hint: Any, kind: Any) -> bool:
+    return typing.get_origin(hint) is kind
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
