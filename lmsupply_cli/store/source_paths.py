@@ -103,8 +103,8 @@ def no_source(name: str) -> ModelNotFound | None:
     if path.suffix.lower() == ".safetensors" and is_file(path):
         return ModelNotFound(f"{name} is a part of a model", hint=f"name its folder: {path.parent}")
     if path.suffix.lower() == _GGUF and not is_file(path) and not is_folder(path):
-        files = {file.name: file for file in listed(path.parent) if file.suffix.lower() == _GGUF}
-        near = get_close_matches(path.name, files, n=1)
+        files = {file.stem: file for file in listed(path.parent) if file.suffix.lower() == _GGUF}
+        near = get_close_matches(path.stem, files, n=1)
         return ModelNotFound(
             f"no such file: {name}", hint=f"did you mean {files[near[0]]}?" if near else "check the path"
         )
