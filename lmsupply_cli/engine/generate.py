@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmsupply_cli.engine.base import Decoder, TextModel
@@ -44,8 +44,9 @@ class Task:
     """A prompt, and how it is answered.
 
     `stop` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `matcher`: what the
-    answer must follow; `continues`: the answer goes on with the text of the prompt, so a space at its start counts; `shown`: the
-    texts of control tokens that are shown, whatever the detokenizer hides.
+    answer must follow; `continues`: the answer goes on with the text of the prompt, so a space at its start counts, as it does
+    with a matcher; `shown`: of an answer that may call tools, the texts of control tokens that are shown, whatever the
+    detokenizer hides, and no space at the start counts.
     """
 
     ids: Sequence[int]
@@ -54,7 +55,7 @@ class Task:
     stop_ids: frozenset[int] = frozenset()
     matcher: Matcher | None = None
     continues: bool = False
-    shown: Mapping[int, str] = field(default_factory=dict)
+    shown: Mapping[int, str] | None = None
 
 
 @dataclass
@@ -95,15 +96,15 @@ class AnswerText:
     def __init__(self, model: TextModel, task: Task) -> None:
         self._task = task
         self._stops = StopSequenceDetector([*task.options.stop, *task.stop])
-        self._detokenizer: Detokenizer = model.new_detokenizer(continues=task.continues or task.matcher is not None)
+        self._shown = task.shown or {}
+        guided = task.matcher is not None and task.shown is None
+        self._detokenizer: Detokenizer = model.new_detokenizer(continues=task.continues or guided)
         self._text = ""
 
     def push(self, token: int) -> str:
         """What can be shown now."""
-        if token in self._task.shown:
-            text = self._detokenizer.flush() + self._task.shown[token]
-        else:
-            text = self._detokenizer.push(token)
+        mark = self._shown.get(token)
+        text = self._detokenizer.push(token) if mark is None else self._detokenizer.flush() + mark
         return self._kept(self._stops.push(text))
 
     def flush(self) -> str:

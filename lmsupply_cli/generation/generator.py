@@ -269,7 +269,7 @@ class TextGenerator(Answers):
             prompt.stop_ids,
             self.new_matcher(guidance, prompt.answer_prefix) if guidance else None,
             prompt.continues,
-            turn.shown if turn else {},
+            turn.shown if turn else None,
         )
         stops = (*options.stop, *prompt.stop) if turn else ()
         return self._turns.guarded(self._events(prompt, task, stops, cancel))

@@ -80,7 +80,7 @@ class PromptCache:
     def _pieces(self, prompt: Prompt, ids: Sequence[int]) -> list[tuple[str, bool]]:
         """The text of an answer as it was shown, in pieces; True for a control token that is shown."""
         pieces: list[tuple[str, bool]] = [("", False)]
-        detokenizer = self._model.new_detokenizer(continues=prompt.continues or prompt.tools is not None)
+        detokenizer = self._model.new_detokenizer(continues=prompt.continues)
         shown = prompt.tools.shown if prompt.tools else {}
         for token in ids:
             text = shown[token] if token in shown else detokenizer.push(token)

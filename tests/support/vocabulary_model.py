@@ -31,7 +31,7 @@ from lmsupply_cli.engine.matcher import GuidanceVocabulary, Matcher
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.tokenizer import ModelTokenizer
 from lmsupply_cli.generation.completion import ModelInfo
-from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
 
 ROOT = Path(__file__).parent.parent
 ENDS = {
@@ -54,11 +54,11 @@ HARMONY = (
 
 
 class VocabularyModel:
-    """`says`: what it wants to say, control tokens included; "" for a random token at each step."""
+    """`says`: what it wants to say, answer by answer, control tokens included; none for a random token at each step."""
 
     tokenizer_note = ""
 
-    def __init__(self, name: str, folder: Path, *, says: str = "", seed: int = 0) -> None:
+    def __init__(self, name: str, folder: Path, *, says: Sequence[str] = (), seed: int = 0) -> None:
         made = Path(shutil.copytree(ROOT / "models" / "toy", folder / name, dirs_exist_ok=True))
         shutil.copy(ROOT / "data" / "tokenizers" / f"{name}.json", made / "tokenizer.json")
         config = json.loads((made / "genai_config.json").read_text())
@@ -74,7 +74,7 @@ class VocabularyModel:
         self.tokenizer = ModelTokenizer(self.folder, visible=visible)
         self.shape = ModelShape(None, name, 8000, size, frozenset({self.added[ENDS[name]]}), None)
         self.hidden_ids = self.tokenizer.hidden_ids
-        self.says = says
+        self.says, self.answers = says, 0
         self.rng = np.random.default_rng(seed)
         self._names = {row["id"]: row["content"] for row in self.folder.added_tokens if row.get("special")}
         self._guided: GuidanceVocabulary | None = None
@@ -118,8 +118,8 @@ class VocabularyDecoder:
     def __init__(self, model: VocabularyModel, capacity_tokens: int) -> None:
         self.capacity_tokens, self._model = capacity_tokens, model
         self._tokens: list[int] = []
-        self._wanted = [*model.encode(model.says)] if model.says else []
-        self._begun = 0
+        self._wanted = [model.encode(text) for text in model.says]
+        self._begun, self._reads = 0, False
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -130,14 +130,15 @@ class VocabularyDecoder:
         check_append(ids, held_tokens=len(self._tokens), capacity_tokens=self.capacity_tokens, vocabulary=size)
         self._tokens.extend(ids)
         if len(ids) > 1:
+            self._model.answers += not self._reads
             self._begun = len(self._tokens)
+        self._reads = len(ids) > 1
 
     def logits(self) -> Any:
         scores = self._model.rng.normal(size=self._model.shape.vocabulary).astype(np.float32)
-        if self._model.says:
-            said = len(self._tokens) - self._begun
-            end = next(iter(self._model.shape.eos_ids))
-            scores[self._wanted[said] if said < len(self._wanted) else end] = 100.0
+        if self._wanted:
+            said, wanted = len(self._tokens) - self._begun, self._wanted[self._model.answers - 1]
+            scores[wanted[said] if said < len(wanted) else next(iter(self._model.shape.eos_ids))] = 100.0
         return scores
 
     def wide_logits(self, count: int) -> Any:
@@ -165,10 +166,11 @@ def formatter_of(name: str) -> Any:
     return made[name]()  # type: ignore[no-untyped-call, operator]
 
 
-def vocabulary_generator(name: str, folder: Path, *, says: str = "", seed: int = 0) -> TextGenerator:
+def vocabulary_generator(name: str, folder: Path, *, says: Sequence[str] = (), seed: int = 0) -> TextGenerator:
     """A generator with the vocabulary and the chat format of a family."""
     model = VocabularyModel(name, folder, says=says, seed=seed)
     info = ModelInfo(name, None, UNKNOWN_LICENSE, "cpu", 1, 8000)
     options = GenerationOptions(temperature=0, repetition_penalty=1.0, max_tokens=600)
     format = PromptFormat(formatter_of(name), model.control, model.markers)
-    return TextGenerator(model, format, info, options=options)  # type: ignore[arg-type]
+    limits = GeneratorLimits(reserve_tokens=8000)
+    return TextGenerator(model, format, info, options=options, limits=limits)  # type: ignore[arg-type]

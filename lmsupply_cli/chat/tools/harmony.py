@@ -21,6 +21,7 @@ from lmsupply_cli.events import AnswerPiece, ReasoningDelta, TextDelta
 
 _CONSTRAIN, _END = "<|constrain|>", "<|end|>"
 _MARKS = (CHANNEL, MESSAGE, START, _CONSTRAIN, *ENDS)
+_MOST_ASIDES = 8  # thoughts and remarks before the call or the answer: a weak model goes on without end
 _RECIPIENT = re.compile(r"\bto=functions\.(\S+)")
 
 
@@ -38,11 +39,11 @@ class Harmony:
         return self._formatter.render([_one_thought(message) for message in one_call_each(messages)], tools)
 
     def grammar(self, offer: Offer, marks: Marks) -> str:
-        """Thoughts and remarks in any number, then the final answer or a call."""
+        """Some thoughts and remarks, then the final answer or a call."""
         channel, message, start = marks.symbol(CHANNEL), marks.symbol(MESSAGE), marks.symbol(START)
         last = (["call"] if offer.tools else []) + ([] if offer.must else ["final"])
         rules = [
-            f"start: aside* ({' | '.join(last)})",
+            f"start: aside{{0,{_MOST_ASIDES}}} ({' | '.join(last)})",
             f'aside: {channel} ("analysis" | "commentary") {message} TEXT? {marks.symbol(_END)} {start} "assistant"',
             f"TEXT: {without(*_MARKS)}",
         ]
