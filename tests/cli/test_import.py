@@ -8,7 +8,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,28 +15,10 @@ import numpy as np
 import pytest
 from support.cli import Result, lmsupply
 from support.gguf_files import key, model_metadata, model_tensors, raw_gguf, text, write_gguf
-from support.tiny_imports import SIZES, vocabulary, write_tiny_gguf, write_tiny_safetensors
+from support.tiny_imports import SIZES, begun_import, vocabulary, write_tiny_gguf, write_tiny_safetensors
 
 SHORT = ("--max-tokens", "2")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
-WAITS = """
-import sys, time
-from pathlib import Path
-from lmsupply_cli.importer import architectures
-
-folder, build = Path(sys.argv.pop(1)), architectures.build
-
-def waits(source, model, *more):
-    (model / "model.onnx.data").write_bytes(b"half of it")
-    (folder / "begun").touch()
-    while not (folder / "go").exists():
-        time.sleep(0.01)
-    build(source, model, *more)
-
-architectures.build = waits
-from lmsupply_cli.__main__ import main
-sys.exit(main())
-"""
 
 
 @pytest.fixture(scope="session")
@@ -70,20 +51,6 @@ def installed() -> list[str]:
 def imports() -> list[str]:
     """Folders of imported models, half ones too."""
     return sorted(path.name for path in (store() / "imported").glob("*"))
-
-
-def starts(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A process that stands in the middle of an import until the file `go` is there."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITS, str(tmp_path), *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "begun").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
 
 
 def test_a_file_is_imported_when_it_is_first_run(here: Path) -> None:
@@ -586,7 +553,7 @@ def test_a_template_that_fails_is_replaced_with_a_note(here: Path) -> None:
 @POSIX
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_an_import_that_is_stopped_leaves_no_model(here: Path, tmp_path: Path, stop: signal.Signals, code: int) -> None:
-    process = starts(tmp_path, "run", "./tiny-Q4_0.gguf", "hi", *SHORT)
+    process = begun_import(tmp_path, "run", "./tiny-Q4_0.gguf", "hi", *SHORT)
     process.send_signal(stop)
     out, err = process.communicate()
     assert (process.returncode, out) == (code, "")
@@ -603,7 +570,7 @@ def test_an_import_that_is_stopped_leaves_no_model(here: Path, tmp_path: Path, s
 
 @POSIX
 def test_what_a_killed_import_left_can_be_removed(here: Path, tmp_path: Path) -> None:
-    process = starts(tmp_path, "add", "./tiny-Q4_0.gguf", "--name", "mine")
+    process = begun_import(tmp_path, "add", "./tiny-Q4_0.gguf", "--name", "mine")
     process.kill()
     process.communicate()
     assert "remove an unfinished import of mine: " in lmsupply("rm", "--partial", "--dry-run").err
@@ -614,7 +581,7 @@ def test_what_a_killed_import_left_can_be_removed(here: Path, tmp_path: Path) ->
 
 @POSIX
 def test_what_a_killed_import_left_is_forgotten_when_another_name_gets_the_model(here: Path, tmp_path: Path) -> None:
-    process = starts(tmp_path, "add", "./tiny-Q4_0.gguf", "--name", "mine")
+    process = begun_import(tmp_path, "add", "./tiny-Q4_0.gguf", "--name", "mine")
     process.kill()
     process.communicate()
     lmsupply("add", "./tiny-Q4_0.gguf", "--name", "other")
@@ -623,7 +590,7 @@ def test_what_a_killed_import_left_is_forgotten_when_another_name_gets_the_model
 
 @POSIX
 def test_two_imports_of_one_file_at_once(here: Path, tmp_path: Path) -> None:
-    first = starts(tmp_path, "add", "./tiny-Q4_0.gguf", "--name", "one")
+    first = begun_import(tmp_path, "add", "./tiny-Q4_0.gguf", "--name", "one")
     second = subprocess.Popen(
         [sys.executable, "-m", "lmsupply_cli", "add", "./tiny-Q4_0.gguf", "--name", "two"],
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

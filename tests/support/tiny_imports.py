@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,25 @@ NAMES = {
     "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
+
+_WAITS = """
+import sys, time
+from pathlib import Path
+from lmsupply_cli.importer import architectures
+
+folder, build = Path(sys.argv.pop(1)), architectures.build
+
+def waits(source, model, *more):
+    (model / "model.onnx.data").write_bytes(b"half of it")
+    (folder / "begun").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    build(source, model, *more)
+
+architectures.build = waits
+from lmsupply_cli.__main__ import main
+sys.exit(main())
+"""
 
 
 def write_tiny_gguf(
@@ -83,3 +105,17 @@ def _name(name: str) -> str:
 def repo_files(folder: Path) -> dict[str, bytes]:
     """A folder as the files of a repo of the Hub."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def begun_import(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`lmsupply ARGUMENTS` as a process that stands in the middle of its import until there is a file `go` in `folder`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WAITS, str(folder), *arguments],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (folder / "begun").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
