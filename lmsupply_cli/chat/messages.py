@@ -109,24 +109,25 @@ def _message(row: Mapping[str, Any], number: int) -> ChatMessage:
         raise UsageError(f"message {number}: only the assistant calls tools, not the role {role}")
     if not isinstance(calls, (list, tuple)):
         raise UsageError(f"message {number}: `tool_calls` must be a list", hint=_CALL_FORM)
-    made = tuple(_call(call, number) for call in calls)
+    made = tuple(as_call(call, f"message {number}") for call in calls)
     return ChatMessage(ChatRole(role), content, reasoning, tool_calls=made, tool_call_id=answers)
 
 
-def _call(row: Any, number: int) -> ToolCall:
-    """A ToolCall, or a mapping as in OpenAI's API; `arguments` is JSON text or an object."""
+def as_call(row: Any, where: str) -> ToolCall:
+    """A ToolCall, or a mapping as in OpenAI's API; `arguments` is JSON text or an object. `where`: for the error. Raises
+    UsageError."""
     if isinstance(row, ToolCall):
         return row
     function = row.get("function", row) if isinstance(row, Mapping) else None
     if not isinstance(function, Mapping):
-        raise UsageError(f"message {number} has a tool call that is no mapping", hint=_CALL_FORM)
+        raise UsageError(f"{where}: a tool call is no mapping", hint=_CALL_FORM)
     key, name, arguments = row.get("id"), function.get("name"), function.get("arguments", "{}")
     if isinstance(arguments, Mapping):
         arguments = json.dumps(dict(arguments), ensure_ascii=False)
     if not (isinstance(key, str) and key and isinstance(name, str) and name and isinstance(arguments, str)):
-        raise UsageError(f"message {number}: a tool call needs an id, a name and arguments", hint=_CALL_FORM)
+        raise UsageError(f"{where}: a tool call needs an id, a name and arguments", hint=_CALL_FORM)
     call = ToolCall(key, name, arguments or "{}")
-    check_arguments(call, f"message {number}")
+    check_arguments(call, where)
     return call
 
 

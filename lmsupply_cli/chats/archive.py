@@ -25,10 +25,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, get_args
 
-from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_call
 from lmsupply_cli.chats.session import SessionListener
 from lmsupply_cli.engine.guidance import Guidance, Kind
 from lmsupply_cli.errors import FileError, LmsupplyError, UsageError
+from lmsupply_cli.events import ToolCall
 from lmsupply_cli.files import is_absent, listed, our_io_error, parse_json, read_bytes, size_of
 from lmsupply_cli.locks import Busy, is_held, locked
 from lmsupply_cli.units import count
@@ -437,7 +438,19 @@ def _message(row: dict[str, Any]) -> ChatMessage | None:
         role = ChatRole(_text(row, "role"))
     except ValueError:
         role = ChatRole.USER
-    return ChatMessage(role, _text(row, "content"), _text(row, "reasoning"), bool(row.get("partial")))
+    answers = _text(row, "tool_call_id")
+    if (role is ChatRole.TOOL) != bool(answers):
+        return None
+    calls = _calls(row.get("tool_calls")) if role is ChatRole.ASSISTANT else ()
+    return ChatMessage(role, _text(row, "content"), _text(row, "reasoning"), bool(row.get("partial")), calls, answers)
+
+
+def _calls(rows: Any) -> tuple[ToolCall, ...]:
+    """None of them where one is damaged."""
+    try:
+        return tuple(as_call(row, "the chat") for row in rows) if isinstance(rows, list) else ()
+    except UsageError:
+        return ()
 
 
 def _text(row: dict[str, Any], key: str) -> str:

@@ -22,13 +22,18 @@ def export_text(messages: Sequence[ChatMessage], form: str, *, model: str) -> st
             json.dumps({"schema": JSON_SCHEMA, "model": model, "messages": rows}, ensure_ascii=False, indent=2) + "\n"
         )
     if form == ".md":
-        return f"# Chat with {model}\n\n" + "\n\n".join(f"## {_who(m)}\n\n{m.content.strip()}" for m in messages) + "\n"
+        return f"# Chat with {model}\n\n" + "\n\n".join(f"## {_who(m)}\n\n{_what(m)}" for m in messages) + "\n"
     if form == ".txt":
-        return "\n\n".join(f"{_who(m)}: {m.content.strip()}" for m in messages) + "\n"
+        return "\n\n".join(f"{_who(m)}: {_what(m)}" for m in messages) + "\n"
     raise UsageError(
         f"a chat cannot be exported as {form or 'a file without an extension'}",
         hint="use the extension .md, .json or .txt",
     )
+
+
+def _what(message: ChatMessage) -> str:
+    calls = (f"{call.name}({call.arguments})" for call in message.tool_calls)
+    return "\n".join(filter(None, [message.content.strip(), *calls]))
 
 
 def _who(message: ChatMessage) -> str:

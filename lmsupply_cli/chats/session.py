@@ -220,11 +220,13 @@ class ChatSession(Generic[G]):
             for event in events:
                 said.add(event)
                 self.listener.said(said.text, said.reasoning)
-                ended = isinstance(event, Finished) and event.finish_reason == "stop"
+                ended = isinstance(event, Finished) and event.finish_reason in ("stop", "tool_calls")
                 yield event
         finally:
             if said:
-                answer = ChatMessage.assistant(said.text, reasoning=said.reasoning, partial=not ended)
+                answer = ChatMessage.assistant(
+                    said.text, reasoning=said.reasoning, partial=not ended, tool_calls=said.tool_calls
+                )
                 self._change([*kept, answer])
             else:
                 self.dropped = dropped_before

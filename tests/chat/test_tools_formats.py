@@ -194,7 +194,7 @@ def test_a_control_string_behind_an_escape_of_json_stays_text_too() -> None:
         ({"role": "user", "content": "", "tool_calls": [{"id": "a", "name": "b"}]}, "only the assistant"),
         ({"role": "assistant", "content": None, "tool_calls": [{"name": "b"}]}, "needs an id"),
         ({"role": "assistant", "content": None, "tool_calls": "b"}, "must be a list"),
-        ({"role": "assistant", "content": None, "tool_calls": ["b"]}, "no mapping"),
+        ({"role": "assistant", "content": None, "tool_calls": ["b"]}, "is no mapping"),
         (
             {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "name": "b", "arguments": "[1]"}]},
             "must be a JSON object",

@@ -13,6 +13,7 @@ from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chats.archive import Archive, Recorder, read_chat
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.errors import LmsupplyError, UsageError
+from lmsupply_cli.events import ToolCall
 
 HELLO = [ChatMessage.user("hello"), ChatMessage.assistant("hi", reasoning="a greeting")]
 MESSAGE = st.builds(
@@ -92,6 +93,20 @@ def test_a_file_that_was_cut_anywhere_is_read_up_to_there(archive: Archive) -> N
         path.write_bytes(data[:end])
         found = [m.content for m in read_chat(path).messages]
         assert found in ([], ["hello"], ["hello", "h"], ["hello", "hi th"], ["hello", "hi there"])
+
+
+def test_calls_and_their_results_are_kept(archive: Archive) -> None:
+    called = ChatMessage.assistant("I add.", tool_calls=[ToolCall("call_1", "add", '{"a": 1}')])
+    messages = [HELLO[0], called, ChatMessage.tool("3", "call_1")]
+    recorder = Recorder(archive, "x", model="guide", clock=iter(range(100)).__next__)
+    recorder.messages(messages)
+    recorder.close()
+    assert list(archive.load("x").messages) == messages
+    path = archive.path("x")
+    path.write_text(path.read_text().replace('"name": "add"', '"name": 3').replace('"name":"add"', '"name":3'))
+    assert read_chat(path).messages[1] == ChatMessage.assistant("I add.")
+    path.write_text(path.read_text().replace("tool_call_id", "tool_call"))
+    assert len(read_chat(path).messages) == 2
 
 
 def test_what_was_text_and_turned_out_a_thought(archive: Archive) -> None:

@@ -161,7 +161,9 @@ def _class(kind: type, part: Callable[..., Schema], definitions: dict[str, Any])
         hints = _hints(kind)
         needed: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
         # where annotations are text, Python does not see NotRequired in them
-        required = [name for name, hint in hints.items() if name in needed and typing.get_origin(hint) is not typing.NotRequired]
+        required = [
+            name for name, hint in hints.items() if name in needed and typing.get_origin(hint) is not typing.NotRequired
+        ]
         return _object({name: part(_bare(hint), kind) for name, hint in hints.items()}, required)
     return None
 
