@@ -2,7 +2,7 @@
 
     python benchmarks/importing.py SOURCE… [--forms exact,int8,int4:64] [--reference SOURCE] [--llama-cpp [--answers]]
 
-SOURCE is a GGUF file or a folder of safetensors. Each form is written and run in a process of its own and judged by the
+SOURCE is a GGUF file, a folder of safetensors, or, with `--reference`, a model folder that something else made. Each form is written and run in a process of its own and judged by the
 fp32 form of the same source, or of `--reference`, on a text (the prose of this project's docs): KL divergence, share of
 the same likeliest token, perplexity. `bits`: per weight, in the source and as written. `MB/s`: of the source; `CPU` tells
 more on a machine with other work. `peak`: the highest resident memory of the import (Linux: VmHWM).
@@ -21,6 +21,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,6 +95,9 @@ def main() -> None:
             judge = reference or Judge(work, source, options.text, options.tokens)
             print(f"{source.name}, {len(judge.ids)} tokens; fp32 perplexity {judge.perplexity:.3f}")
             print(f"  {'':<16}{'KL':>9}{'same':>8}{'ppl':>9}{'change':>8}{'MB':>8}{'bits':>7}{'MB/s':>6}{'CPU s':>7}{'peak MB':>9}")  # fmt: skip
+            if (source / "genai_config.json").is_file():
+                judge.show_folder(source)
+                continue
             for form in options.forms.split(","):
                 judge.show(source, form)
             if options.llama_cpp:
@@ -121,7 +125,8 @@ class Judge:
 
     def __init__(self, work: Path, source: Path, text: Path | None, tokens: int) -> None:
         self.work, self.source = work, source
-        self.folder, _ = imported(work, source, "fp32")
+        self.folder, made = imported(work, source, "fp32")
+        self.weights = made.weights
         self.ids = token_ids(self.folder, text.read_text(encoding="utf-8") if text else prose())[:tokens]
         self.logits = logits_of(work, self.folder, self.ids)
         self.perplexity = perplexity(self.logits, self.ids)
@@ -130,6 +135,10 @@ class Judge:
         folder, made = imported(self.work, source, form)
         self.row(form, self.score(logits_of(self.work, folder, self.ids)), made.size_bytes, made)
         print(f"      {made.forms}")
+
+    def show_folder(self, folder: Path) -> None:
+        size = sum(file.stat().st_size for file in folder.glob("model.onnx*"))
+        self.row("", self.score(logits_of(self.work, folder, self.ids)), size)
 
     def score(self, logits: Logits) -> Score:
         kl = same = 0.0
@@ -141,9 +150,9 @@ class Judge:
             farthest = max(farthest, float(np.abs(logits[rows] - self.logits[rows]).max()))
         return Score(kl / len(self.ids), same / len(self.ids), perplexity(logits, self.ids), farthest)
 
-    def row(self, name: str, score: Score, size: int, made: Import | None = None, weights: int = 0) -> None:
+    def row(self, name: str, score: Score, size: int, made: Import | None = None) -> None:
         change = score.perplexity / self.perplexity - 1
-        bits = size * 8 / (made.weights if made else weights)
+        bits = size * 8 / self.weights
         line = f"  {name:<16}{score.kl:>9.4f}{score.same:>8.1%}{score.perplexity:>9.3f}{change:>+8.2%}{size / 1e6:>8.1f}{bits:>7.2f}"
         if made:
             line += f"{made.read_bytes / made.seconds / 1e6:>6.0f}{made.cpu_seconds:>7.1f}{made.peak_bytes / 1e6:>9.0f}"
@@ -153,7 +162,7 @@ class Judge:
 def show_llama_cpp(work: Path, judge: Judge, source: Path) -> None:
     folder, made = imported(work, source, "fp32")
     theirs = logits_of(work, source, judge.ids)
-    judge.row("llama.cpp", judge.score(theirs), made.read_bytes, weights=made.weights)
+    judge.row("llama.cpp", judge.score(theirs), made.read_bytes)
     ours = logits_of(work, folder, judge.ids)
     apart = max(float(np.abs(ours[rows] - theirs[rows]).max()) for rows in chunks(len(judge.ids)))
     print(f"      logits at most {apart:.2g} from those of our fp32 form, whose standard deviation is {ours.std():.2g}")
@@ -185,9 +194,10 @@ def imported(work: Path, source: Path, form: str) -> tuple[Path, Import]:
 
 def logits_of(work: Path, model: Path, ids: list[int]) -> Logits:
     """[tokens, vocabulary], mapped."""
-    path = work / f"{model.name}.{len(ids)}.npy"
+    text = json.dumps(ids)
+    path = work / f"{model.name}.{zlib.crc32(text.encode()):08x}.npy"
     if not path.exists():
-        (work / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
+        (work / "ids.json").write_text(text, encoding="utf-8")
         child(work, "logits", model)
         (work / "logits.npy").replace(path)
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
