@@ -28,8 +28,11 @@ Q4_0, Q4_K, Q6_K, TERNARY = (
 FLOATS = Choice(None)
 
 
-def tensor(kind: str, coding: Coding | None = None, inputs: int = 256) -> MemoryTensor:
-    return MemoryTensor("w", np.zeros((4, inputs), np.float32), kind, coding)
+VALUES, DOWN = "model.layers.5.self_attn.v_proj.weight", "model.layers.5.mlp.down_proj.weight"
+
+
+def tensor(kind: str, coding: Coding | None = None, inputs: int = 256, name: str = "w") -> MemoryTensor:
+    return MemoryTensor(name, np.zeros((4, inputs), np.float32), kind, coding)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,24 @@ def test_forms(weight: MemoryTensor, wish: Wish, linear: Choice, vocabulary: Cho
     assert choose_form(weight, wish) == linear
     if vocabulary is not None:
         assert choose_form(weight, wish, is_vocabulary=True) == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("weight", "layers", "wish", "expected"),
+    [
+        (tensor("BF16", name=VALUES), 16, Wish("int4", 128), Choice(coding_for(8, 128))),
+        (tensor("Q6_K", Q6_K, name=VALUES), 16, Wish("int4"), Choice(Q6_K, True)),
+        (tensor("Q4_K", Q4_K, name=VALUES), 16, Wish("int4"), Choice(Q4_K, True)),
+        (tensor("Q4_K", Q4_K, name=VALUES), 16, Wish("exact"), Choice(Q4_K, True)),
+        (tensor("BF16", name=VALUES), 0, Wish("int4"), Choice(coding_for(4, 32))),
+        (tensor("BF16", name=DOWN), 16, Wish("int4"), Choice(coding_for(4, 32))),
+        (tensor("BF16", name=DOWN), 4, Wish("int4"), Choice(coding_for(8, 32))),
+    ],
+)
+def test_sensitive_weights_keep_more_of_the_source(
+    weight: MemoryTensor, layers: int, wish: Wish, expected: Choice
+) -> None:
+    assert choose_form(weight, wish, layers) == expected
 
 
 @pytest.mark.parametrize(
