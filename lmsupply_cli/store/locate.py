@@ -301,10 +301,16 @@ def located(manifest: Manifest, root: Path) -> LocatedModel:
 def _matches(model: LocatedModel, wanted: RepoRef) -> bool:
     if model.repo.lower() != wanted.repo.lower():
         return False
-    if wanted.variant and wanted.variant.lower() not in model.variant.lower():
+    if wanted.variant and not _has_variant(model, wanted.variant.lower()):
         return False
     revision = wanted.revision
     return revision in (None, "main", *model.revisions) or model.commit.startswith(str(revision))
+
+
+def _has_variant(model: LocatedModel, wanted: str) -> bool:
+    """By its name, or that of the file that it was imported from."""
+    files = model.source.files if model.source else ()
+    return wanted in model.variant.lower() or any(wanted in file.path.lower() for file in files)
 
 
 def _newest(models: Sequence[LocatedModel], wanted: RepoRef | None) -> LocatedModel | None:

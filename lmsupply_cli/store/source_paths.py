@@ -99,6 +99,8 @@ def no_source(name: str) -> ModelNotFound | None:
 
         hint = "lmsupply models --found lists the models of other programs"
         return ModelNotFound(why_not_found(name) or f"there is no {name} on this machine", hint=hint)
+    if ":" in name[2:] and not _is_sure_path(name):  # owner/repo:file.gguf
+        return None
     path = expanded(name)
     if path.suffix.lower() == ".safetensors" and is_file(path):
         return ModelNotFound(f"{name} is a part of a model", hint=f"name its folder: {path.parent}")
@@ -126,7 +128,12 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _is_path_like(text: str) -> bool:
-    return "/" in text or "\\" in text or text.startswith((".", "~"))
+    return "/" in text or "\\" in text or _is_sure_path(text)
+
+
+def _is_sure_path(text: str) -> bool:
+    """Not the name of a repo either."""
+    return text.startswith((".", "~", "/", "\\"))
 
 
 def _gguf_at(path: Path) -> SourcePath:
