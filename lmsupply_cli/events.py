@@ -53,10 +53,15 @@ class ToolCall:
     @property
     def values(self) -> dict[str, Any]:
         """The arguments by name. Raises ValueError for a text that is no JSON object."""
-        found = json.loads(self.arguments)
+        found = json.loads(self.arguments, parse_int=_number)
         if not isinstance(found, dict):
             raise ValueError(f"the arguments of {self.name} are no JSON object")
         return found
+
+
+def _number(digits: str) -> int | float:
+    """Python makes no integer of thousands of digits."""
+    return int(digits) if len(digits) < 4000 else float(digits)
 
 
 @dataclass(frozen=True, slots=True)

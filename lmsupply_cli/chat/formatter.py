@@ -125,6 +125,7 @@ class PromptFormat:
         if answer_prefix and tools:
             raise UsageError("an answer that has begun cannot call tools", hint="leave out `tools`")
         check_calls(messages)
+        tools = tools if tools and tools.tools else None
         texts = answer_prefix + _texts(messages) + _tool_texts(tools)
         sentinel = cached.sentinel if cached and cached.sentinel not in texts else ""
         escaper = ControlTokenEscaper(self.control, avoid=texts, sentinel=sentinel)

@@ -275,6 +275,29 @@ def _inexact(value: Any) -> Iterator[int]:
             yield from _inexact(one)
 
 
+def with_exact_integers(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which an integer without bounds is between -2^53 and 2^53: weak models write digits without end, and what
+    is longer is not exact everywhere, or no number at all."""
+    out = {keyword: _with_exact_integers(keyword, value) for keyword, value in schema.items()}
+    types = schema.get("type")
+    names = types if isinstance(types, list) else [types]
+    if "integer" in names and "number" not in names and not {"enum", "const", "multipleOf"} & schema.keys():
+        if not {"minimum", "exclusiveMinimum"} & schema.keys():
+            out["minimum"] = -_EXACT
+        if not {"maximum", "exclusiveMaximum"} & schema.keys():
+            out["maximum"] = _EXACT
+    return out
+
+
+def _with_exact_integers(keyword: str, value: Any) -> Any:
+    """The value of one keyword, with the schemas in it changed."""
+    if keyword in _MAPS and isinstance(value, Mapping):
+        return {name: with_exact_integers(one) if isinstance(one, Mapping) else one for name, one in value.items()}
+    if keyword in (*_LISTS, *_SCHEMAS) and isinstance(value, list):
+        return [with_exact_integers(one) if isinstance(one, Mapping) else one for one in value]
+    return with_exact_integers(value) if keyword in _SCHEMAS and isinstance(value, Mapping) else value
+
+
 def _closed(schema: dict[str, Any], *, part: bool = False) -> dict[str, Any]:
     """A copy in which objects that name their properties have no others. `part`: of an allOf, which others complete."""
     out: dict[str, Any] = {}

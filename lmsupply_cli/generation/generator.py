@@ -156,7 +156,7 @@ class TextGenerator(Answers):
     ) -> Iterator[GenerationEvent]:
         """Like `generate_chat`, as events."""
         request = ToolRequest.of(() if tools is None else tools, tool_choice, parallel=parallel_tool_calls)
-        made = self.prompter.chat(as_messages(messages), tools=request if request.tools else None)
+        made = self.prompter.chat(as_messages(messages), tools=request)
         return self.stream_prompt(made, self.options.replaced(**options), guidance=guidance, cancel=cancel)
 
     def generate_batch(

@@ -16,8 +16,8 @@ from lmsupply_cli.chat.tools.signature import call_function
 from lmsupply_cli.chat.tools.spec import ToolRequest, ToolSpec
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.ending import StopSequenceDetector
-from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.matcher import matches
+from lmsupply_cli.engine.guidance import Guidance, with_exact_integers
+from lmsupply_cli.engine.matcher import check_guidance, matches
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import AnswerPiece, FinishReason, GenerationEvent, Notice, TextDelta, ToolCall
 from lmsupply_cli.generation.completion import Completion, complete
@@ -40,10 +40,12 @@ def arguments_guidance(tool: ToolSpec) -> Guidance:
 @lru_cache(maxsize=256)
 def _arguments_guidance(name: str, parameters: str) -> Guidance:
     try:
-        checked = json.loads(Guidance.json_schema(parameters).text)
+        guidance = Guidance.json_schema(parameters)
+        check_guidance(guidance)
     except UsageError as error:
         raise UsageError(f"the parameters of the tool {name}: {error.message}", hint=error.hint) from error
-    return Guidance("json_schema", json.dumps(checked | {"x-guidance": JSON_STYLE}, ensure_ascii=False))
+    schema = with_exact_integers(json.loads(guidance.text)) | {"x-guidance": JSON_STYLE}
+    return Guidance("json_schema", json.dumps(schema, ensure_ascii=False))
 
 
 def form_notice(turn: ToolTurn) -> Notice | None:

@@ -130,9 +130,12 @@ def test_a_model_without_a_form_is_told_in_words() -> None:
         (template("{{ messages[0].content }}"), (), "generic"),
         (template("{{ tools }}{{ messages[0].content }}"), ("[TOOL_CALLS]",), "generic"),
         (template('{{ tools }}<tool_call><function=x></function></tool_call> "arguments": '), (), "generic"),
-        (template("{{ tools }}[AVAILABLE_TOOLS][TOOL_CALLS]"), (), "mistral"),
+        (template("{{ tools }}{{ messages }}[AVAILABLE_TOOLS][TOOL_CALLS]"), (), "mistral"),
         (template("{{ tools }}[AVAILABLE_TOOLS][TOOL_CALLS]add[ARGS]"), (), "generic"),
-        (template('{{ tools }}ipython "parameters": '), (), "llama"),
+        (template('{{ tools }}{{ messages }}ipython "parameters": '), (), "llama"),
+        (template('{{ tools }}ipython "parameters": '), (), "generic"),  # calls are not shown
+        (template('{{ messages }}ipython "parameters": {# tools #}'), (), "generic"),  # tools are not shown
+        (template('{{ tools }}{{ messages[3].x.y }}ipython "parameters": '), (), "generic"),  # it fails
         (template("{{ messages[0]['tools'] }}<|tool|><|/tool|>"), (), "phi4-mini"),
     ],
 )

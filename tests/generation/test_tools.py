@@ -260,6 +260,47 @@ def test_what_cannot_be_is_refused_before_anything_is_generated() -> None:
         assert guided.complete
 
 
+def test_integers_end(tmp_path: Path) -> None:
+    """Whatever a model wants; and a number that has too many digits for Python is one all the same."""
+    properties = {
+        "a": {"type": "integer"},
+        "b": {"type": ["integer", "null"], "minimum": 7},
+        "c": {"type": "array", "items": {"type": "integer", "exclusiveMaximum": 0}, "maxItems": 2},
+        "d": {"const": {"type": "integer"}},
+        "e": {"anyOf": [{"type": "integer"}, {"type": "number"}]},
+    }
+    tool = {"name": "f", "parameters": {"type": "object", "properties": properties, "required": list("abcd")}}
+    says = ['<tool_call>\n{"name": "f", "arguments": {"a": ' + "9" * 900]
+    with vocabulary_generator("qwen25", tmp_path, says=says) as model:
+        answer = model.generate_chat(ASK, tools=[tool], tool_choice="f", max_tokens=3000)
+    values = answer.tool_calls[0].values
+    jsonschema.validate(values, tool["parameters"])
+    assert abs(values["a"]) <= 2**53
+    assert values["d"] == {"type": "integer"}
+    assert ToolCall("", "f", '{"a": ' + "9" * 5000 + "}").values["a"] == float("inf")
+
+
+def test_a_schema_that_nothing_satisfies() -> None:
+    odd = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3, "maximum": 1}}, "required": ["a"]}
+    with fake("x") as model, pytest.raises(UsageError, match="the parameters of the tool odd: "):
+        model.stream_chat(ASK, tools=[{"name": "odd", "parameters": odd}])
+
+
+def test_a_pydantic_model_and_a_function_that_takes_one() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    inner = pydantic.create_model("Inner", z=(int, pydantic.Field(ge=1, le=9)))
+    point = pydantic.create_model("Point", __doc__="A point.", x=(inner, ...), y=(int, 0))
+
+    def move(to: point) -> point:  # type: ignore[valid-type]
+        return to
+
+    move.__annotations__ = {"to": point}
+    with fake('{"name": "move", "arguments": {"to": {"x": {"z": 4}, "y": 5}}}', "Done.") as model:
+        assert results_of(model, move) == ['{"x":{"z":4},"y":5}']
+        answer = model.generate_chat(ASK, tools=[point], tool_choice="required", seed=1, max_tokens=150)
+        assert point.model_validate_json(answer.tool_calls[0].arguments)
+
+
 def test_a_model_without_a_form_says_so() -> None:
     with fake("Hi.", "Hi.") as model:
         first = next(iter(model.stream_chat(ASK, tools=TOOLS)))

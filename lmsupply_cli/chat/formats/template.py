@@ -11,12 +11,14 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lmsupply_cli.chat.formats.families import fold_system
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.errors import ModelFilesError
+from lmsupply_cli.events import ToolCall
 from lmsupply_cli.worker import Worker, WorkerFailed
 
 LIMIT_S = 10.0  # a chat of ten thousand messages takes a tenth of a second
@@ -24,6 +26,12 @@ MEMORY_BYTES = 1 << 30
 TEXT_BYTES = 256_000_000
 _HINT = "use `chat_format` to choose a family's format, or `raw` for none"
 _PROBE = "hello 4711"
+_TOOL_PROBE = {"name": "probe_4711", "description": "x", "parameters": {"type": "object", "properties": {}}}
+_CALL_PROBE = (  # with an id as Mistral's templates demand it
+    ChatMessage.user(_PROBE),
+    ChatMessage.assistant("", tool_calls=[ToolCall("abcdefghi", "probe_4712", '{"a": 4713}')]),
+    ChatMessage.tool("4714", "abcdefghi"),
+)
 _LIMITS = {
     "time": "runs longer than {:g} seconds",
     "memory": f"needs more than {MEMORY_BYTES >> 30} GiB of memory",
@@ -91,6 +99,15 @@ class Template:
                 return other
             raise
         return self._in_parts() or self
+
+    @cached_property
+    def shows_tools(self) -> bool:
+        """Whether it writes tools, calls and results, as far as one chat shows it."""
+        try:
+            text = self.render(_CALL_PROBE, [{"type": "function", "function": _TOOL_PROBE}])
+        except ModelFilesError:
+            return False
+        return all(word in text for word in ("probe_4711", "probe_4712", "4713", "4714"))
 
     def _in_parts(self) -> Template | None:
         other = self._changed(variables=self.variables, parts=True)
