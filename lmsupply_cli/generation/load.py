@@ -13,13 +13,13 @@ from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.generation.generator import GeneratorLimits, TextGenerator
 from lmsupply_cli.generation.speculation import Speculation
 from lmsupply_cli.loading.options import LoadKeywords, LoadOptions
-from lmsupply_cli.loading.plan import LoadPlan, load_weights, plan_load
+from lmsupply_cli.loading.plan import LoadPlan, load_weights, plan_first_load
 from lmsupply_cli.memory.budget import MemoryBudget
 
 
 def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[LoadKeywords]) -> TextGenerator:
     """Load an installed model: an alias, `owner/repo[@revision][:variant]` or a folder. Pass a LoadOptions, or its
-    fields as keywords. Nothing is downloaded.
+    fields as keywords. Nothing is downloaded; a GGUF file or a folder of safetensors is imported on first use.
 
     >>> from lmsupply import load
     >>> with load("guide", context=512) as model:
@@ -32,7 +32,7 @@ def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[
         raise UsageError(f"LoadOptions and keyword arguments can't be combined: {', '.join(keywords)}")
     if how is not None:
         check_type(how, LoadOptions, "the second argument", "a LoadOptions")
-    return load_plan(plan_load(ref, how or LoadOptions.of(keywords)))
+    return load_plan(plan_first_load(ref, how or LoadOptions.of(keywords)))
 
 
 def load_plan(plan: LoadPlan) -> TextGenerator:

@@ -138,10 +138,10 @@ class LoadedWeights:
 
 def plan_load(ref: str | Path | LocatedModel, options: LoadOptions | None = None) -> LoadPlan:
     """How an installed model would be loaded: an alias, `owner/repo[@revision][:variant]` or a folder. Nothing is
-    downloaded, and no weights are read.
+    downloaded or imported, and no weights are read.
 
-    Raises ModelNotFound, DoesNotFit, ModelNotInstalled, LicenseNotAccepted, ModelFilesError, UntrustedModelFiles,
-    ProviderUnavailable, UsageError.
+    Raises ModelNotFound, DoesNotFit, ModelNotInstalled, NotImported, LicenseNotAccepted, ModelFilesError,
+    UntrustedModelFiles, ProviderUnavailable, UsageError.
     """
     if not isinstance(ref, (str, Path, LocatedModel)):
         raise UsageError(f"ref must be a name or a path, not {type(ref).__name__}")
@@ -149,6 +149,16 @@ def plan_load(ref: str | Path | LocatedModel, options: LoadOptions | None = None
     model = _located(ref, options)
     folder = open_model(model, trust=options.trust_model_files)
     return plan_folder(model, folder, options)
+
+
+def plan_first_load(ref: str | Path | LocatedModel, options: LoadOptions) -> LoadPlan:
+    """As `plan_load`, but a GGUF file or a folder of safetensors is imported if it is not yet. Raises FileError too."""
+    try:
+        return plan_load(ref, options)
+    except NotImported as missing:
+        from lmsupply_cli.loading.importing import import_model
+
+        return plan_load(import_model(missing.source, cache_dir=options.cache_dir), options)
 
 
 def plan_folder(model: LocatedModel, folder: ModelFolder, options: LoadOptions) -> LoadPlan:
@@ -239,16 +249,10 @@ def find_model(ref: str, cache_dir: Path | str | None = None) -> LocatedModel:
 
 
 def _located(ref: str | Path | LocatedModel, options: LoadOptions) -> LocatedModel:
-    """A GGUF file and a folder of safetensors are imported when they are first used."""
-    try:
-        if isinstance(ref, Path):
-            model = at_path(ref, paths.store_root(options.cache_dir))
-        else:
-            model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
-    except NotImported as missing:
-        from lmsupply_cli.loading.importing import import_model
-
-        model = import_model(missing.source, cache_dir=options.cache_dir)
+    if isinstance(ref, Path):
+        model = at_path(ref, paths.store_root(options.cache_dir))
+    else:
+        model = ref if isinstance(ref, LocatedModel) else find_model(ref, options.cache_dir)
     check_accepted(model)
     return model
 

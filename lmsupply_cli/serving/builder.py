@@ -10,11 +10,11 @@ from lmsupply_cli.chat.formatter import ChatFormatter
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.files import expanded, is_folder
+from lmsupply_cli.files import expanded, is_file, is_folder
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load_plan
 from lmsupply_cli.loading.options import LoadOptions
-from lmsupply_cli.loading.plan import plan_load
+from lmsupply_cli.loading.plan import plan_first_load
 from lmsupply_cli.memory.budget import MemoryOptions
 from lmsupply_cli.serving.generator_pool import GeneratorPool
 
@@ -108,10 +108,10 @@ class TextGeneratorBuilder:
             raise UsageError("no model was named", hint="with_model or with_model_path")
         if self._formatter and self._load.chat_format:
             raise UsageError("two chat formatters were given", hint="use one of them")
-        if self._path and not is_folder(self._path):
+        if self._path and not (is_folder(self._path) or is_file(self._path)):
             raise UsageError(f"no such folder: {self._path}")
         (self._load.options or GenerationOptions()).replaced(**self._changes)  # before anything is loaded
-        plan = plan_load(self._path or self._ref or "", self._load)
+        plan = plan_first_load(self._path or self._ref or "", self._load)
         if self._changes:
             plan = replace(plan, generation=plan.generation.replaced(**self._changes))
         if self._formatter:

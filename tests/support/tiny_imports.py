@@ -24,7 +24,7 @@ NAMES = {
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 
-_WAITS = """
+WAITS = """
 import sys, time
 from pathlib import Path
 from lmsupply_cli.importer import architectures
@@ -110,7 +110,7 @@ def repo_files(folder: Path) -> dict[str, bytes]:
 def begun_import(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """`lmsupply ARGUMENTS` as a process that stands in the middle of its import until there is a file `go` in `folder`."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _WAITS, str(folder), *arguments],
+        [sys.executable, "-c", WAITS, str(folder), *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
