@@ -54,13 +54,13 @@ BlockSize = Annotated[
     typer.Option(
         "--block-size",
         metavar="32|64|128",
-        help="Weights per scale when quantizing: more is smaller and less exact (default: 32).",
+        help="Weights that share a scale when quantizing; larger blocks make smaller, less exact models (default: 32).",
         rich_help_panel=MODEL,
     ),
 ]
 KeepSource = Annotated[
     bool,
-    typer.Option("--keep-source", help="Keep the downloaded files that the model is made from.", rich_help_panel=MODEL),
+    typer.Option("--keep-source", help="Keep the downloaded source files after the import.", rich_help_panel=MODEL),
 ]
 TrustModelFiles = Annotated[
     bool,
