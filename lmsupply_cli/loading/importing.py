@@ -135,10 +135,11 @@ def plan_local(
     """Reads no weights, unless a checksum tells whether this source was imported before. Raises ModelFilesError, UsageError,
     FileError."""
     plan = plan_source(at, wish)
-    found = find_import(root, at.files, form_of(plan), listener=listener)
+    form = form_of(plan)
+    found = find_import(root, at.files, form, listener=listener)
     if name is not None:
         name = check_name(root, name, at)
-    ref = name or (found.ref if found else name_for(root, at))
+    ref = name or (found.ref if found else name_for(root, at, form))
     return LocalImport(ref, at, plan, license_of(plan), found)
 
 

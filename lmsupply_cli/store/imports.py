@@ -42,7 +42,7 @@ from lmsupply_cli.store.manifest import (
 )
 from lmsupply_cli.store.plan import ROOM_BYTES
 from lmsupply_cli.store.remove import is_named, remove_tree
-from lmsupply_cli.store.source_paths import SourcePath, plain_name, read_digests
+from lmsupply_cli.store.source_paths import SourcePath, known_digests, plain_name, read_digests
 from lmsupply_cli.units import format_bytes
 
 
@@ -104,15 +104,20 @@ def find_import(
     return max(found, key=lambda m: (bool(m.source and m.source.files[0].path in paths), m.pulled), default=None)
 
 
-def name_for(root: Path, source: SourcePath) -> str:
-    """The ref of an import that nobody named: that of the file or folder, with a number where another model has it."""
+def name_for(root: Path, source: SourcePath, form: ImportForm | None = None) -> str:
+    """The ref of an import that nobody named: that of the file or folder; where another model has it, or this one in
+    another form than `form`, with the precision or a number."""
     if source.found:
         return source.found
     base = plain_name(source.name)
     paths = {str(file) for file in source.files}
-    taken = {m.ref for m in read_manifests(root) if not (m.source and _is_from(m.source, paths))}
-    names = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 3))
-    return next(name for name in names if name not in taken and not find_entry(name))
+    digest = digest_of_source(known_digests(root, source.files) or ())
+    manifests = read_manifests(root)
+    others = {m.ref for m in manifests if not (m.source and _is_from(m.source, paths))}
+    forms = {m.ref for m in manifests if form and m.source and m.source.form != form and _is_of(m.source, digest)}
+    names = [base, *([f"{base}-{form.precision}"] if form and base in forms else [])]
+    names += [f"{base}-{number}" for number in range(2, len(others | forms) + 3)]
+    return next(name for name in names if name not in others | forms and not find_entry(name))
 
 
 def check_name(root: Path, name: str, source: SourcePath) -> str:
@@ -120,6 +125,10 @@ def check_name(root: Path, name: str, source: SourcePath) -> str:
     ref = valid_name(name)
     _refuse_taken(root, ref, {str(file) for file in source.files})
     return ref
+
+
+def _is_of(source: ImportSource, digest: str) -> bool:
+    return digest_of_source(source.files) == digest
 
 
 def _is_from(source: ImportSource, paths: set[str]) -> bool:

@@ -211,6 +211,16 @@ def test_a_name_that_another_model_has_gets_a_number(here: Path) -> None:
     assert installed() == ["phi-4-2", "tiny-q4_0", "tiny-q4_0-2"]
 
 
+def test_another_form_of_a_model_gets_its_precision(here: Path) -> None:
+    for precision in ("int4", "int8", "fp16", "int8"):
+        assert lmsupply("add", "./tuned", "--precision", precision).code == 0
+    lmsupply("add", "./tuned", "--precision", "int8", "--block-size", "64")
+    assert installed() == ["tuned", "tuned-2", "tuned-fp16", "tuned-int8"]
+    assert lmsupply("run", "tuned-fp16", "hi", "--json", *SHORT).json["model"]["precision"] == "fp16"
+    assert lmsupply("rm", "-y", "tuned").err.startswith("remove tuned ")
+    assert installed() == ["tuned-2", "tuned-fp16", "tuned-int8"]
+
+
 def test_a_dry_run_says_what_an_import_takes(here: Path) -> None:
     shown = lmsupply("add", "./tiny-Q4_0.gguf", "--dry-run")
     rows = [line.split(maxsplit=1) for line in shown.out.splitlines()]
