@@ -15,7 +15,7 @@ SYSTEM = (
     "You are a helpful assistant who knows the names of all cities, rivers and mountains of the world, and answers every "
     "question about them in one short sentence, without any further remarks, lists or examples."
 )
-QUESTIONS = ["Name the capital of Italy.", "Name the capital of Germany.", "What is the opposite of hot?"]
+QUESTIONS = ["Name the capital of Italy.", "Name the capital of Germany."]
 REPEATED = "été, forêt, garçon, Noël\nété, forêt, garçon, Noël\nété,"
 STORY = "Once upon a time"
 GREEDY = GenerationOptions(temperature=0, max_tokens=24, logprobs=True)
@@ -50,10 +50,10 @@ def test_a_cached_prompt_gives_the_scores_of_a_fresh_one(model: TextGenerator) -
     for chat in chats[1:]:
         cached = ask(model, chat)
         model.clear_cache()
-        fresh = ask(model, chat)
-        assert cached.usage.cached_tokens > 0.7 * fresh.usage.prompt_tokens
+        fresh, again = ask(model, chat), ask(model, chat)
         assert fresh.usage.cached_tokens == 0
-        assert scores(cached) == scores(fresh)
+        assert again.usage.cached_tokens > cached.usage.cached_tokens > 0.7 * fresh.usage.prompt_tokens
+        assert scores(cached) == scores(again) == scores(fresh)
 
 
 def test_in_fp32_a_conversation_continues_as_if_it_were_read_anew(fp32: TextGenerator) -> None:
@@ -107,7 +107,7 @@ def test_in_fp32_draft_tokens_change_nothing_in_a_guided_answer(fp32: TextGenera
 
 def test_in_fp32_a_batch_gives_the_answers_of_its_prompts(fp32: TextGenerator) -> None:
     """Of different lengths, so that all but one are padded."""
-    prompts = [*QUESTIONS[:2], "Hi! Please tell me, as shortly as you can, what the opposite of big is."]
+    prompts = [*QUESTIONS, "Hi! Please tell me, as shortly as you can, what the opposite of big is."]
     alone = [fp32.generate(prompt, max_tokens=12, logprobs=True) for prompt in prompts]
     together = fp32.generate_batch(prompts, batch_size=3, max_tokens=12, logprobs=True)
     assert [tokens(answer) for answer in together] == [tokens(answer) for answer in alone]
