@@ -13,8 +13,10 @@ from support.scripted import fake
 from support.vocabulary_model import ENDS, HARMONY, formatter_of, vocabulary_generator
 
 from lmsupply_cli import Guidance, ToolListener, ToolSpec
-from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_messages
 from lmsupply_cli.chat.tools.spec import ToolRequest
+from lmsupply_cli.chats.export import export_text
+from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.errors import UsageError
@@ -432,3 +434,18 @@ def test_a_batch_calls_tools_too() -> None:
 
 def test_the_template_of_the_tests_is_known() -> None:
     assert formatter_of("gptoss").source == HARMONY
+
+
+def test_a_session_keeps_a_call_as_an_answer() -> None:
+    """Whoever gave the prompt its tools: here a generator that always does."""
+    with fake(CALL) as model:
+        prompt = model.prompter.chat([ChatMessage.user("x")], tools=ToolRequest.of([add]))
+        session = ChatSession(model)
+        stream = model.stream_prompt
+        model.stream_prompt = lambda _, *more, **how: stream(prompt, *more, **how)  # type: ignore[method-assign]
+        assert the_end(list(session.send("x"))).finish_reason == "tool_calls"
+    answer = session.messages[-1]
+    assert (answer.content, answer.partial, answer.tool_calls[0].values) == ("", False, {"a": 1, "b": 2})
+    called = [*session.messages, ChatMessage.tool("3", answer.tool_calls[0].id)]
+    assert '## Assistant\n\nadd({"a": 1, "b": 2})\n\n## Tool\n\n3' in export_text(called, ".md", model="x")
+    assert as_messages(json.loads(export_text(called, ".json", model="x"))["messages"]) == called
