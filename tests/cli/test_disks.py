@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.hub import Hub, Repo, local_hub
+from support.tiny_imports import write_tiny_gguf
 
 TOY = Path(__file__).parent.parent / "models" / "toy"
 UNSHARE = ["unshare", "-m"]
@@ -102,3 +103,50 @@ def test_a_full_disk(hub: Hub, tmp_path: Path) -> None:
         assert "a bug" not in text
         assert code == 0 or "No space left" in text or "free on the disk" in text
     assert "out.jsonl" in results[5][1]
+
+
+def test_imports_on_a_read_only_disk(hub: Hub, tmp_path: Path) -> None:
+    one, two = write_tiny_gguf(tmp_path / "one.gguf"), write_tiny_gguf(tmp_path / "two.gguf", seed=2)
+    hub.repos["a/gguf"] = Repo({"x-Q4_0.gguf": write_tiny_gguf(tmp_path / "x.gguf", seed=3).read_bytes()})
+    results = run_on(
+        tmp_path / "disk",
+        "100m",
+        f"$L add {one}; mount -o remount,ro {{disk}}",
+        [
+            f"$L run {one} hi --max-tokens 1",
+            f"$L add {two} --dry-run",
+            "$L pull a/gguf --dry-run",
+            "$L verify",
+            f"$L run {two} hi",
+            f"$L convert {two} --out {{disk}}/out",
+            "$L pull a/gguf",
+            "$L rm -y one",
+        ],
+    )
+    assert [code for code, _ in results] == [0] * 4 + [1] * 4
+    for code, text in results:
+        assert code == 0 or "Read-only file system" in text
+    assert "hint: name a folder that can be written" in results[5][1]
+
+
+def test_imports_on_a_full_disk(hub: Hub, tmp_path: Path) -> None:
+    """Nothing is fetched or written if it will not fit in the end."""
+    one, two = write_tiny_gguf(tmp_path / "one.gguf"), write_tiny_gguf(tmp_path / "two.gguf", seed=2)
+    hub.repos["a/gguf"] = Repo({"x-Q4_0.gguf": write_tiny_gguf(tmp_path / "x.gguf", seed=3).read_bytes()})
+    results = run_on(
+        tmp_path / "disk",
+        "90m",
+        f"$L add {one}; dd if=/dev/zero of={{disk}}/fill bs=1M count=60 2>/dev/null",
+        [
+            f"$L run -q {one} hi --max-tokens 1",
+            f"$L run {two} hi",
+            "$L pull a/gguf",
+            f"$L convert {two} --out {{disk}}/out --precision fp32",
+            "$L models --installed",
+        ],
+    )
+    assert [code for code, _ in results] == [0, 1, 1, 0, 0]
+    assert "error: importing two writes 20.1 MB, but only " in results[1][1]
+    assert "62.7 kB to download and 20.1 MB to write, but only " in results[2][1]
+    assert len(hub.of("cdn")) == 1, "only the header was read"
+    assert results[4][1] == ""
