@@ -75,7 +75,7 @@ class GgufWeight:
 
     def _check_finite(self, values: Floats) -> None:
         if values.size and not (isfinite(values.min()) and isfinite(values.max())):
-            what = f"the tensor {plain(self.stored.name)} holds values that are not finite"
+            what = f"the tensor {plain(self.stored.name)} contains NaN or infinity"
             raise ModelFilesError(f"{self.stored.path}: {what}", hint=_DAMAGED)
 
     def _rows(self, start: int, stop: int | None) -> NDArray[np.uint8]:
@@ -127,9 +127,15 @@ def open_gguf(path: Path) -> GgufSource:
         config=config,
         tensors=reader.tensors(),
         name=file.text("general.name", ""),
-        license=file.text("general.license", "").lower(),
+        license=_license(file),
         generation=_generation(file),
     )
+
+
+def _license(file: GgufFile) -> str:
+    """In lower case; by its name where the model card says "other"."""
+    stated = file.text("general.license", "").strip().lower()
+    return (file.text("general.license.name", "").strip().lower() or stated) if stated == "other" else stated
 
 
 def check_architecture(file: GgufFile) -> None:

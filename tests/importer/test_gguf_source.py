@@ -26,6 +26,7 @@ from support.gguf_files import (
 )
 
 from lmsupply_cli.errors import ModelFilesError
+from lmsupply_cli.hub.licenses import tier_of
 from lmsupply_cli.importer.architectures import estimate
 from lmsupply_cli.importer.forms import Wish
 from lmsupply_cli.importer.gguf_source import GgufSource, open_gguf
@@ -181,6 +182,20 @@ def test_what_a_file_leaves_out_is_as_llama_cpp_takes_it(tmp_path: Path) -> None
     assert source.config["tie_word_embeddings"] is True
     assert "bos_token_id" not in source.config
     assert (source.name, source.license) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "license", "tier"),
+    [
+        ({"general.license": "other", "general.license.name": "Qwen-Research"}, "qwen-research", "research"),
+        ({"general.license": "Other", "general.license.name": " "}, "other", "unknown"),
+        ({"general.license": "other"}, "other", "unknown"),
+        ({"general.license": "mit", "general.license.name": "qwen-research"}, "mit", "permissive"),
+    ],
+)
+def test_another_license_goes_by_its_name(tmp_path: Path, metadata: dict[str, Any], license: str, tier: str) -> None:
+    found = opened(tmp_path, "llama", metadata).license
+    assert (found, tier_of(found)) == (license, tier)
 
 
 def test_values_for_each_layer_must_be_the_same(tmp_path: Path) -> None:
@@ -409,7 +424,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> 
     assert up.floats(6).shape == gate.coded(6).codes.shape == (90, 64)
     for read in (up.floats, gate.floats, gate.coded):
         with pytest.raises(
-            ModelFilesError, match=r"m.gguf: the tensor blk.0.ffn_\w+.weight holds values that are not finite"
+            ModelFilesError, match=r"m.gguf: the tensor blk.0.ffn_\w+.weight contains NaN or infinity"
         ):
             read(5, 6)
 
