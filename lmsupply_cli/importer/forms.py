@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lmsupply_cli.importer.quantize import bits_for, coding_for
 from lmsupply_cli.importer.weights import Coding, Tensor
@@ -86,8 +86,7 @@ def _runnable(coding: Coding | None) -> Coding | None:
     """MatMulNBits takes blocks of a power of two from 16 on."""
     if coding is None or coding.block < _SMALLEST_BLOCK or coding.block & (coding.block - 1):
         return None
-    # the fast kernels of 2 bits and the gather operator know no small blocks; 4 bits hold the same numbers
-    return replace(coding, bits=4) if coding.bits == 2 else coding
+    return coding
 
 
 def _quantized(bits: int, block: int, inputs: int) -> Choice:

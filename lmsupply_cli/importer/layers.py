@@ -22,7 +22,10 @@ from lmsupply_cli.importer.weights import Coded, Codes, Coding, Floats, Tensor, 
 _HINT = "the file may be damaged, or a variant of this architecture that is not supported"
 ACCURACY_LEVEL = 4
 _ROTARY_MULTIPLE = 16  # of GroupQueryAttention
+_ROTARY_ROWS = 4096  # of a table at a time
 _INT32 = 6  # TensorProto.INT32
+
+RotaryRows = Callable[[int, int], tuple[Floats, Floats]]  # rows [start:stop] of cosines and sines
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +304,7 @@ class Blocks:
         total = graph.node("Squeeze", [shape, graph.ints(0)], "mask_length")
         graph.node("Cast", [total], "total_length", to=_INT32)
 
-    def rotary_tables(self, name: str, values: Callable[[], tuple[Floats, Floats]], length: int, dim: int) -> Rotation:
+    def rotary_tables(self, name: str, values: RotaryRows, length: int, dim: int) -> Rotation:
         """Initializers [length, dim / 2] of cosines and sines, which `values` computes when the graph is written."""
         if dim % _ROTARY_MULTIPLE:
             raise ModelFilesError(
@@ -311,8 +314,9 @@ class Blocks:
         regions = [self.graph.stored(f"{name}.{part}", self.graph.dtype, (length, dim // 2)) for part in ("cos", "sin")]
 
         def fill(_: Progress) -> None:
-            for region, table in zip(regions, values(), strict=True):
-                region.write(table)
+            for start in range(0, length, _ROTARY_ROWS):
+                for region, table in zip(regions, values(start, min(length, start + _ROTARY_ROWS)), strict=True):
+                    region.write(table)
 
         self.graph.later(fill)
         return Rotation(f"{name}.cos", f"{name}.sin")

@@ -20,7 +20,6 @@ from lmsupply_cli.importer.weights import Floats, as_floats
 if TYPE_CHECKING:
     from lmsupply_cli.importer.model_config import ModelConfig, Rope
 
-_ROWS = 4096  # of a table at a time, in float64
 _HINT = "import another version of this model"
 
 
@@ -42,16 +41,12 @@ class Rotary:
     long: Rotary | None = None
     border: int = 0
 
-    def tables(self, length: int) -> tuple[Floats, Floats]:
-        """Cosine and sine of the positions from 0, each [length, rotary / 2]."""
-        cos = np.empty((length, len(self.frequencies)), np.float32)
-        sin = np.empty_like(cos)
-        for start in range(0, length, _ROWS):
-            positions = np.arange(start, min(length, start + _ROWS), dtype=np.float32)
-            angles = np.outer(positions, self.frequencies).astype(np.float64)
-            cos[start : start + _ROWS] = np.cos(angles) * self.attention_factor
-            sin[start : start + _ROWS] = np.sin(angles) * self.attention_factor
-        return cos, sin
+    def tables(self, start: int, stop: int) -> tuple[Floats, Floats]:
+        """Cosine and sine of the positions [start:stop], each [positions, rotary / 2]."""
+        positions = np.arange(start, stop, dtype=np.float32)
+        angles = np.outer(positions, self.frequencies).astype(np.float64)
+        cos, sin = np.cos(angles) * self.attention_factor, np.sin(angles) * self.attention_factor
+        return as_floats(cos), as_floats(sin)
 
 
 def make_rotary(rope: Rope, config: ModelConfig) -> Rotary:

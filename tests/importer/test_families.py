@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.importer import architectures
 from lmsupply_cli.importer.forms import Form, Wish
 from lmsupply_cli.importer.model_config import parse_model_config
+from lmsupply_cli.importer.rope import make_rotary
 from lmsupply_cli.importer.weights import Coding
 
 NEAR = 1e-4  # of logits
@@ -255,7 +257,7 @@ def test_codes_are_carried_over_exactly(name: str, coding: Coding, tmp_path: Pat
 # ---------------------------------------------------------------------- experts
 
 GATE, UP, DOWN = (f"model.layers.0.mlp.experts.{part}_proj.weight" for part in ("gate", "up", "down"))
-Q4, Q4_16, Q4_ZERO, Q2, Q8_16 = Coding(4, 32), Coding(4, 16), Coding(4, 32, True), Coding(2, 16, True), Coding(8, 16)
+Q4, Q4_16, Q4_ZERO, Q8_16 = Coding(4, 32), Coding(4, 16), Coding(4, 32, True), Coding(8, 16)
 Q4_1 = Coding(4, 32, corrections=True)
 
 
@@ -306,7 +308,7 @@ def unpacked(packed: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
         ((Q4, Q4, Q4), 4),
         ((Q4_ZERO, Q4, Q4), 4),  # one weight of both, so that gate alone can't have zero points
         ((Q4, Q4, Q4_16), 4),  # one block size for all
-        ((Q2, Q4, Q4_ZERO), 4),
+        ((Q4_16, Q4, Q4_ZERO), 4),
         ((Q4, Q4_ZERO, Q8_16), 8),  # as Q4_K_M has down in Q6_K
         ((Q8_16, Q8_16, Q8_16), 8),
     ],
@@ -382,3 +384,28 @@ def test_weights_of_experts_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch
     architectures.build(source, tmp_path, Wish("exact"), source.facts, done.append)
     assert source.tensors[GATE].largest_read <= 10
     assert sum(done) == sum(tensor.size_bytes for tensor in source.tensors.values())
+
+
+# ---------------------------------------------------------------------- rotary tables
+
+
+def test_rotary_tables_are_written_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    source = replace_config(read_case("phi3_longrope").source, max_position_embeddings=9000)
+    expected = make_rotary((config := parse_model_config(source.config)).rope, config)
+    assert expected.long is not None
+    build(source, tmp_path)
+    model = onnx.load(tmp_path / "model.onnx")
+    tables = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer if "rotary." in each.name}
+    short, long = expected.tables(0, expected.border), expected.long.tables(0, 9000)
+    for part, name in enumerate(("rotary.cos", "rotary.sin")):
+        assert np.array_equal(tables[name], np.concatenate([short[part], long[part]]))
+
+
+def test_rotary_tables_take_little_memory(tmp_path: Path) -> None:
+    source = replace_config(read_case("llama").source, max_position_embeddings=100_000)
+    dim = parse_model_config(source.config).rope.dim
+    tracemalloc.start()
+    build(source, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000 * dim * 4 / 2  # half of what both tables have

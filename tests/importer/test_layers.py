@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,7 @@ from lmsupply_cli.importer.layers import pack
 from lmsupply_cli.importer.quantize import coding_for
 from lmsupply_cli.importer.weights import Coded, Coding, Floats
 
-Q4_0, Q4_K, Q6_K, TERNARY = (
-    Coding(4, 32),
-    Coding(4, 32, corrections=True),
-    Coding(8, 16),
-    Coding(2, 16, corrections=True),
-)
+Q4_0, Q4_K, Q6_K = Coding(4, 32), Coding(4, 32, corrections=True), Coding(8, 16)
 FLOATS = Choice(None)
 
 
@@ -40,7 +34,6 @@ def tensor(kind: str, coding: Coding | None = None, inputs: int = 256, name: str
     [
         (tensor("Q4_0", Q4_0), Wish("exact"), Choice(Q4_0, True), Choice(Q4_0, True)),
         (tensor("Q4_K", Q4_K), Wish("exact", 128), Choice(Q4_K, True), Choice(Q4_K, True)),
-        (tensor("Q2_K", TERNARY), Wish("exact"), Choice(replace(TERNARY, bits=4), True), None),
         (tensor("IQ2_S"), Wish("exact", 128), Choice(coding_for(8, 32)), Choice(coding_for(8, 32))),
         (tensor("F16"), Wish("exact"), FLOATS, FLOATS),
         (tensor("BF16"), Wish("int4", 128), Choice(coding_for(4, 128)), Choice(coding_for(8, 32))),
@@ -132,7 +125,7 @@ def test_a_tensor_of_another_shape() -> None:
 def test_a_tensor_without_a_place() -> None:
     name = "model.layers.0.self_attn.sinks"
     source = changed(read_case("llama"), model__layers__0__self_attn__sinks=MemoryTensor(name, np.zeros(6, np.float32)))
-    with pytest.raises(ModelFilesError, match="sinks has no place in a model of type llama"):
+    with pytest.raises(ModelFilesError, match="sinks is not part of the llama architecture"):
         architectures.estimate(source, Wish("fp32"))
 
 

@@ -14,7 +14,7 @@ from lmsupply_cli.importer.rope import make_rotary
 from lmsupply_cli.importer.source import Source
 from lmsupply_cli.importer.weights import Tensor, rows_of
 
-_MOST_CONTEXT = 262_144  # no machine has a cache for more, and the rotary tables of each token take up to 1 kB
+_MOST_CONTEXT = 262_144  # no machine has a cache for more, and the rotary tables of each token take up to 2 kB
 _IDLE = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached", "attn.masked_bias")
 
 
@@ -189,7 +189,7 @@ class Decoder:
                     f"LongRoPE in a model of type {plain(self.config.model_type)} is not supported",
                     hint="use another model",
                 )
-            self._tables[name] = self.blocks.rotary_tables(name, lambda: rotary.tables(length), length, rope.dim)
+            self._tables[name] = self.blocks.rotary_tables(name, rotary.tables, length, rope.dim)
         return self._tables[name]
 
     def ignored(self, name: str) -> bool:
@@ -234,6 +234,6 @@ class Decoder:
         if left:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             raise ModelFilesError(
-                f"the tensor {plain(left[0])}{more} has no place in a model of type {plain(self.config.model_type)}",
+                f"the tensor {plain(left[0])}{more} is not part of the {plain(self.config.model_type)} architecture",
                 hint="this variant of the architecture is not supported; use another model",
             )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lmsupply_cli.importer.architectures.base import Decoder
-from lmsupply_cli.importer.layers import Rotation
+from lmsupply_cli.importer.layers import RotaryRows, Rotation
 from lmsupply_cli.importer.rope import Rotary, make_rotary
 from lmsupply_cli.importer.weights import Floats
 
@@ -39,9 +39,9 @@ class Phi3(Decoder):
             rotary = make_rotary(self.config.rope, self.config)
             border = rotary.border
             if rotary.long is None or border >= length:
-                tables = self.blocks.rotary_tables(name, lambda: rotary.tables(length), length, dim)
+                tables = self.blocks.rotary_tables(name, rotary.tables, length, dim)
             else:
-                tables = self.blocks.rotary_tables(name, lambda: _both_sets(rotary, length), border + length, dim)
+                tables = self.blocks.rotary_tables(name, _both_sets(rotary), border + length, dim)
                 tables = replace(tables, positions=self._table_rows(border))
             self._tables[name] = tables
         return self._tables[name]
@@ -64,7 +64,16 @@ class Phi3(Decoder):
         return graph.node("Add", [start, places], "table_rows")
 
 
-def _both_sets(rotary: Rotary, length: int) -> tuple[Floats, Floats]:
-    assert rotary.long is not None
-    (short_cos, short_sin), (long_cos, long_sin) = rotary.tables(rotary.border), rotary.long.tables(length)
-    return np.concatenate([short_cos, long_cos]), np.concatenate([short_sin, long_sin])
+def _both_sets(rotary: Rotary) -> RotaryRows:
+    long, border = rotary.long, rotary.border
+    assert long is not None
+
+    def rows(start: int, stop: int) -> tuple[Floats, Floats]:
+        parts = (
+            rotary.tables(min(start, border), min(stop, border)),
+            long.tables(max(start - border, 0), max(stop - border, 0)),
+        )
+        cos, sin = (np.concatenate(tables) for tables in zip(*parts, strict=True))
+        return cos, sin
+
+    return rows
