@@ -27,6 +27,9 @@ _GEMMA3: dict[str, Any] = _GEMMA2 | {
     "final_logit_softcapping": None,
 }  # fmt: skip
 
+# whose attention reads `sliding_window`; that of llama ignores it
+WITH_WINDOWS = frozenset({"mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3", "gemma2", "gemma3_text"})
+
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "llama": {
         "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,

@@ -9,10 +9,11 @@ from typing import Any
 
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.genai_config import MOST, shown
-from lmsupply_cli.importer.defaults import DEFAULTS
+from lmsupply_cli.importer.defaults import DEFAULTS, WITH_WINDOWS
 
 _MOST_LAYERS = 1024
 _MOST_CONTEXT = 1 << 24
+_MOST_HEAD_DIM = 512  # twice that of Gemma; the rotary tables grow with it
 _HINT = "check the file, or use another source of this model"
 _ROPE_KEYS = {"type", "rope_type", "rope_theta", "partial_rotary_factor"}  # that have a field of their own
 
@@ -73,10 +74,10 @@ def parse_model_config(config: Mapping[str, Any]) -> ModelConfig:
         raise _wrong("num_key_value_heads", kv_heads, f"does not divide num_attention_heads ({heads})")
     if values.get("head_dim") is None and hidden % heads:
         raise _wrong("hidden_size", hidden, f"is not a multiple of num_attention_heads ({heads})")
-    head_dim = _count(values, "head_dim", hidden // heads)
+    head_dim = _count(values, "head_dim", hidden // heads, most=_MOST_HEAD_DIM)
     if head_dim % 2:
         raise _wrong("head_dim", head_dim, "is odd")
-    window = _window(values)
+    window = _window(values) if model_type(config) in WITH_WINDOWS else 0
     rope, local_rope = _ropes(values, head_dim)
     return ModelConfig(
         model_type=model_type(config),

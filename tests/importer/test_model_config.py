@@ -18,6 +18,7 @@ LLAMA: dict[str, Any] = {
     "num_attention_heads": 4,
     "max_position_embeddings": 2048,
 }
+WINDOWED = {**LLAMA, "model_type": "mistral", "num_key_value_heads": 4}
 
 
 def test_what_a_config_may_leave_out() -> None:
@@ -83,7 +84,22 @@ def test_part_of_a_head_is_rotated() -> None:
     ],
 )
 def test_which_layers_have_a_window(keys: dict[str, Any], sliding: tuple[bool, ...]) -> None:
-    assert parse_model_config({**LLAMA, "sliding_window": 128, **keys}).sliding_layers == sliding
+    assert parse_model_config({**WINDOWED, "sliding_window": 128, **keys}).sliding_layers == sliding
+
+
+@pytest.mark.parametrize(
+    ("kind", "window"),
+    [
+        *[("llama", 0), ("mistral", 128), ("mixtral", 128), ("phi3", 128), ("gemma2", 128), ("gemma3_text", 128)],
+        *[("qwen2", 0), ("qwen3", 0), ("qwen3_moe", 0)],
+    ],
+)
+def test_which_families_have_a_window(kind: str, window: int) -> None:
+    """Those of Qwen only with use_sliding_window."""
+    config = {**LLAMA, "model_type": kind, "sliding_window": 128, "num_key_value_heads": 2}
+    assert parse_model_config(config).sliding_window == window
+    if kind.startswith("qwen"):
+        assert parse_model_config({**config, "use_sliding_window": True}).sliding_window == 128
 
 
 def test_of_a_multimodal_config_the_language_model_counts() -> None:
@@ -106,6 +122,8 @@ def test_of_a_multimodal_config_the_language_model_counts() -> None:
         ("num_key_value_heads", 3),
         ("head_dim", 15),
         ("head_dim", []),
+        ("head_dim", 514),
+        ("hidden_size", 4096),
         ("max_position_embeddings", 10**12),
         ("rms_norm_eps", float("nan")),
         ("rms_norm_eps", 10**400),
@@ -122,8 +140,9 @@ def test_of_a_multimodal_config_the_language_model_counts() -> None:
 )
 def test_a_value_that_makes_no_sense_is_named(key: str, value: object) -> None:
     with pytest.raises(ModelFilesError) as caught:
-        parse_model_config({**LLAMA, key: value})
+        parse_model_config({**WINDOWED, key: value})
     named = next(iter(value)) if key == "rope_parameters" and isinstance(value, dict) else key
+    named = "head_dim" if (key, value) == ("hidden_size", 4096) else named
     assert f" {named} " in f"{caught.value.message} "
     assert caught.value.hint
 
@@ -138,7 +157,7 @@ def test_a_value_that_makes_no_sense_is_named(key: str, value: object) -> None:
 )
 def test_layer_types_that_are_not_supported(layer_types: object, shown: str) -> None:
     with pytest.raises(ModelFilesError, match=shown):
-        parse_model_config({**LLAMA, "sliding_window": 8, "layer_types": layer_types})
+        parse_model_config({**WINDOWED, "sliding_window": 8, "layer_types": layer_types})
 
 
 @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings"])
