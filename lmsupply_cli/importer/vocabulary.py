@@ -22,7 +22,9 @@ from lmsupply_cli.importer.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from lmsupply_cli.importer.source import TokenizerFacts
 
 DAMAGED = "the file is damaged or was converted by a faulty tool; use another file of this model"
-_MOST_CHARACTERS = 2_048  # in a token; the work to find merges grows with the square
+_MOST_CHARACTERS = 2_048  # in a token
+_MOST_IN_PIECE = 256  # the work to find merges grows with the square; those of Llama 2 and Gemma have at most 31
+_MOST_MERGED = 32_000_000  # characters in all merges that are derived: room for several million
 _SPACE = "▁"  # what SentencePiece writes for a space
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPECIAL = re.compile(r"_?<.+>|\[.+[\[\]]", re.DOTALL)
@@ -96,7 +98,7 @@ def pre_tokenizer(name: str, file: str) -> PreTokenizer:
         return PRE_TOKENIZERS[name]
     except KeyError:
         raise ModelFilesError(
-            f"{file} cuts text by the rules of {plain(name)}, which are not known",
+            f"{file} has an unknown pre-tokenizer: {plain(name)}",
             hint="import the model from its safetensors, which bring their own tokenizer",
         ) from None
 
@@ -130,8 +132,9 @@ def _check_lengths(given: Vocabulary) -> None:
         given.fail(f"there are {count} tokens, but {len(given.kinds)} token types")
     if given.form in ("pieces", "unigram") and len(given.scores) != count:
         given.fail(f"there are {count} tokens, but {len(given.scores)} scores")
+    most = _MOST_IN_PIECE if given.form == "pieces" else _MOST_CHARACTERS
     for token, text in enumerate(given.tokens):
-        if len(text) > _MOST_CHARACTERS:
+        if len(text) > most:
             given.fail(f"the token {token} has {len(text)} characters")
 
 
@@ -325,12 +328,13 @@ def derived_merges(vocabulary: Vocabulary) -> list[tuple[str, str]]:
             scores[text], ids[text] = float(vocabulary.scores[token]), token
         elif vocabulary.kinds[token] == Kind.USER_DEFINED:
             scores[text], ids[text] = 0.0, token  # as in SentencePiece's files; GGUF files have another score
-    pairs = [
-        (-score, text[:at], text[at:])
-        for text, score in scores.items()
-        for at in range(1, len(text))
-        if text[:at] in ids and text[at:] in ids
-    ]
+    pairs, characters = [], 0
+    for text, score in scores.items():
+        found = [at for at in range(1, len(text)) if text[:at] in ids and text[at:] in ids]
+        characters += len(found) * len(text)
+        if characters > _MOST_MERGED:
+            vocabulary.fail(f"its tokens can be merged in too many ways (more than {_MOST_MERGED:,} characters)")
+        pairs += [(-score, text[:at], text[at:]) for at in found]
     if vocabulary.prefix:
         pairs.sort(key=lambda pair: (pair[0], ids[pair[1] + pair[2]], ids[pair[1]], ids[pair[2]]))
     else:
