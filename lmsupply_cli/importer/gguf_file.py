@@ -203,7 +203,7 @@ def _check_number(path: Path, paths: tuple[Path, ...], values: Mapping[str, Any]
     count = _whole(path, values, "split.count", len(paths)) or 1
     if (number, count) != (paths.index(path), len(paths)):
         raise ModelFilesError(
-            f"{path} is part {number + 1} of {count}, which its name does not say",
+            f"{path} says it is part {number + 1} of {count}, but its name says otherwise",
             hint=f"name it NAME-{number + 1:05}-of-{count:05}.gguf, beside the other parts",
         )
 

@@ -76,7 +76,7 @@ class StoredTensor:
         values = _as_float32(stored, self.kind)
         if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
             raise ModelFilesError(
-                f"{self.path.name}: {plain(self.name)} holds values that are not finite",
+                f"{self.path.name}: {plain(self.name)} contains NaN or infinity",
                 hint="the weights are damaged, or were made wrongly: ask whoever published them",
             )
         return values

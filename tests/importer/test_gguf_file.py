@@ -172,13 +172,15 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 def test_a_part_under_another_name_is_named(tmp_path: Path) -> None:
     paths = write_parts(tmp_path)
     renamed = paths[0].rename(tmp_path / "first.gguf")
-    with pytest.raises(ModelFilesError, match=r"first.gguf is part 1 of 3, which its name does not say"):
+    with pytest.raises(ModelFilesError, match=r"first.gguf says it is part 1 of 3, but its name says otherwise"):
         open_gguf_file(renamed)
     renamed.rename(paths[0])
     first, second = paths[0].read_bytes(), paths[1].read_bytes()
     paths[0].write_bytes(second)
     paths[1].write_bytes(first)
-    with pytest.raises(ModelFilesError, match=r"m-00001-of-00003.gguf is part 2 of 3, which its name does not say"):
+    with pytest.raises(
+        ModelFilesError, match=r"m-00001-of-00003.gguf says it is part 2 of 3, but its name says otherwise"
+    ):
         open_gguf_file(paths[2])
 
 
