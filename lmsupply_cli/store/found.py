@@ -4,17 +4,19 @@
     lmstudio:owner/repo:q4_k_m             the folders below LM Studio's, and the quantization (or the file's name)
     llamacpp:ggml-org_gemma-3-1b-it-Q4_K_M a file in llama.cpp's cache
     hf:owner/repo:q4_k_m                   a GGUF file in the Hugging Face cache
+    hf:owner/repo                          safetensors in the Hugging Face cache, with their config.json
     owner/repo:folder, Phi-4-mini-cpu      GenAI folders in the Hugging Face cache, and those of Foundry Local
 
-A colon before any slash is found in no ref of the Hub, no alias and no name of the user's. GGUF files are imported;
-GenAI folders are used in place. What others wrote is foreign data: a manifest or file that cannot be used is a line.
+A colon before any slash is found in no ref of the Hub, no alias and no name of the user's. Dashes stand for spaces.
+GGUF files and safetensors are imported; GenAI folders are used in place. What others wrote is foreign data: a manifest
+or file that cannot be used is a line.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +24,10 @@ from lmsupply_cli import paths
 from lmsupply_cli.errors import FileError
 from lmsupply_cli.files import folder_bytes, is_file, listed, read_json, read_text, resolved, size_of
 from lmsupply_cli.foreign import plain
-from lmsupply_cli.hub.sources import PARTS, quantization_of
+from lmsupply_cli.genai_config import CONFIG as GENAI_CONFIG
+from lmsupply_cli.hub.sources import MODEL_CONFIG, PARTS, quantization_of
 from lmsupply_cli.hub.tree import is_safe_path
+from lmsupply_cli.store.source_paths import safetensors_in
 
 if TYPE_CHECKING:
     from lmsupply_cli.store.locate import LocatedModel
@@ -37,10 +41,14 @@ _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 _MANIFEST_BYTES = 1_000_000
 _MOST = 5000  # files of one program that are looked at
 _MAGIC = b"GGUF"
+_STEERS = "its name holds characters that cannot be shown"
+_SPACES = re.compile(r"\s+")
+_GENERATES = "ForCausalLM"  # in the architectures of a config.json: others have no text to generate
+_CONFIG_BYTES = 10_000_000
 
 
 class FoundModel(NamedTuple):
-    """`format`: "gguf" or "genai"; `path`: the file (of several parts the first) or the folder."""
+    """`format`: "gguf", "safetensors" or "genai"; `path`: the file (of several parts the first) or the folder."""
 
     name: str
     tool: str
@@ -59,16 +67,16 @@ class FoundModels(NamedTuple):
 
 def found_models(root: Path) -> FoundModels:
     """The models of other programs; `root`: our own store, which may lie in the Hugging Face cache."""
-    gguf = _scan(_SCANS, root)
+    found = _scan(_SCANS, root)
     genai = [
         FoundModel(m.ref, HF_CACHE if m.repo else FOUNDRY, "genai", m.path, (), folder_bytes(m.path))
         for m in _genai_models(root)
     ]
-    return FoundModels((*gguf.models, *sorted(genai)), gguf.skipped)
+    return FoundModels((*found.models, *sorted(genai)), found.skipped)
 
 
 def find_found(name: str, root: Path | None = None) -> FoundModel | None:
-    """The GGUF model of another program that has this name, in any case; only that program's folders are looked at."""
+    """The model to import of another program that has this name, in any case; only that program's folders are looked at."""
     wanted = name.lower()
     scans = {prefix: scan for prefix, scan in _SCANS.items() if wanted.startswith(prefix)}
     if wanted.startswith("ollama:") and ":" not in wanted.removeprefix("ollama:"):
@@ -105,7 +113,20 @@ def _scan(scans: Mapping[str, _Scan], root: Path | None) -> FoundModels:
                 skipped.append(plain(model))
             else:
                 found.setdefault(model.name.lower(), model)
-    return FoundModels(tuple(sorted(found.values(), key=lambda m: (m.tool, m.name.lower()))), tuple(skipped))
+    models = _without_spaces(found)
+    return FoundModels(tuple(sorted(models, key=lambda m: (m.tool, m.name.lower()))), tuple(skipped))
+
+
+def _without_spaces(found: Mapping[str, FoundModel]) -> list[FoundModel]:
+    """With dashes for spaces, so that a name is one word wherever it is typed or shown, and with a number where another
+    model has that name."""
+    named = {name: model for name, model in found.items() if not _SPACES.search(name)}
+    for spaced in sorted(found.keys() - named):
+        base, number = _SPACES.sub("-", found[spaced].name), 1
+        while (name := base if number == 1 else f"{base}-{number}").lower() in named:
+            number += 1
+        named[name.lower()] = found[spaced]._replace(name=name)
+    return list(named.values())
 
 
 def _ollama(_: Path | None) -> Iterator[FoundModel | str]:
@@ -163,7 +184,8 @@ def _llama_cpp(_: Path | None) -> Iterator[FoundModel | str]:
 
 
 def _hf_cache(root: Path | None) -> Iterator[FoundModel | str]:
-    """`models--OWNER--NAME/snapshots/COMMIT/**/*.gguf`, of several commits that of `main`, else the newest."""
+    """`models--OWNER--NAME/snapshots/COMMIT/**/*.gguf`, and safetensors right below the commit; of several commits that
+    of `main`, else the newest."""
     cache = paths.hugging_face_cache()
     ours = _own_files(root) if root and resolved(root) == resolved(cache) else frozenset()
     for home in listed(cache, "models--*"):
@@ -174,6 +196,29 @@ def _hf_cache(root: Path | None) -> Iterator[FoundModel | str]:
         for snapshot in sorted(listed(home / "snapshots"), key=lambda s: (s.name == main, _time_of(s)), reverse=True):
             files = [file for file in listed(snapshot, "**/*.gguf")[:_MOST] if file not in ours]
             yield from _named(f"hf:{repo}", HF_CACHE, files)
+            yield from _safetensors(f"hf:{repo}", snapshot, ours)
+
+
+def _safetensors(name: str, folder: Path, ours: Collection[Path]) -> Iterator[FoundModel | str]:
+    """The text model in a folder that transformers filled. Of embeddings, images and the like nothing is said."""
+    files, lacking = safetensors_in(folder)
+    if not files or files[0] in ours or is_file(folder / GENAI_CONFIG) or not _generates(folder / MODEL_CONFIG):
+        return
+    if lacking:
+        yield f"{name} cannot be used: {lacking} of its parts are missing"
+    elif plain(name, 400) != name:
+        yield f"{name} cannot be used: {_STEERS}"
+    else:
+        yield FoundModel(name, HF_CACHE, "safetensors", folder, files, sum(size_of(file) for file in files))
+
+
+def _generates(config: Path) -> bool:
+    try:
+        value = read_json(config, limit_bytes=_CONFIG_BYTES)
+    except FileError:
+        return False
+    kinds = value.get("architectures") if isinstance(value, dict) else None
+    return isinstance(kinds, list) and any(isinstance(kind, str) and kind.endswith(_GENERATES) for kind in kinds)
 
 
 def _main_of(home: Path) -> str:
@@ -248,7 +293,7 @@ def _checked(name: str, tool: str, files: tuple[Path, ...]) -> FoundModel:
         if not right:
             raise _Bad(f"{file.name} is no GGUF file")
     if plain(name, 400) != name:
-        raise _Bad("its name holds characters that cannot be shown")
+        raise _Bad(_STEERS)
     return FoundModel(name, tool, "gguf", files[0], files, sum(size_of(file) for file in files))
 
 

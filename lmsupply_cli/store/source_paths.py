@@ -55,7 +55,7 @@ class SourcePath(NamedTuple):
 
 def source_at(name: str | Path) -> SourcePath | None:
     """The model to import that `name` leads to: a GGUF file, a folder with one or with safetensors (without
-    genai_config.json), or a GGUF model of another program by its name in `store.found`. None for anything else.
+    genai_config.json), or a model of another program by its name in `store.found`. None for anything else.
 
     Raises UsageError for a folder with several models, ModelNotFound for one that is incomplete, FileError.
     """
@@ -64,7 +64,7 @@ def source_at(name: str | Path) -> SourcePath | None:
         from lmsupply_cli.store.found import find_found
 
         found = find_found(text)
-        return SourcePath(found.path, "gguf", found.files, found.name, found.name) if found else None
+        return SourcePath(found.path, found.format, found.files, found.name, found.name) if found else None
     path, is_path = expanded(text), isinstance(name, Path) or _is_path_like(text)
     if is_file(path) and (path.suffix.lower() == _GGUF or (is_path and _is_gguf(path))):
         return _gguf_at(absolute(path))
@@ -82,7 +82,7 @@ def is_source(name: str) -> bool:
 
 
 def is_found_name(name: str) -> bool:
-    """Has it the form of the names that models of other programs get? Their GGUF files are meant, not their folders."""
+    """Has it the form of the names that models of other programs get? Those to import are meant, not GenAI folders."""
     return bool(_FOUND.fullmatch(name))
 
 
@@ -161,7 +161,7 @@ _PARTS = "put all parts of the model into one folder"
 
 def _folder_at(folder: Path, *, is_sure: bool) -> SourcePath | None:
     """`is_sure`: the name can mean nothing but this folder, so what it lacks is said."""
-    from lmsupply_cli.hub.sources import CONFIG_FILES, INDEX, PARTS, weight_files
+    from lmsupply_cli.hub.sources import PARTS
 
     names = [file.name for file in listed(folder) if is_file(file)]
     ggufs = [name for name in names if name.lower().endswith(".gguf") and not _NO_MODEL.search(name)]
@@ -174,25 +174,38 @@ def _folder_at(folder: Path, *, is_sure: bool) -> SourcePath | None:
                 f"{folder} holds several models", hint="name one file: " + ", ".join(named[:_MOST_NAMED]) + more
             )
         return _gguf_at(folder / ggufs[0])
-    weights, lacking = weight_files(names)
-    if weights and _CONFIG in names and not lacking:
-        index = [name for name in names if name.endswith(INDEX) and name.removesuffix(INDEX) in weights[0]]
-        wanted = dict.fromkeys([*weights, *index, *(name for name in CONFIG_FILES if name in names)])
-        files = tuple(folder / name for name in wanted)
-        return SourcePath(folder, "safetensors", files, plain_name(folder.name))
-    if is_sure and (reason := _reason_against(names, weights, lacking)):
+    weights, lacking = safetensors_in(folder)
+    if weights and not lacking:
+        return SourcePath(folder, "safetensors", weights, plain_name(folder.name))
+    if is_sure and (reason := _reason_against(names, lacking)):
         raise ModelNotFound(f"{folder} cannot be imported: {reason}", hint=_NEEDED)
     return None
+
+
+def safetensors_in(folder: Path) -> tuple[tuple[Path, ...], int]:
+    """(the files of the model in a folder of safetensors with their config.json, none where there is no such model; how
+    many parts of its weights are missing)."""
+    from lmsupply_cli.hub.sources import CONFIG_FILES, INDEX, weight_files
+
+    names = [file.name for file in listed(folder) if is_file(file)]
+    weights, lacking = weight_files(names)
+    if not weights or _CONFIG not in names:
+        return (), lacking
+    index = [name for name in names if name.endswith(INDEX) and name.removesuffix(INDEX) in weights[0]]
+    wanted = dict.fromkeys([*weights, *index, *(name for name in CONFIG_FILES if name in names)])
+    return tuple(folder / name for name in wanted), lacking
 
 
 _NEEDED = f"a folder to import holds a GGUF file, or safetensors with their {_CONFIG}"
 
 
-def _reason_against(names: Sequence[str], weights: Sequence[str], lacking: int) -> str:
+def _reason_against(names: Sequence[str], lacking: int) -> str:
     """Why the files of a folder are no model to import; "" for what does not look like one at all."""
+    from lmsupply_cli.hub.sources import weight_files
+
     if lacking:
         return f"{lacking} of its parts are missing"
-    if weights:
+    if weight_files(names)[0]:
         return f"it has no {_CONFIG}"
     if any(name.lower().endswith(".safetensors") for name in names):
         return "its safetensors are several models, or only an adapter"

@@ -261,6 +261,68 @@ def test_models_of_the_hugging_face_cache_and_foundry_local(home: Path, root: Pa
     assert find_found("Toy-cpu") is None, "it is used in place"
 
 
+def test_safetensors_of_the_hugging_face_cache(home: Path, root: Path) -> None:
+    cache = home / ".cache" / "huggingface" / "hub"
+
+    def put(repo: str, commit: str, *names: str, **config: Any) -> Path:
+        folder = cache / f"models--{repo.replace('/', '--')}" / "snapshots" / (commit * 40)
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).write_bytes(name.encode())
+        (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]} | config))
+        return folder
+
+    whole = put("x/whole", "a", "model.safetensors", "tokenizer.json", "README.md", "b-Q4_0.gguf")
+    gguf(whole / "b-Q4_0.gguf")
+    put(
+        "x/parts",
+        "a",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    )
+    put("x/half", "a", "model-00001-of-00002.safetensors")
+    put("x/bert", "a", "model.safetensors", architectures=["BertModel"])
+    put("x/odd", "a", "model.safetensors", architectures=[5])
+    put("x/config", "a")
+    put("x/adapter", "a", "adapter_model.safetensors")
+    put("x/onnx", "a", "model.safetensors", "genai_config.json")
+    found = found_models(root)
+    assert [(m.name, m.format) for m in found.models] == [
+        ("hf:x/parts", "safetensors"), ("hf:x/whole", "safetensors"), ("hf:x/whole:q4_0", "gguf"),
+    ]  # fmt: skip
+    assert found.skipped == ("hf:x/half cannot be used: 1 of its parts are missing",)
+    newer = put("x/whole", "b", "model.safetensors", "tokenizer.json")
+    (newer.parent.parent / "refs").mkdir()
+    for commit in (whole, newer):
+        (newer.parent.parent / "refs" / "main").write_text(commit.name)
+        source = source_at("hf:x/whole")
+        assert source
+        assert (source.path, source.format, source.found) == (commit, "safetensors", "hf:x/whole"), "that of main"
+        assert [file.name for file in source.files] == ["model.safetensors", "config.json", "tokenizer.json"]
+    assert is_ref("hf:x/whole", root)
+    with pytest.raises(NotImported, match="hf:x/whole is not imported yet"):
+        locate("hf:x/whole", root)
+    manifest = import_found("hf:x/whole", root, "safetensors")
+    assert locate("HF:x/Whole", root).key == manifest.key
+
+
+def test_names_with_spaces_get_dashes(home: Path, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LLAMA_CACHE", str(tmp_path / "own"))
+    paths = [gguf(tmp_path / "own" / f"{name}.gguf") for name in ("my  model", "my-Model", "my model", "plain")]
+    odd = gguf(home / ".lmstudio" / "models" / "My Org" / "my\u00a0repo" / "A model.Q4_0.gguf")
+    found = {model.name: model.path for model in found_models(root).models}
+    assert found == {
+        "llamacpp:my-model-2": paths[0], "llamacpp:my-Model": paths[1], "llamacpp:my-model-3": paths[2],
+        "llamacpp:plain": paths[3], "lmstudio:My-Org/my-repo:q4_0": odd,
+    }  # fmt: skip
+    for name, path in found.items():
+        source = source_at(name)
+        assert source
+        assert (source.path, source.name, is_ref(name, root)) == (path, name, True)
+        assert import_found(name, root).ref == name
+
+
 def test_what_our_own_imports_keep_is_nobody_elses(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = home / ".cache" / "huggingface" / "hub"
     commit = "c" * 40
@@ -294,9 +356,9 @@ def test_a_found_model_is_imported_under_its_name(ollama: Ollama, root: Path) ->
     assert locate(name, root).key == newer.key, "it stays when Ollama goes"
 
 
-def import_found(name: str, root: Path) -> Any:
+def import_found(name: str, root: Path, format: str = "gguf") -> Any:
     source = source_at(name)
     assert source
-    new = NewImport(name, ImportSource("gguf", read_digests(root, source.files), "exact"))
+    new = NewImport(name, ImportSource(format, read_digests(root, source.files), "exact"))
     with begin_import(root, new, needed_bytes=0) as staging:
-        return convert(source.path, staging)
+        return convert(source.files[0], staging)

@@ -53,13 +53,13 @@ def _imported(root: Path) -> set[str]:
 
 
 def _format(model: FoundModel) -> str:
-    return "GGUF" if model.format == "gguf" else "ONNX GenAI"
+    return {"gguf": "GGUF", "genai": "ONNX GenAI"}.get(model.format, model.format)
 
 
 def _use(model: FoundModel, imported: set[str]) -> str:
-    if model.format != "gguf":
+    if not model.files:
         return _IN_PLACE
-    return _IMPORTED if str(model.path) in imported else "imported on first use"
+    return _IMPORTED if str(model.files[0]) in imported else "imported on first use"
 
 
 def _json(model: FoundModel, imported: set[str]) -> dict[str, Any]:
@@ -68,6 +68,6 @@ def _json(model: FoundModel, imported: set[str]) -> dict[str, Any]:
         "program": model.tool,
         "format": model.format,
         "size_bytes": model.size_bytes,
-        "installed": model.format != "gguf" or str(model.path) in imported,
+        "installed": not model.files or str(model.files[0]) in imported,
         "path": str(model.path),
     }
