@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.files import is_file, reason_of
 from lmsupply_cli.foreign import plain
+from lmsupply_cli.importer.positional import Bytes, Stamp, read_at, stamp_of
 
-Bytes = NDArray[np.uint8]
 _VERSIONS = (2, 3)
 _ALIGNMENT = 32  # unless general.alignment says otherwise
 _MOST_DIMENSIONS = 4
@@ -58,32 +58,17 @@ class GgufTensor:
     offset: int
     size_bytes: int
     row_bytes: int
-    stamp: tuple[int, int] = field(repr=False)
+    stamp: Stamp = field(repr=False)
 
     @property
     def rows(self) -> int:
         return prod(self.shape[:-1])
 
     def read(self, start: int = 0, stop: int | None = None) -> Bytes:
-        """[rows, row_bytes]: rows [start:stop] as they stand in the file.
-
-        Read, not mapped: what is mapped counts as memory in use, and a file that gets shorter would end the program.
-        """
+        """[rows, row_bytes]: rows [start:stop] as they stand in the file. Raises ModelFilesError."""
         start, stop, _ = slice(start, stop).indices(self.rows)
-        data = np.empty((max(0, stop - start), self.row_bytes), np.uint8)
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                if _stamp(os.fstat(file.fileno())) != self.stamp:
-                    raise ModelFilesError(
-                        f"{self.path} changed while it was read", hint="try again when it is complete"
-                    )
-                file.seek(self.offset + start * self.row_bytes)
-                _fill(file, data.reshape(-1).data)
-        except OSError as error:
-            raise ModelFilesError(f"cannot read {self.path}: {reason_of(error)}") from error
-        except EOFError as error:
-            raise ModelFilesError(f"{self.path} ends within the tensor {plain(self.name)}", hint=_DAMAGED) from error
-        return data
+        place, size = self.offset + start * self.row_bytes, max(0, stop - start) * self.row_bytes
+        return read_at(self.path, self.stamp, self.name, place, size).reshape(-1, self.row_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +209,7 @@ class _Part:
     data: Any = b""
     at: int = 0
     end: int = 0
-    stamp: tuple[int, int] = (0, 0)
+    stamp: Stamp = (0, 0)
     alignment: int = _ALIGNMENT
 
     def parse(self) -> tuple[dict[str, Any], dict[str, GgufTensor]]:
@@ -233,7 +218,7 @@ class _Part:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
                     raise ModelFilesError(f"{self.path} is not a regular file", hint="name a GGUF file")
-                self.stamp = _stamp(found)
+                self.stamp = stamp_of(found)
                 if found.st_size < 24:
                     self._fail("is not a GGUF file", "it is damaged, or not a model: download it again")
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as self.data:
@@ -431,21 +416,6 @@ def _split(texts: _Texts) -> Iterator[bytes]:
         begin = at + 8
         at = begin + length_at(texts.data, at)[0]
         yield texts.data[begin:at]
-
-
-def _stamp(found: os.stat_result) -> tuple[int, int]:
-    """Changes when the file does."""
-    return found.st_size, found.st_mtime_ns
-
-
-def _fill(file: Any, into: memoryview) -> None:
-    """Raises EOFError, OSError."""
-    done = 0
-    while done < len(into):
-        got = file.readinto(into[done : done + (1 << 30)])
-        if not got:
-            raise EOFError
-        done += got
 
 
 def _without_waiting(path: str, flags: int) -> int:

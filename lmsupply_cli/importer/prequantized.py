@@ -211,21 +211,19 @@ class _GptqTensor(PackedTensor):
     __slots__ = ()
 
     def codes(self, start: int, stop: int) -> Codes:
-        words = _words(self.parts["qweight"])[:, start:stop]
+        words = _words(self.parts["qweight"].columns(start, stop))
         return _unpacked(np.ascontiguousarray(words.T), self.method.bits)
 
     def zeros(self, start: int, stop: int) -> Codes:
         per_word = 32 // self.method.bits
         first = start // per_word
-        words = _words(self.parts["qzeros"])[:, first : -(-stop // per_word)]
-        codes = _unpacked(np.ascontiguousarray(words), self.method.bits)[:, start - first * per_word :][
-            :, : stop - start
-        ]
+        words = _words(self.parts["qzeros"].columns(first, -(-stop // per_word)))
+        codes = _unpacked(words, self.method.bits)[:, start - first * per_word :][:, : stop - start]
         mask = (1 << self.method.bits) - 1
         return np.ascontiguousarray((codes + np.uint8(self.method.zero_shift) & np.uint8(mask)).T)
 
     def scales(self, start: int, stop: int) -> Floats:
-        return self.parts["scales"].columns(start, stop)
+        return self.parts["scales"].float_columns(start, stop)
 
 
 class _AwqTensor(PackedTensor):
@@ -238,11 +236,11 @@ class _AwqTensor(PackedTensor):
         return self._outputs("qzeros", start, stop)
 
     def scales(self, start: int, stop: int) -> Floats:
-        return self.parts["scales"].columns(start, stop)
+        return self.parts["scales"].float_columns(start, stop)
 
     def _outputs(self, part: str, start: int, stop: int) -> Codes:
         first = start // 8
-        words = np.ascontiguousarray(_words(self.parts[part])[:, first : -(-stop // 8)])
+        words = _words(self.parts[part].columns(first, -(-stop // 8)))
         codes = np.empty((*words.shape, 8), dtype=np.uint8)
         codes[..., _AWQ_ORDER] = _unpacked(words, 4).reshape(codes.shape)
         return np.ascontiguousarray(codes.reshape(len(words), -1)[:, start - first * 8 :][:, : stop - start].T)
@@ -252,7 +250,7 @@ class _CompressedTensor(PackedTensor):
     __slots__ = ()
 
     def codes(self, start: int, stop: int) -> Codes:
-        words = np.ascontiguousarray(_words(self.parts["weight_packed"])[start:stop])
+        words = _words(self.parts["weight_packed"].rows(start, stop))
         return np.ascontiguousarray(_unpacked(words, self.method.bits)[:, : self.shape[1]])
 
     def zeros(self, start: int, stop: int) -> Codes:
@@ -261,7 +259,7 @@ class _CompressedTensor(PackedTensor):
             return np.full((stop - start, self.groups), 1 << (self.method.bits - 1), dtype=np.uint8)
         per_word = 32 // self.method.bits
         first = start // per_word
-        words = np.ascontiguousarray(_words(part)[first : -(-stop // per_word)].T)
+        words = np.ascontiguousarray(_words(part.rows(first, -(-stop // per_word))).T)
         codes = _unpacked(words, self.method.bits)[:, start - first * per_word :][:, : stop - start]
         return np.ascontiguousarray(codes.T)
 
@@ -269,9 +267,9 @@ class _CompressedTensor(PackedTensor):
         return self.parts["weight_scale"].floats(start, stop)
 
 
-def _words(part: StoredTensor) -> Words:
-    """Its words, whether they were stored signed or not."""
-    words: Words = part.array().view("<u4")
+def _words(stored: NDArray[Any]) -> Words:
+    """Words, whether they were stored signed or not."""
+    words: Words = stored.view("<u4")
     return words
 
 

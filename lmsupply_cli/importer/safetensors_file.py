@@ -1,16 +1,17 @@
 """The container of safetensors: one file or several with an index, checked, and read a few rows at a time.
 
-The library checks a header (its length, types, shapes, and offsets that cover the file without gaps or overlaps); it
-cannot give numpy a BF16, so the values are mapped here.
+The library checks a header (its length, types, shapes, and offsets that cover the file without gaps or overlaps). It
+maps files and cannot give numpy a BF16, so the values are read here.
 Format: https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
 
 import json
-import math
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.files import is_file, read_json, reason_of
 from lmsupply_cli.foreign import plain
+from lmsupply_cli.importer.positional import Stamp, read_at, read_strided, stamp_of
 from lmsupply_cli.importer.weights import Floats, as_floats
 
 SINGLE = "model.safetensors"
@@ -44,37 +46,54 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
     size_bytes: int
+    stamp: Stamp = field(repr=False)
 
     def array(self) -> NDArray[Any]:
-        """All of it, mapped into memory and read where it is touched; BF16 as uint16, F8 as uint8.
+        """All of it in its shape; BF16 as uint16, F8 as uint8.
 
-        Raises ModelFilesError where numpy has no form for the kind, or the file is gone or shorter than it was.
+        Raises ModelFilesError where numpy has no form for the kind, or the file is gone or changed.
         """
+        return self.rows().reshape(self.shape)
+
+    def rows(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows [start:stop] of the 2-D view as [rows, inputs]; a vector is one row. Otherwise as `array`."""
+        stored, width = self._type(), self.shape[-1] if self.shape else 1
+        start, stop, _ = slice(start, stop).indices(prod(self.shape[:-1]))
+        row_bytes = width * stored.itemsize
+        size = max(0, stop - start) * row_bytes
+        data = read_at(self.path, self.stamp, self.name, self.offset + start * row_bytes, size)
+        return data.view(stored).reshape(max(0, stop - start), width)
+
+    def columns(self, start: int, stop: int) -> NDArray[Any]:
+        """Columns [start:stop] of a matrix as [rows, columns]. Otherwise as `array`."""
+        stored, (rows, width) = self._type(), self.shape
+        start, stop, _ = slice(start, stop).indices(width)
+        row_bytes, first = width * stored.itemsize, self.offset + start * stored.itemsize
+        offsets = range(first, first + rows * row_bytes, row_bytes)
+        size = max(0, stop - start) * stored.itemsize
+        return read_strided(self.path, self.stamp, self.name, offsets, size).view(stored)
+
+    def _type(self) -> np.dtype[Any]:
+        """That of the numbers as they stand in the file. Raises ModelFilesError."""
         stored = _STORED.get(self.kind)
         if stored is None:
             raise ModelFilesError(
                 f"{self.path.name}: {plain(self.name)} is {self.kind}, which can't be read",
                 hint="convert from a version of the model in BF16, F16 or F32",
             )
-        if not self.size_bytes:
-            return np.zeros(self.shape, dtype=stored)
-        try:
-            return np.memmap(self.path, dtype=stored, mode="r", offset=self.offset, shape=self.shape)
-        except (OSError, ValueError) as cause:
-            raise ModelFilesError(f"can't read {plain(self.name)} in {self.path}: {cause}", hint=_AGAIN) from cause
+        return np.dtype(stored)
 
     def floats(self, start: int = 0, stop: int | None = None) -> Floats:
         """Rows [start:stop] of the 2-D view as [rows, inputs]; a vector is one row. Raises ModelFilesError."""
-        width = self.shape[-1] if self.shape else 1
-        return self._finite(self.array().reshape(-1, width)[start:stop])
+        return self._finite(self.rows(start, stop))
 
-    def columns(self, start: int, stop: int) -> Floats:
+    def float_columns(self, start: int, stop: int) -> Floats:
         """Columns [start:stop] of a matrix as [columns, rows]. Raises ModelFilesError."""
-        return self._finite(self.array()[:, start:stop].T)
+        return self._finite(self.columns(start, stop).T)
 
     def _finite(self, stored: NDArray[Any]) -> Floats:
         values = _as_float32(stored, self.kind)
-        if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        if values.size and not (isfinite(values.min()) and isfinite(values.max())):
             raise ModelFilesError(
                 f"{self.path.name}: {plain(self.name)} contains NaN or infinity",
                 hint="the weights are damaged, or were made wrongly: ask whoever published them",
@@ -111,9 +130,10 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
 def read_file(path: Path) -> Iterator[StoredTensor]:
     """What a file holds. Raises ModelFilesError."""
     try:
-        with safe_open(path, framework="numpy"):
-            pass
         with path.open("rb") as file:
+            stamp = stamp_of(os.fstat(file.fileno()))
+            with safe_open(path, framework="numpy"):
+                pass
             header_bytes = int.from_bytes(file.read(8), "little")
             entries = json.loads(file.read(header_bytes), object_pairs_hook=_without_duplicates)
     except OSError as cause:
@@ -124,7 +144,9 @@ def read_file(path: Path) -> Iterator[StoredTensor]:
     entries.pop("__metadata__", None)
     for name, entry in entries.items():
         begin, end = entry["data_offsets"]
-        yield StoredTensor(path, name, entry["dtype"], tuple(entry["shape"]), 8 + header_bytes + begin, end - begin)
+        yield StoredTensor(
+            path, name, entry["dtype"], tuple(entry["shape"]), 8 + header_bytes + begin, end - begin, stamp
+        )
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -133,8 +134,29 @@ def test_a_file_that_shrinks_after_it_was_opened_is_named(tmp_path: Path) -> Non
     write_safetensors(tmp_path / SINGLE, {"w": WEIGHT})
     tensor = open_folder(tmp_path)["w"]
     (tmp_path / SINGLE).write_bytes(b"")
-    with pytest.raises(ModelFilesError, match="can't read w"):
+    with pytest.raises(ModelFilesError, match="safetensors changed while it was read"):
         tensor.floats()
+
+
+def test_a_file_that_is_saved_over_after_it_was_opened_is_named(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / SINGLE, {"w": WEIGHT})
+    tensor = open_folder(tmp_path)["w"]
+    write_safetensors(tmp_path / SINGLE, {"w": WEIGHT + 1})
+    os.utime(tmp_path / SINGLE, ns=(0, tensor.stamp[1] + 1))
+    for read in (tensor.floats, tensor.array, lambda: tensor.columns(0, 2)):
+        with pytest.raises(ModelFilesError, match="safetensors changed while it was read"):
+            read()
+
+
+def test_rows_and_columns_are_read_alone(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / SINGLE, {"other": WEIGHT, "w": WEIGHT, "none": WEIGHT[:0], "one": np.float32(3)})
+    tensors = open_folder(tmp_path)
+    np.testing.assert_array_equal(tensors["w"].columns(1, 3), WEIGHT[:, 1:3])
+    np.testing.assert_array_equal(tensors["w"].float_columns(3, 4), WEIGHT[:, 3:].T)
+    np.testing.assert_array_equal(tensors["w"].rows(5), WEIGHT[5:])
+    assert tensors["w"].rows(4, 2).shape == (0, 4)
+    assert tensors["none"].array().shape == (0, 4)
+    assert tensors["one"].array() == 3
 
 
 # -- several files ---------------------------------------------------------------------------------------------------
