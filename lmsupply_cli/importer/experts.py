@@ -13,7 +13,7 @@ import numpy as np
 
 from lmsupply_cli.importer.forms import Choice, Wish, choose_form
 from lmsupply_cli.importer.graph import MICROSOFT, Progress, Stored
-from lmsupply_cli.importer.layers import ACCURACY_LEVEL, Blocks, pack, packed_size, widened
+from lmsupply_cli.importer.layers import ACCURACY_LEVEL, Blocks, fitting, pack, packed_size, widened
 from lmsupply_cli.importer.quantize import coding_for, quantize_rows
 from lmsupply_cli.importer.weights import Coded, Coding, Tensor, row_chunks, rows_of
 
@@ -99,7 +99,7 @@ def _floats(blocks: Blocks, tensors: Sequence[Tensor], name: str) -> str:
 
     def fill(progress: Progress) -> None:
         for start, stop in row_chunks(tensors[0]):
-            parts = [tensor.floats(start, stop) for tensor in tensors]
+            parts = [fitting(tensor.floats(start, stop), graph.dtype, tensor) for tensor in tensors]
             region.write(np.stack(parts, axis=1))
             progress(_read_bytes(tensors, start, stop))
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsupply_cli.errors import ModelFilesError
+from lmsupply_cli.foreign import plain
 from lmsupply_cli.importer.forms import Choice, Form, Wish, choose_form
 from lmsupply_cli.importer.graph import MICROSOFT, Graph, Progress, Stored
 from lmsupply_cli.importer.quantize import quantize_rows
@@ -23,6 +24,7 @@ _HINT = "the file may be damaged, or a variant of this architecture that is not 
 ACCURACY_LEVEL = 4
 _ROTARY_MULTIPLE = 16  # of GroupQueryAttention
 _ROTARY_ROWS = 4096  # of a table at a time
+_FLOAT16_END = 65520  # what is below is rounded to the largest float16, 65504
 _INT32 = 6  # TensorProto.INT32
 
 RotaryRows = Callable[[int, int], tuple[Floats, Floats]]  # rows [start:stop] of cosines and sines
@@ -108,7 +110,7 @@ class Blocks:
 
         def fill(progress: Progress) -> None:
             for tensor in tensors:
-                region.write(tensor.floats().reshape(-1) + np.float32(plus))
+                region.write(fitting(tensor.floats().reshape(-1) + np.float32(plus), self.graph.dtype, tensor))
                 progress(tensor.size_bytes)
 
         self.graph.later(fill)
@@ -184,13 +186,14 @@ class Blocks:
         """Reserve initializers for the rows of `tensors`, one after another, and plan how they are filled."""
         choice = choice or choose_form(tensors[0], self.wish, self.layers, is_vocabulary=is_vocabulary)
         rows, inputs, before = sum(map(rows_of, tensors)), tensors[0].shape[-1], self.graph.data_bytes
+        dtype = self.graph.dtype
         if choice.coding is not None:
             matrix = self._coded(tensors, name, choice, choice.coding, is_gathered)
         else:
-            weight = self.graph.stored(name, self.graph.dtype, (rows, inputs) if is_gathered else (inputs, rows))
-            self.graph.later(_floats_job(tensors, weight.write if is_gathered else weight.write_columns))
+            weight = self.graph.stored(name, dtype, (rows, inputs) if is_gathered else (inputs, rows))
+            self.graph.later(_floats_job(tensors, dtype, weight.write if is_gathered else weight.write_columns))
             matrix = Matrix(name, rows, inputs, choice, is_gathered, weight)
-        self.record(tensors, choice.words(self.graph.dtype), self.graph.data_bytes - before)
+        self.record(tensors, choice.words(dtype), self.graph.data_bytes - before)
         return matrix
 
     def _coded(self, tensors: Sequence[Tensor], name: str, choice: Choice, coding: Coding, is_gathered: bool) -> Matrix:
@@ -357,11 +360,18 @@ def packed_size(count: int, bits: int) -> int:
     return -(-count * bits // 8)
 
 
-def _floats_job(tensors: Sequence[Tensor], put: Callable[[Floats], None]) -> Callable[[Progress], None]:
+def fitting(values: Floats, dtype: str, tensor: Tensor) -> Floats:
+    """`values` of `tensor`, if they can be written as `dtype`. Raises ModelFilesError."""
+    if dtype == "float16" and values.size and max(values.max(), -values.min()) >= _FLOAT16_END:
+        raise ModelFilesError(f"the tensor {plain(tensor.name)} has values beyond fp16", hint="use fp32")
+    return values
+
+
+def _floats_job(tensors: Sequence[Tensor], dtype: str, put: Callable[[Floats], None]) -> Callable[[Progress], None]:
     def fill(progress: Progress) -> None:
         for tensor in tensors:
             for start, stop in row_chunks(tensor):
-                put(tensor.floats(start, stop))
+                put(fitting(tensor.floats(start, stop), dtype, tensor))
                 progress(_read_bytes(tensor, start, stop))
 
     return fill

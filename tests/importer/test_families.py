@@ -409,3 +409,12 @@ def test_rotary_tables_take_little_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100_000 * dim * 4 / 2  # half of what both tables have
+
+
+def test_experts_beyond_fp16_are_named(tmp_path: Path) -> None:
+    source = one_layer()
+    values = source.tensors[UP].values.copy()
+    values[2, 1, 1] = 1e5
+    source = replace(source, tensors={**source.tensors, UP: MemoryTensor(UP, values)})
+    with pytest.raises(ModelFilesError, match=f"the tensor {UP} has values beyond fp16"):
+        build(source, tmp_path, "fp16")

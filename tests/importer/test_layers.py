@@ -234,3 +234,19 @@ def test_memory_does_not_grow_with_the_weights(precision: str, coding: Coding | 
     finally:
         tracemalloc.stop()
     assert peak < 150_000_000
+
+
+@pytest.mark.parametrize(
+    "name", ["model.norm.weight", "model.layers.1.mlp.up_proj.weight", "model.embed_tokens.weight"]
+)
+def test_values_beyond_fp16_are_named(name: str, tmp_path: Path) -> None:
+    source = read_case("llama").source
+    largest = source.tensors[name].values.copy()
+    largest.reshape(-1)[3] = -65519
+    source = MemorySource(source.config, {**source.tensors, name: MemoryTensor(name, largest)})
+    architectures.build(source, tmp_path, Wish("fp16"), source.facts, lambda _: None)
+    largest.reshape(-1)[3] = -65520
+    with pytest.raises(ModelFilesError, match=f"the tensor {name} has values beyond fp16") as caught:
+        architectures.build(source, tmp_path, Wish("fp16"), source.facts, lambda _: None)
+    assert caught.value.hint == "use fp32"
+    architectures.build(source, tmp_path, Wish("fp32"), source.facts, lambda _: None)
