@@ -74,7 +74,9 @@ def write_folder(
     terminal, at = context.terminal, find_source(source)
     check_new(folder)
     plan = plan_source(at, wish)
-    planned = LocalImport(folder.name, at, plan, license_of(plan))
+    with pull_progress(terminal) as listener:
+        license = license_of(plan, at, context.root, listener=listener)
+    planned = LocalImport(folder.name, at, plan, license)
     check_allowed(planned.ref, planned.license, context.settings)
     if dry_run:
         say_dry_run(terminal, planned, folder, out=folder, as_json=as_json)
@@ -120,7 +122,7 @@ def import_rows(plan: ImportPlan, root: Path) -> list[Row]:
         ("format", plan.source.format),
         ("precision", in_words(plan)),
         *kind_rows(plan.kinds, plan.forms),
-        *(("note", note) for note in plan.weights.notes),
+        *(("note", note) for note in plan.notes),
         ("context", f"{plan.config.context_length:,} tokens"),
         ("write", f"about {format_bytes(plan.write_bytes)}"),
         ("memory", f"about {format_bytes(memory.peak_bytes)} with a context of {tokens:,} tokens"),
@@ -163,7 +165,7 @@ def import_json(plan: ImportPlan, root: Path) -> dict[str, Any]:
         "reason": plan.reason,
         "kinds": dict(plan.kinds),
         "forms": dict(plan.forms),
-        "notes": list(plan.weights.notes),
+        "notes": list(plan.notes),
         "context_length": plan.config.context_length,
         "write_bytes": plan.write_bytes,
         "memory_bytes": memory.peak_bytes,

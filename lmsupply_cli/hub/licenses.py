@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lmsupply_cli.catalogue.entry import CatalogueEntry, License, Tier
+from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE, CatalogueEntry, License, Tier
 from lmsupply_cli.hub.tree import RepoTree
 
 _PERMISSIVE = {"mit", "apache-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "cc0-1.0", "unlicense"}
@@ -27,6 +27,11 @@ def tier_of(license: str) -> Tier:
 def license_of(tree: RepoTree, entry: CatalogueEntry | None) -> License:
     """What the catalogue says of the model, if it is an entry, else the repo itself."""
     return entry.license if entry else License(tree.license or "unknown", tier_of(tree.license), tree.license_url)
+
+
+def strictest_license(licenses: Iterable[License]) -> License:
+    """The one that counts of several, of equal ones the first."""
+    return max(licenses, key=lambda license: _STRICTER.index(license.tier), default=UNKNOWN_LICENSE)
 
 
 def strictest(licenses: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.files import absolute, expanded, free_bytes, is_absent, is_file, is_folder, listed, our_io_error
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.genai_config import CONFIG
-from lmsupply_cli.hub.licenses import tier_of
+from lmsupply_cli.hub.licenses import strictest_license, tier_of
 from lmsupply_cli.importer.forms import PRECISIONS
 from lmsupply_cli.importer.plan import VERSION, ImportPlan, check_wish, open_source, plan_import, run_import
 from lmsupply_cli.locks import Busy, locked
@@ -30,6 +30,7 @@ from lmsupply_cli.store.imports import (
     finish_import,
     name_for,
 )
+from lmsupply_cli.store.inherited import known_licenses
 from lmsupply_cli.store.locate import LocatedModel, located
 from lmsupply_cli.store.manifest import ImportForm, ImportSource, Manifest
 from lmsupply_cli.store.source_paths import SourcePath, as_place, no_source, read_digests, source_at
@@ -140,7 +141,7 @@ def plan_local(
     if name is not None:
         name = check_name(root, name, at)
     ref = name or (found.ref if found else name_for(root, at, form))
-    return LocalImport(ref, at, plan, license_of(plan), found)
+    return LocalImport(ref, at, plan, license_of(plan, at, root, listener=listener), found)
 
 
 def plan_source(at: SourcePath, wish: ImportWish) -> ImportPlan:
@@ -149,10 +150,12 @@ def plan_source(at: SourcePath, wish: ImportWish) -> ImportPlan:
     return plan_import(open_source(at.path), wish.precision, wish.block_size, preferred=wish.preferred)
 
 
-def license_of(plan: ImportPlan) -> License:
-    """As the source states it."""
+def license_of(plan: ImportPlan, at: SourcePath, root: Path, *, listener: ProgressListener | None = None) -> License:
+    """The strictest of what the source states and what is known of these weights on this machine. Raises FileError."""
     stated = plain(plan.source.license, 100).strip()
-    return License(stated or "unknown", tier_of(stated))
+    known = known_licenses(root, at, listener=listener)
+    own = [License(stated or "unknown", tier_of(stated))] if stated or not known else []
+    return strictest_license([*known, *own])
 
 
 def import_local(
