@@ -1,7 +1,8 @@
 """What a model of a repository can be imported from: a GGUF file (or its parts), or safetensors with their config.
 
-A GGUF file is chosen by the quantization in its name. The order is the field's: Q4_K_M, its neighbors of 4 bits, then
-those of 5, 6 and 8 bits, then the coarse ones, then floats. More bits are not wanted for their own sake.
+A GGUF file is chosen by the quantization in its name: Q4_K_M, then its neighbors of 4 bits, then those of 8, 6 and 5 bits,
+then the coarse ones, then floats. What counts is what the import makes of them: codes of 5 and 6 bits become 8 bits, so
+that Q8_0 is more exact than Q6_K and Q5_K, and smaller; IQ4 and MXFP4 become as large as Q8_0.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _QUANTIZATION = re.compile(
     re.IGNORECASE,
 )
 _ORDER = (
-    "Q4_K_M", "UD-Q4_K_XL", "Q4_K_XL", "Q4_K_L", "Q4_K_S", "Q4_K", "Q4_0", "Q4_1", "Q4", "MXFP4", "MXFP4_MOE",
-    "Q5_K_M", "UD-Q5_K_XL", "Q5_K_L", "Q5_K_S", "Q5_K", "Q5_1", "Q5_0", "Q5",
-    "Q6_K", "UD-Q6_K_XL", "Q6_K_L", "Q6", "Q8_0", "UD-Q8_K_XL", "Q8_K", "Q8",
-    "IQ4_XS", "UD-IQ4_XS", "IQ4_NL", "UD-IQ4_NL",
+    "Q4_K_M", "UD-Q4_K_XL", "Q4_K_XL", "Q4_K_L", "Q4_K_S", "Q4_K", "Q4", "Q4_1", "Q4_0", "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8",
+    "Q8_0", "Q8", "UD-Q8_K_XL", "Q8_K", "Q6_K", "UD-Q6_K_XL", "Q6_K_L", "Q6",
+    "Q5_K_M", "UD-Q5_K_XL", "Q5_K_XL", "Q5_K_L", "Q5_K_S", "Q5_K", "Q5", "Q5_1", "Q5_0",
+    "MXFP4", "MXFP4_MOE", "IQ4_NL", "UD-IQ4_NL", "IQ4_XS", "UD-IQ4_XS",
     "Q3_K_L", "Q3_K_XL", "UD-Q3_K_XL", "Q3_K_M", "Q3_K", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS",
     "F16", "FP16", "BF16", "F32", "FP32",
 )  # fmt: skip
@@ -70,6 +71,16 @@ class SourceVariant:
     @property
     def weights(self) -> tuple[RepoFile, ...]:
         return tuple(file for file in self.files if file.path.lower().endswith((".gguf", ".safetensors")))
+
+
+class Room(NamedTuple):
+    """`bytes`: the largest import that fits the memory of this machine; `imported_bytes`: the size of that of a source."""
+
+    bytes: int
+    imported_bytes: Callable[[SourceVariant], int]
+
+    def fits(self, source: SourceVariant) -> bool:
+        return self.imported_bytes(source) <= self.bytes
 
 
 class SourceChoice(NamedTuple):
@@ -108,8 +119,8 @@ def wants_source(tree: RepoTree, wish: VariantWish) -> bool:
     return bool(word) and not any(word in folder for folder in folders) and bool(_asked_for(find_sources(tree), word))
 
 
-def choose_source(tree: RepoTree, wish: VariantWish, *, room_bytes: int | None = None) -> SourceChoice:
-    """`room_bytes`: the size of the largest source that this machine has the memory for.
+def choose_source(tree: RepoTree, wish: VariantWish, room: Room | None = None) -> SourceChoice:
+    """The best source whose import fits `room`; where none does, that with the smallest import.
 
     Raises ModelNotFound where there is nothing to import, UsageError for a wish that is unclear or has no match.
     """
@@ -118,20 +129,18 @@ def choose_source(tree: RepoTree, wish: VariantWish, *, room_bytes: int | None =
     if not whole:
         raise _nothing(tree, every)
     rejected = [(source, f"{source.lacking} of its parts are missing") for source in every if source.lacking]
-    asked: tuple[str, ...] = ()
     left = whole
     if wish.variant:
         left = _named(whole, wish.variant)
-        asked = ("you asked for it",)
         rejected += [(source, "another one was asked for") for source in whole if source not in left]
     left, others = _of_one_format(left, wish)
     rejected += others
     _one_model(left)
-    best, *behind = sorted(left, key=_ranking(wish, room_bytes))
-    reasons = (asked if asked and not behind else asked and ("the best of what you asked for",)) + _reasons(
-        best, left, wish, room_bytes
-    )
-    rejected += [(source, _why_behind(source, best, room_bytes)) for source in behind]
+    best, *behind = sorted(left, key=_ranking(wish, room))
+    reasons = _reasons(best, left, whole, wish, room)
+    if wish.variant:
+        reasons = ("the best of what you asked for", *reasons) if behind else ("you asked for it",)
+    rejected += [(source, _why_behind(source, best, room)) for source in behind]
     return SourceChoice(best, reasons, tuple(rejected))
 
 
@@ -274,29 +283,34 @@ def _one_model(sources: Sequence[SourceVariant]) -> None:
         raise UsageError("the repo holds several models", hint="name one as owner/repo:NAME, of: " + _names(sources))
 
 
-def _ranking(wish: VariantWish, room_bytes: int | None) -> Callable[[SourceVariant], tuple[object, ...]]:
+def _ranking(wish: VariantWish, room: Room | None) -> Callable[[SourceVariant], tuple[object, ...]]:
     stated = not wish.by_machine and wish.precision not in ("auto", "int4")
     preferred = _SAME.get(wish.precision, (wish.precision,)) if stated else ()
 
     def rank(source: SourceVariant) -> tuple[object, ...]:
         order = _ORDER.index(source.quantization) if source.quantization in _ORDER else len(_ORDER)
-        fits = room_bytes is None or source.size_bytes <= room_bytes
-        return not fits, bool(preferred) and source.precision not in preferred, order, source.size_bytes, source.name
+        too_large = room.imported_bytes(source) if room and not room.fits(source) else 0
+        return too_large, bool(preferred) and source.precision not in preferred, order, source.size_bytes, source.name
 
     return rank
 
 
 def _reasons(
-    best: SourceVariant, sources: Sequence[SourceVariant], wish: VariantWish, room_bytes: int | None
+    best: SourceVariant,
+    sources: Sequence[SourceVariant],
+    every: Sequence[SourceVariant],
+    wish: VariantWish,
+    room: Room | None,
 ) -> tuple[str, ...]:
+    """`sources`: those that were left to choose from, of `every` one in the repo."""
+    ggufs = [source for source in every if source.format == GGUF]
     if best.format == SAFETENSORS:
-        return () if wish.variant else ("no GGUF and no ONNX there",)
+        return (f"no GGUF file is in {wish.precision}" if ggufs else "the repository has neither ONNX nor GGUF",)
     if len(sources) == 1:
-        return ("the only match",)
-    if room_bytes is not None and best.size_bytes > room_bytes:
-        return ("none fits the available memory",)
-    larger = [s for s in sources if room_bytes is not None and s.size_bytes > room_bytes]
-    if any(_ranking(wish, None)(source) < _ranking(wish, None)(best) for source in larger):
+        return ("the only GGUF file" if len(ggufs) == 1 else f"the only one in {best.precision or best.name}",)
+    if room and not room.fits(best):
+        return ("the smallest once imported: none fits the available memory",)
+    if room and min(sources, key=_ranking(wish, None)) != best:
         return ("the best that fits the available memory",)
     if not wish.by_machine and best.precision and best.precision in _SAME.get(wish.precision, (wish.precision,)):
         return (best.precision,)
@@ -304,10 +318,11 @@ def _reasons(
     return ("the usual compromise of size and quality" if usual else "the best compromise of size and quality there",)
 
 
-def _why_behind(source: SourceVariant, best: SourceVariant, room_bytes: int | None) -> str:
-    if room_bytes is not None and source.size_bytes > room_bytes >= best.size_bytes:
-        return f"{format_bytes(source.size_bytes)}, more than fits the available memory"
-    return f"{source.quantization or 'its quantization, which is not stated,'} ranks behind {best.quantization or best.name}"
+def _why_behind(source: SourceVariant, best: SourceVariant, room: Room | None) -> str:
+    if room and not room.fits(source):
+        size = f"{format_bytes(room.imported_bytes(source))} once imported"
+        return f"{size}, more than fits the available memory" if room.fits(best) else size
+    return f"{best.quantization or best.name} is preferred"
 
 
 def _names(sources: Sequence[SourceVariant]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -20,7 +20,7 @@ from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.licenses import strictest_license, tier_of
 from lmsupply_cli.importer.forms import PRECISIONS
 from lmsupply_cli.importer.plan import VERSION, ImportPlan, check_wish, open_source, plan_import, run_import
-from lmsupply_cli.locks import Busy, locked
+from lmsupply_cli.locks import Busy, is_held, locked
 from lmsupply_cli.store.imports import (
     NewImport,
     Staging,
@@ -37,6 +37,7 @@ from lmsupply_cli.store.source_paths import SourcePath, as_place, no_source, rea
 from lmsupply_cli.units import format_bytes
 
 _ELSEWHERE = "name a folder that can be written"
+_STAGING, _MODEL, _LOCK = ".lmsupply-partial", "model", "lock"  # in the folder that a model is written to
 
 
 class ImportWish(NamedTuple):
@@ -81,6 +82,12 @@ class LocalImport:
     def is_done(self) -> bool:
         """There is nothing to do: the model is there under this name."""
         return self.installed is not None and self.installed.ref == self.ref
+
+    @property
+    def moved(self) -> bool:
+        """The files that the model was imported from are gone: these are the ones to import it from again."""
+        source = self.installed.source if self.installed and not self.installed.repo else None
+        return source is not None and any(size_of(Path(file.path)) < 0 for file in source.files)
 
 
 def import_model(
@@ -163,7 +170,7 @@ def import_local(
 ) -> Manifest:
     """Carry out the plan; `again`: although the model is installed. Raises ModelFilesError, FileError."""
     listener = listener or ProgressListener()
-    if planned.installed and planned.is_done and not again:
+    if planned.installed and planned.is_done and not (again or planned.moved):
         return planned.installed
     plan, form = planned.plan, planned.form
     files = read_digests(root, planned.at.files, listener=listener)
@@ -181,20 +188,32 @@ def write_model(plan: ImportPlan, staging: Staging, listener: ProgressListener) 
     return finish_import(staging, kinds=plan.kinds, forms=plan.forms, listener=listener)
 
 
-def convert_to(plan: ImportPlan, folder: Path, *, listener: ProgressListener | None = None) -> None:
-    """Write the model into `folder`, which is new or empty, outside of the store; nothing is left of an import that fails.
-    Raises UsageError, ModelFilesError, FileError."""
+def convert_to(
+    plan: ImportPlan, folder: Path, *, copied: Iterable[Path] = (), listener: ProgressListener | None = None
+) -> None:
+    """Write the model into `folder`, which is new or empty, outside of the store, with the files `copied`; nothing is left
+    of an import that fails. Raises UsageError, ModelFilesError, FileError."""
     listener = listener or ProgressListener()
     check_new(folder)
     check_room(folder, plan.write_bytes)
     with _new_folder(absolute(folder)) as staging:
+        for path in copied:
+            with our_io_error(folder / path.name):
+                shutil.copyfile(path, staging / path.name)
         _convert(plan, staging, listener)
 
 
 def check_new(folder: Path) -> None:
-    """Raises UsageError unless a model may be written into `folder`."""
-    if not is_absent(folder) and (not is_folder(folder) or listed(folder)):
-        raise UsageError(f"{folder} exists already", hint="name a folder that is new or empty")
+    """Raises UsageError unless a model may be written into `folder`: it is new, or empty but for what a killed conversion
+    left there."""
+    if is_absent(folder) or (is_folder(folder) and all(_is_ours(path) for path in listed(folder))):
+        return
+    raise UsageError(f"{folder} exists already", hint="name a folder that is new or empty")
+
+
+def _is_ours(path: Path) -> bool:
+    """A folder of a conversion that is at work, or was killed: beside the model it holds nothing but locks."""
+    return path.name == _STAGING and all(below.name == _MODEL or _LOCK in below.name for below in listed(path))
 
 
 def check_room(folder: Path, needed_bytes: int) -> None:
@@ -208,28 +227,35 @@ def check_room(folder: Path, needed_bytes: int) -> None:
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder`, which takes its place if the block ends without an error. Its name tells whose it is, so
-    that what a killed process left goes with the next one. Raises FileError, UsageError if somebody else writes there."""
-    staging = folder.with_name(f".{folder.name[:100]}.partial")
-    lock = staging.with_suffix(".lock")
-    with our_io_error(folder, hint=_ELSEWHERE):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
+    """A folder in `folder`, whose files come into `folder` if the block ends without an error: the configuration last, so
+    that a model is there as a whole or not at all. What a killed process left goes with the next one. Raises FileError,
+    UsageError if somebody else writes there."""
+    made, staging = is_absent(folder), folder / _STAGING
     try:
-        with locked(lock):
-            shutil.rmtree(staging, ignore_errors=True)
+        with our_io_error(folder, hint=_ELSEWHERE):
+            staging.mkdir(parents=True, exist_ok=True)
+        with locked(staging / _LOCK):
             try:
+                shutil.rmtree(staging / _MODEL, ignore_errors=True)
                 with our_io_error(folder, hint=_ELSEWHERE):
-                    staging.mkdir()
-                yield staging
+                    (staging / _MODEL).mkdir()
+                yield staging / _MODEL
                 with our_io_error(folder, hint=_ELSEWHERE):
-                    if is_folder(folder):
-                        folder.rmdir()
-                    staging.replace(folder)
+                    for path in sorted(listed(staging / _MODEL), key=lambda path: path.name == CONFIG):
+                        path.replace(folder / path.name)
             finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                shutil.rmtree(staging / _MODEL, ignore_errors=True)
     except Busy:
         raise UsageError(f"another lmsupply is writing {folder}", hint="wait for it, or name another folder") from None
+    else:
+        made = False
+    finally:
+        if not is_held(staging / _LOCK):
+            with suppress(OSError):  # it is somebody else's by now
+                (staging / _LOCK).unlink(missing_ok=True)
+                staging.rmdir()
+                if made:
+                    folder.rmdir()
 
 
 def _convert(plan: ImportPlan, folder: Path, listener: ProgressListener) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lmsupply_cli.engine.runnable import Obstacle
 from lmsupply_cli.errors import ModelFilesError, ModelNotFound, UsageError
 from lmsupply_cli.events import ProgressListener
-from lmsupply_cli.files import our_io_error, parse_json
+from lmsupply_cli.files import absolute, is_folder, our_io_error, parse_json
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.hub.sources import GGUF, MODEL_CONFIG, SourceVariant
+from lmsupply_cli.hub.sources import GGUF, MODEL_CONFIG, Room, SourceVariant
+from lmsupply_cli.importer.forms import Wish
 from lmsupply_cli.importer.plan import (
     BLOCK_SIZES,
     EXACT,
     QUANTIZED_HERE,
     VERSION,
+    ImportPlan,
     check_wish,
     choose_precision,
     open_source,
@@ -27,29 +32,37 @@ from lmsupply_cli.importer.plan import (
 )
 from lmsupply_cli.loading.importing import ImportWish, check_new, check_room, convert_to, write_model
 from lmsupply_cli.loading.recommend import named_by_role
+from lmsupply_cli.loading.source_sizes import (
+    SourceFacts,
+    facts_of_config,
+    facts_of_gguf,
+    is_exact,
+    text_bytes,
+    written_bytes,
+)
 from lmsupply_cli.memory.rough import MARGIN, PACKED, PROCESS_BYTES
-from lmsupply_cli.store.imports import begin_import
+from lmsupply_cli.store.imports import NewImport, begin_import
 from lmsupply_cli.store.manifest import ImportForm, Manifest
 from lmsupply_cli.store.plan import PullPlan, SourcePlan
 from lmsupply_cli.store.pull import SourceRules, plan_any, refuse_what_never_runs
 from lmsupply_cli.store.sources import FetchedSource, fetch_source
 
-# bytes written for each of the source: of exact imports about, since scales and corrections become floats of 32 bits; of
-# the others from weights of 16 bits
-_GROWTH = {"exact": 1.4, "int4": 0.36, "int8": 0.6, "fp16": 1.0, "fp32": 2.0}
-_TEXT_BYTES = 20_000_000  # tokenizer and configs, on the safe side
 _HEAD_BYTES = 262_144  # of a GGUF file: its architecture stands before its vocabulary
 _FLOATS = ("F16", "FP16", "BF16", "F32", "FP32")
+_PIECES, _BYTES = ("llama", "gemma4"), "gpt2"  # kinds of tokenizers in GGUF files
+_BESIDE = ("quantize_config.json", "quant_config.json")
+_FREES = "lmsupply rm --partial frees what was downloaded"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceImport:
     """What is known of the import of a model of the Hub before the download. `form`: in which its weights are stored, and
-    `reason`: why."""
+    `reason`: why; `facts`: what its first bytes tell."""
 
     plan: SourcePlan
     form: ImportForm
     reason: str
+    facts: SourceFacts = SourceFacts()  # noqa: RUF009  # frozen
 
     @property
     def ref(self) -> str:
@@ -60,10 +73,13 @@ class SourceImport:
         return self.plan.imported_as(self.form)
 
     @property
+    def is_lossless(self) -> bool:
+        return self.form.precision == EXACT and is_exact(self.plan.source)
+
+    @property
     def write_bytes(self) -> int:
         """About what the model will take on the disk."""
-        weights = sum(file.size_bytes for file in self.plan.source.weights)
-        return int(weights * _GROWTH[self.form.precision]) + _TEXT_BYTES
+        return written_bytes(self.plan.source, _stored(self.form), self.facts)
 
     @property
     def memory_bytes(self) -> int:
@@ -87,11 +103,18 @@ def plan_model(
     """
     check_wish(convert.precision, convert.block_size)
     look = _Inspection()
-    room = int(detect_memory().available_bytes * MARGIN / (PACKED * _GROWTH["exact"]))
+
+    def imported_bytes(source: SourceVariant) -> int:
+        return written_bytes(source, _stored(_form_of(source, convert)[0]))
+
+    room = Room(int((detect_memory().available_bytes * MARGIN - PROCESS_BYTES) / PACKED), imported_bytes)
     plan = plan_any(named_by_role(name), root, wish, SourceRules(room, look), offline=offline, listener=listener)
     if isinstance(plan, PullPlan):
         return plan
-    found = _source_import(plan, convert, packed=look.packed)
+    form, reason = _form_of(plan.source, convert, is_packed=look.facts.packed is not None)
+    if convert.block_size is not None and not form.block_size:
+        raise UsageError(f"`block_size` has no effect with `precision={form.precision}`", hint="leave it out")
+    found = SourceImport(plan, form, reason, look.facts)
     stored = found.form.precision
     if wish.exact and stored not in (EXACT, wish.precision) and wish.precision != "auto":
         raise UsageError(
@@ -102,51 +125,75 @@ def plan_model(
 
 
 class _Inspection:
-    """Looks into the first bytes of a source. `packed`: its safetensors are quantized."""
+    """Looks into the first bytes of a source, and keeps the `facts` that they tell."""
 
     def __init__(self) -> None:
-        self.packed = False
+        self.facts = SourceFacts()
 
     def __call__(self, source: SourceVariant, read: Callable[[str, int], bytes]) -> tuple[Obstacle, ...]:
+        path = source.weights[0].path if source.format == GGUF else _named(source, MODEL_CONFIG)[0]
         try:
-            if source.format == GGUF:
-                _check_gguf(source.weights[0].path, read)
-            else:
-                config = next(file for file in source.files if file.path.rpartition("/")[2] == MODEL_CONFIG)
-                self.packed = _check_config(config.path, read(config.path, config.size_bytes))
+            self.facts = _looked_at_gguf(path, read) if source.format == GGUF else _looked_at_config(source, path, read)
         except ModelFilesError as error:
-            return (Obstacle(error.message, error.hint, file=error.message.partition(":")[0]),)
+            return (Obstacle(error.message, error.hint, file=path),)
         return ()
 
 
-def _check_gguf(path: str, read: Callable[[str, int], bytes]) -> None:
+def _looked_at_gguf(path: str, read: Callable[[str, int], bytes]) -> SourceFacts:
+    """Raises ModelFilesError for an architecture or a tokenizer that is not supported."""
     from lmsupply_cli.importer.gguf_file import read_metadata
     from lmsupply_cli.importer.gguf_source import check_architecture
+    from lmsupply_cli.importer.tokenizer_gguf import read_vocabulary
+    from lmsupply_cli.importer.vocabulary import pre_tokenizer
 
-    check_architecture(read_metadata(read(path, _HEAD_BYTES), path))
+    file = read_metadata(read(path, _HEAD_BYTES), path)
+    check_architecture(file)
+    kind = file.text("tokenizer.ggml.model", "")  # "": it stands further back
+    if kind == _BYTES:
+        pre_tokenizer(file.text("tokenizer.ggml.pre", ""), path)
+    elif kind and kind not in _PIECES:
+        read_vocabulary(file)
+    return facts_of_gguf(file)
 
 
-def _check_config(path: str, data: bytes) -> bool:
-    """Whether the weights are quantized. Raises ModelFilesError."""
+def _looked_at_config(source: SourceVariant, path: str, read: Callable[[str, int], bytes]) -> SourceFacts:
+    """Raises ModelFilesError for an architecture or a quantization that is not supported."""
     from lmsupply_cli.importer.architectures import supported, titles
+    from lmsupply_cli.importer.prequantized import quantization_method
 
-    config: Any = parse_json(data, f"{path} is damaged: it", error=ModelFilesError)
+    def read_all(path: str) -> bytes:
+        return read(path, next(file.size_bytes for file in source.files if file.path == path))
+
+    config: Any = parse_json(read_all(path), f"{path} is damaged: it", error=ModelFilesError)
     if not isinstance(config, dict):
         raise ModelFilesError(f"{path} is not an object", hint="use another repo")
     if problem := supported(config):
         raise ModelFilesError(f"{path}: {problem}", hint=f"supported: {titles()}")
-    return bool(config.get("quantization_config"))
+    with TemporaryDirectory(prefix="lmsupply-") as name:
+        folder = Path(name)
+        for beside in [] if "quantization_config" in config else _named(source, *_BESIDE):
+            with our_io_error(folder):
+                (folder / beside.rpartition("/")[2]).write_bytes(read_all(beside))
+        with _naming(path, folder):
+            method = quantization_method(folder, config)
+    return facts_of_config(config, method.bits if method else 0)
 
 
-def _source_import(plan: SourcePlan, wish: ImportWish, *, packed: bool) -> SourceImport:
-    source = plan.source
-    floats = not packed and (source.format != GGUF or source.quantization in _FLOATS)
+def _named(source: SourceVariant, *names: str) -> list[str]:
+    """The paths of its files with these names."""
+    return [file.path for file in source.files if file.path.rpartition("/")[2] in names]
+
+
+def _form_of(source: SourceVariant, wish: ImportWish, *, is_packed: bool = False) -> tuple[ImportForm, str]:
+    """In which form the weights are stored, and why. `is_packed`: these safetensors are quantized."""
+    floats = not is_packed and (source.format != GGUF or source.quantization in _FLOATS)
     kinds = [] if floats else [source.quantization or source.format]
     precision, reason = choose_precision(kinds, source.format, wish.precision, wish.preferred)
-    quantized = precision in QUANTIZED_HERE
-    if wish.block_size is not None and not quantized:
-        raise UsageError(f"`block_size` has no effect with `precision={precision}`", hint="leave it out")
-    return SourceImport(plan, ImportForm(precision, (wish.block_size or BLOCK_SIZES[0]) if quantized else 0), reason)
+    return ImportForm(precision, (wish.block_size or BLOCK_SIZES[0]) if precision in QUANTIZED_HERE else 0), reason
+
+
+def _stored(form: ImportForm) -> Wish:
+    return Wish(form.precision, form.block_size or BLOCK_SIZES[0])
 
 
 def fetch_and_import(
@@ -159,20 +206,10 @@ def fetch_and_import(
 ) -> Manifest:
     """Carry out a plan; `consent` raises LicenseNotAccepted; `keep`: the files that were downloaded stay. Raises HubError,
     ModelFilesError, FileError."""
-    listener = listener or ProgressListener()
     refuse_what_never_runs(planned.plan)
     consent(planned.plan)
     reserving = replace(planned.plan, reserved_bytes=planned.write_bytes)
-    with fetch_source(reserving, root, planned.form, keep=keep, listener=listener) as fetched:
-        if fetched.installed:
-            return fetched.installed
-        plan = plan_import(_opened(fetched), planned.form.precision, planned.form.block_size or None)
-        new = replace(fetched.new, source=replace(fetched.new.source, importer=VERSION))
-        with begin_import(root, new, needed_bytes=plan.write_bytes, listener=listener) as staging:
-            if staging.installed:
-                return staging.installed
-            _copy_licenses(fetched, staging.folder)
-            return write_model(plan, staging, listener)
+    return _import(replace(planned, plan=reserving), root, keep=keep, listener=listener)
 
 
 def import_again(manifest: Manifest, root: Path, *, listener: ProgressListener | None = None) -> Manifest:
@@ -181,20 +218,14 @@ def import_again(manifest: Manifest, root: Path, *, listener: ProgressListener |
     source = manifest.source
     if source is None:
         raise UsageError(f"{manifest.ref} was not imported", hint="pull it again")
-    listener = listener or ProgressListener()
     variant = manifest.variant.removesuffix(f"-{source.form}")
     plan = plan_any(f"{manifest.repo}@{manifest.commit}:{variant}", root, listener=listener)
     if isinstance(plan, PullPlan):
         raise ModelNotFound(
             f"{manifest.repo} no longer has {variant}", hint=f"lmsupply rm {manifest.ref}, then pull it again"
         )
-    with fetch_source(plan, root, source.form, keep=source.kept, again=True, listener=listener) as fetched:
-        converted = plan_import(_opened(fetched), source.precision, source.block_size or None)
-        new = replace(fetched.new, ref=manifest.ref, revision=manifest.revision, variant=manifest.variant,
-                      source=replace(fetched.new.source, importer=VERSION))  # fmt: skip
-        with begin_import(root, new, needed_bytes=converted.write_bytes, again=True, listener=listener) as staging:
-            _copy_licenses(fetched, staging.folder)
-            return write_model(converted, staging, listener)
+    planned = SourceImport(plan, source.form, "")
+    return _import(planned, root, keep=source.kept, listener=listener, replaces=manifest)
 
 
 def fetch_and_convert(
@@ -211,19 +242,78 @@ def fetch_and_convert(
     check_room(folder, planned.write_bytes)
     refuse_what_never_runs(planned.plan)
     consent(planned.plan)
-    with fetch_source(planned.plan, root, planned.form, keep=keep, again=True, listener=listener) as fetched:
-        plan = plan_import(_opened(fetched), planned.form.precision, planned.form.block_size or None)
-        convert_to(plan, folder, listener=listener)
-        _copy_licenses(fetched, folder)
+    reserved = planned.write_bytes if _disk_of(folder) == _disk_of(root) else 0
+    plan = replace(planned.plan, reserved_bytes=reserved)
+    with (
+        fetch_source(plan, root, planned.form, keep=keep, again=True, listener=listener) as fetched,
+        _naming(plan.tree.repo, fetched.folder, hint=_FREES),
+    ):
+        convert_to(_planned(fetched, planned.form), folder, copied=fetched.licenses, listener=listener)
 
 
-def _opened(fetched: FetchedSource) -> Any:
+def _import(
+    planned: SourceImport,
+    root: Path,
+    *,
+    keep: bool,
+    listener: ProgressListener | None,
+    replaces: Manifest | None = None,
+) -> Manifest:
+    """`replaces`: the record of the import whose files are made anew."""
+    plan, form, again = planned.plan, planned.form, replaces is not None
+    listener = listener or ProgressListener()
+    with fetch_source(plan, root, form, keep=keep, again=again, listener=listener) as fetched:
+        if fetched.installed:
+            return fetched.installed
+        with _naming(plan.tree.repo, fetched.folder, hint=_FREES):
+            converted = _planned(fetched, form)
+            needed = converted.weights.size_bytes + text_bytes(plan.source, planned.facts)
+            new = _recorded(fetched.new, replaces)
+            with begin_import(root, new, needed_bytes=needed, again=again, listener=listener) as staging:
+                if staging.installed:
+                    return staging.installed
+                _copy(fetched.licenses, staging.folder)
+                return write_model(converted, staging, listener)
+
+
+def _recorded(new: NewImport, replaces: Manifest | None) -> NewImport:
+    new = replace(new, source=replace(new.source, importer=VERSION))
+    if replaces is None:
+        return new
+    return replace(new, ref=replaces.ref, revision=replaces.revision, variant=replaces.variant)
+
+
+def _planned(fetched: FetchedSource, form: ImportForm) -> ImportPlan:
     first = fetched.files[0]
-    return open_source(first if first.suffix.lower() == ".gguf" else first.parent)
+    source = open_source(first if first.suffix.lower() == ".gguf" else first.parent)
+    return plan_import(source, form.precision, form.block_size or None)
 
 
-def _copy_licenses(fetched: FetchedSource, folder: Path) -> None:
+def _copy(licenses: Sequence[Path], folder: Path) -> None:
     """They travel with the weights."""
-    for path in fetched.licenses:
+    for path in licenses:
         with our_io_error(folder / path.name):
             shutil.copyfile(path, folder / path.name)
+
+
+def _disk_of(path: Path) -> int | None:
+    """That holds `path`, which may not exist yet; None if it cannot be found out."""
+    here = absolute(path)
+    try:
+        return next(folder.stat().st_dev for folder in (here, *here.parents) if is_folder(folder))
+    except (OSError, StopIteration):
+        return None
+
+
+@contextmanager
+def _naming(name: str, folder: Path, *, hint: str = "") -> Iterator[None]:
+    """Errors about the files in `folder` say `name`, that of a repo or a file in it, in place of it. `hint` is added to
+    theirs."""
+    try:
+        yield
+    except ModelFilesError as error:
+        message = error.message.replace(f"{folder}{os.sep}", "").replace(str(folder), name)
+        if name not in message:
+            message = f"{name}: {message}"
+        own = "use another repo, or another file of it" if error.hint.startswith("name a ") else error.hint
+        raise ModelFilesError(message, hint="; ".join(filter(None, (own, hint)))) from error

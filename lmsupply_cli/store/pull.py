@@ -19,7 +19,7 @@ from lmsupply_cli.files import read_text, size_of, write_whole
 from lmsupply_cli.hub.client import HubClient, kept_offline_by
 from lmsupply_cli.hub.licenses import license_of
 from lmsupply_cli.hub.resolve import Resolution, VariantWish, resolve
-from lmsupply_cli.hub.sources import SourceVariant, choose_source, wants_source
+from lmsupply_cli.hub.sources import Room, SourceVariant, choose_source, wants_source
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
 from lmsupply_cli.locks import once
@@ -44,10 +44,10 @@ _ANY = VariantWish()
 
 
 class SourceRules(NamedTuple):
-    """How a source is chosen for a repo without a variant. `room_bytes`: the largest source whose import fits the memory,
-    None for any; `inspect`: what is in the way of importing it, by its first bytes."""
+    """How a source is chosen for a repo without a variant. `room`: whose import fits the memory, None for any; `inspect`: what
+    is in the way of importing it, by its first bytes."""
 
-    room_bytes: int | None = None
+    room: Room | None = None
     inspect: Inspect | None = None
 
 
@@ -149,7 +149,7 @@ def _variant_plan(found: _Found, root: Path) -> PullPlan:
 
 def _source_plan(found: _Found, root: Path, rules: SourceRules) -> SourcePlan:
     hub, tree = found.hub, found.tree
-    choice = choose_source(tree, found.wish, room_bytes=rules.room_bytes)
+    choice = choose_source(tree, found.wish, rules.room)
     plan = make_source_plan(root, found.ref(choice.chosen.name), tree, choice, found.license())
     if not rules.inspect:
         return plan

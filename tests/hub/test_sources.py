@@ -6,7 +6,15 @@ import pytest
 
 from lmsupply_cli.errors import ModelNotFound, UsageError
 from lmsupply_cli.hub.resolve import VariantWish
-from lmsupply_cli.hub.sources import choose_source, find_sources, precision_of, quantization_of, wants_source
+from lmsupply_cli.hub.sources import (
+    Room,
+    SourceVariant,
+    choose_source,
+    find_sources,
+    precision_of,
+    quantization_of,
+    wants_source,
+)
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
 
@@ -62,9 +70,9 @@ def test_quantizations_by_name(name: str, quantization: str, precision: str) -> 
         (VariantWish(precision="int4"), "q4_k_m", "int4"),
         (VariantWish(precision="int8", by_machine=True), "q4_k_m", "the usual compromise of size and quality"),
         (VariantWish(precision="int8"), "q8_0", "int8"),
-        (VariantWish(precision="int8", exact=True), "q8_0", "the only match"),
-        (VariantWish(precision="fp16", exact=True), "f16", "the only match"),
-        (VariantWish(precision="bf16", exact=True), "f16", "the only match"),
+        (VariantWish(precision="int8", exact=True), "q8_0", "the only one in int8"),
+        (VariantWish(precision="fp16", exact=True), "f16", "the only one in fp16"),
+        (VariantWish(precision="bf16", exact=True), "f16", "the only one in fp16"),
         (VariantWish(variant="q5_k_m"), "q5_k_m", "you asked for it"),
         (VariantWish(variant="Q4_K_M"), "q4_k_m", "you asked for it"),
         (VariantWish(variant="Qwen2.5-3B-Instruct-Q6_K.gguf"), "q6_k", "you asked for it"),
@@ -87,28 +95,49 @@ def test_the_quantization(wish: VariantWish, expected: str, reason: str) -> None
     assert all(why for _, why in choice.rejected)
 
 
+IMPORTED = {"Q3_K_M": 6.4, "Q4_K_M": 6.4, "Q4_0": 5, "Q8_0": 9, "IQ2_XXS": 9}  # bits of a weight
+
+
+def imported_bytes(source: SourceVariant) -> int:
+    return int(IMPORTED[source.quantization] * GB)
+
+
 @pytest.mark.parametrize(
-    ("room_bytes", "expected", "reason"),
+    ("room_gb", "expected", "reason"),
     [
-        (9 * GB, "q4_k_m", "the usual compromise of size and quality"),
-        (3 * GB, "q4_k_m", "the usual compromise of size and quality"),
-        (2 * GB, "q3_k_m", "the best that fits the available memory"),
-        (GB, "q4_k_m", "none fits the available memory"),
+        (10, "q4_k_m", "the usual compromise of size and quality"),
+        (6.4, "q4_k_m", "the usual compromise of size and quality"),
+        (6, "q4_0", "the best that fits the available memory"),
+        (4, "q4_0", "the smallest once imported: none fits the available memory"),
     ],
 )
-def test_the_memory_of_the_machine(room_bytes: int, expected: str, reason: str) -> None:
-    repo = tree(*quantized("Q3_K_M", "Q4_K_M", "Q8_0"), Q3=2 * GB, Q4=3 * GB, Q8=6 * GB)
-    choice = choose_source(repo, VariantWish(), room_bytes=room_bytes)
-    assert (choice.chosen.name, choice.reasons[-1]) == (expected, reason)
-    if room_bytes == 2 * GB:
-        why = {source.name: reason for source, reason in choice.rejected}
-        assert why["q4_k_m"] == "3.0 GB, more than fits the available memory"
+def test_the_memory_of_the_machine(room_gb: float, expected: str, reason: str) -> None:
+    """What counts is the size of the import, not that of the file."""
+    repo = tree(*quantized(*IMPORTED), IQ2=GB, Q3=2 * GB, Q4=3 * GB, Q8=6 * GB)
+    choice = choose_source(repo, VariantWish(), Room(int(room_gb * GB), imported_bytes))
+    assert (choice.chosen.name, choice.reasons) == (expected, (reason,))
+    why = {source.name: reason for source, reason in choice.rejected}
+    if room_gb == 6:
+        assert why["iq2_xxs"] == "9.0 GB once imported, more than fits the available memory"
+    if room_gb == 4:
+        assert (why["q3_k_m"], why["q8_0"]) == ("6.4 GB once imported", "9.0 GB once imported")
+    if room_gb == 10:
+        assert set(why.values()) == {"Q4_K_M is preferred"}
+
+
+def test_a_preference_yields_to_the_memory() -> None:
+    repo = tree(*quantized("Q4_K_M", "Q8_0"))
+    choice = choose_source(repo, VariantWish(precision="int8"), Room(7 * GB, imported_bytes))
+    assert (choice.chosen.name, choice.reasons) == ("q4_k_m", ("the best that fits the available memory",))
+    assert choose_source(repo, VariantWish(precision="int8"), Room(9 * GB, imported_bytes)).chosen.name == "q8_0"
 
 
 @pytest.mark.parametrize(
     ("names", "best"),
     [
-        (("Q8_0", "Q6_K", "Q5_K_M"), "q5_k_m"),
+        (("Q8_0", "Q6_K", "Q5_K_M"), "q8_0"),
+        (("Q6_K", "Q5_K_M", "Q5_1"), "q6_k"),
+        (("Q5_K_M", "IQ4_XS", "MXFP4"), "q5_k_m"),
         (("IQ4_XS", "Q8_0"), "q8_0"),
         (("F16", "IQ4_XS"), "iq4_xs"),
         (("Q3_K_M", "BF16"), "q3_k_m"),
@@ -158,8 +187,13 @@ def test_a_precision_that_is_not_there() -> None:
     assert "it has q4_k_m, q5_k_m" in caught.value.hint
     both = tree(*quantized("Q4_K_M", "Q5_K_M"), *SHARDS)
     choice = choose_source(both, VariantWish(precision="int8", exact=True))
-    assert choice.chosen.format == "safetensors"
+    assert (choice.chosen.format, choice.reasons) == ("safetensors", ("no GGUF file is in int8",))
     assert {why for _, why in choice.rejected} == {"not int8"}
+
+
+def test_the_reason_of_the_only_one() -> None:
+    assert choose_source(tree(*SHARDS), VariantWish()).reasons == ("the repository has neither ONNX nor GGUF",)
+    assert choose_source(tree(*quantized("Q8_0"), *SHARDS), VariantWish()).reasons == ("the only GGUF file",)
 
 
 def test_safetensors() -> None:
