@@ -81,7 +81,8 @@ def _import(
     if as_json:
         context.terminal.json_event("finished", ref=manifest.ref, path=str(context.root / manifest.folder))
     elif planned.is_done:
-        context.terminal.say(f"{manifest.ref} is already added: {context.root / manifest.folder}")
+        moved = f"; its source is now {planned.at.path}" if planned.moved else ""
+        context.terminal.say(f"{manifest.ref} is already added: {context.root / manifest.folder}{moved}")
     else:
         context.terminal.say(f"added {manifest.ref}; chat with it: lmsupply chat {manifest.ref}")
 

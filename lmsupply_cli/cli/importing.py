@@ -55,8 +55,8 @@ def import_planned(context: Context, planned: LocalImport, *, as_json: bool = Fa
     """Say what happens, import, and say how it went; nothing is said of a model that is installed. Raises ModelFilesError,
     FileError."""
     terminal = context.terminal
-    if planned.is_done and planned.installed and not again:
-        return planned.installed
+    if planned.is_done and not again:
+        return import_local(planned, context.root)
     if not as_json and planned.installed is None:
         terminal.say(plan_line(planned))
     began = time.monotonic()

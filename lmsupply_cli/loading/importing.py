@@ -14,7 +14,17 @@ from lmsupply_cli import paths
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.errors import FileError, ModelNotFound, UsageError
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
-from lmsupply_cli.files import absolute, expanded, free_bytes, is_absent, is_file, is_folder, listed, our_io_error
+from lmsupply_cli.files import (
+    absolute,
+    expanded,
+    free_bytes,
+    is_absent,
+    is_file,
+    is_folder,
+    listed,
+    our_io_error,
+    size_of,
+)
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.genai_config import CONFIG
 from lmsupply_cli.hub.licenses import strictest_license, tier_of

@@ -121,9 +121,13 @@ def name_for(root: Path, source: SourcePath, form: ImportForm | None = None) -> 
 
 
 def check_name(root: Path, name: str, source: SourcePath) -> str:
-    """`name` as a ref. Raises UsageError for what cannot be one, and if another model has it."""
+    """`name` as a ref. Raises UsageError for what cannot be one, and if another model has it. The name of a model of another
+    program is one for the model that has it already."""
+    paths = {str(file) for file in source.files}
+    if any(m.ref == name and m.source and _is_from(m.source, paths) for m in read_manifests(root)):
+        return name
     ref = valid_name(name)
-    _refuse_taken(root, ref, {str(file) for file in source.files})
+    _refuse_taken(root, ref, paths, digest_of_source(known_digests(root, source.files) or ()))
     return ref
 
 
