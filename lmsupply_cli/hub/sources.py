@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -23,9 +23,14 @@ from lmsupply_cli.units import format_bytes
 
 GGUF, SAFETENSORS = "gguf", "safetensors"
 MODEL_CONFIG = "config.json"
-INDEX = ".safetensors.index.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 PARTS = re.compile(r"-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})$")
-CONFIG_FILES = (MODEL_CONFIG, "generation_config.json", "quantize_config.json", "quant_config.json", *TOKENIZER_FILES)
+CONFIG_FILES = (
+    MODEL_CONFIG, "generation_config.json", "quantize_config.json", "quant_config.json", *TOKENIZER_FILES,
+    "chat_template.json",
+)  # fmt: skip
+MORE_TEMPLATES = "additional_chat_templates"  # a folder of them
 _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 _QUANTIZATION = re.compile(
     r"(?<![a-z0-9])"
@@ -114,7 +119,7 @@ def wants_source(tree: RepoTree, wish: VariantWish) -> bool:
     """Whether to import rather than to take a variant: the repo has none, or the wish names a source."""
     folders = [str(PurePosixPath(path).parent).lower() for path in tree.files if PurePosixPath(path).name == CONFIG]
     if not folders:
-        return bool(find_sources(tree)) or _only_pickles(tree)
+        return bool(find_sources(tree)) or _only_pickles(tree) or bool(_misnamed(tree))
     word = (wish.variant or "").strip("/").lower()
     return bool(word) and not any(word in folder for folder in folders) and bool(_asked_for(find_sources(tree), word))
 
@@ -190,25 +195,30 @@ def _safetensors_sources(tree: RepoTree) -> list[SourceVariant]:
         if MODEL_CONFIG not in names or not weights:
             continue
         wanted = [*weights, *(name for name in CONFIG_FILES if name in names)]
-        wanted += [name for name in names if name.endswith(INDEX) and name.removesuffix(INDEX) in weights[0]]
-        files = tuple(names[name] for name in dict.fromkeys(wanted))
+        wanted += [INDEX] if INDEX in names else []
+        templates = f"{folder}/{MORE_TEMPLATES}".lstrip("/")
+        more = [path for path in sorted(tree.files) if _parent(path) == templates and path.endswith(".jinja")]
+        files = (*(names[name] for name in dict.fromkeys(wanted)), *(tree.files[path] for path in more))
         found.append(SourceVariant(SAFETENSORS, folder.lower() or SAFETENSORS, files, model=folder, lacking=lacking))
         if not folder:
             break
     return found
 
 
-def weight_files(names: Iterable[str]) -> tuple[list[str], int]:
-    """(the safetensors files of one folder that make up its model, how many parts are missing): `model…` where that is
-    there, else any; nothing where they are of several models, or an adapter."""
+def weight_files(names: Collection[str]) -> tuple[list[str], int]:
+    """(the safetensors files of one folder that make up its model, how many parts are missing): model.safetensors where that
+    is there, else the parts that model.safetensors.index.json lists; nothing where they are of several models, or of
+    another name, which nothing reads."""
+    found = sorted(name for name in names if name.endswith(".safetensors"))
+    if SINGLE in found:
+        return [SINGLE], 0
     groups: dict[tuple[str, int], list[str]] = {}
-    for name in sorted(names):
-        if name.lower().endswith(".safetensors"):
-            stem = name[: -len(".safetensors")]
-            parts = PARTS.search(stem)
-            groups.setdefault((PARTS.sub("", stem), int(parts["count"]) if parts else 1), []).append(name)
-    known = [key for key in groups if key[0] == "model"] or [key for key in groups if key[0] != "adapter_model"]
-    if len(known) != 1:
+    for name in found:
+        stem = name.removesuffix(".safetensors")
+        if parts := PARTS.search(stem):
+            groups.setdefault((PARTS.sub("", stem), int(parts["count"])), []).append(name)
+    known = [key for key in groups if key[0] == "model"] or list(groups)
+    if len(known) != 1 or INDEX not in names:
         return [], 0
     return groups[known[0]], max(0, known[0][1] - len(groups[known[0]]))
 
@@ -222,6 +232,11 @@ def _nothing(tree: RepoTree, incomplete: Sequence[SourceVariant]) -> ModelNotFou
             f"{tree.repo} has its weights as PyTorch pickles only, which can run code when they are loaded",
             hint="look for the same model as safetensors or GGUF",
         )
+    if misnamed := _misnamed(tree):
+        return ModelNotFound(
+            f"{tree.repo} has its weights in {misnamed}, a name that does not say that they are the model",
+            hint=f"lmsupply imports {SINGLE}, or the parts that {INDEX} lists",
+        )
     return ModelNotFound(
         f"{tree.repo} contains no model that can be imported: {what_it_is(tree)}",
         hint="lmsupply imports GGUF files, and safetensors with a config.json",
@@ -230,6 +245,14 @@ def _nothing(tree: RepoTree, incomplete: Sequence[SourceVariant]) -> ModelNotFou
 
 def _only_pickles(tree: RepoTree) -> bool:
     return any(_PICKLES.search(path) for path in tree.files) and not find_sources(tree)
+
+
+def _misnamed(tree: RepoTree) -> str:
+    """The safetensors beside config.json that are no model by their names; "" where there are none, or other sources."""
+    names = [path for path in sorted(tree.files) if path.endswith(".safetensors") and "/" not in path]
+    if MODEL_CONFIG not in tree.files or find_sources(tree):
+        return ""
+    return next((name for name in names if not name.startswith("adapter")), "")
 
 
 def _asked_for(sources: Sequence[SourceVariant], word: str) -> list[SourceVariant]:

@@ -14,6 +14,7 @@ from lmsupply_cli.hub.sources import (
     precision_of,
     quantization_of,
     wants_source,
+    weight_files,
 )
 from lmsupply_cli.hub.tree import RepoFile, RepoTree
 from lmsupply_cli.hub.variant import find_variants
@@ -221,6 +222,43 @@ def test_safetensors() -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "weights"),
+    [
+        (("model.safetensors",), ["model.safetensors"]),
+        (("model.safetensors", "consolidated.safetensors", *SHARDS[1:4]), ["model.safetensors"]),
+        (SHARDS, list(SHARDS[1:3])),
+        (SHARDS[:3], []),
+        (("weights.safetensors",), []),
+        (("adapter_model.safetensors",), []),
+        (("x-00001-of-00001.safetensors", "model.safetensors.index.json"), ["x-00001-of-00001.safetensors"]),
+        (("x-00001-of-00001.safetensors", "x.safetensors.index.json"), []),
+        (("x-00001-of-00001.safetensors", "y-00001-of-00001.safetensors", "model.safetensors.index.json"), []),
+    ],
+)
+def test_names_of_weights(names: tuple[str, ...], weights: list[str]) -> None:
+    """Those that the importer reads, and no others."""
+    assert weight_files(names) == (weights, 0)
+
+
+def test_chat_templates_travel_with_safetensors() -> None:
+    more = (
+        "chat_template.json",
+        "additional_chat_templates/rag.jinja",
+        "additional_chat_templates/x.txt",
+        "b/rag.jinja",
+    )
+    (source,) = find_sources(tree("config.json", "model.safetensors", "chat_template.jinja", *more))
+    assert {file.path for file in source.files} == {
+        "config.json",
+        "model.safetensors",
+        "chat_template.jinja",
+        *more[:2],
+    }
+    (deep,) = find_sources(tree("a/config.json", "a/model.safetensors", "a/additional_chat_templates/rag.jinja"))
+    assert "a/additional_chat_templates/rag.jinja" in {file.path for file in deep.files}
+
+
+@pytest.mark.parametrize(
     ("paths", "said"),
     [
         (("config.json", "pytorch_model.bin"), "PyTorch pickles only"),
@@ -230,11 +268,12 @@ def test_safetensors() -> None:
         (("model.safetensors",), "contains no model that can be imported: it is safetensors"),
         (("mmproj-f16.gguf",), "contains no model that can be imported"),
         (("README.md",), "no weights"),
+        (("config.json", "weights.safetensors"), "a/b has its weights in weights.safetensors, "),
     ],
 )
 def test_what_is_no_source(paths: tuple[str, ...], said: str) -> None:
     repo = tree(*paths)
-    assert wants_source(repo, VariantWish()) == ("pickles" in said)
+    assert wants_source(repo, VariantWish()) == ("pickles" in said or "has its weights" in said)
     with pytest.raises(ModelNotFound, match=said):
         choose_source(repo, VariantWish())
 
