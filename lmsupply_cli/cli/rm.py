@@ -10,6 +10,8 @@ import typer
 from lmsupply_cli.cli.options import Debug, takes_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmsupply_cli.render.terminal import Terminal
     from lmsupply_cli.store.leftovers import Leftovers
     from lmsupply_cli.store.manifest import Manifest
@@ -40,6 +42,7 @@ def rm(
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.errors import UsageError
     from lmsupply_cli.store.leftovers import Leftovers, find_leftovers
+    from lmsupply_cli.store.manifest import read_manifests
     from lmsupply_cli.store.model_store import find_manifests
     from lmsupply_cli.store.remove import plan_removal
     from lmsupply_cli.units import format_bytes
@@ -53,7 +56,7 @@ def rm(
         )
     removal = plan_removal(root, find_manifests(names or [], root))
     left = find_leftovers(root) if partial else Leftovers()
-    _say_removal(removal, terminal)
+    _say_removal(removal, read_manifests(root), terminal)
     _say_leftovers(left, root, terminal)
     if partial and not left.any and not left.busy:
         terminal.say("no unfinished downloads")
@@ -99,12 +102,19 @@ def _remove(removal: Removal, left: Leftovers, root: Path, terminal: Terminal) -
     return freed
 
 
-def _say_removal(removal: Removal, terminal: Terminal) -> None:
+def _say_removal(removal: Removal, every: Sequence[Manifest], terminal: Terminal) -> None:
+    from lmsupply_cli.cli.labels import labels
+
+    called, going = labels(every), {manifest.key for manifest in removal.manifests}
     for manifest in removal.manifests:
+        name = called.get(manifest.key, manifest.ref)
         if manifest.added:
             terminal.say(f"unregister {manifest.ref} (files in {manifest.folder} are kept)")
         else:
-            terminal.say(f"remove {manifest.ref} {manifest.variant or manifest.folder}" + _sources(manifest))
+            terminal.say(f"remove {name} {manifest.variant or manifest.folder}" + _sources(manifest))
+    for ref in dict.fromkeys(manifest.ref for manifest in removal.manifests):
+        if kept := [called[m.key] for m in every if m.ref == ref and m.key in called and m.key not in going]:
+            terminal.say(f"kept: {', '.join(kept)}; lmsupply rm {ref} removes one form at a time, the newest first")
     if removal.shared:
         count = len(removal.shared)
         files = "1 file is" if count == 1 else f"{count} files are"

@@ -13,7 +13,7 @@ from lmsupply_cli.files import is_folder
 from lmsupply_cli.units import count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.render.terminal import Terminal
@@ -44,6 +44,7 @@ def verify(
     compared with their state when you added them.
     """
     from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.labels import labels
     from lmsupply_cli.render.progress import pull_progress
     from lmsupply_cli.store.manifest import read_records
     from lmsupply_cli.store.model_store import find_manifests
@@ -65,7 +66,7 @@ def verify(
     if json:
         terminal.json({"models": [_row(found) for found in checks]})
     else:
-        _say(checks, terminal, repair=repair)
+        _say(checks, labels(records.manifests), terminal, repair=repair)
     if not all(found.ok for found in checks):
         raise typer.Exit(1)
 
@@ -110,15 +111,17 @@ def _import_again(manifest: Manifest, context: Context) -> Manifest:
     return import_planned(context, plan_of(context, str(place), wish, name=manifest.ref), again=True)
 
 
-def _say(checks: Sequence[ModelCheck], terminal: Terminal, *, repair: bool) -> None:
+def _say(checks: Sequence[ModelCheck], called: Mapping[str, str], terminal: Terminal, *, repair: bool) -> None:
+    """`called`: how the models are called whose ref does not tell them apart, by their key."""
     for found in checks:
+        name = called.get(found.manifest.key, found.manifest.ref)
         state = "ok" if found.ok else "changed" if found.manifest.added else "damaged"
-        terminal.data(f"{found.manifest.ref}: {state} ({_counted(found)})")
+        terminal.data(f"{name}: {state} ({_counted(found)})")
         for file in found.files:
             if not file.ok:
                 terminal.data(f"  {file.path}: {file.reason}", indent=4)
         for note in found.notes:
-            terminal.say(f"note: {found.manifest.ref}: {note}")
+            terminal.say(f"note: {name}: {note}")
     if not checks:
         terminal.data("no models installed")
     bad = [found.manifest for found in checks if found.bad and not found.manifest.added]
