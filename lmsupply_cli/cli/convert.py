@@ -71,7 +71,11 @@ def convert(
     if not here and parse_repo(source):
         if name:
             raise UsageError("--name is for models on this machine", hint=f"the model will be called {source}")
-        _from_hub(context, source, wish, out, keep=keep_source, dry_run=dry_run, accepted=accept_license, as_json=json)
+        from lmsupply_cli.cli.converting import convert_repo
+        from lmsupply_cli.cli.fetching import PullRequest
+
+        request = PullRequest(dry_run, keep_source, accept_license, json)
+        convert_repo(context, source, wish, Path(out) if out else None, request)
         return
     if keep_source:
         raise UsageError("--keep-source is for models on the Hub", hint="files on this machine are never removed")
@@ -97,22 +101,3 @@ def _from_disk(
         context.terminal.say(f"{manifest.ref} is converted already: {context.root / manifest.folder}")
     else:
         context.terminal.say(f"Chat with it: lmsupply chat {manifest.ref}")
-
-
-def _from_hub(
-    context: Context,
-    source: str,
-    wish: ImportWish,
-    out: str | None,
-    *,
-    keep: bool,
-    dry_run: bool,
-    accepted: bool,
-    as_json: bool,
-) -> None:
-    from lmsupply_cli.cli.sourcing import SourceRequest, convert_repo
-
-    request = SourceRequest(
-        wish, Path(out) if out else None, keep=keep, dry_run=dry_run, accepted=accepted, as_json=as_json
-    )
-    convert_repo(context, source, request)

@@ -6,31 +6,43 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsupply_cli.addresses import without_user
 from lmsupply_cli.catalogue.lookup import forgiving_entry
 from lmsupply_cli.cli.consent import ask_for, check_allowed, ensure_accepted, named_for
 from lmsupply_cli.cli.importing import import_wish
-from lmsupply_cli.cli.sourcing import source_json, source_line, source_rows
+from lmsupply_cli.cli.sourcing import import_json, import_rows, is_conversion, source_line, source_name
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.runnable import Obstacle
+from lmsupply_cli.errors import ModelNotInstalled
 from lmsupply_cli.events import FileProgress, Notice, ProgressListener
 from lmsupply_cli.loading import pulling
 from lmsupply_cli.loading.recommend import machine_wish
 from lmsupply_cli.loading.sourcing import SourceImport
+from lmsupply_cli.providers import CPU
 from lmsupply_cli.render.fields import Row, print_fields
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.progress import JsonProgress, pull_progress
 from lmsupply_cli.render.terminal import Status, Terminal
 from lmsupply_cli.store.manifest import Manifest
 from lmsupply_cli.store.plan import FetchPlan, PullPlan
+from lmsupply_cli.store.pull import refuse_what_never_runs
 from lmsupply_cli.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from lmsupply_cli.cli.context import Context
 
 Plan = PullPlan | SourceImport
+
+
+class PullRequest(NamedTuple):
+    """What the flags say. `keep`: of a model that is imported, what was downloaded stays; `accepted`: the license."""
+
+    dry_run: bool = False
+    keep: bool = False
+    accepted: bool = False
+    as_json: bool = False
 
 
 def plan_for(name: str, settings: Settings, root: Path, terminal: Terminal, *, variant: str | None = None) -> Plan:
@@ -99,13 +111,53 @@ def _plan_line(plan: Plan) -> str:
     )
 
 
-def ask_to_pull(plan: Plan, terminal: Terminal) -> bool:
-    """One question, for the download and for a license that has to be accepted. The plan was printed before; if
+def ask_to_pull(plan: Plan, terminal: Terminal, *, accepted: bool = False) -> bool:
+    """One question, for the download and for a license that has to be `accepted` first. The plan was printed before; if
     quiet, it is part of the question."""
     about = f"{_plan_line(plan)}\n" if terminal.quiet else ""
+    question = f"{about}Pull it now?"
+    if accepted:
+        return terminal.ask(question)
     fetched = fetched_by(plan)
-    repo, license = fetched.tree.repo, fetched.license
-    return ask_for(repo, license, terminal, otherwise=f"{about}Pull it now?", both=f"{about}Pull and accept?")
+    return ask_for(fetched.tree.repo, fetched.license, terminal, otherwise=question, both=f"{about}Pull and accept?")
+
+
+def pull_shown(
+    plan: Plan, context: Context, request: PullRequest, provider: str, *, asks: bool = False
+) -> Manifest | None:
+    """Show a plan, then carry it out; None after a dry run. `asks`: a person is asked before a conversion, which takes far
+    more than a download. Raises ModelNotInstalled if the answer is no, and as `pull_plan`."""
+    terminal, accepted = context.terminal, request.accepted
+    show_plan(plan, terminal, request, provider)
+    if request.dry_run:
+        return None
+    if asks and not request.as_json and _needs_answer(plan, terminal):
+        refuse_what_never_runs(fetched_by(plan))
+        if not ask_to_pull(plan, terminal, accepted=accepted):
+            raise ModelNotInstalled(f"{plan.ref} was not pulled")
+        accepted = True
+    manifest = pull_plan(plan, context.root, terminal, accepted=accepted, as_json=request.as_json, keep=request.keep)
+    if request.as_json:
+        terminal.json_event("finished", ref=manifest.ref, path=str(context.root / manifest.folder))
+    return manifest
+
+
+def _needs_answer(plan: Plan, terminal: Terminal) -> bool:
+    if not (terminal.stdin_tty and terminal.stderr_tty) or is_up_to_date(plan):
+        return False
+    return isinstance(plan, SourceImport) and is_conversion(plan)
+
+
+def show_plan(plan: Plan, terminal: Terminal, request: PullRequest, provider: str) -> None:
+    """As the request wants it: all of it for a dry run, an event, or a line."""
+    if request.dry_run and not request.as_json:
+        print_fields(terminal, plan_rows(plan, keep=request.keep))
+    elif request.dry_run:
+        terminal.json(plan_json(plan, provider, keep=request.keep))
+    elif request.as_json:
+        terminal.json_event("plan", **plan_json(plan, provider, keep=request.keep))
+    else:
+        say_plan(plan, terminal)
 
 
 def pull_plan(
@@ -138,14 +190,6 @@ def _imported(manifest: Manifest, plan: Plan) -> str:
     if not isinstance(plan, SourceImport) or is_up_to_date(plan):
         return ""
     return f", imported as {plan.form.precision}: {format_bytes(manifest.size_bytes)}"
-
-
-def dry_run_plan(plan: Plan, context: Context, *, keep: bool = False, as_json: bool = False) -> None:
-    """Print what would be done."""
-    if as_json:
-        context.terminal.json(plan_json(plan, context.settings.get("provider"), keep=keep))
-    else:
-        print_fields(context.terminal, plan_rows(plan, keep=keep))
 
 
 class _Tally(ProgressListener):
@@ -188,26 +232,50 @@ class _Tally(ProgressListener):
         return f"installed: {speed}{resumed}"
 
 
-def plan_json(plan: Plan, provider: str, *, keep: bool = False) -> dict[str, Any]:
+class _Chosen(NamedTuple):
+    """What a plan takes, in words. `label`: what kind of thing it is; `folder`: its name in JSON."""
+
+    label: str
+    name: str
+    folder: str
+    provider: str
+    precision: str
+    reasons: Sequence[str]
+    rejected: Sequence[tuple[str, str, str]]
+
+
+def _chosen(plan: Plan, provider: str) -> _Chosen:
+    """`rejected` of it: (name, name in JSON, reason)."""
     if isinstance(plan, SourceImport):
-        return {**source_json(plan, keep=keep), "obstacles": obstacles_json(plan.plan.obstacles)}
-    chosen = plan.resolution.chosen
+        choice, source = plan.plan.choice, plan.plan.source
+        rejected = [(other.name, other.name, reason) for other, reason in choice.rejected]
+        return _Chosen("source", source_name(plan), source.name, CPU.name, source.precision, choice.reasons, rejected)
+    found, variant = plan.resolution, plan.resolution.chosen
+    rejected = [(other.name, other.folder, reason) for other, reason in found.rejected]
+    device = variant.device or provider
+    return _Chosen("variant", variant.name, variant.folder, device, variant.precision, found.reasons, rejected)
+
+
+def plan_json(plan: Plan, provider: str, *, keep: bool = False) -> dict[str, Any]:
+    fetched, chosen = fetched_by(plan), _chosen(plan, provider)
+    imported = {"import": import_json(plan, keep=keep)} if isinstance(plan, SourceImport) else {}
     return {
-        "model": {"ref": plan.ref, "repo": plan.tree.repo, "commit": plan.tree.commit},
+        "model": {"ref": plan.ref, "repo": fetched.tree.repo, "commit": fetched.tree.commit},
         "chosen": {
             "variant": chosen.folder,
-            "provider": chosen.device or provider,
+            "provider": chosen.provider,
             "precision": chosen.precision or None,
-            "reasons": list(plan.resolution.reasons),
+            "reasons": list(chosen.reasons),
         },
-        "rejected": [{"variant": variant.folder, "reason": reason} for variant, reason in plan.resolution.rejected],
+        "rejected": [{"variant": folder, "reason": reason} for _, folder, reason in chosen.rejected],
         "files": [
-            {"path": p.file.path, "size_bytes": p.file.size_bytes, "have_bytes": p.have_bytes} for p in plan.files
+            {"path": p.file.path, "size_bytes": p.file.size_bytes, "have_bytes": p.have_bytes} for p in fetched.files
         ],
-        "fetch_bytes": plan.fetch_bytes,
-        "free_disk_bytes": plan.free_disk_bytes,
-        "license": plan.license.as_dict(),
-        "obstacles": obstacles_json(plan.obstacles),
+        "fetch_bytes": fetched.fetch_bytes,
+        "free_disk_bytes": fetched.free_disk_bytes,
+        "license": fetched.license.as_dict(),
+        **imported,
+        "obstacles": obstacles_json(fetched.obstacles),
     }
 
 
@@ -230,23 +298,25 @@ def obstacle_rows(obstacles: Sequence[Obstacle]) -> list[Row]:
 
 def plan_rows(plan: Plan, *, keep: bool = False) -> list[Row]:
     """What --dry-run shows."""
-    fetched = fetched_by(plan)
-    model: Row = ("model", f"{plan.ref} from {fetched.tree.repo} at {fetched.tree.commit[:12]}")
-    if isinstance(plan, SourceImport):
-        return [model, *obstacle_rows(plan.plan.obstacles), *source_rows(plan, keep=keep)]
-    chosen = plan.resolution.chosen
+    fetched, chosen = fetched_by(plan), _chosen(plan, "")
+    imported = isinstance(plan, SourceImport)
+    needed = fetched.fetch_bytes + (plan.write_bytes if isinstance(plan, SourceImport) else 0)
+    fits = needed <= fetched.free_disk_bytes if imported else fetched.fits_disk
+    fate = "" if not imported else ", kept" if keep else ", removed after the import"
     return [
-        model,
-        ("variant", f"{chosen.name}: {'; '.join(plan.resolution.reasons)}"),
-        *obstacle_rows(plan.obstacles),
-        *(("not", f"{variant.name}: {reason}") for variant, reason in plan.resolution.rejected),
-        ("license", plan.license.terms),
+        ("model", f"{plan.ref} from {fetched.tree.repo} at {fetched.tree.commit[:12]}"),
+        (chosen.label, f"{chosen.name}: {'; '.join(chosen.reasons)}"),
+        *([("precision", f"{plan.form.precision} ({plan.reason})")] if isinstance(plan, SourceImport) else []),
+        *obstacle_rows(fetched.obstacles),
+        *(("not chosen" if imported else "not", f"{name}: {reason}") for name, _, reason in chosen.rejected),
+        ("license", fetched.license.terms),
         *(
             ("file", f"{p.file.path}  {format_bytes(p.file.size_bytes)}" + (_have(p.have_bytes, p.file.size_bytes)))
-            for p in plan.files
+            for p in fetched.files
         ),
-        ("download", f"{format_bytes(plan.fetch_bytes)} of {format_bytes(plan.total_bytes)}"),
-        ("free disk", format_bytes(plan.free_disk_bytes) + ("" if plan.fits_disk else ": not enough")),
+        ("download", f"{format_bytes(fetched.fetch_bytes)} of {format_bytes(fetched.total_bytes)}{fate}"),
+        *(import_rows(plan) if isinstance(plan, SourceImport) else []),
+        ("free disk", format_bytes(fetched.free_disk_bytes) + ("" if fits else ": not enough")),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +10,7 @@ from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, KeepSource, Qui
 
 if TYPE_CHECKING:
     from lmsupply_cli.cli.context import Context
-    from lmsupply_cli.cli.fetching import Plan
+    from lmsupply_cli.cli.fetching import Plan, PullRequest
     from lmsupply_cli.store.locate import LocatedModel
 
 EXAMPLES = (
@@ -43,55 +43,38 @@ def pull(
     from GGUF (owner/repo:q8_0 names a file) or from safetensors. Interrupted downloads resume; files are verified.
     """
     from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.fetching import PullRequest
     from lmsupply_cli.errors import LmsupplyError
 
     context = Context.of(flags, quiet=quiet)
     for number, name in enumerate(names, 1):
         try:
-            request = _Request(variant, dry_run, keep_source, accept_license, json)
-            _pull(name, context, request)
+            request = PullRequest(dry_run, keep_source, accept_license, json)
+            _pull(name, context, variant, request)
         except LmsupplyError:
             if left := names[number:]:
                 context.terminal.say(f"note: not tried: {', '.join(left)}")
             raise
 
 
-class _Request(NamedTuple):
-    variant: str | None
-    dry_run: bool
-    keep: bool
-    accepted: bool
-    as_json: bool
-
-
-def _pull(name: str, context: Context, request: _Request) -> None:
+def _pull(name: str, context: Context, variant: str | None, request: PullRequest) -> None:
     """Raises LmsupplyError."""
-    from lmsupply_cli.cli.fetching import dry_run_plan, plan_json, pull_plan, say_plan
+    from lmsupply_cli.cli.fetching import pull_shown
     from lmsupply_cli.errors import UsageError
     from lmsupply_cli.store.locate import LocatedModel
     from lmsupply_cli.store.plan import PullPlan
 
-    terminal, root = context.terminal, context.root
-    plan = _planned(name, context, request.variant, dry_run=request.dry_run)
+    plan = _planned(name, context, variant, dry_run=request.dry_run)
     if isinstance(plan, LocatedModel):
-        terminal.say(f"{plan.ref} is installed; lmsupply is offline and did not look for a newer version")
+        context.terminal.say(f"{plan.ref} is installed; lmsupply is offline and did not look for a newer version")
         if request.as_json:
-            terminal.json_event("finished", ref=plan.ref, path=str(plan.path))
+            context.terminal.json_event("finished", ref=plan.ref, path=str(plan.path))
         return
     if request.keep and isinstance(plan, PullPlan):
         raise UsageError(
             f"--keep-source has no effect: {plan.ref} is used as it is downloaded", hint="leave out --keep-source"
         )
-    if request.dry_run:
-        dry_run_plan(plan, context, keep=request.keep, as_json=request.as_json)
-        return
-    if request.as_json:
-        terminal.json_event("plan", **plan_json(plan, context.settings.get("provider"), keep=request.keep))
-    else:
-        say_plan(plan, terminal)
-    manifest = pull_plan(plan, root, terminal, accepted=request.accepted, as_json=request.as_json, keep=request.keep)
-    if request.as_json:
-        terminal.json_event("finished", ref=manifest.ref, path=str(root / manifest.folder))
+    pull_shown(plan, context, request, context.settings.get("provider"), asks=True)
 
 
 def _planned(name: str, context: Context, variant: str | None, *, dry_run: bool) -> Plan | LocatedModel:

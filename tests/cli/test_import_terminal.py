@@ -14,7 +14,7 @@ if sys.platform == "win32":
 from support.cli import lmsupply
 from support.hub import Repo, local_hub
 from support.terminal import Terminal
-from support.tiny_imports import WAITS, write_tiny_gguf, write_tiny_safetensors
+from support.tiny_imports import WAITS, repo_files, write_tiny_gguf, write_tiny_safetensors
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_one_question_for_a_repo_that_is_imported(here: Path, monkeypatch: pytes
         terminal = Terminal("run", "-m", "a/tiny-GGUF", "hi", "--max-tokens", "1", columns=100)
         terminal.shows("Pull and accept? [y/N]")
         shown = " ".join(terminal.text.split())
-        assert "a/tiny-GGUF: gguf q4_0 (the only match), 62.7 kB to import as exact, about 20.1 MB, Llama-3.2" in shown
+        assert "a/tiny-GGUF: gguf q4_0 (the only GGUF file), downloads 62.7 kB, imported without loss (about " in shown
         looked = len(hub.of("cdn"))  # at the header
         terminal.send("y\r")
         assert terminal.end() == 0
@@ -95,3 +95,28 @@ def test_a_folder_of_safetensors_on_a_narrow_terminal(here: Path) -> None:
     assert terminal.end() == 0
     assert all(len(line) <= 60 for line in terminal.text.splitlines())
     assert "int4 (quantized from F32)" in " ".join(terminal.text.split())
+
+
+@pytest.mark.parametrize(("answer", "code", "models"), [("y", 0, "guide\na/tuned\n"), ("n", 3, "guide\n")])
+def test_a_conversion_is_asked_for_once(
+    here: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, models: str
+) -> None:
+    with local_hub() as hub:
+        hub.repos["a/tuned"] = Repo(repo_files(write_tiny_safetensors(here / "tuned")), license="llama3.2")
+        hub.repos["a/gguf"] = Repo({"x-Q4_0.gguf": (here / "one.gguf").read_bytes()})
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        terminal = Terminal("pull", "a/tuned", columns=100)
+        terminal.shows("Pull and accept? [y/N]")
+        shown = " ".join(terminal.text.split())
+        assert "downloads 388 kB, converted to int4 (about 77.5 kB, 75.1 MB in memory), Llama-3.2" in shown
+        terminal.send(f"{answer}\r")
+        assert (terminal.end(), terminal.text.count("[y/N]")) == (code, 1)
+        assert lmsupply("models", "--installed", "-q").out == models
+        if answer == "n":
+            accepted = Terminal("pull", "a/tuned", "--accept-license", columns=100)
+            accepted.shows("Pull it now? [y/N]")
+            accepted.send("y\r")
+            assert accepted.end() == 0
+        for name in ("a/tuned", "a/gguf"):
+            plain = Terminal("pull", name)
+            assert (plain.end(), "[y/N]" in plain.text) == (0, False)
