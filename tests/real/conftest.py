@@ -8,6 +8,7 @@ cross.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,10 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def imports(tmp_path_factory: pytest.TempPathFactory) -> Imports:
+def imports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imports]:
     gguf = Path(os.environ["REAL_MODEL"]).absolute()
     assert gguf.is_file(), f"REAL_MODEL: there is no file {gguf}"
-    return Imports(gguf, tmp_path_factory.mktemp("real"))
+    folder = tmp_path_factory.mktemp("real")
+    yield Imports(gguf, folder)
+    shutil.rmtree(folder)  # more than a gigabyte, which pytest would keep for three runs
 
 
 @pytest.fixture(scope="session")
