@@ -76,7 +76,20 @@ def _row(found: ModelCheck) -> dict[str, Any]:
     files = [
         {"path": f.path, "ok": f.ok, "reason": f.reason or None, "hashed": f.path not in by_size} for f in found.files
     ]
-    return {"ref": found.manifest.ref, "ok": found.ok, "files": files, "notes": list(found.notes)}
+    notes = [*found.notes, *_age_notes(found.manifest)]
+    return {"ref": found.manifest.ref, "ok": found.ok, "files": files, "notes": notes}
+
+
+def _age_notes(manifest: Manifest) -> list[str]:
+    """That an import may gain from being done again."""
+    if not manifest.source:
+        return []
+    from lmsupply_cli.importer.plan import VERSION
+
+    if manifest.source.importer >= VERSION:
+        return []
+    way = f"lmsupply {'pull' if manifest.repo else 'add'}"
+    return [f"an older lmsupply imported it; to benefit from the newer one, remove it and import it again with {way}"]
 
 
 def _pull_again(manifest: Manifest, context: Context) -> Manifest:
@@ -120,7 +133,7 @@ def _say(checks: Sequence[ModelCheck], called: Mapping[str, str], terminal: Term
         for file in found.files:
             if not file.ok:
                 terminal.data(f"  {file.path}: {file.reason}", indent=4)
-        for note in found.notes:
+        for note in (*found.notes, *_age_notes(found.manifest)):
             terminal.say(f"note: {name}: {note}")
     if not checks:
         terminal.data("no models installed")

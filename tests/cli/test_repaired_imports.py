@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,22 @@ def test_a_name_that_belongs_to_another_model_stays_its_own(here: Path) -> None:
     assert (taken.code, "there is already a model called mine" in taken.err) == (2, True)
     odd = lmsupply("add", "two.gguf", "ollama:mine")
     assert (odd.code, "is not a valid model name" in odd.err) == (2, True)
+
+
+def test_an_import_by_an_older_version_is_noted(here: Path) -> None:
+    write_tiny_gguf(here / "one.gguf")
+    assert lmsupply("add", "one.gguf").code == 0
+    assert lmsupply("verify").err == ""
+    (record,) = (Path(os.environ["LMSUPPLY_HOME"]) / "cache" / ".lmsupply" / "manifests").iterdir()
+    value = json.loads(record.read_text())
+    value["source"]["importer"] -= 1
+    record.write_text(json.dumps(value))
+    note = (
+        "an older lmsupply imported it; to benefit from the newer one, remove it and import it again with lmsupply add"
+    )
+    checked = lmsupply("verify")
+    assert (checked.code, checked.err) == (0, f"note: one: {note}\n")
+    assert lmsupply("verify", "--json").json["models"][0]["notes"] == [note]
+    lmsupply("rm", "-y", "one")
+    lmsupply("add", "one.gguf")
+    assert lmsupply("verify").err == ""
