@@ -30,7 +30,6 @@ CONFIG_FILES = (
     MODEL_CONFIG, "generation_config.json", "quantize_config.json", "quant_config.json", *TOKENIZER_FILES,
     "chat_template.json",
 )  # fmt: skip
-MORE_TEMPLATES = "additional_chat_templates"  # a folder of them
 _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 _QUANTIZATION = re.compile(
     r"(?<![a-z0-9])"
@@ -196,9 +195,7 @@ def _safetensors_sources(tree: RepoTree) -> list[SourceVariant]:
             continue
         wanted = [*weights, *(name for name in CONFIG_FILES if name in names)]
         wanted += [INDEX] if INDEX in names else []
-        templates = f"{folder}/{MORE_TEMPLATES}".lstrip("/")
-        more = [path for path in sorted(tree.files) if _parent(path) == templates and path.endswith(".jinja")]
-        files = (*(names[name] for name in dict.fromkeys(wanted)), *(tree.files[path] for path in more))
+        files = tuple(names[name] for name in dict.fromkeys(wanted))
         found.append(SourceVariant(SAFETENSORS, folder.lower() or SAFETENSORS, files, model=folder, lacking=lacking))
         if not folder:
             break

@@ -185,7 +185,7 @@ def _folder_at(folder: Path, *, is_sure: bool) -> SourcePath | None:
 def safetensors_in(folder: Path) -> tuple[tuple[Path, ...], int]:
     """(the files of the model in a folder of safetensors with their config.json, none where there is no such model; how
     many parts of its weights are missing)."""
-    from lmsupply_cli.hub.sources import CONFIG_FILES, INDEX, MORE_TEMPLATES, weight_files
+    from lmsupply_cli.hub.sources import CONFIG_FILES, INDEX, weight_files
 
     names = [file.name for file in listed(folder) if is_file(file)]
     weights, lacking = weight_files(names)
@@ -193,7 +193,7 @@ def safetensors_in(folder: Path) -> tuple[tuple[Path, ...], int]:
         return (), lacking
     index = [name for name in names if name.endswith(INDEX) and name.removesuffix(INDEX) in weights[0]]
     wanted = dict.fromkeys([*weights, *index, *(name for name in CONFIG_FILES if name in names)])
-    return (*(folder / name for name in wanted), *listed(folder / MORE_TEMPLATES, "*.jinja")), lacking
+    return tuple(folder / name for name in wanted), lacking
 
 
 _NEEDED = f"a folder to import holds a GGUF file, or safetensors with their {_CONFIG}"

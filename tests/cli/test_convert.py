@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ import pytest
 from support.cli import lmsupply
 from support.hub import Hub, Repo, local_hub
 from support.tiny_imports import begun_import, repo_files, write_tiny_gguf, write_tiny_safetensors
+
+from lmsupply_cli.errors import FileError
+from lmsupply_cli.hub.resolve import VariantWish
+from lmsupply_cli.loading.sourcing import SourceImport, fetch_and_convert, plan_model
+from lmsupply_cli.store.plan import ROOM_BYTES
 
 SHORT = ("--max-tokens", "2")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -193,6 +199,33 @@ def test_into_a_folder(here: Path, out: str) -> None:
     assert lmsupply("add", out, "mine").code == 0
 
 
+def test_the_folder_is_written_into(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not replaced: it may be a link, or the folder that a shell is in; and no names beside it are taken."""
+    (here / "far").mkdir()
+    (here / "link").symlink_to("far", target_is_directory=True)
+    (here / ".link.partial").mkdir()
+    (here / ".link.partial" / "mine.txt").write_text("mine")
+    (here / ".link.lock").write_text("mine")
+    before = (here / "far").stat().st_ino
+    assert lmsupply("convert", "./tiny-Q4_0.gguf", "--out", "link").code == 0
+    assert (here / "link").is_symlink()
+    assert ((here / "far").stat().st_ino, (here / "far" / "genai_config.json").is_file()) == (before, True)
+    assert (here / ".link.partial" / "mine.txt").read_text() == (here / ".link.lock").read_text() == "mine"
+    (here / "work").mkdir()
+    monkeypatch.chdir(here / "work")
+    result = lmsupply("convert", "../tiny-Q4_0.gguf", "--out", ".")
+    assert (result.code, "wrote .: 93.4 kB" in result.err) == (0, True)
+    assert Path("genai_config.json").is_file()
+
+
+def test_a_folder_that_looks_like_ours_is_not_touched(here: Path) -> None:
+    mine = here / "out" / ".lmsupply-partial" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert lmsupply("convert", "./tiny-Q4_0.gguf", "--out", "out").code == 2
+    assert mine.read_text() == "mine"
+
+
 def test_a_folder_that_holds_something_is_not_touched(here: Path) -> None:
     for out in ("tuned", "tiny-Q4_0.gguf", "."):
         before = sorted(here.rglob("*"))
@@ -234,9 +267,10 @@ def test_a_killed_conversion_is_cleared_by_the_next(here: Path, tmp_path: Path) 
     process = begun_import(tmp_path, "convert", "./tuned", "--out", "out")
     process.kill()
     process.communicate()
-    assert not (here / "out").exists()
+    assert [path.name for path in (here / "out").iterdir()] == [".lmsupply-partial"]
     assert lmsupply("convert", "./tuned", "--out", "out").code == 0
     assert [path.name for path in here.iterdir() if "out" in path.name] == ["out"]
+    assert ".lmsupply-partial" not in [path.name for path in (here / "out").iterdir()]
 
 
 @POSIX
@@ -284,6 +318,17 @@ def test_a_repo_into_a_folder(hub: Hub, tmp_path: Path) -> None:
     hub.requests.clear()
     refused = lmsupply("convert", "a/tuned", "--out", out)
     assert (refused.code, "exists already" in refused.err, hub.requests) == (2, True, [])
+
+
+def test_the_room_for_the_download_and_the_model(hub: Hub, tmp_path: Path) -> None:
+    """On one disk the sum has to fit, before anything is fetched."""
+    planned = plan_model("a/tuned", tmp_path / "store", VariantWish())
+    assert isinstance(planned, SourceImport)
+    short = replace(planned, plan=replace(planned.plan, free_disk_bytes=ROOM_BYTES + 400_000))
+    looked = len(hub.of("cdn"))
+    with pytest.raises(FileError, match=r"388 kB to download and 77\.5 kB to write, but only "):
+        fetch_and_convert(short, tmp_path / "store", tmp_path / "out", consent=lambda plan: None)
+    assert (len(hub.of("cdn")), (tmp_path / "out").exists()) == (looked, False)
 
 
 def test_terms_are_accepted_before_a_conversion(hub: Hub, tmp_path: Path) -> None:

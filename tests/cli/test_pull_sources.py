@@ -60,14 +60,14 @@ def downloaded() -> list[str]:
 def test_the_plan(hub: Hub) -> None:
     text = lmsupply("pull", REPO, "--dry-run").out
     for line in (
-        f"model      {REPO} from {REPO} at {hub.repos[REPO].commit[:12]}",
-        "source     gguf q4_k_m: the usual compromise of size and quality",
-        "precision  exact (its quantized weights are carried over as they are)",
-        "not        q8_0: Q8_0 ranks behind Q4_K_M",
-        "license    MIT (permissive)",
-        "file       Tiny-1B-Q4_K_M.gguf  68.6 kB",
-        "download   68.6 kB of 68.6 kB, removed after the import",
-        "write      about 20.1 MB",
+        f"model       {REPO} from {REPO} at {hub.repos[REPO].commit[:12]}",
+        "source      gguf q4_k_m: the usual compromise of size and quality",
+        "precision   exact (its quantized weights are carried over as they are)",
+        "not chosen  q8_0: Q4_K_M is preferred",
+        "license     MIT (permissive)",
+        "file        Tiny-1B-Q4_K_M.gguf  68.6 kB",
+        "download    68.6 kB of 68.6 kB, removed after the import",
+        "write       about 101 kB",
     ):
         assert f"{line}\n" in text
     assert "mmproj" not in text
@@ -86,15 +86,15 @@ def test_the_plan(hub: Hub) -> None:
         "exact",
         False,
     )
-    assert "download   68.6 kB of 68.6 kB, kept\n" in lmsupply("pull", REPO, "--dry-run", "--keep-source").out
+    assert "download    68.6 kB of 68.6 kB, kept\n" in lmsupply("pull", REPO, "--dry-run", "--keep-source").out
     assert not (home() / "cache" / ".lmsupply").exists()
 
 
 def test_the_whole_road(hub: Hub) -> None:
     first, last = lmsupply("pull", REPO).err.splitlines()
     assert first == (
-        f"{REPO}: gguf q4_k_m (the usual compromise of size and quality), 68.6 kB to import as exact, about 20.1 MB, "
-        "MIT (permissive)"
+        f"{REPO}: gguf q4_k_m (the usual compromise of size and quality), downloads 68.6 kB, imported without loss "
+        "(about 101 kB, 75.1 MB in memory), MIT (permissive)"
     )
     assert last.startswith(f"{REPO} installed: 68.6 kB in ")
     assert last.endswith(", imported as exact: 111 kB")
@@ -133,9 +133,9 @@ def test_events(hub: Hub) -> None:
         ((f"{REPO}:Q8_0",), "q8_0", "you asked for it", "exact", "int8"),
         ((REPO, "--variant", "q4_0"), "q4_0", "you asked for it", "exact", "int4"),
         ((f"{REPO}:Tiny-1B-Q4_0.gguf",), "q4_0", "you asked for it", "exact", "int4"),
-        ((REPO, "--precision", "int8"), "q8_0", "the only match", "exact", "int8"),
+        ((REPO, "--precision", "int8"), "q8_0", "the only one in int8", "exact", "int8"),
         ((REPO, "--precision", "int4"), "q4_k_m", "int4", "exact", "int4"),
-        ((REPO, "--precision", "fp16"), "f16", "the only match", "fp16", "fp16"),
+        ((REPO, "--precision", "fp16"), "f16", "the only one in fp16", "fp16", "fp16"),
         ((f"{REPO}:f16",), "f16", "you asked for it", "int8", "int8"),
     ],
 )
@@ -176,7 +176,8 @@ def test_a_preference_chooses_among_files(hub: Hub) -> None:
 def test_safetensors(hub: Hub) -> None:
     plan, last = lmsupply("pull", "a/tuned").err.splitlines()
     assert plan == (
-        "a/tuned: safetensors (no GGUF and no ONNX there), 388 kB to import as int4, about 20.1 MB, Apache-2.0 (permissive)"
+        "a/tuned: safetensors (the repository has neither ONNX nor GGUF), downloads 388 kB, converted to int4 "
+        "(about 77.5 kB, 75.1 MB in memory), Apache-2.0 (permissive)"
     )
     assert last.startswith("a/tuned installed: 388 kB in ")
     assert downloaded() == []
@@ -192,7 +193,7 @@ def test_a_run_pulls_and_imports(hub: Hub) -> None:
     assert (missing.code, missing.err) == (3, f"error: {REPO} is not installed\nhint: lmsupply pull {REPO}\n")
     result = lmsupply("run", REPO, "--pull", "hi", "--json", *SHORT)
     assert (result.code, result.json["model"]["variant"]) == (0, "q4_k_m")
-    assert "to import as exact" in result.err
+    assert "imported without loss" in result.err
 
 
 def test_the_source_is_kept_if_it_is_wanted(hub: Hub) -> None:
@@ -235,7 +236,7 @@ def test_a_download_that_is_stopped_goes_on(hub: Hub, tmp_path: Path) -> None:
     assert imports() == []
     assert "a pull of it was not finished" in lmsupply("run", "-m", "a/big", "hi").err
     resumed = lmsupply("pull", "a/big")
-    assert (resumed.code, " already here) to import" in resumed.err) == (0, True)
+    assert (resumed.code, " already here), converted to int8 (about " in resumed.err) == (0, True)
     assert any(request.range for request in hub.of("cdn"))
     assert downloaded() == []
 
@@ -275,6 +276,10 @@ def test_rules_about_licenses(hub: Hub) -> None:
     assert lmsupply("pull", "a/tuned", LMSUPPLY_ALLOWED_LICENSES="Apache-2.0").code == 0
 
 
+def odd_gguf(folder: Path, key: str, value: str) -> bytes:
+    return write_tiny_gguf(folder / "odd.gguf", metadata={f"tokenizer.ggml.{key}": value}).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
@@ -285,6 +290,11 @@ def test_rules_about_licenses(hub: Hub) -> None:
         ("a/lacks", 1, "a/lacks lacks parts of q4_0"),
         ("a/several", 2, "the repo holds several models"),
         ("a/damaged", 1, "x-Q4_0.gguf"),
+        ("a/bnb", 1, "a/bnb does not run here: config.json: the quantization method bitsandbytes is not supported"),
+        ("a/beside", 1, "a/beside does not run here: quantize_config.json is not a JSON object"),
+        ("a/weights", 1, "a/weights has its weights in weights.safetensors, "),
+        ("a/odd-rules", 1, "a/odd-rules does not run here: x-Q4_0.gguf has an unknown pre-tokenizer: martian"),
+        ("a/odd-kind", 1, "has a tokenizer of the kind rwkv, which is not supported"),
         ("a/gated", 5, "a/gated is gated and no token is set"),
         ("a/nowhere", 1, "has no model a/nowhere"),
     ],
@@ -292,7 +302,14 @@ def test_rules_about_licenses(hub: Hub) -> None:
 def test_repos_that_cannot_be_pulled(hub: Hub, tmp_path: Path, name: str, code: int, said: str) -> None:
     good = hub.repos[REPO].files["Tiny-1B-Q4_0.gguf"]
     mamba = write_gguf(tmp_path / "x.gguf", "mamba", model_metadata("llama") | vocabulary(), {}).read_bytes()
+    bnb = {"quantization_config": {"quant_method": "bitsandbytes"}}
+    tuned = hub.repos["a/tuned"].files
     hub.repos |= {
+        "a/bnb": Repo(repo_files(write_tiny_safetensors(tmp_path / "bnb", **bnb))),
+        "a/beside": Repo(tuned | {"quantize_config.json": b"[]"}),
+        "a/weights": Repo({name.replace("model.s", "weights.s"): data for name, data in tuned.items()}),
+        "a/odd-rules": Repo({"x-Q4_0.gguf": odd_gguf(tmp_path, "pre", "martian")}),
+        "a/odd-kind": Repo({"x-Q4_0.gguf": odd_gguf(tmp_path, "model", "rwkv")}),
         "a/mamba": Repo({"x-Q4_0.gguf": mamba + bytes(3000)}),
         "a/falcon": Repo(repo_files(write_tiny_safetensors(tmp_path / "falcon", model_type="falcon"))),
         "a/pickles": Repo({"config.json": b"{}", "pytorch_model.bin": bytes(3000)}),
@@ -308,6 +325,30 @@ def test_repos_that_cannot_be_pulled(hub: Hub, tmp_path: Path, name: str, code: 
     assert hub.served < 300_000, "only the header was read"
     assert (imports(), downloaded()) == ([], [])
     assert "Traceback" not in result.err
+
+
+def test_what_is_refused_after_the_download(hub: Hub, tmp_path: Path) -> None:
+    """The error names the repo rather than a folder of the store, and says how to free what was fetched."""
+    tuned = dict(hub.repos["a/tuned"].files)
+    hub.repos["a/damaged"] = Repo(tuned | {"model.safetensors": b"\xff" * 5000})
+    result = lmsupply("pull", "a/damaged")
+    assert (result.code, "models--" in result.err) == (1, False)
+    assert "error: a/damaged: model.safetensors is not a valid safetensors file" in result.err
+    assert result.err.rstrip().endswith("; lmsupply rm --partial frees what was downloaded")
+    assert "model.safetensors" in downloaded()
+    assert lmsupply("rm", "--partial", "-y").code == 0
+    assert (imports(), downloaded()) == ([], [])
+    to_folder = lmsupply("convert", "a/damaged", "--out", tmp_path / "out")
+    assert (to_folder.code, "models--" in to_folder.err, (tmp_path / "out").exists()) == (1, False, False)
+
+
+def test_a_chat_template_in_a_file_of_its_own(hub: Hub) -> None:
+    files = dict(hub.repos["a/tuned"].files)
+    del files["chat_template.jinja"]
+    hub.repos["a/older"] = Repo(files | {"chat_template.json": b'{"chat_template": "{{ messages }} older"}'})
+    assert lmsupply("pull", "-q", "a/older").code == 0
+    folder = Path(lmsupply("show", "a/older", "--json").json["path"])
+    assert "{{ messages }} older" in (folder / "tokenizer_config.json").read_text()
 
 
 def test_offline(hub: Hub) -> None:
