@@ -281,7 +281,7 @@ def test_safetensors_of_the_hugging_face_cache(home: Path, root: Path) -> None:
         "model-00002-of-00002.safetensors",
         "model.safetensors.index.json",
     )
-    put("x/half", "a", "model-00001-of-00002.safetensors")
+    put("x/half", "a", "model-00001-of-00002.safetensors", "model.safetensors.index.json")
     put("x/bert", "a", "model.safetensors", architectures=["BertModel"])
     put("x/odd", "a", "model.safetensors", architectures=[5])
     put("x/config", "a")

@@ -392,11 +392,11 @@ def test_folders_of_safetensors(tmp_path: Path, toy: Path) -> None:
         source_at(str(folder))
     for name in names[2:4]:
         (folder / name).unlink()
-    assert {file.name for file in source_of(folder).files} == {
-        "config.json",
-        "tokenizer.json",
-        "consolidated.safetensors",
-    }
+    with pytest.raises(ModelNotFound, match="its safetensors are"):
+        source_at(folder)
+    (folder / "model.safetensors").write_bytes(b"whole")
+    assert {file.name for file in source_of(folder).files} == {"config.json", "tokenizer.json", "model.safetensors"}
+    (folder / "model.safetensors").unlink()
     (folder / "consolidated.safetensors").unlink()
     with pytest.raises(ModelNotFound, match="PyTorch pickles"):
         source_at(folder)
