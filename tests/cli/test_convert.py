@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from support.cli import lmsupply
 from support.hub import Hub, Repo, local_hub
 from support.tiny_imports import begun_import, repo_files, write_tiny_gguf, write_tiny_safetensors
 
-from lmsupply_cli.errors import FileError
+from lmsupply_cli.errors import HubError
 from lmsupply_cli.hub.resolve import VariantWish
 from lmsupply_cli.loading.sourcing import SourceImport, fetch_and_convert, plan_model
 from lmsupply_cli.store.plan import ROOM_BYTES
@@ -320,14 +319,14 @@ def test_a_repo_into_a_folder(hub: Hub, tmp_path: Path) -> None:
     assert (refused.code, "exists already" in refused.err, hub.requests) == (2, True, [])
 
 
-def test_the_room_for_the_download_and_the_model(hub: Hub, tmp_path: Path) -> None:
+def test_the_room_for_the_download_and_the_model(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On one disk the sum has to fit, before anything is fetched."""
     planned = plan_model("a/tuned", tmp_path / "store", VariantWish())
     assert isinstance(planned, SourceImport)
-    short = replace(planned, plan=replace(planned.plan, free_disk_bytes=ROOM_BYTES + 400_000))
+    monkeypatch.setattr("lmsupply_cli.store.fetch.free_bytes", lambda path: ROOM_BYTES + 400_000)
     looked = len(hub.of("cdn"))
-    with pytest.raises(FileError, match=r"388 kB to download and 77\.5 kB to write, but only "):
-        fetch_and_convert(short, tmp_path / "store", tmp_path / "out", consent=lambda plan: None)
+    with pytest.raises(HubError, match=r"388 kB to download and 77\.5 kB to write, but only "):
+        fetch_and_convert(planned, tmp_path / "store", tmp_path / "out", consent=lambda plan: None)
     assert (len(hub.of("cdn")), (tmp_path / "out").exists()) == (looked, False)
 
 
