@@ -75,12 +75,11 @@ class Import(NamedTuple):
 
 
 class Score(NamedTuple):
-    """`kl` in nats per token, `same` a share, `farthest` the largest difference of a logit."""
+    """`kl` in nats per token, `same` a share."""
 
     kl: float
     same: float
     perplexity: float
-    farthest: float
 
 
 def main() -> None:
@@ -142,13 +141,11 @@ class Judge:
 
     def score(self, logits: Logits) -> Score:
         kl = same = 0.0
-        farthest = 0.0
         for rows in chunks(len(self.ids)):
             ours, theirs = (log_softmax(each[rows]) for each in (logits, self.logits))
             kl += float((np.exp(theirs) * (theirs - ours)).sum())
             same += int((ours.argmax(1) == theirs.argmax(1)).sum())
-            farthest = max(farthest, float(np.abs(logits[rows] - self.logits[rows]).max()))
-        return Score(kl / len(self.ids), same / len(self.ids), perplexity(logits, self.ids), farthest)
+        return Score(kl / len(self.ids), same / len(self.ids), perplexity(logits, self.ids))
 
     def row(self, name: str, score: Score, size: int, made: Import | None = None) -> None:
         change = score.perplexity / self.perplexity - 1
