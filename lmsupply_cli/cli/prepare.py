@@ -151,8 +151,8 @@ def _imported(ctx: Context, name: str) -> LocatedModel:
     the precision that is required, and what importing raises."""
     from lmsupply_cli.cli.importing import import_planned, import_wish, plan_of
 
-    planned = plan_of(ctx, name, import_wish(ctx.settings))
     precision = required_precision(ctx.settings)
+    planned = plan_of(ctx, name, import_wish(ctx.settings, precision))
     if precision and precision != planned.precision:
         why = f": {planned.plan.reason}" if planned.form.precision == EXACT else ""
         raise UsageError(

@@ -16,10 +16,11 @@ _SAFE_BLOCK = 32
 @dataclass(frozen=True, slots=True)
 class Wish:
     """`precision`: one of PRECISIONS; "exact" carries the source's own codes over, and keeps its floats. `block_size`, 32,
-    64 or 128, is that of weights that are quantized here."""
+    64 or 128, is that of weights that are quantized here; `anew`: so are those of linears that have codes already."""
 
     precision: str = "exact"
     block_size: int = 32
+    anew: bool = False
 
     @property
     def float_type(self) -> str:
@@ -70,7 +71,7 @@ def choose_form(tensor: Tensor, wish: Wish, layers: int = 0, *, is_vocabulary: b
     heads (`is_vocabulary`): they are a small part of a model, and every token passes them."""
     if wish.precision in ("fp16", "fp32"):
         return Choice(None)
-    coding = _runnable(tensor.coding)
+    coding = None if wish.anew and not is_vocabulary else runnable(tensor.coding)
     bits = 8
     if wish.precision == "int4" and not is_vocabulary:
         bits = bits_for(tensor.name, layers, tensor.shape[-1]) if layers else 4
@@ -82,8 +83,8 @@ def choose_form(tensor: Tensor, wish: Wish, layers: int = 0, *, is_vocabulary: b
     return _quantized(bits, block, tensor.shape[-1])
 
 
-def _runnable(coding: Coding | None) -> Coding | None:
-    """MatMulNBits takes blocks of a power of two from 16 on."""
+def runnable(coding: Coding | None) -> Coding | None:
+    """None for one that the engine cannot run: MatMulNBits takes blocks of a power of two from 16 on."""
     if coding is None or coding.block < _SMALLEST_BLOCK or coding.block & (coding.block - 1):
         return None
     return coding

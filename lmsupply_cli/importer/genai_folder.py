@@ -39,11 +39,11 @@ def write_configs(folder: Path, decoder: Decoder, tokenizer: TokenizerFacts, gen
 
 
 def genai_config(decoder: Decoder, tokenizer: TokenizerFacts, stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine insists on all three tokens: an end token stands in for a begin and a padding token that are missing.
-    Nothing here is inserted into a prompt."""
+    """The engine insists on all three tokens: an end token, of which there is at least one, stands in for a begin and a
+    padding token that are missing. Nothing here is inserted into a prompt."""
     config = decoder.config
     ends = list(tokenizer.eos_ids)
-    stand_in = ends[0] if ends else 0
+    stand_in = ends[0]
     search = {**_SEARCH, **{key: stated[key] for key in _STATED if key in stated}, "max_length": decoder.context_length}
     return {
         "model": {
@@ -70,7 +70,7 @@ def genai_config(decoder: Decoder, tokenizer: TokenizerFacts, stated: Mapping[st
                 "num_key_value_heads": config.kv_heads,
                 **_window(decoder),
             },
-            "eos_token_id": ends[0] if len(ends) == 1 else ends or stand_in,
+            "eos_token_id": ends[0] if len(ends) == 1 else ends,
             "pad_token_id": stand_in if tokenizer.pad_id is None else tokenizer.pad_id,
             "type": decoder.model_type,
             "vocab_size": config.vocab_size,

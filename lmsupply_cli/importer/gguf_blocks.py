@@ -22,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lmsupply_cli.errors import ModelFilesError
-from lmsupply_cli.importer.gguf_file import Bytes, block_bytes, dequantized
+from lmsupply_cli.importer.gguf_file import block_bytes, dequantized
+from lmsupply_cli.importer.positional import Bytes
 from lmsupply_cli.importer.weights import Coded, Coding, Floats
 
 _IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)

@@ -12,9 +12,11 @@ from pathlib import Path
 from lmsupply_cli.errors import ModelFilesError, UsageError
 from lmsupply_cli.files import is_file, listed
 from lmsupply_cli.importer import architectures
-from lmsupply_cli.importer.forms import FLOAT_KINDS, PRECISIONS, WeightPlan, Wish
+from lmsupply_cli.importer.forms import FLOAT_KINDS, PRECISIONS, WeightPlan, Wish, runnable
 from lmsupply_cli.importer.model_config import ModelConfig, parse_model_config
+from lmsupply_cli.importer.positional import Stamp, check_unchanged, stamp_at
 from lmsupply_cli.importer.source import Source
+from lmsupply_cli.importer.tokenizer_plan import PlannedTokenizer, plan_tokenizer
 from lmsupply_cli.memory.estimate import MemoryEstimate, estimate_memory
 from lmsupply_cli.memory.shape import MemoryShape
 
@@ -23,23 +25,30 @@ BLOCK_SIZES = (32, 64, 128)
 EXACT = "exact"
 QUANTIZED_HERE = ("int4", "int8")
 _POINTER = b"version https://git-lfs.github.com/"
-_OTHER_BYTES = 20_000_000  # tokenizer and configs, on the safe side
+_CONFIG_BYTES = 20_000  # genai_config.json and generation_config.json, on the safe side
 
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
     """What an import would write, decided without reading a weight. `reason`: why the weights get this precision; `kinds`
-    and `forms`: how many weights have each kind in the source, and each form in the result."""
+    and `forms`: how many weights have each kind in the source, and each form in the result; `stamps`: of the files of the
+    source; `notes`: sentences for the user."""
 
     source: Source
     wish: Wish
     reason: str
     weights: WeightPlan
     config: ModelConfig
+    tokenizer: PlannedTokenizer
+    stamps: Mapping[Path, Stamp]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.weights.notes, *self.tokenizer.facts.notes)
 
     @property
     def write_bytes(self) -> int:
-        return self.weights.size_bytes + _OTHER_BYTES
+        return self.weights.size_bytes + self.tokenizer.size_bytes + _CONFIG_BYTES
 
     @property
     def read_bytes(self) -> int:
@@ -55,8 +64,10 @@ class ImportPlan:
 
     @property
     def block_size(self) -> int:
-        """Of the weights that are quantized here; 0 if `precision` says all."""
-        return self.wish.block_size if self.wish.precision in QUANTIZED_HERE else 0
+        """Of the weights that are quantized here; 0 if `precision` says all. By default that is so too where the source has
+        codes, of which some are carried over."""
+        chosen = self.wish.anew or not _has_codes(self.source)
+        return self.wish.block_size if self.wish.precision in QUANTIZED_HERE and chosen else 0
 
     def memory(self, context_tokens: int) -> MemoryEstimate:
         """What the model needs on the CPU, about: it is known exactly once the model is written."""
@@ -102,8 +113,8 @@ def plan_import(
 ) -> ImportPlan:
     """`precision` None: as `choose_precision`. Raises UsageError, ModelFilesError."""
     check_wish(precision, block_size)
-    kinds = {tensor.kind for tensor in source.tensors.values() if len(tensor.shape) > 1}
-    chosen, reason = choose_precision(kinds, source.format, precision, preferred)
+    kinds, inexact = _kinds(source)
+    chosen, reason = choose_precision(kinds, source.format, precision, preferred, inexact)
     if block_size is not None and chosen not in QUANTIZED_HERE:
         raise UsageError(
             f"`block_size` has no effect with `precision={chosen}`",
@@ -112,27 +123,69 @@ def plan_import(
     with _naming(_place(source)):
         if problem := architectures.supported(source.config):
             raise ModelFilesError(problem, hint=f"supported: {architectures.titles()}")
-        wish = Wish(chosen, block_size or BLOCK_SIZES[0])
+        stamps = {file: stamp_at(file) for file in source.files}
+        wish = Wish(chosen, block_size or BLOCK_SIZES[0], anew=block_size is not None and _has_codes(source))
         weights, config = architectures.estimate(source, wish), parse_model_config(source.config)
-    if chosen == "int8" and any(tensor.coding and tensor.coding.bits < 8 for tensor in source.tensors.values()):
-        note = "weights of fewer bits than 8 are carried over as they are: more bits would not make them more exact"
-        weights = replace(weights, notes=(*weights.notes, note))
-    return ImportPlan(source, wish, reason, weights, config)
+        if chosen in QUANTIZED_HERE and not wish.anew and _has_codes(source):
+            exact = architectures.estimate(source, Wish(EXACT))
+            if exact.forms == weights.forms:
+                reason = (
+                    "its quantized weights are carried over as they are, since more bits would not make them more exact"
+                )
+                if _fewest_bits(source) == int(chosen.removeprefix("int")):
+                    reason = f"its weights are {chosen} already, and are carried over as they are"
+                wish, weights = Wish(EXACT), exact
+        tokenizer = plan_tokenizer(source, config.vocab_size)
+    notes = (*weights.notes, *_notes(source, wish, precision, inexact))
+    return ImportPlan(source, wish, reason, replace(weights, notes=notes), config, tokenizer, stamps)
+
+
+def _kinds(source: Source) -> tuple[set[str], set[str]]:
+    """Of all matrices; and those quantized kinds of which none has an exact form."""
+    matrices = [tensor for tensor in source.tensors.values() if len(tensor.shape) > 1]
+    kinds = {tensor.kind for tensor in matrices}
+    return kinds, kinds - {tensor.kind for tensor in matrices if runnable(tensor.coding)} - set(FLOAT_KINDS)
+
+
+def _has_codes(source: Source) -> bool:
+    return any(runnable(tensor.coding) for tensor in source.tensors.values())
+
+
+def _fewest_bits(source: Source) -> int:
+    return min(tensor.coding.bits for tensor in source.tensors.values() if tensor.coding)
+
+
+def _notes(source: Source, wish: Wish, precision: str | None, inexact: Collection[str]) -> Iterator[str]:
+    """What a wish costs, or does not do."""
+    if wish.anew:
+        yield f"its quantized weights are quantized again, in blocks of {wish.block_size}, which loses quality"
+    elif wish.precision == "int8" and _has_codes(source) and _fewest_bits(source) < 8:
+        yield "weights of fewer bits than 8 are carried over as they are: more bits would not make them more exact"
+    if wish.precision == EXACT and precision and inexact:
+        yield f"its {_listed(inexact)} weights have no exact form here, and become 8 bits"
 
 
 def choose_precision(
-    kinds: Collection[str], format: str, precision: str | None, preferred: str | None
+    kinds: Collection[str],
+    format: str,
+    precision: str | None,
+    preferred: str | None,
+    inexact: Collection[str] = (),
 ) -> tuple[str, str]:
-    """The precision for weights of these kinds, and why. By default quantized weights are carried over exactly; floats
-    become `preferred`; without it those of safetensors int4, and those of GGUF files int8, since whoever chose floats
-    there wants to keep their quality."""
+    """The precision for weights of these kinds, and why. By default quantized weights are carried over exactly, unless
+    all of their kinds are `inexact`, without an exact form; floats become `preferred`; without it those of safetensors
+    int4, and those of GGUF files int8, since whoever chose floats there wants to keep their quality."""
     if precision:
         return precision, "as requested"
-    if not set(kinds) <= set(FLOAT_KINDS):
-        return EXACT, "its quantized weights are carried over as they are"
+    packed = set(kinds) - set(FLOAT_KINDS)
+    if packed - set(inexact):
+        less = f", but {_listed(inexact)} has no exact form here, and becomes 8 bits" if inexact else ""
+        return EXACT, f"its quantized weights are carried over as they are{less}"
     found = ", ".join(sorted(kinds)) or "full precision"
     if preferred:
         return preferred, f"as preferred, from {found}"
+    if packed:
+        return "int8", f"its {_listed(packed)} weights have no exact form here, and become 8 bits"
     if format.upper() == "GGUF":
         return "int8", f"nearly as exact as its {found} weights, at a fraction of their size"
     return "int4", f"quantized from {found}"
@@ -151,9 +204,11 @@ def run_import(plan: ImportPlan, folder: Path, progress: Callable[[int], None]) 
     """Write the model into `folder`, which is empty. `progress` gets the bytes of the source read since its last call.
     Returns notes for the user. Raises ModelFilesError, FileError."""
     with _naming(_place(plan.source)):
-        tokenizer = plan.source.write_tokenizer(folder)
-        architectures.build(plan.source, folder, plan.wish, tokenizer, progress)
-    return (*plan.weights.notes, *tokenizer.notes)
+        plan.tokenizer.write(folder)
+        architectures.build(plan.source, folder, plan.wish, plan.tokenizer.facts, progress)
+        for file, stamp in plan.stamps.items():
+            check_unchanged(file, stamp)
+    return plan.notes
 
 
 def _place(source: Source) -> Path:
@@ -169,6 +224,10 @@ def _naming(place: Path) -> Iterator[None]:
         if str(place) in error.message or (is_file(place) and f"{place.parent}{os.sep}" in error.message):
             raise
         raise ModelFilesError(f"{place}: {error.message}", hint=error.hint) from error
+
+
+def _listed(kinds: Collection[str]) -> str:
+    return ", ".join(sorted(kinds))
 
 
 def _counted(names: object) -> Mapping[str, int]:

@@ -40,7 +40,7 @@ def check_unchanged(path: Path, stamp: Stamp) -> None:
 
 def read_at(path: Path, stamp: Stamp, name: str, offset: int, size: int) -> Bytes:
     """`size` bytes at `offset`. `name`: of the tensor, for errors. Raises ModelFilesError."""
-    return read_strided(path, stamp, name, range(offset, offset + 1), size)[0]
+    return read_strided(path, stamp, name, (offset,), size).reshape(size)
 
 
 def read_strided(path: Path, stamp: Stamp, name: str, offsets: Iterable[int], size: int) -> Bytes:

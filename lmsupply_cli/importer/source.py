@@ -12,12 +12,13 @@ from lmsupply_cli.importer.weights import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFacts:
-    """The ids of the tokens that begin and end a text; `notes` are sentences for the user, such as what is not exact."""
+    """The ids of the tokens that begin and end a text, of padding and of what is unknown; `notes` are sentences for the user, such as what is not exact."""
 
     bos_id: int | None
     eos_ids: tuple[int, ...]
     pad_id: int | None
     notes: tuple[str, ...] = ()
+    unk_id: int | None = None
 
 
 class Source(Protocol):

@@ -73,11 +73,12 @@ def _facts(
         own = [ids[text]] if text in ids else []
         return [token for token in dict.fromkeys([*stated, *own]) if token >= 0]
 
-    bos, eos, pad = found("bos_token"), found("eos_token"), found("pad_token")
+    bos, eos, pad, unk = (found(f"{name}_token") for name in ("bos", "eos", "pad", "unk"))
     if made is not None:
-        bos, pad = bos or token_ids(made.bos_id), pad or token_ids(made.pad_id)
+        bos, pad, unk = bos or token_ids(made.bos_id), pad or token_ids(made.pad_id), unk or token_ids(made.unk_id)
         eos = list(dict.fromkeys([*eos, *made.eos_ids]))
-    return TokenizerFacts(bos[0] if bos else None, tuple(eos), pad[0] if pad else None)
+    first = [ids[0] if ids else None for ids in (bos, pad, unk)]
+    return TokenizerFacts(first[0], tuple(eos), first[1], unk_id=first[2])
 
 
 def _ids_of(path: Path) -> dict[str, int]:

@@ -400,7 +400,8 @@ def tokenizer_config(vocabulary: Vocabulary) -> dict[str, Any]:
 def facts(vocabulary: Vocabulary) -> TokenizerFacts:
     """Of a `checked` vocabulary."""
     first = () if vocabulary.eos_id is None else (vocabulary.eos_id,)
-    return TokenizerFacts(vocabulary.bos_id, (*first, *sorted(vocabulary.end_ids)), vocabulary.pad_id, vocabulary.notes)
+    ends = (*first, *sorted(vocabulary.end_ids))
+    return TokenizerFacts(vocabulary.bos_id, ends, vocabulary.pad_id, vocabulary.notes, vocabulary.unk_id)
 
 
 def write_vocabulary(vocabulary: Vocabulary, folder: Path, settings: Mapping[str, Any]) -> TokenizerFacts:

@@ -61,7 +61,7 @@ def test_a_file_is_imported_when_it_is_first_run(here: Path) -> None:
     }  # fmt: skip
     before, after = first.err.splitlines()[:2]
     assert before == (
-        f"importing {here / 'tiny-Q4_0.gguf'}: exact (its quantized weights are carried over as they are), about 20.1 MB, "
+        f"importing {here / 'tiny-Q4_0.gguf'}: exact (its quantized weights are carried over as they are), about 112 kB, "
         "MIT (permissive)"
     )
     assert after.startswith("imported tiny-q4_0: 93.4 kB in ")
@@ -103,7 +103,7 @@ def test_a_folder_of_safetensors(here: Path, name: str) -> None:
     assert added.code == 0
     assert (
         added.err.splitlines()[0]
-        == f"importing {here / 'tuned'}: int4 (quantized from F32), about 20.1 MB, no license stated"
+        == f"importing {here / 'tuned'}: int4 (quantized from F32), about 112 kB, no license stated"
     )
     result = lmsupply("run", "./tuned", "hi", "--json", *SHORT)
     assert (result.code, result.json["model"]["ref"], result.json["model"]["precision"]) == (0, "tuned", "int4")
@@ -233,7 +233,7 @@ def test_a_dry_run_says_what_an_import_takes(here: Path) -> None:
         "source types  Q4_0 (15), F32 (5)",
         "stored as     4 bits, block 32, exact (15 weights)",
         "context       256 tokens",
-        "write         about 20.1 MB",
+        "write         about 112 kB",
     ):
         assert f"{line}\n" in shown.out
     found = lmsupply("add", "./tiny-Q4_0.gguf", "--name", "mine", "--dry-run", "--json").json["import"]
@@ -266,10 +266,16 @@ def test_a_precision_that_an_import_cannot_have(here: Path) -> None:
     refused = lmsupply("run", "./tiny-Q4_0.gguf", "hi", "--precision", "int8")
     assert (refused.code, refused.err) == (
         2,
-        "error: ./tiny-Q4_0.gguf cannot be imported in int8: its quantized weights are carried over as they are\n"
+        "error: ./tiny-Q4_0.gguf cannot be imported in int8: its quantized weights are carried over as they are, since "
+        "more bits would not make them more exact\n"
         "hint: leave out --precision; it will be stored in int4\n",
     )
     assert imports() == []
+    dequantized = lmsupply("run", "./tiny-Q4_0.gguf", "hi", "--precision", "fp16", "--json", *SHORT)
+    assert (dequantized.code, dequantized.json["model"]["precision"]) == (0, "fp16")
+    required = lmsupply("run", "-m", "./tuned", "hi", "--precision", "int8", *SHORT)
+    assert "int8 (as requested)" in required.err
+    assert lmsupply("rm", "-y", *installed()).code == 0
     result = lmsupply("run", "./tiny-F16.gguf", "hi", "--precision", "fp16", "--json", *SHORT)
     assert (result.code, result.json["model"]["precision"]) == (0, "fp16")
     assert lmsupply("run", "./tiny-F16.gguf", "hi", "--json", *SHORT).json["model"]["precision"] == "fp16"
@@ -501,12 +507,12 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda f: patched(f, Q, 24, "<Q", 2**62), "ends before the tensor blk.0.attn_q.weight does"),
     (lambda f: patched(f, Q, 4, "<Q", 2**40), "ends before the tensor blk.0.attn_q.weight does"),
     (lambda f: patched(f, b"blk.1", -1, "<B", ord("0")), "twice"),
-    (lambda f: other_weights(f, blk__0__attn_q__weight=NAN), "holds values that are not finite"),
+    (lambda f: other_weights(f, blk__0__attn_q__weight=NAN), "contains NaN or infinity"),
     (lambda f: other_weights(f, blk__1__ffn_up__weight=None), "the tensor blk.1.ffn_up.weight is missing"),
     (lambda f: other_weights(f, blk__0__attn_q__weight=NAN[:, :32] * 0), "is 64 × 32; the config says 64 × 64"),
     (lambda f: write_tiny_gguf(f / "bad.gguf", metadata={".block_count": 2**31 - 1}), "20 tensors for 2147483647 layers"),
     (lambda f: write_tiny_gguf(f / "bad.gguf", metadata={".attention.head_count": 0}), "head_count is 0"),
-    (lambda f: write_tiny_gguf(f / "bad.gguf", metadata={"tokenizer.ggml.pre": "new"}), "the rules of new, which are not known"),
+    (lambda f: write_tiny_gguf(f / "bad.gguf", metadata={"tokenizer.ggml.pre": "new"}), "has an unknown pre-tokenizer: new"),
     (lambda f: write_tiny_gguf(f / "bad.gguf", metadata={"tokenizer.ggml.model": "rwkv"}), "a tokenizer of the kind rwkv"),
     (lambda f: write_tiny_safetensors(f / "tuned", model_type="falcon"), "the architecture falcon is not supported"),
     (lambda f: write_tiny_safetensors(f / "tuned", num_hidden_layers=3), "model.layers.2.input_layernorm.weight is missing"),

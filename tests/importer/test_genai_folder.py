@@ -62,7 +62,6 @@ def test_a_context_that_no_machine_holds_is_cut(tmp_path: Path) -> None:
         (TokenizerFacts(1, (2,), 3), 1, 2, 3),
         (TokenizerFacts(1, (2, 5), None), 1, [2, 5], 2),
         (TokenizerFacts(None, (7,), None), 7, 7, 7),
-        (TokenizerFacts(None, (), None), 0, 0, 0),
     ],
 )
 def test_tokens(facts: TokenizerFacts, bos: int, eos: object, pad: int, tmp_path: Path) -> None:

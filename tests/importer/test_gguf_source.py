@@ -423,9 +423,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> 
     up, gate = (source.tensors[f"model.layers.0.mlp.{part}_proj.weight"] for part in ("up", "gate"))
     assert up.floats(6).shape == gate.coded(6).codes.shape == (90, 64)
     for read in (up.floats, gate.floats, gate.coded):
-        with pytest.raises(
-            ModelFilesError, match=r"m.gguf: the tensor blk.0.ffn_\w+.weight contains NaN or infinity"
-        ):
+        with pytest.raises(ModelFilesError, match=r"m.gguf: the tensor blk.0.ffn_\w+.weight contains NaN or infinity"):
             read(5, 6)
 
 

@@ -159,9 +159,9 @@ def test_unigram_finds_pieces_as_good_as_those_of_sentencepiece(source: Path) ->
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
-        ("llama", TokenizerFacts(1, (2,), None)),
-        ("gemma", TokenizerFacts(2, (1, 5), 0)),
-        ("unigram", TokenizerFacts(1, (2,), None)),
+        ("llama", TokenizerFacts(1, (2,), None, unk_id=0)),
+        ("gemma", TokenizerFacts(2, (1, 5), 0, unk_id=3)),
+        ("unigram", TokenizerFacts(1, (2,), None, unk_id=0)),
     ],
 )
 def test_special_tokens_of_a_model_of_sentencepiece(source: Path, name: str, facts: TokenizerFacts) -> None:

@@ -193,7 +193,7 @@ def test_special_tokens_are_named(tmp_path: Path) -> None:
     assert {name: settings[f"{name}_token"] for name in ("bos", "eos", "unk", "pad")} == {
         "bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "</s>",
     }  # fmt: skip
-    assert facts == TokenizerFacts(3, (4,), 4)
+    assert facts == TokenizerFacts(3, (4,), 4, unk_id=5)
 
 
 def test_unused_and_empty_tokens_are_left_out(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_file_without_kinds_is_read(tmp_path: Path) -> None:
     folder, facts = written(tmp_path, {f"tokenizer.ggml.{key}": value for key, value in found.items()})
     assert library(folder).encode("a é").ids == [1, 261, 259, 3 + 0xC3, 3 + 0xA9]
     assert library(folder).decode([261, 259, 3 + 0xC3, 3 + 0xA9]) == "a é"
-    assert facts == TokenizerFacts(1, (2,), None)
+    assert facts == TokenizerFacts(1, (2,), None, unk_id=0)
 
 
 def test_of_two_equal_merges_the_first_counts(tmp_path: Path) -> None:
