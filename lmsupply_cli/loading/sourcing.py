@@ -189,7 +189,8 @@ def _form_of(source: SourceVariant, wish: ImportWish, *, is_packed: bool = False
     floats = not is_packed and (source.format != GGUF or source.quantization in _FLOATS)
     kinds = [] if floats else [source.quantization or source.format]
     precision, reason = choose_precision(kinds, source.format, wish.precision, wish.preferred)
-    return ImportForm(precision, (wish.block_size or BLOCK_SIZES[0]) if precision in QUANTIZED_HERE else 0), reason
+    default = BLOCK_SIZES[0] if floats else 0  # blocks of the source's are carried over unless others are asked for
+    return ImportForm(precision, (wish.block_size or default) if precision in QUANTIZED_HERE else 0), reason
 
 
 def _stored(form: ImportForm) -> Wish:

@@ -207,8 +207,9 @@ def _reason_against(names: Sequence[str], lacking: int) -> str:
         return f"{lacking} of its parts are missing"
     if weight_files(names)[0]:
         return f"it has no {_CONFIG}"
-    if any(name.lower().endswith(".safetensors") for name in names):
-        return "its safetensors are several models, or only an adapter"
+    if found := [name for name in names if name.lower().endswith(".safetensors")]:
+        shown = ", ".join(found[:_MOST_NAMED]) + (" …" if len(found) > _MOST_NAMED else "")
+        return f"its safetensors are several models, or only an adapter: {shown}"
     if _CONFIG in names and any(name.endswith((".bin", ".pth", ".pt")) for name in names):
         return "its weights are PyTorch pickles, which can run code when they are loaded"
     return ""

@@ -555,6 +555,13 @@ def test_folders_that_hold_several_models_or_none(here: Path) -> None:
         result = lmsupply(*command)
         assert (result.code, "contains no genai_config.json" in result.err) == (1, True)
     assert lmsupply("convert", "empty").err.startswith("error: empty holds no model to import\n")
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        shutil.copyfile(here / "tuned" / "model.safetensors", here / "tuned" / name)
+    assert lmsupply("run", "-m", "./tuned", "hi", *SHORT).code == 0  # model.safetensors counts
+    (here / "tuned" / "model.safetensors").rename(here / "tuned" / "other.safetensors")
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        (here / "tuned" / name).rename(here / "tuned" / name.replace("model", "third"))
+    assert "only an adapter: other.safetensors, third-00001" in lmsupply("run", "-m", "./tuned", "hi").err
 
 
 def test_a_template_that_fails_is_replaced_with_a_note(here: Path) -> None:
