@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.chat.special import CONFIG, MAP, NAMED, OTHERS, PROCESSOR, TEMPLATE
+from lmsupply_cli.chat.special import CONFIG, MAP, NAMED, PROCESSOR, TEMPLATE
 from lmsupply_cli.errors import ModelFilesError
-from lmsupply_cli.files import JSON_BYTES, is_file, listed, read_bytes, read_json, read_text, write_whole
+from lmsupply_cli.files import JSON_BYTES, is_file, read_bytes, read_json, read_text, write_whole
 from lmsupply_cli.foreign import plain
 from lmsupply_cli.genai_config import TOKENIZER, token_ids
 from lmsupply_cli.importer.pretokenizers import PRE_TOKENIZERS
@@ -96,20 +96,18 @@ def _ids_of(path: Path) -> dict[str, int]:
 
 def _read_settings(source: Path) -> dict[str, Any]:
     """tokenizer_config.json with what newer and older repositories keep beside it. A chat template in a file of its own
-    wins, as in transformers."""
+    wins, as in transformers; of several with names it is "default", else the first."""
     settings = _object(source / CONFIG)
     special = _object(source / MAP)
     settings |= {name: special[name] for name in NAMED if name in special and settings.get(name) is None}
-    own = _template(source / TEMPLATE)
-    if own is None:
-        settings.setdefault("chat_template", _object(source / PROCESSOR).get("chat_template"))
-    elif others := {path.stem: _template(path) for path in listed(source / OTHERS, "*.jinja")}:
-        named = {"default": own} | others
-        settings["chat_template"] = [{"name": name, "template": text} for name, text in named.items()]
-    else:
-        settings["chat_template"] = own
-    if settings["chat_template"] is None:
-        del settings["chat_template"]
+    template = _template(source / TEMPLATE) or settings.get("chat_template")
+    template = template or _object(source / PROCESSOR).get("chat_template")
+    if isinstance(template, list):
+        named = {row.get("name"): row.get("template") for row in template if isinstance(row, dict)}
+        template = named.get("default") or next(iter(named.values()), None)
+    settings.pop("chat_template", None)
+    if template is not None:
+        settings["chat_template"] = template
     return settings
 
 

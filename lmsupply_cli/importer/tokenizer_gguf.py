@@ -26,10 +26,10 @@ _OTHER_RULE = (
 
 
 def write_tokenizer(file: GgufFile, folder: Path) -> TokenizerFacts:
-    """Write tokenizer.json and tokenizer_config.json, chat templates included. Raises ModelFilesError, FileError."""
+    """Write tokenizer.json and tokenizer_config.json, the chat template included. Raises ModelFilesError, FileError."""
     settings: dict[str, Any] = {}
-    if templates := read_templates(file):
-        settings["chat_template"] = templates
+    if template := read_template(file):
+        settings["chat_template"] = template
     return write_vocabulary(read_vocabulary(file), folder, settings)
 
 
@@ -110,11 +110,9 @@ def _token(file: GgufFile, name: str) -> int | None:
     return file.count(key)
 
 
-def read_templates(file: GgufFile) -> str | list[dict[str, str]]:
-    """The chat template, or, as transformers writes them, several with names; "" where there is none."""
-    default = file.text(_TEMPLATE, "")
-    names = [key.removeprefix(f"{_TEMPLATE}.") for key in file.metadata if key.startswith(f"{_TEMPLATE}.")]
-    others = [{"name": name, "template": file.text(f"{_TEMPLATE}.{name}")} for name in names]
-    if not others:
+def read_template(file: GgufFile) -> str:
+    """The chat template; of several the one without a name, else the first. "" where there is none."""
+    if default := file.text(_TEMPLATE, ""):
         return default
-    return [*([{"name": "default", "template": default}] if default else []), *others]
+    named = (key for key in file.metadata if key.startswith(f"{_TEMPLATE}."))
+    return next((file.text(key) for key in named), "")

@@ -207,7 +207,6 @@ def test_a_guidance_that_cannot_be_followed_writes_nothing(tmp_path: Path) -> No
         ),
         (("--batch", "in.txt", "--out", "."), "cannot write .: it is a folder"),
         (("--batch", "in.txt", "--out", ""), "--out is empty"),
-        (("--out", "o"), "--out needs --batch"),
     ],
 )
 def test_what_does_not_go_together(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -90,13 +90,29 @@ def test_the_chat_template_is_found_where_transformers_finds_it(
     assert read_chat_files(folder).template == template
 
 
-def test_more_templates_are_kept_by_name(source: Path) -> None:
+@pytest.mark.parametrize(
+    ("templates", "kept"),
+    [
+        ([{"name": "tool_use", "template": "two"}, {"name": "default", "template": "one"}], "one"),
+        ([{"name": "rag", "template": "three"}, {"name": "tool_use", "template": "two"}], "three"),
+        ([], None),
+        (["odd"], None),
+    ],
+)
+def test_of_several_templates_one_is_kept(source: Path, templates: list[Any], kept: str | None) -> None:
+    """The engine takes no more."""
+    shutil.copy(EXTRACTS / "qwen3.json", source / "tokenizer.json")
+    put(source, "tokenizer_config.json", {"chat_template": templates})
+    folder, _ = made(source)
+    assert settings(folder).get("chat_template") == kept
+
+
+def test_a_template_in_a_file_wins_over_named_ones(source: Path) -> None:
     shutil.copy(EXTRACTS / "qwen3.json", source / "tokenizer.json")
     put(source, "chat_template.jinja", "one")
     put(source, "additional_chat_templates/tool_use.jinja", "two")
     folder, _ = made(source)
-    rows = [{"name": "default", "template": "one"}, {"name": "tool_use", "template": "two"}]
-    assert settings(folder)["chat_template"] == rows
+    assert settings(folder)["chat_template"] == "one"
     assert read_chat_files(folder).template == "one"
 
 

@@ -275,14 +275,16 @@ def test_the_chat_template_renders_with_the_special_tokens(tmp_path: Path) -> No
     assert Template(source, files.special).render([ChatMessage(ChatRole.USER, "hi")]) == "<s>hi</s>"
 
 
-def test_named_templates_are_kept_and_the_default_one_is_used(tmp_path: Path) -> None:
-    named = {"tokenizer.chat_template": "one", "tokenizer.chat_template.tool_use": "two", "tokenizer.chat_templates": ["tool_use"]}  # fmt: skip
-    folder, _ = written(tmp_path, words() | named)
-    assert read(folder, "tokenizer_config.json")["chat_template"] == [
-        {"name": "default", "template": "one"},
-        {"name": "tool_use", "template": "two"},
-    ]
+def test_of_named_templates_the_default_one_is_kept(tmp_path: Path) -> None:
+    others = {"tokenizer.chat_template.tool_use": "two", "tokenizer.chat_templates": ["tool_use"]}
+    folder, _ = written(tmp_path, words() | {"tokenizer.chat_template": "one"} | others)
+    assert read(folder, "tokenizer_config.json")["chat_template"] == "one"
     assert read_chat_files(folder).template == "one"
+
+
+def test_without_a_default_template_the_first_is_kept(tmp_path: Path) -> None:
+    folder, _ = written(tmp_path, words() | {"tokenizer.chat_template.tool_use": "two"})
+    assert read(folder, "tokenizer_config.json")["chat_template"] == "two"
 
 
 def test_without_a_template_there_is_none(tmp_path: Path) -> None:

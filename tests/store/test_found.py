@@ -338,7 +338,7 @@ def test_what_our_own_imports_keep_is_nobody_elses(home: Path, monkeypatch: pyte
 def test_a_found_model_is_imported_under_its_name(ollama: Ollama, root: Path) -> None:
     ollama.model(LLAMA, b"GGUF one")
     name = "ollama:llama3.2:1b"
-    with pytest.raises(NotImported, match="ollama:llama3.2:1b is not imported yet"):
+    with pytest.raises(NotImported, match=r"ollama:llama3\.2:1b is not imported yet"):
         locate(name, root)
     source = source_at(name)
     assert source
