@@ -45,7 +45,8 @@ def models(
     found: Annotated[
         bool,
         typer.Option(
-            "--found", help="List models found in the folders of Ollama, LM Studio and other programs. Each runs by the name shown."
+            "--found",
+            help="List models found in the folders of Ollama, LM Studio and other programs. Each runs by the name shown.",
         ),
     ] = False,
     fits: Annotated[bool, typer.Option("--fits", help="Only models that should fit in the free memory.")] = False,
