@@ -103,7 +103,7 @@ def test_a_folder_of_safetensors(here: Path, name: str) -> None:
     assert added.code == 0
     assert (
         added.err.splitlines()[0]
-        == f"importing {here / 'tuned'}: int4 (quantized from F32), about 112 kB, no license stated"
+        == f"importing {here / 'tuned'}: int4 (quantized from F32), about 145 kB, no license stated"
     )
     result = lmsupply("run", "./tuned", "hi", "--json", *SHORT)
     assert (result.code, result.json["model"]["ref"], result.json["model"]["precision"]) == (0, "tuned", "int4")
