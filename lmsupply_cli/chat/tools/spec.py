@@ -26,7 +26,6 @@ class ToolSpec:
 
     >>> from lmsupply import ToolSpec
     >>> def add(a: int, b: int) -> int:
-    ...     '''Add two numbers.'''
     ...     return a + b
     >>> print(ToolSpec.of(add).parameters["required"])
     """
