@@ -25,9 +25,8 @@ class ToolSpec:
     with the arguments by name.
 
     >>> from lmsupply import ToolSpec
-    >>> def add(a: int, b: int) -> int:
-    ...     return a + b
-    >>> print(ToolSpec.of(add).parameters["required"])
+    >>> tool = ToolSpec("add", "Add two numbers.", {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]})
+    >>> print(tool.as_dict()["function"]["name"])
     """
 
     name: str
