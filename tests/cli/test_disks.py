@@ -146,7 +146,7 @@ def test_imports_on_a_full_disk(hub: Hub, tmp_path: Path) -> None:
         ],
     )
     assert [code for code, _ in results] == [0, 1, 1, 0, 0]
-    assert "error: importing two writes 20.1 MB, but only " in results[1][1]
+    assert "error: importing two writes 112 kB, but only " in results[1][1]
     assert "62.7 kB to download and 77.9 kB to write, but only " in results[2][1]
     assert len(hub.of("cdn")) == 1, "only the header was read"
     assert results[4][1] == ""
