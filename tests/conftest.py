@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -25,6 +26,8 @@ SCRUBBED = (
     "CURL_CA_BUNDLE",
     "ORT_",
 )
+# a shell that starts the tests in the background ignores Ctrl-C, and so would every command that is run here
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in list(os.environ):  # here, since servers that live for a whole module start before any test's own fixture
     if name.upper().startswith(SCRUBBED):
         del os.environ[name]
