@@ -52,7 +52,7 @@ def test_cut_by_the_limit_is_exit_1_with_what_there_is() -> None:
     ],
 )
 def test_the_hint_names_what_cut_the_answer_off(limit: tuple[str, str], hint: str) -> None:
-    result = lmsupply("run", "-m", "guide", "--regex", "[a-c]{400}", *limit, "x")
+    result = lmsupply("run", "-m", "guide", "--regex", "a{400}", *limit, "x")
     assert (result.code, result.err.splitlines()[-1]) == (1, f"hint: {hint}")
 
 
