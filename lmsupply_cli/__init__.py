@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.engine.guidance import Guidance
     from lmsupply_cli.engine.options import GenerationOptions
     from lmsupply_cli.errors import (
+        ContextOverflow,
         DoesNotFit,
         EngineError,
         EngineUnavailable,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         SettingsError,
         UntrustedModelFiles,
         UsageError,
+        WorkerDied,
     )
     from lmsupply_cli.events import (
         FileProgress,
@@ -101,7 +103,7 @@ _HOME = {
     "engine.guidance": ("Guidance",),
     "engine.options": ("GenerationOptions",),
     "engine.ending": ("StopSequenceDetector",),
-    "errors": ("DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenseNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "NotImported", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError",),
+    "errors": ("ContextOverflow", "DoesNotFit", "EngineError", "EngineUnavailable", "HubError", "LicenseNotAccepted", "LmsupplyError", "ModelFilesError", "ModelNotFound", "ModelNotInstalled", "NotImported", "ProviderUnavailable", "QueueFull", "QueueTimeout", "SettingsError", "UntrustedModelFiles", "UsageError", "WorkerDied",),
     "events": ("FileProgress", "FinishReason", "Finished", "GenerationEvent", "Notice", "PrefillProgress", "ProgressListener", "ReasoningDelta", "SpeculativeStats", "TextDelta", "TextWasReasoning", "Timings", "TokenLogprob", "ToolCall", "ToolCallDelta", "Usage",),
     "hardware.detect": ("detect_hardware",),
     "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
@@ -141,6 +143,7 @@ __all__ = [
     "ChoiceScore",
     "Classification",
     "Completion",
+    "ContextOverflow",
     "Cpu",
     "DoesNotFit",
     "EngineError",
@@ -214,6 +217,7 @@ __all__ = [
     "UntrustedModelFiles",
     "Usage",
     "UsageError",
+    "WorkerDied",
     "__version__",
     "detect_hardware",
     "estimate_memory",

@@ -6,12 +6,14 @@
     ├── ModelNotFound             1  no such alias, repo or folder
     ├── ModelNotInstalled         3  known, but not on this machine
     │   └── NotImported           3  a GGUF file or safetensors that must be imported first
-    ├── DoesNotFit                4  prompt or model beyond what context or memory holds
+    ├── DoesNotFit                4  a model or a cache beyond what memory holds
+    │   └── ContextOverflow       4  a prompt beyond the context
     ├── LicenseNotAccepted        5  terms to accept, or access not granted
     ├── EngineError               1  the engine failed
     │   ├── EngineUnavailable     1  missing, or a version that was not tested
     │   ├── ProviderUnavailable   1  cuda, dml … requested but not available
     │   ├── ModelFilesError       1  a model folder that is incomplete or broken
+    │   ├── WorkerDied            1  the process of a model ended while it answered
     │   └── UntrustedModelFiles   1  a model folder that wants to load or leave
     ├── FileError                 1  a file or folder that cannot be read or written
     ├── QueueFull                 1  too many requests wait for a model
@@ -80,6 +82,10 @@ class DoesNotFit(LmsupplyError):
     exit_code = 4
 
 
+class ContextOverflow(DoesNotFit):
+    """A prompt is longer than the context. Exit code 4."""
+
+
 class LicenseNotAccepted(LmsupplyError):
     """There are terms to accept, or access is not granted. Exit code 5."""
 
@@ -104,6 +110,10 @@ class ModelFilesError(EngineError):
 
 class UntrustedModelFiles(EngineError):
     """The model folder tries to load code or to access files outside itself."""
+
+
+class WorkerDied(EngineError):
+    """The process that runs a model ended while it answered."""
 
 
 class FileError(LmsupplyError):

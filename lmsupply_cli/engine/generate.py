@@ -21,7 +21,7 @@ from lmsupply_cli.engine.options import GenerationOptions
 from lmsupply_cli.engine.prefill import Run, prefill
 from lmsupply_cli.engine.processors import make_processors
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.errors import DoesNotFit
+from lmsupply_cli.errors import ContextOverflow, DoesNotFit
 from lmsupply_cli.events import (
     Finished,
     FinishReason,
@@ -276,8 +276,8 @@ def _beams(
     yield Finished(run.finish_reason, usage, Timings(ttft_s=seconds, decode_s=seconds), cut_by=cut_by)
 
 
-def overflow(prompt_tokens: int, context_tokens: int) -> DoesNotFit:
-    return DoesNotFit(
+def overflow(prompt_tokens: int, context_tokens: int) -> ContextOverflow:
+    return ContextOverflow(
         f"the prompt has {prompt_tokens:,} tokens; the context has {context_tokens:,}, and the answer needs room too",
         hint="shorten the prompt, use a model with a longer context, or raise `context` if this model allows it",
     )

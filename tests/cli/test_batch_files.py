@@ -56,7 +56,7 @@ def test_good_lines_are_answered_and_bad_ones_are_named(tmp_path: Path) -> None:
     assert found[1]["options"]["max_tokens"]["value"] == 5
     assert found[3]["text"] == "You are welcome!"
     assert found[8]["text"].startswith("Run `lmsupply models`")
-    assert [row["error"]["code"] for row in found if "error" in row] == ["usage"] * 4 + ["does_not_fit"]
+    assert [row["error"]["code"] for row in found if "error" in row] == ["usage"] * 4 + ["context_overflow"]
     for number in (3, 5, 7, 8, 9):
         assert f"line {number}: " in result.err
     assert "4 answered, 1 of them cut by max_tokens or the context, 5 failed; " in result.err

@@ -130,7 +130,7 @@ def test_a_batch_is_resumed_and_bad_lines_are_named(tmp_path: Path) -> None:
         "schema", "index", "id", "input", "run", "best", "choices", "model", "usage", "notices",
     ]  # fmt: skip
     assert found[0]["id"] == "a"
-    assert [row["error"]["code"] for row in found if "error" in row] == ["usage", "usage", "does_not_fit"]
+    assert [row["error"]["code"] for row in found if "error" in row] == ["usage", "usage", "context_overflow"]
     for number in (2, 4, 5):
         assert f"line {number}: " in result.err
     assert result.err.endswith(f"2 classified, 3 failed: {out}\n")

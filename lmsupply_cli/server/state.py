@@ -1,0 +1,41 @@
+"""What every endpoint of one server shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from lmsupply_cli.serving.requests import Models
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a server is set up. `api_keys`: any of them opens it, none are needed if empty; `hosts`: names in the Host header
+    beside loopback; `cors`: origins that browsers may call from; `body_bytes`: of one request; `ping_s`: seconds between
+    the comments that keep a stream alive, 0 for none."""
+
+    api_keys: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ()
+    body_bytes: int = 32_000_000
+    ping_s: float = 15.0
+    log_prompts: bool = False
+
+
+@dataclass(slots=True)
+class ServerState:
+    """`clock`: seconds since the epoch, for `created` in answers."""
+
+    models: Models
+    options: ServerOptions = field(default_factory=ServerOptions)
+    clock: Callable[[], float] = time.time
+
+    @classmethod
+    def of(cls, request: Request) -> ServerState:
+        """The state of the application that a request came to."""
+        found = request.app.state.server
+        assert isinstance(found, cls)
+        return found

@@ -1,0 +1,102 @@
+"""Answers over HTTP: whole or streamed, and ended when the client is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.events import Finished
+from lmsupply_cli.generation.completion import AnswerBuffer, Completion
+from lmsupply_cli.server.errors import ApiError, as_api_error
+from lmsupply_cli.serving.requests import Answer
+
+
+class ClientGone(Exception):
+    """The client closed the connection: nobody reads the answer."""
+
+
+async def whole(request: Request, answer: Answer) -> Completion:
+    """The answer as one value. Raises ClientGone, ApiError."""
+    gone = asyncio.ensure_future(_disconnected(request))
+    collected = asyncio.ensure_future(_collect(answer))
+    try:
+        await asyncio.wait({gone, collected}, return_when=asyncio.FIRST_COMPLETED)
+        if not collected.done():
+            raise ClientGone
+        return collected.result()
+    finally:
+        answer.cancel()
+        for task in (gone, collected):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _collect(answer: Answer) -> Completion:
+    buffer = AnswerBuffer()
+    try:
+        async for event in answer:
+            buffer.add(event)
+            if isinstance(event, Finished):
+                return buffer.completion(event)
+    except LmsupplyError as error:
+        raise as_api_error(error) from error
+    raise ApiError(502, "the answer ended before it was finished", "worker_died")
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+
+
+def streamed(
+    frames: AsyncIterator[bytes],
+    *,
+    cancel: Callable[[], None],
+    failed: Callable[[ApiError], bytes],
+    media_type: str,
+    ping: bytes = b"",
+    ping_s: float = 15.0,
+) -> StreamingResponse:
+    """A response of `frames`. `cancel` is called at the end, whatever ends it; `failed` makes the last frame of an error
+    after the start; `ping` is sent at once and whenever `ping_s` seconds passed without a frame, "" for never."""
+
+    async def body() -> AsyncIterator[bytes]:
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=64)
+        reader = asyncio.ensure_future(_read(frames, queue, failed))
+        try:
+            if ping:
+                yield ping
+            while True:
+                try:
+                    frame = await asyncio.wait_for(queue.get(), ping_s if ping else None)
+                except TimeoutError:
+                    yield ping
+                    continue
+                if frame is None:
+                    return
+                yield frame
+        finally:
+            cancel()
+            reader.cancel()
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(body(), media_type=media_type, headers=headers)
+
+
+async def _read(
+    frames: AsyncIterator[bytes], queue: asyncio.Queue[bytes | None], failed: Callable[[ApiError], bytes]
+) -> None:
+    try:
+        async for frame in frames:
+            await queue.put(frame)
+    except LmsupplyError as error:
+        await queue.put(failed(as_api_error(error)))
+    except ApiError as error:
+        await queue.put(failed(error))
+    await queue.put(None)
