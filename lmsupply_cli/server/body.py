@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from lmsupply_cli.errors import did_you_mean
 from lmsupply_cli.server.errors import ApiError, bad_field
+
+_NO_FIELD = "\0"  # begins a step of a path that names no field
 
 
 class Part(BaseModel):
@@ -23,6 +26,17 @@ class Part(BaseModel):
     unsupported: ClassVar[dict[str, str]] = {}
     """Fields that would change the answer, and why they are refused. A value that asks for nothing is accepted."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_counts(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        kept = {name: value for name, value in values.items() if value is not None and name not in cls.no_effect}
+        for name, reason in cls.unsupported.items():
+            if name in kept and not asks_nothing(kept.pop(name)):
+                raise unsupported(name, f"{name} is not supported: {reason}")
+        return kept
+
 
 class Body(Part):
     """The JSON object of a request."""
@@ -31,7 +45,7 @@ class Body(Part):
     def read(cls, data: bytes) -> Self:
         """Raises ApiError 400 that names the field."""
         try:
-            values = json.loads(data)
+            values = json.loads(data, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise ApiError(400, f"the body is not valid JSON: {error}", "invalid_json") from error
         if not isinstance(values, dict):
@@ -41,16 +55,60 @@ class Body(Part):
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
         """From values that are parsed already."""
-        kept = {name: value for name, value in values.items() if value is not None and name not in cls.no_effect}
-        for name, reason in cls.unsupported.items():
-            if name in kept and not asks_nothing(kept.pop(name)):
-                raise bad_field(name, f"{name} is not supported: {reason}", code="unsupported_parameter")
         try:
-            return cls.model_validate(kept)
+            return cls.model_validate(values)
         except ValidationError as error:
             raise _named(error.errors(include_url=False)[0], cls) from error
         except RecursionError as error:
             raise ApiError(400, "the body is nested too deeply", "invalid_json") from error
+
+
+class Form(Tag):
+    """One form of a value that has several, such as a string or a list: `Annotated[str, Form("string")]`. Unlike a plain
+    Tag, it is not part of the path of an error."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_NO_FIELD + name)
+
+
+def told_by(form: Callable[[Any], str | None], expected: str) -> Discriminator:
+    """`form` names the Form of a value; `expected`: what a value must be, for the error."""
+    return Discriminator(
+        lambda value: _NO_FIELD + (form(value) or ""),
+        custom_error_type="wrong_form",
+        custom_error_message=f"must be {expected}",
+    )
+
+
+def told_by_type(*types: str, default: str = "") -> Discriminator:
+    """Objects whose Form is their `type`; `default`: of one without."""
+    return Discriminator(
+        lambda value: _NO_FIELD + str(value.get("type") or default) if isinstance(value, dict) else None,
+        custom_error_type="unknown_type",
+        custom_error_message=f"must be an object with a type: {', '.join(types)}",
+    )
+
+
+def string_or_list(value: Any) -> str | None:
+    """For `told_by`: the forms `string` and `list`."""
+    return "string" if isinstance(value, str) else "list" if isinstance(value, list) else None
+
+
+def refuses(reasons: Mapping[str, str]) -> BeforeValidator:
+    """Objects whose `type` is known, and why they are not supported."""
+
+    def check(value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if isinstance(kind, str) and kind in reasons:
+            raise unsupported("type", f"{kind} is not supported: {reasons[kind]}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def unsupported(field: str, message: str) -> PydanticCustomError:
+    """For validators: a field of this object asks for what is not supported."""
+    return PydanticCustomError("unsupported_parameter", "{message}", {"message": message, "field": field})
 
 
 def asks_nothing(value: Any) -> bool:
@@ -58,16 +116,27 @@ def asks_nothing(value: Any) -> bool:
     return value is None or value is False or value in ({}, [], "")
 
 
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
 def path_of(location: tuple[int | str, ...]) -> str:
     """`("messages", 0, "content")` as `messages[0].content`."""
     text = ""
     for step in location:
+        if isinstance(step, str) and step.startswith(_NO_FIELD):
+            continue
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
     return text
 
 
 def _named(problem: ErrorDetails, body: type[Body]) -> ApiError:
+    if problem["type"] == "unsupported_parameter":
+        param = path_of((*problem["loc"], problem["ctx"]["field"]))
+        return bad_field(param, problem["msg"], code="unsupported_parameter")
     param = path_of(problem["loc"])
+    if problem["type"] == "unknown_type" and isinstance(problem["input"], dict):
+        param = path_of((*problem["loc"], "type"))
     if problem["type"] == "extra_forbidden":
         hint = did_you_mean(param, body.model_fields, "", cutoff=0.75) if len(problem["loc"]) == 1 else ""
         text = f"unknown field {param}" + (f" ({hint})" if hint else "")
