@@ -122,7 +122,7 @@ class PromptFormat:
     ) -> Prompt:
         """`answer_prefix`: text that the answer starts with; `cached`: what is in the cache, whose ids are used
         again; `tools`: what the answer may call. Raises UsageError."""
-        if answer_prefix and tools:
+        if answer_prefix and tools and tools.callable:
             raise UsageError("an answer that has begun cannot call tools", hint="leave out `tools`")
         check_calls(messages)
         tools = tools if tools and tools.tools else None
@@ -130,7 +130,7 @@ class PromptFormat:
         sentinel = cached.sentinel if cached and cached.sentinel not in texts else ""
         escaper = ControlTokenEscaper(self.control, avoid=texts, sentinel=sentinel)
         rendered = self._render(messages, escaper, tools) + escaper.escape(answer_prefix)
-        turn = self._turn(tools, rendered, encode) if tools else None
+        turn = self._turn(tools, rendered, encode) if tools and not answer_prefix else None
         known = cached.reusable_prefix(rendered, self.control) if cached and sentinel else None
         before, at = known or ((), 0)
         ends = (*self.formatter.stop_tokens, *(turn.family.ends if turn else ()))

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from lmsupply_cli.chat.formatter import Prompt
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.chat.overflow import Policy, drop_oldest_turn, truncate_last, truncate_text
+from lmsupply_cli.chat.tools.spec import ToolRequest
 from lmsupply_cli.engine.generate import overflow
 from lmsupply_cli.events import Notice
 from lmsupply_cli.generation.prompter import Prompter
@@ -48,10 +49,12 @@ def fit_messages(
     policy: Policy,
     max_tokens: int,
     answer_prefix: str = "",
+    tools: ToolRequest | None = None,
 ) -> Fitted:
-    """`answer_prefix`: text that the answer starts with. `drop-oldest` also makes room for the answer: turns are dropped
-    before the context is full. Raises DoesNotFit if the policy is `error` or cannot help."""
-    prompt, fitting = generator.prompter.chat(messages, answer_prefix=answer_prefix), list(messages)
+    """`answer_prefix`: text that the answer starts with; `tools`: what it may call. `drop-oldest` also makes room for the
+    answer: turns are dropped before the context is full. Raises DoesNotFit if the policy is `error` or cannot help."""
+    prompt = generator.prompter.chat(messages, answer_prefix=answer_prefix, tools=tools)
+    fitting = list(messages)
     whole = len(prompt.ids)
     limit = generator.context_tokens - answer_room(generator, max_tokens)
     if whole < generator.context_tokens and (policy != "drop-oldest" or whole <= limit):
@@ -62,7 +65,8 @@ def fit_messages(
             break  # the last turn alone leaves less room than it should, but some
         if shorter is None:
             raise overflow(whole, generator.context_tokens)
-        fitting, prompt = shorter, generator.prompter.chat(shorter, answer_prefix=answer_prefix)
+        fitting = shorter
+        prompt = generator.prompter.chat(shorter, answer_prefix=answer_prefix, tools=tools)
     if len(prompt.ids) == whole:
         return Fitted(prompt, tuple(fitting), ())
     if policy == "drop-oldest":

@@ -22,7 +22,7 @@ _FORMS = "give a typed function, a Pydantic model, or a dict with name, descript
 @dataclass(frozen=True)
 class ToolSpec:
     """A tool. `parameters`: a JSON schema of an object, as in `Guidance.json_schema`; `function`: what `run_tools` calls
-    with the arguments by name.
+    with the arguments by name; `strict`: a schema that cannot be enforced is an error, else only what can be is.
 
     >>> from lmsupply import ToolSpec
     >>> tool = ToolSpec("add", "Add two numbers.", {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]})
@@ -33,6 +33,7 @@ class ToolSpec:
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     function: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+    strict: bool = True
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
@@ -77,7 +78,7 @@ class ToolSpec:
         if len(schemas) > 1:
             raise UsageError(f"the tool {row.get('name')!r} has two schemas", hint="leave one out")
         more = {"parameters": schemas[0]} if schemas else {}
-        return cls(row.get("name", ""), row.get("description") or "", **more)
+        return cls(row.get("name", ""), row.get("description") or "", strict=row.get("strict") is not False, **more)
 
     def as_dict(self) -> dict[str, Any]:
         """In the form of OpenAI, which chat templates read too."""
@@ -101,12 +102,14 @@ def _object_schema(schema: Any, name: str) -> dict[str, Any]:
 @dataclass(frozen=True)
 class ToolRequest:
     """The tools of one answer. `choice`: "auto", "required", "none", or with `named` the name of the tool that must be
-    called; `parallel`: whether one answer may hold several calls."""
+    called; `parallel`: whether one answer may hold several calls; `told`: whether the model is told of tools that it must
+    not call."""
 
     tools: tuple[ToolSpec, ...]
     choice: str = "auto"
     named: bool = False
     parallel: bool = True
+    told: bool = False
 
     @classmethod
     def of(
@@ -131,13 +134,18 @@ class ToolRequest:
 
     @property
     def shown(self) -> tuple[ToolSpec, ...]:
-        """The tools that the model is told of: none where it must call none."""
-        return () if self.choice == "none" and not self.named else self.tools
+        """The tools that the model is told of."""
+        return () if self.calls_none and not self.told else self.tools
+
+    @property
+    def calls_none(self) -> bool:
+        """Whether the answer must not call any."""
+        return self.choice == "none" and not self.named
 
     @property
     def callable(self) -> tuple[ToolSpec, ...]:
         """The tools that it may call."""
-        return tuple(tool for tool in self.shown if not self.named or tool.name == self.choice)
+        return () if self.calls_none else tuple(t for t in self.tools if not self.named or t.name == self.choice)
 
     @property
     def must_call(self) -> bool:
