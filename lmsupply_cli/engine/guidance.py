@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -278,7 +278,7 @@ def _inexact(value: Any) -> Iterator[int]:
 def with_exact_integers(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A copy in which an integer without bounds is between -2^53 and 2^53: weak models write digits without end, and what
     is longer is not exact everywhere, or no number at all."""
-    out = {keyword: _with_exact_integers(keyword, value) for keyword, value in schema.items()}
+    out = {keyword: _changed(keyword, value, with_exact_integers) for keyword, value in schema.items()}
     types = schema.get("type")
     names = types if isinstance(types, list) else [types]
     if "integer" in names and "number" not in names and not {"enum", "const", "multipleOf"} & schema.keys():
@@ -289,13 +289,33 @@ def with_exact_integers(schema: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _with_exact_integers(keyword: str, value: Any) -> Any:
+def relaxed(schema: Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, Any]:
+    """A copy without the keywords that are not supported, and those in `without`: it allows what `schema` allows, and
+    more."""
+
+    def change(part: Mapping[str, Any]) -> dict[str, Any]:
+        return relaxed(part, without=without)
+
+    kept = {key: value for key, value in schema.items() if key not in without and _is_supported(key, value)}
+    return {keyword: _changed(keyword, value, change) for keyword, value in kept.items()}
+
+
+def _is_supported(keyword: str, value: Any) -> bool:
+    try:
+        _check_keyword(keyword, value, "")
+        _check_names({keyword: value}, "")
+    except UsageError:
+        return False
+    return True
+
+
+def _changed(keyword: str, value: Any, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
     """The value of one keyword, with the schemas in it changed."""
     if keyword in _MAPS and isinstance(value, Mapping):
-        return {name: with_exact_integers(one) if isinstance(one, Mapping) else one for name, one in value.items()}
+        return {name: change(one) if isinstance(one, Mapping) else one for name, one in value.items()}
     if keyword in (*_LISTS, *_SCHEMAS) and isinstance(value, list):
-        return [with_exact_integers(one) if isinstance(one, Mapping) else one for one in value]
-    return with_exact_integers(value) if keyword in _SCHEMAS and isinstance(value, Mapping) else value
+        return [change(one) if isinstance(one, Mapping) else one for one in value]
+    return change(value) if keyword in _SCHEMAS and isinstance(value, Mapping) else value
 
 
 def _closed(schema: dict[str, Any], *, part: bool = False) -> dict[str, Any]:

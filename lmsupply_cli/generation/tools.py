@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from lmsupply_cli.chat.tools.signature import call_function
 from lmsupply_cli.chat.tools.spec import ToolRequest, ToolSpec
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.ending import StopSequenceDetector
-from lmsupply_cli.engine.guidance import Guidance, with_exact_integers
+from lmsupply_cli.engine.guidance import Guidance, relaxed, with_exact_integers
 from lmsupply_cli.engine.matcher import check_guidance, matches
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import AnswerPiece, FinishReason, GenerationEvent, Notice, TextDelta, ToolCall
@@ -34,11 +35,24 @@ def guidance_for(turn: ToolTurn) -> Guidance:
 
 def arguments_guidance(tool: ToolSpec) -> Guidance:
     """Of a tool's arguments, with the white space that models write in calls. Raises UsageError."""
-    return _arguments_guidance(tool.name, json.dumps(tool.parameters, ensure_ascii=False))
+    return _arguments_guidance(tool.name, json.dumps(tool.parameters, ensure_ascii=False), tool.strict)
 
 
 @lru_cache(maxsize=256)
-def _arguments_guidance(name: str, parameters: str) -> Guidance:
+def _arguments_guidance(name: str, parameters: str, strict: bool) -> Guidance:
+    try:
+        return _guidance_of(name, parameters)
+    except UsageError:
+        if strict:
+            raise
+    schema = json.loads(parameters)
+    for lenient in (relaxed(schema), relaxed(schema, without=("pattern", "patternProperties"))):
+        with suppress(UsageError):
+            return _guidance_of(name, json.dumps(lenient, ensure_ascii=False))
+    return _guidance_of(name, '{"type": "object"}')
+
+
+def _guidance_of(name: str, parameters: str) -> Guidance:
     try:
         guidance = Guidance.json_schema(parameters)
         check_guidance(guidance)
