@@ -119,16 +119,25 @@ class Answers(ABC):
         *,
         max_rounds: int = 8,
         tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
         listener: ToolListener | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> ToolRun:
         """Answer, call the functions that the model asks for, give it the results, and so on until it answers without a
         call, or for `max_rounds` answers. `tool_choice` holds for the first one. An exception of a function becomes a
-        result that the model reads."""
+        result that the model reads; a coroutine function is run to its end, in an event loop of its own."""
         loop = ToolLoop(as_messages(messages), tools, max_rounds=max_rounds, listener=listener)
         while (choice := loop.next_choice(tool_choice)) is not None:
-            loop.take(self.stream_chat(loop.messages, tools=loop.tools, tool_choice=choice, cancel=cancel, **options))
+            events = self.stream_chat(
+                loop.messages,
+                tools=loop.tools,
+                tool_choice=choice,
+                parallel_tool_calls=parallel_tool_calls,
+                cancel=cancel,
+                **options,
+            )
+            loop.take(events)
         return loop.run()
 
     @abstractmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
@@ -162,9 +163,6 @@ class ToolLoop:
             raise UsageError(f"`max_rounds` must be at least 1, not {max_rounds}")
         self.messages = list(messages)
         self.tools = ToolRequest.of(tools).tools
-        for tool in self.tools:
-            if inspect.iscoroutinefunction(tool.function):
-                raise UsageError(f"the tool {tool.name} is a coroutine function", hint="wrap it in a plain function")
         self._functions = {tool.name: tool for tool in self.tools if tool.function}
         self._max_rounds, self._listener = max_rounds, listener or ToolListener()
         self._completions: list[Completion] = []
@@ -212,9 +210,22 @@ def run_tool(tool: ToolSpec, call: ToolCall) -> str:
     if not matches(arguments_guidance(tool), call.arguments):
         return f"error: the arguments do not match the schema of {tool.name}"
     try:
-        return as_result(call_function(tool.function, call.values))
+        value = call_function(tool.function, call.values)
+        return as_result(_ended(value) if inspect.iscoroutine(value) else value)
     except Exception as error:
         return f"error: {type(error).__name__}: {error}"
+
+
+def _ended(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The value of a coroutine, from an event loop of its own; in another thread where this one runs a loop."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def as_result(value: Any) -> str:

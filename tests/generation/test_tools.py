@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -395,12 +396,25 @@ def test_what_goes_wrong_is_a_result() -> None:
         assert len(results_of(model, ToolSpec("add", "", ADD["parameters"], lambda a, b: "x" * 30_000))[0]) < 20_100
 
 
-def test_a_coroutine_function_is_no_tool_to_run() -> None:
-    async def later(a: int) -> int:
-        return a
+def test_a_coroutine_function_is_run_to_its_end() -> None:
+    async def add(a: int, b: int) -> int:
+        await asyncio.sleep(0)
+        return a * b if a < 9 else 1 // 0
 
-    with fake("x") as model, pytest.raises(UsageError, match="later is a coroutine function"):
-        model.run_tools(ASK, [later])
+    async def within_a_loop(model: TextGenerator) -> list[str]:
+        return results_of(model, add)
+
+    with fake(CALL, "It is 2.") as model:
+        assert results_of(model, add) == ["2"]
+        assert asyncio.run(within_a_loop(model)) == ["2"]
+    with fake(CALL.replace("1", "9"), "Oh.") as model:
+        assert results_of(model, add) == ["error: ZeroDivisionError: integer division or modulo by zero"]
+
+
+def test_run_tools_makes_one_call_at_a_time_if_asked() -> None:
+    with fake(f"{CALL}\n{NEXT}", "It is 3.") as model:
+        run = model.run_tools(ASK, [add], parallel_tool_calls=False)
+    assert [call.arguments for call in run.messages[1].tool_calls] == [ONE]
 
 
 def test_results_as_text() -> None:
