@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class LmsupplyError(Exception):
@@ -49,9 +49,15 @@ class LmsupplyError(Exception):
 
 
 class UsageError(LmsupplyError):
-    """Bad input: an option, a prompt, a file. Exit code 2."""
+    """Bad input: an option, a prompt, a file. Exit code 2. `param`: the parameter that is wrong, where that is known."""
 
     exit_code = 2
+    param: str = ""
+
+    def of(self, param: str) -> Self:
+        """The same error, about this parameter."""
+        self.param = param
+        return self
 
 
 class SettingsError(UsageError):

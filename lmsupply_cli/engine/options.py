@@ -125,7 +125,9 @@ class GenerationKeywords(TypedDict, total=False):
 def check_bias(options: GenerationOptions, vocabulary: int) -> None:
     """Raises UsageError for a biased token that the vocabulary does not have."""
     if beyond := [token for token in dict(options.logit_bias) if token >= vocabulary]:
-        raise UsageError(f"`logit_bias` names token {beyond[0]}, but the vocabulary has only {vocabulary:,} tokens")
+        raise UsageError(f"`logit_bias` names token {beyond[0]}, but the vocabulary has only {vocabulary:,} tokens").of(
+            "logit_bias"
+        )
 
 
 def make_options(values: Mapping[str, Any], model: Mapping[str, Any]) -> GenerationOptions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from lmsupply_cli.errors import (
@@ -95,9 +97,14 @@ _STATUS: tuple[tuple[type[LmsupplyError], int, str], ...] = (
 )
 
 
-def as_api_error(error: LmsupplyError, *, param: str = "") -> ApiError:
-    """The status and code of an error of the library; its hint belongs to the message."""
+def as_api_error(error: LmsupplyError, *, param: str = "", names: Mapping[str, str] = MappingProxyType({})) -> ApiError:
+    """The status and code of an error of the library; its hint belongs to the message. `param`: the field, where the error
+    does not know it; `names`: the API's field by the library's parameter, where they differ."""
     text = error.message + (f" ({error.hint})" if error.hint else "")
+    for ours, theirs in names.items():
+        text = text.replace(f"`{ours}`", f"`{theirs}`")
+    if isinstance(error, UsageError) and error.param:
+        param = names.get(error.param, error.param)
     for kind, status, code in _STATUS:
         if isinstance(error, kind):
             if isinstance(error, (ModelNotFound, ModelNotInstalled)):

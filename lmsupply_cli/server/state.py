@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from lmsupply_cli.server.metrics import Metrics
 from lmsupply_cli.serving.requests import Models
 
 
@@ -22,16 +23,21 @@ class ServerOptions:
     cors: tuple[str, ...] = ()
     body_bytes: int = 32_000_000
     ping_s: float = 15.0
+    log_requests: bool = False
     log_prompts: bool = False
 
 
 @dataclass(slots=True)
 class ServerState:
-    """`clock`: seconds since the epoch, for `created` in answers."""
+    """`clock`: seconds since the epoch, for `created` in answers; `metrics`: counted since the start."""
 
     models: Models
     options: ServerOptions = field(default_factory=ServerOptions)
     clock: Callable[[], float] = time.time
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.models)
 
     @classmethod
     def of(cls, request: Request) -> ServerState:

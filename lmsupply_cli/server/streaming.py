@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
@@ -16,13 +17,16 @@ from lmsupply_cli.server.errors import ApiError, as_api_error
 from lmsupply_cli.serving.requests import Answer
 
 
+_log = logging.getLogger(__name__)
+
+
 class ClientGone(Exception):
     """The client closed the connection: nobody reads the answer."""
 
 
 async def whole(request: Request, answer: Answer) -> Completion:
     """The answer as one value. Raises ClientGone, ApiError."""
-    gone = asyncio.ensure_future(_disconnected(request))
+    gone = asyncio.ensure_future(disconnected(request))
     collected = asyncio.ensure_future(_collect(answer))
     try:
         await asyncio.wait({gone, collected}, return_when=asyncio.FIRST_COMPLETED)
@@ -49,7 +53,8 @@ async def _collect(answer: Answer) -> Completion:
     raise ApiError(502, "the answer ended before it was finished", "worker_died")
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(request: Request) -> None:
+    """Returns when the client closed the connection; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         continue
 
@@ -62,15 +67,17 @@ def streamed(
     media_type: str,
     ping: bytes = b"",
     ping_s: float = 15.0,
+    ping_first: bool = True,
 ) -> StreamingResponse:
     """A response of `frames`. `cancel` is called at the end, whatever ends it; `failed` makes the last frame of an error
-    after the start; `ping` is sent at once and whenever `ping_s` seconds passed without a frame, "" for never."""
+    after the start; `ping` is sent at once (unless `ping_first` is off, for frames that begin at once themselves) and
+    whenever `ping_s` seconds passed without a frame, "" for never."""
 
     async def body() -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=64)
         reader = asyncio.ensure_future(_read(frames, queue, failed))
         try:
-            if ping:
+            if ping and ping_first:
                 yield ping
             while True:
                 try:
@@ -99,4 +106,7 @@ async def _read(
         await queue.put(failed(as_api_error(error)))
     except ApiError as error:
         await queue.put(failed(error))
+    except Exception:
+        _log.exception("a stream failed")
+        await queue.put(failed(ApiError(500, "the server failed; its log says why", "internal_error")))
     await queue.put(None)
