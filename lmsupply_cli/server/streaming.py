@@ -17,7 +17,7 @@ from lmsupply_cli.server.errors import ApiError, as_api_error
 from lmsupply_cli.serving.requests import Answer
 
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger("lmsupply.server")
 
 
 class ClientGone(Exception):
@@ -107,6 +107,6 @@ async def _read(
     except ApiError as error:
         await queue.put(failed(error))
     except Exception:
-        _log.exception("a stream failed")
+        _LOG.exception("a stream failed")
         await queue.put(failed(ApiError(500, "the server failed; its log says why", "internal_error")))
     await queue.put(None)
