@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError, model_validator
@@ -80,10 +81,15 @@ def told_by(form: Callable[[Any], str | None], expected: str) -> Discriminator:
     )
 
 
-def told_by_type(*types: str, default: str = "") -> Discriminator:
-    """Objects whose Form is their `type`; `default`: of one without."""
+def told_by_type(*types: str, default: str = "", alike: Mapping[str, str] = MappingProxyType({})) -> Discriminator:
+    """Objects whose Form is their `type`; `default`: of one without; `alike`: other types that a Form takes."""
+
+    def form(value: Any) -> str | None:
+        kind = value.get("type") or default if isinstance(value, dict) else None
+        return _NO_FIELD + alike.get(kind, kind) if isinstance(kind, str) else None
+
     return Discriminator(
-        lambda value: _NO_FIELD + str(value.get("type") or default) if isinstance(value, dict) else None,
+        form,
         custom_error_type="unknown_type",
         custom_error_message=f"must be an object with a type: {', '.join(types)}",
     )
