@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lmsupply_cli.errors import DoesNotFit, QueueTimeout, UsageError
+from lmsupply_cli.errors import QueueTimeout, UsageError
 from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.plan import find_model
 from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.serving.generator_pool import GeneratorPool
+from lmsupply_cli.serving.room import Eviction, Occupant, Refusal, Room, RoomLimits, make_room
 from lmsupply_cli.store.judging import open_model
-from lmsupply_cli.units import format_bytes, parse_memory
+from lmsupply_cli.units import parse_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,9 @@ class ModelPool:
         hooks = hooks or PoolHooks()
         if max_models is not None and max_models < 1:
             raise UsageError("a pool needs room for at least one model")
-        self._limit = parse_memory(memory_limit) if isinstance(memory_limit, str) else memory_limit
-        self._max_models, self._idle_timeout_s, self._concurrency = max_models, idle_timeout_s, concurrency
+        limit = parse_memory(memory_limit) if isinstance(memory_limit, str) else memory_limit
+        self._limits = RoomLimits(limit, max_models)
+        self._idle_timeout_s, self._concurrency = idle_timeout_s, concurrency
         self._load = hooks.load or (lambda ref: _load(ref, context))
         self._needed = hooks.needed_bytes or (lambda ref: model_bytes(ref, context))
         self._probe = hooks.probe_memory or (lambda: detect_memory().available_bytes)
@@ -203,35 +204,30 @@ class ModelPool:
     def _begin(self, ref: str, ends: float | None) -> _Entry | None:
         """A place for it, when there is room; None if it came meanwhile, by another caller."""
         need = self._needed(ref)
-        if self._limit is not None and need > self._limit:
-            raise DoesNotFit(
-                f"{ref} needs {format_bytes(need)}, the pool's limit is {format_bytes(self._limit)}",
-                hint="raise the memory limit, or use a smaller model",
-            )
-        while not self._has_room(need):
-            idle = self._idle()
-            if idle:
-                self._evict(min(idle, key=lambda name: idle[name].last_used))
+        while not isinstance(step := make_room(ref, need, self._held(), self._limits, self._probe()), Room):
+            if isinstance(step, Refusal):
+                raise step.error()
+            if isinstance(step, Eviction):
+                self._evict(step.ref)
                 continue
-            if not any(entry.in_use or entry.pool is None for entry in self._models.values()):
-                raise DoesNotFit(
-                    f"{ref} needs {format_bytes(need)}, but only {format_bytes(self._probe())} is free"
-                    + (f" and {len(self._pinned)} models are pinned" if self._pinned else ""),
-                    hint="close other programs, unpin a model, or use a smaller one",
-                )
             self._wait(ends, f"there was no room for {ref}: every model is in use")
             if ref in self._models:
                 return None
         entry = self._models[ref] = _Entry(need)
         return entry
 
-    def _has_room(self, need: int) -> bool:
-        held = sum(entry.bytes for entry in self._models.values())
-        if self._max_models is not None and len(self._models) >= self._max_models:
-            return False
-        if self._limit is not None and held + need > self._limit:
-            return False
-        return need <= self._probe() * MARGIN
+    def _held(self) -> list[Occupant]:
+        return [
+            Occupant(
+                ref,
+                entry.bytes,
+                in_use=bool(entry.in_use) or entry.pool is None,
+                pinned=ref in self._pinned,
+                last_used=entry.last_used,
+                pending_bytes=entry.bytes if entry.pool is None else 0,
+            )
+            for ref, entry in self._models.items()
+        ]
 
     def _idle(self) -> dict[str, _Entry]:
         """Models that may be evicted."""
