@@ -41,12 +41,14 @@ class ChatFormatter(Protocol):
 @dataclass(frozen=True, slots=True)
 class ToolTurn:
     """How the answer to one prompt may call tools. `marks`: the family's control strings that the vocabulary has;
-    `thought`: where the prompt leaves a reasoning model, None for another one."""
+    `thought`: where the prompt leaves a reasoning model, None for another one; `guided`: the body of a rule for the text,
+    as in `Offer`."""
 
     request: ToolRequest
     family: ToolFamily
     marks: Marks
     thought: State | None = None
+    guided: str = ""
 
     @property
     def shown(self) -> dict[int, str]:
@@ -58,11 +60,12 @@ class ToolTurn:
         request = self.request
         tools = tuple((tool.name, schemas[tool.name]) for tool in request.callable)
         most = request.most_calls if self.family.parallel else 1
-        return self.family.grammar(Offer(tools, request.must_call, most, self.thought), self.marks)
+        return self.family.grammar(Offer(tools, request.must_call, most, self.thought, self.guided), self.marks)
 
     def parser(self) -> AnswerParser:
         """For the answer."""
-        calls = self.family.parser()
+        names = [tool.name for tool in self.request.callable]
+        calls = self.family.parser(names if self.guided and not self.request.must_call else ())
         return AfterThoughts(self.thought, calls) if self.thought else calls
 
 

@@ -15,7 +15,7 @@ from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.classify import check_continuations, check_room, score_continuations
 from lmsupply_cli.engine.generate import Drafting, Growth, Task, overflow, stream_events
 from lmsupply_cli.engine.guidance import Guidance
-from lmsupply_cli.engine.matcher import Matcher
+from lmsupply_cli.engine.matcher import Matcher, check_guidance
 from lmsupply_cli.engine.options import GenerationKeywords, GenerationOptions, check_bias
 from lmsupply_cli.engine.prefill import Run
 from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
@@ -35,7 +35,7 @@ from lmsupply_cli.generation.completion import Completion, ModelInfo
 from lmsupply_cli.generation.prompt_cache import PromptCache
 from lmsupply_cli.generation.prompter import Prompter
 from lmsupply_cli.generation.speculation import Speculation
-from lmsupply_cli.generation.tools import ToolAnswer, form_notice, guidance_for
+from lmsupply_cli.generation.tools import ToolAnswer, form_notice, guidance_for, text_rule
 from lmsupply_cli.generation.turns import Turns
 from lmsupply_cli.hardware.host import give_back_memory
 from lmsupply_cli.memory.budget import MemoryBudget, memory_notice
@@ -275,16 +275,16 @@ class TextGenerator(Answers):
         return self._turns.guarded(self._events(prompt, task, stops, cancel))
 
     def _with_tools(self, prompt: Prompt, guidance: Guidance | None) -> tuple[Prompt, Guidance | None]:
-        """With the guidance of its tools. Raises UsageError where there is another."""
+        """With the guidance of its tools, beside another one for the text."""
         if prompt.tools is None:
             return prompt, guidance
         if guidance is None:
             return prompt, guidance_for(prompt.tools)
-        if prompt.tools.request.callable:
-            raise UsageError(
-                f"a {guidance.name} cannot be combined with tools", hint="leave one out, or use `tool_choice=none`"
-            )
-        return replace(prompt, tools=None), guidance
+        if not prompt.tools.request.callable:
+            return replace(prompt, tools=None), guidance
+        check_guidance(guidance)
+        turn = replace(prompt.tools, guided=text_rule(guidance))
+        return replace(prompt, tools=turn), guidance_for(turn)
 
     def new_matcher(self, guidance: Guidance, answer_prefix: str = "") -> Matcher:
         """A matcher for one answer that follows `guidance` and begins with `answer_prefix`. Raises UsageError,
@@ -359,8 +359,8 @@ class TextGenerator(Answers):
                 if isinstance(event, Finished):
                     yield from reader.flush()
                     reason = "memory" if watch and watch.critical else reader.reason(event.finish_reason)
-                    complete = None if prompt.tools else event.complete
                     timings = replace(event.timings, load_s=self.load_s)
+                    complete = reader.complete(event.complete)
                     yield replace(event, finish_reason=reason, timings=timings, complete=complete)
                     return
                 if isinstance(event, TextDelta):
@@ -400,6 +400,9 @@ class _Reader(Protocol):
     def reason(self, reason: FinishReason) -> FinishReason:
         """Why the answer ended, of which the engine knows `reason`."""
 
+    def complete(self, complete: bool | None) -> bool | None:
+        """Whether the guidance accepts the answer, of which the engine knows `complete`."""
+
 
 class _Text:
     """An answer that is text, with thoughts where `splitter` tells them apart."""
@@ -415,6 +418,9 @@ class _Text:
 
     def reason(self, reason: FinishReason) -> FinishReason:
         return reason
+
+    def complete(self, complete: bool | None) -> bool | None:
+        return complete
 
 
 def _reader(prompt: Prompt, task: Task, stops: Sequence[str], ending: CancelToken) -> _Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,6 +33,20 @@ def guidance_for(turn: ToolTurn) -> Guidance:
     """What an answer with these tools must follow. Raises UsageError for a schema that is not supported."""
     schemas = {tool.name: arguments_guidance(tool).text for tool in turn.request.callable}
     return Guidance("lark_grammar", turn.grammar(schemas))
+
+
+def text_rule(guidance: Guidance) -> str:
+    """The body of a rule of a grammar that allows what `guidance` does. JSON has the white space of calls, so that a text
+    which begins as a call without a mark does can go on in another way."""
+    if guidance.kind == "json_schema":
+        schema = json.loads(guidance.text)
+        schema["x-guidance"] = JSON_STYLE | schema.get("x-guidance", {})
+        return f"%json {json.dumps(schema, ensure_ascii=False)}"
+    inner = guidance.text
+    if guidance.kind == "regex":
+        pattern = re.sub(r"\\.|/", lambda found: "\\/" if found[0] == "/" else found[0], inner, flags=re.DOTALL)
+        inner = "start: /" + pattern.replace("\n", "\\n") + "/"
+    return f"%lark {{\n{inner}\n}}"
 
 
 def arguments_guidance(tool: ToolSpec) -> Guidance:
@@ -79,7 +94,7 @@ class ToolAnswer:
     def __init__(self, turn: ToolTurn, stops: Iterable[str], ending: CancelToken) -> None:
         """`ending` is cancelled at a stop sequence."""
         self._parser, self._stops, self._ending = turn.parser(), StopSequenceDetector(stops), ending
-        self._calls = 0
+        self._guided, self._calls = bool(turn.guided) and not turn.request.must_call, 0
 
     def push(self, text: str) -> Iterator[GenerationEvent]:
         """What of the text so far can be told apart."""
@@ -96,6 +111,10 @@ class ToolAnswer:
         if self._stops.matched is not None:
             return "stop"
         return "tool_calls" if self._calls and reason == "stop" else reason
+
+    def complete(self, complete: bool | None) -> bool | None:
+        """Whether guided text is complete, of which the engine knows `complete`; None for any other answer."""
+        return complete if self._guided and not self._calls else None
 
     def _pass(self, pieces: Iterator[AnswerPiece]) -> Iterator[GenerationEvent]:
         for piece in pieces:

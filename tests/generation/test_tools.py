@@ -252,8 +252,6 @@ def test_what_cannot_be_is_refused_before_anything_is_generated() -> None:
         odd = {"name": "odd", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}}
         with pytest.raises(UsageError, match=r"parameters of the tool odd: properties\.a uses the keyword 'not'"):
             model.stream_chat(ASK, tools=[odd])
-        with pytest.raises(UsageError, match="a regular expression cannot be combined with tools"):
-            model.stream_chat(ASK, tools=TOOLS, guidance=Guidance.regex("x"))
         with pytest.raises(UsageError, match="beam search cannot be combined"):
             model.stream_chat(ASK, tools=TOOLS, num_beams=2)
         with pytest.raises(UsageError, match="cannot call tools"):

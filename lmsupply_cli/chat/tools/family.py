@@ -14,6 +14,7 @@ from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import ToolCall
 
 Tools = Sequence[Mapping[str, Any]]  # each in OpenAI's form, as chat templates read it
+Names = Sequence[str]
 
 
 class ToolFormatter(Protocol):
@@ -45,8 +46,9 @@ class ToolFamily(Protocol):
     def grammar(self, offer: Offer, marks: Marks) -> str:
         """What the answer must follow, for llguidance."""
 
-    def parser(self) -> AnswerParser:
-        """For one answer, behind its thoughts."""
+    def parser(self, guided: Names = ()) -> AnswerParser:
+        """For one answer, behind its thoughts. `guided`: the names of the tools, where the text is guided: it may then
+        hold anything, and calls only stand where no text does."""
 
 
 def check_calls(messages: Sequence[ChatMessage]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
-from lmsupply_cli.chat.tools.family import MessageFormatter, Tools, as_turns, call_text, names_of_calls, to_json
-from lmsupply_cli.chat.tools.grammar import BARE, Marks, Offer, answer, bodies, several
+from lmsupply_cli.chat.tools.family import MessageFormatter, Names, Tools, as_turns, call_text, names_of_calls, to_json
+from lmsupply_cli.chat.tools.grammar import BARE, Marks, Offer, answer, bare_bodies, head_of, several
 from lmsupply_cli.chat.tools.parsing import AnswerParser, JsonCalls
 
 _INTRO = "You can call these functions. Each line is one, with a JSON schema of its arguments:"
@@ -39,11 +39,11 @@ class Generic:
         return self._formatter.render(turns)
 
     def grammar(self, offer: Offer, marks: Marks) -> str:
-        calls = [f"calls: {several('body', offer.most)}", *bodies(offer.tools, "arguments", bare=True)]
+        calls = [f"calls: {several('body', offer.most)}", *bare_bodies(offer, "arguments")]
         return answer(offer, marks, calls, bare=BARE)
 
-    def parser(self) -> AnswerParser:
-        return JsonCalls(bare=True)
+    def parser(self, guided: Names = ()) -> AnswerParser:
+        return JsonCalls(bare=True, starts=[head_of(name, "arguments") for name in guided])
 
     @staticmethod
     def _turn(together: Sequence[ChatMessage], names: dict[str, str]) -> ChatMessage:

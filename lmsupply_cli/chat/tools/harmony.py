@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.reasoning import CHANNEL, ENDS, MESSAGE, START
-from lmsupply_cli.chat.tools.family import ToolFormatter, Tools, one_call_each
+from lmsupply_cli.chat.tools.family import Names, ToolFormatter, Tools, one_call_each
 from lmsupply_cli.chat.tools.grammar import Marks, Offer, arguments, literal, without
 from lmsupply_cli.chat.tools.parsing import AnswerParser, CallArguments, new_call_id
 from lmsupply_cli.encoding import partial_match
@@ -48,7 +48,9 @@ class Harmony:
             f"TEXT: {without(*_MARKS)}",
         ]
         if not offer.must:
-            rules.append(f'final: {channel} "final" {message} TEXT?')
+            rules.append(f'final: {channel} "final" {message} {"guided" if offer.guided else "TEXT?"}')
+        if offer.guided and not offer.must:
+            rules.append(f"guided: {offer.guided}")
         if offer.tools:
             form = f'{marks.symbol(_CONSTRAIN)}? "json" {message}'
             rules.append("call: " + " | ".join(f"call_{at}" for at in range(len(offer.tools))))
@@ -59,8 +61,8 @@ class Harmony:
             rules += arguments(offer.tools)
         return "\n".join(rules) + "\n"
 
-    def parser(self) -> AnswerParser:
-        return HarmonyParser()
+    def parser(self, guided: Names = ()) -> AnswerParser:
+        return HarmonyParser(guided=bool(guided))
 
 
 def _one_thought(message: ChatMessage) -> ChatMessage:
@@ -73,8 +75,9 @@ def _one_thought(message: ChatMessage) -> ChatMessage:
 class HarmonyParser:
     """An AnswerParser: the final channel is text, a recipient makes a call, all else is reasoning."""
 
-    def __init__(self, *, new_id: Callable[[], str] = new_call_id) -> None:
-        self._new_id = new_id
+    def __init__(self, *, guided: bool = False, new_id: Callable[[], str] = new_call_id) -> None:
+        """`guided`: the final channel is the last one, and may hold anything."""
+        self._new_id, self._guided = new_id, guided
         self._header: str | None = ""  # None: in a body
         self._channel = "final"
         self._held = ""
@@ -84,6 +87,9 @@ class HarmonyParser:
     def push(self, text: str) -> Iterator[AnswerPiece]:
         self._held += text
         while self._held:
+            if self._guided and not self._call and self._header is None and self._channel == "final":
+                yield from self.flush()
+                return
             if self._call:
                 pieces, rest = self._call.push(self._held)
                 yield from pieces

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmsupply_cli.chat.messages import ChatMessage
-from lmsupply_cli.chat.tools.family import ToolFormatter, Tools
+from lmsupply_cli.chat.tools.family import Names, ToolFormatter, Tools
 from lmsupply_cli.chat.tools.grammar import Marks, Offer, answer, bodies, several
 from lmsupply_cli.chat.tools.parsing import AnswerParser, JsonCalls
 
@@ -34,5 +34,5 @@ class Hermes:
         ]
         return answer(offer, marks, calls, excluded=self.marks)
 
-    def parser(self) -> AnswerParser:
-        return JsonCalls(_OPEN)
+    def parser(self, guided: Names = ()) -> AnswerParser:
+        return JsonCalls(_OPEN, starts=[_OPEN] if guided else ())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmsupply_cli.chat.messages import ChatMessage
-from lmsupply_cli.chat.tools.family import ToolFormatter, Tools, one_call_each
-from lmsupply_cli.chat.tools.grammar import BARE, Marks, Offer, answer, bodies
+from lmsupply_cli.chat.tools.family import Names, ToolFormatter, Tools, one_call_each
+from lmsupply_cli.chat.tools.grammar import BARE, Marks, Offer, answer, bare_bodies, head_of
 from lmsupply_cli.chat.tools.parsing import AnswerParser, JsonCalls
 
 _TAG = "<|python_tag|>"
@@ -27,8 +27,9 @@ class Llama:
 
     def grammar(self, offer: Offer, marks: Marks) -> str:
         tag = f"{marks.symbol(_TAG)}? " if _TAG in marks.ids else ""
-        calls = [f"calls: {tag}body", *bodies(offer.tools, "parameters", bare=True)]
+        calls = [f"calls: {tag}body", *bare_bodies(offer, "parameters")]
         return answer(offer, marks, calls, excluded=self.marks, bare=BARE)
 
-    def parser(self) -> AnswerParser:
-        return JsonCalls(_TAG, bare=True)
+    def parser(self, guided: Names = ()) -> AnswerParser:
+        starts = [_TAG, *(head_of(name, "parameters") for name in guided)] if guided else []
+        return JsonCalls(_TAG, bare=True, starts=starts)

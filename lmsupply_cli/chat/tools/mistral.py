@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lmsupply_cli.chat.messages import ChatMessage
-from lmsupply_cli.chat.tools.family import ToolFormatter, Tools
+from lmsupply_cli.chat.tools.family import Names, ToolFormatter, Tools
 from lmsupply_cli.chat.tools.grammar import Marks, Offer, answer, bodies, several
 from lmsupply_cli.chat.tools.parsing import AnswerParser, JsonCalls
 
@@ -40,8 +40,8 @@ class Mistral:
         ]
         return answer(offer, marks, calls, excluded=self.marks)
 
-    def parser(self) -> AnswerParser:
-        return JsonCalls(_MARK)
+    def parser(self, guided: Names = ()) -> AnswerParser:
+        return JsonCalls(_MARK, starts=[_MARK] if guided else ())
 
 
 def _with_short_ids(message: ChatMessage) -> ChatMessage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from lmsupply_cli.chat.reasoning import State, ThinkSplitter
@@ -87,27 +87,43 @@ class CallArguments:
 class JsonCalls:
     """An AnswerParser for calls that are JSON objects."""
 
-    def __init__(self, mark: str = "", *, bare: bool = False, new_id: Callable[[], str] = new_call_id) -> None:
-        """`mark`: what calls begin with; `bare`: an answer that begins as a call is one, without a mark."""
-        self._mark, self._new_id = mark, new_id
-        self._state = "start" if bare else "text"
+    def __init__(
+        self,
+        mark: str = "",
+        *,
+        bare: bool = False,
+        starts: Collection[str] = (),
+        new_id: Callable[[], str] = new_call_id,
+    ) -> None:
+        """`mark`: what calls begin with; `bare`: an answer that begins as a call is one, without a mark; `starts`: an
+        answer that begins with none of these is text, whatever it holds."""
+        self._mark, self._starts, self._new_id = mark, tuple(starts), new_id
+        self._state = "only" if starts else "start" if bare else "text"
         self._held = ""
         self._count = 0
         self._call: CallArguments | None = None
 
     def push(self, text: str) -> Iterator[AnswerPiece]:
         self._held += text
-        if self._state == "start":
-            if _BARE.match(self._held):
-                self._state = "calls"
-            elif _BARE_BEGUN.fullmatch(self._held):
-                return
-            else:
-                self._state = "text"
+        if self._state in ("start", "only"):
+            self._state = self._begun()
         if self._state == "text":
             yield from self._show()
+        elif self._state == "all text":
+            yield from self.flush()
         if self._state == "calls":
             yield from self._read()
+
+    def _begun(self) -> str:
+        """The state, now that there is more of the beginning."""
+        if self._state == "start":
+            if _BARE.match(self._held):
+                return "calls"
+            return "start" if _BARE_BEGUN.fullmatch(self._held) else "text"
+        begun = self._held.lstrip()
+        if begun.startswith(self._starts):
+            return "calls"
+        return "only" if any(start.startswith(begun) for start in self._starts) else "all text"
 
     def flush(self) -> Iterator[AnswerPiece]:
         if self._state != "calls" and self._held:

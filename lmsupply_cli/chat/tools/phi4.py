@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
-from lmsupply_cli.chat.tools.family import MessageFormatter, Tools, call_text, to_json
+from lmsupply_cli.chat.tools.family import MessageFormatter, Names, Tools, call_text, to_json
 from lmsupply_cli.chat.tools.grammar import Marks, Offer, answer, bodies, several
 from lmsupply_cli.chat.tools.parsing import AnswerParser, JsonCalls
 
@@ -45,8 +45,8 @@ class Phi4Mini:
         ]
         return answer(offer, marks, calls, excluded=self.marks)
 
-    def parser(self) -> AnswerParser:
-        return JsonCalls(_OPEN)
+    def parser(self, guided: Names = ()) -> AnswerParser:
+        return JsonCalls(_OPEN, starts=[_OPEN] if guided else ())
 
 
 def _with_calls(message: ChatMessage) -> ChatMessage:
