@@ -31,10 +31,12 @@ from lmsupply_cli.store.source_paths import (
     no_source,
     source_at,
 )
+from lmsupply_cli.units import cut
 
 _REF = re.compile(
     rf"(?![^:]*\.\.)(?P<repo>{REPO})(@(?P<revision>\w[\w./-]{{0,250}}?))?(:(?P<variant>[^:\s][^:]*))?", re.ASCII
 )
+_LONGEST_NAME = 500
 _PRECISION = re.compile(rf"(?<![a-z0-9])({'|'.join(PRECISIONS)})(?![a-z0-9])")
 
 
@@ -178,12 +180,7 @@ def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedMod
     if is_path(name):
         return at_path(Path(name).expanduser(), root, name)
     name = without_user(name)
-    entry, wanted = _entry_or_repo(name)
-    if entry and wanted:  # any revision of it
-        wanted = RepoRef(entry.repo, variant=entry.folder or None)
-    here = [m for m in installed_models(root) if suits(m)]
-    named = [m for m in here if m.ref.lower() == name.lower()]
-    found = _newest(named, None) or (_newest([m for m in here if _matches(m, wanted)], wanted) if wanted else None)
+    found, wanted = _in_store(name, root, suits)
     if found:
         return found
     if not wanted:
@@ -194,6 +191,35 @@ def locate(name: str, root: Path, *, precision: str | None = None) -> LocatedMod
     if other := _newest(others, wanted):
         return other
     raise no_source(name) or _not_installed(name, wanted.repo, root, precision)
+
+
+def locate_served(name: str, root: Path) -> LocatedModel:
+    """As `locate`, for a name that somebody else sent: the guide, or a model of the store. No path is followed, and nothing
+    outside the store is looked at. Raises ModelNotFound, ModelNotInstalled."""
+    if name.lower() == GUIDE_REF:
+        return guide()
+    if len(name) > _LONGEST_NAME:
+        raise ModelNotFound(f"model {cut(name, 40)!r} not found")
+    found, wanted = _in_store(name, root)
+    if found:
+        return found
+    if wanted:
+        raise _not_installed(name, wanted.repo, root, None)
+    near = closest(name, [m.ref for m in installed_models(root)])
+    raise ModelNotFound(f"model {name!r} not found", hint=f"did you mean {near}?" if near else "")
+
+
+def _in_store(
+    name: str, root: Path, suits: Callable[[LocatedModel], bool] = lambda _: True
+) -> tuple[LocatedModel | None, RepoRef | None]:
+    """The installed model, and the repo that the name stands for."""
+    entry, wanted = _entry_or_repo(name)
+    if entry and wanted:  # any revision of it
+        wanted = RepoRef(entry.repo, variant=entry.folder or None)
+    here = [m for m in installed_models(root) if suits(m)]
+    named = [m for m in here if m.ref.lower() == name.lower()]
+    found = _newest(named, None) or (_newest([m for m in here if _matches(m, wanted)], wanted) if wanted else None)
+    return found, wanted
 
 
 def _imported(
