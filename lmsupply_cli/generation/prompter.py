@@ -8,6 +8,7 @@ from typing import Protocol
 
 from lmsupply_cli.chat.cached_prompt import CachedPrompt
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
+from lmsupply_cli.chat.infill import infill
 from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.tools.spec import ToolRequest
 from lmsupply_cli.loading.formats import with_thinking
@@ -48,6 +49,10 @@ class Prompter:
         """The text as it stands, after the token that the model's tokenizer begins with, if any. Raises UsageError for
         a NUL or half a character."""
         return self.format.raw(text, self.codec.encode)
+
+    def infill(self, prefix: str, suffix: str) -> Prompt:
+        """For the text between the two. Raises UsageError for a model without tokens for it."""
+        return infill(self.format, prefix, suffix, self.codec.encode)
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a message with this text, without its format."""

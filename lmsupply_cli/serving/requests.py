@@ -17,12 +17,14 @@ from lmsupply_cli.events import GenerationEvent, Notice
 class AnswerRequest:
     """One answer. Exactly one of `messages`, `text` (a raw prompt, without the chat format) and `ids` (its tokens).
 
+    `suffix`: what stands behind the answer to a `text`, None for an answer that goes on with it (`Prompter.infill`);
     `options`: generation options by name that override the model's own; `answer_prefix`: text that the answer starts
     with; `enable_thinking`, `reasoning_effort`: None for the model's default; `tool_choice` as in `generate_chat`.
     """
 
     messages: tuple[ChatMessage, ...] = ()
     text: str | None = None
+    suffix: str | None = None
     ids: tuple[int, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     answer_prefix: str = ""
