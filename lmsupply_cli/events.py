@@ -93,11 +93,13 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts: the prompt, its cached part, and the completion (without the end token)."""
+    """Token counts: the prompt, its cached part, the completion (without the end token), and its part that is
+    reasoning."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class SpeculativeStats:
 class Finished:
     """`speculative`: statistics of speculative decoding, if it was on; `complete`: whether the guidance accepts the
     answer, whatever ended it, None without guidance; `cut_by`: the limit that was reached if the finish reason is
-    "length"."""
+    "length"; `stop_sequence`: which of the options' stop sequences ended the answer, None if none did."""
 
     finish_reason: FinishReason
     usage: Usage = field(default_factory=Usage)
@@ -137,6 +139,7 @@ class Finished:
     speculative: SpeculativeStats | None = None
     complete: bool | None = None
     cut_by: Limit | None = None
+    stop_sequence: str | None = None
 
 
 AnswerPiece = TextDelta | ReasoningDelta | ToolCallDelta | ToolCall

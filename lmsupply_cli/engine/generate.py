@@ -118,6 +118,11 @@ class AnswerText:
         return self._stops.matched is not None
 
     @property
+    def stop_sequence(self) -> str | None:
+        """Which of the options' stops came, None if it was none of them."""
+        return self._stops.matched if self._stops.matched in self._task.options.stop else None
+
+    @property
     def complete(self) -> bool | None:
         """Whether the guidance accepts the answer as it is, whatever ended it; None without a guidance."""
         matcher = self._task.matcher
@@ -173,7 +178,15 @@ def stream_events(
         stats.tokens_per_s = run.completion_tokens / timings.decode_s if timings.decode_s > 0 else 0.0
     usage = Usage(len(task.ids), run.cached_tokens, run.completion_tokens)
     cut_by = reached_limit(run.finish_reason, task.options.max_tokens, room)
-    yield Finished(run.finish_reason, usage, timings, stats, complete=text.complete, cut_by=cut_by)
+    yield Finished(
+        run.finish_reason,
+        usage,
+        timings,
+        stats,
+        complete=text.complete,
+        cut_by=cut_by,
+        stop_sequence=text.stop_sequence,
+    )
 
 
 def reached_limit(reason: FinishReason, max_tokens: int, room: int) -> Limit | None:
@@ -273,7 +286,8 @@ def _beams(
         yield TextDelta(shown)
     seconds, usage = time.monotonic() - began, Usage(len(task.ids), 0, len(best.tokens))
     cut_by = reached_limit(run.finish_reason, options.max_tokens, room)
-    yield Finished(run.finish_reason, usage, Timings(ttft_s=seconds, decode_s=seconds), cut_by=cut_by)
+    timings = Timings(ttft_s=seconds, decode_s=seconds)
+    yield Finished(run.finish_reason, usage, timings, cut_by=cut_by, stop_sequence=text.stop_sequence)
 
 
 def overflow(prompt_tokens: int, context_tokens: int) -> ContextOverflow:

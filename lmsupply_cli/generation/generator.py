@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from lmsupply_cli.chat.formatter import ChatFormatter, Prompt, PromptFormat
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
-from lmsupply_cli.chat.reasoning import Piece, Splitter, make_splitter
 from lmsupply_cli.chat.tools.spec import ToolRequest
 from lmsupply_cli.engine.base import Decoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
@@ -21,12 +20,8 @@ from lmsupply_cli.engine.prefill import Run
 from lmsupply_cli.errors import DoesNotFit, LmsupplyError, UsageError
 from lmsupply_cli.events import (
     Finished,
-    FinishReason,
     GenerationEvent,
     Notice,
-    ReasoningDelta,
-    TextDelta,
-    TextWasReasoning,
     Usage,
 )
 from lmsupply_cli.generation.answers import Answers, Messages, check_type
@@ -34,16 +29,17 @@ from lmsupply_cli.generation.classification import Classification, check_choices
 from lmsupply_cli.generation.completion import Completion, ModelInfo
 from lmsupply_cli.generation.prompt_cache import PromptCache
 from lmsupply_cli.generation.prompter import Prompter
+from lmsupply_cli.generation.reading import AnswerReader, Watched
 from lmsupply_cli.generation.speculation import Speculation
-from lmsupply_cli.generation.tools import ToolAnswer, form_notice, guidance_for, text_rule
+from lmsupply_cli.generation.tools import form_notice, guidance_for, text_rule
 from lmsupply_cli.generation.turns import Turns
 from lmsupply_cli.hardware.host import give_back_memory
-from lmsupply_cli.memory.budget import MemoryBudget, memory_notice
+from lmsupply_cli.memory.budget import MemoryBudget
 from lmsupply_cli.memory.estimate import guidance_bytes
 from lmsupply_cli.memory.shape import MemoryShape
 
 if TYPE_CHECKING:
-    from lmsupply_cli.memory.watch import MemoryWatch
+    pass
 
 ROOM_TOKENS = 2048
 """Room in the first cache for an answer without a limit. The engine allocates and clears a whole cache at once, so one for a
@@ -349,88 +345,18 @@ class TextGenerator(Answers):
             return larger, again or None
 
         growth = Growth(self.context_tokens, enlarge)
-        reader = _reader(prompt, task, stops, ending)
+        reader = AnswerReader(prompt, task, stops, ending)
         if prompt.tools and (notice := form_notice(prompt.tools)):
             yield notice
         events = stream_events(self.model, decoder, task, cancel=ending, run=run, drafting=drafting, growth=growth)
-        watch = _Watched(self.budget.watch(), ending) if self.budget else None
+        watch = Watched(self.budget.watch(), ending) if self.budget else None
         try:
             for event in events:
                 if isinstance(event, Finished):
-                    yield from reader.flush()
-                    reason = "memory" if watch and watch.critical else reader.reason(event.finish_reason)
-                    timings = replace(event.timings, load_s=self.load_s)
-                    complete = reader.complete(event.complete)
-                    yield replace(event, finish_reason=reason, timings=timings, complete=complete)
+                    yield from reader.end(event, load_s=self.load_s, memory=bool(watch and watch.critical))
                     return
-                if isinstance(event, TextDelta):
-                    yield from reader.push(event.text)
-                else:
-                    yield event
+                yield from reader.read(event, run.completion_tokens)
                 if watch and (notice := watch.look()):
                     yield notice
         finally:
             self.cache.remember(prompt, run.ids)
-
-
-class _Watched:
-    """Ends an answer when the memory runs short."""
-
-    def __init__(self, watch: MemoryWatch, ending: CancelToken) -> None:
-        self._watch, self._ending = watch, ending
-        self.critical = False
-
-    def look(self) -> Notice | None:
-        state = self._watch.look()
-        if state == "critical":
-            self.critical = True
-            self._ending.cancel()
-        return memory_notice(self._watch, state) if state else None
-
-
-class _Reader(Protocol):
-    """Makes events of an answer's text."""
-
-    def push(self, text: str) -> Iterator[GenerationEvent]:
-        """What of the text so far can be told apart."""
-
-    def flush(self) -> Iterator[GenerationEvent]:
-        """What was held back, at the end."""
-
-    def reason(self, reason: FinishReason) -> FinishReason:
-        """Why the answer ended, of which the engine knows `reason`."""
-
-    def complete(self, complete: bool | None) -> bool | None:
-        """Whether the guidance accepts the answer, of which the engine knows `complete`."""
-
-
-class _Text:
-    """An answer that is text, with thoughts where `splitter` tells them apart."""
-
-    def __init__(self, splitter: Splitter | None) -> None:
-        self._splitter = splitter
-
-    def push(self, text: str) -> Iterator[GenerationEvent]:
-        return map(_as_event, self._splitter.push(text)) if self._splitter else iter((TextDelta(text),))
-
-    def flush(self) -> Iterator[GenerationEvent]:
-        return map(_as_event, self._splitter.flush()) if self._splitter else iter(())
-
-    def reason(self, reason: FinishReason) -> FinishReason:
-        return reason
-
-    def complete(self, complete: bool | None) -> bool | None:
-        return complete
-
-
-def _reader(prompt: Prompt, task: Task, stops: Sequence[str], ending: CancelToken) -> _Reader:
-    if prompt.tools:
-        return ToolAnswer(prompt.tools, stops, ending)
-    splits = prompt.escaped and task.matcher is None
-    return _Text(make_splitter(prompt.markers, prompt.text) if splits else None)
-
-
-def _as_event(piece: Piece) -> GenerationEvent:
-    if piece.kind == "retract":
-        return TextWasReasoning()
-    return TextDelta(piece.text) if piece.kind == "text" else ReasoningDelta(piece.text)

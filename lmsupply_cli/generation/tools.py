@@ -112,6 +112,11 @@ class ToolAnswer:
             return "stop"
         return "tool_calls" if self._calls and reason == "stop" else reason
 
+    @property
+    def stop_sequence(self) -> str | None:
+        """Which stop sequence came in the text."""
+        return self._stops.matched
+
     def complete(self, complete: bool | None) -> bool | None:
         """Whether guided text is complete, of which the engine knows `complete`; None for any other answer."""
         return complete if self._guided and not self._calls else None
