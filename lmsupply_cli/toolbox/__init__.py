@@ -1,0 +1,1 @@
+"""Tools that are run here: Python functions, and those of MCP servers."""
