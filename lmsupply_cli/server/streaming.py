@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from lmsupply_cli.errors import LmsupplyError
-from lmsupply_cli.events import Finished
+from lmsupply_cli.events import Finished, GenerationEvent
 from lmsupply_cli.generation.completion import AnswerBuffer, Completion
 from lmsupply_cli.server.errors import ApiError, as_api_error
 from lmsupply_cli.serving.requests import Answer
-
 
 _LOG = logging.getLogger("lmsupply.server")
 
@@ -24,10 +23,12 @@ class ClientGone(Exception):
     """The client closed the connection: nobody reads the answer."""
 
 
-async def whole(request: Request, answer: Answer) -> Completion:
-    """The answer as one value. Raises ClientGone, ApiError."""
+async def whole(
+    request: Request, answer: Answer, *, listen: Callable[[GenerationEvent], None] = lambda event: None
+) -> Completion:
+    """The answer as one value; `listen` is called with each event. Raises ClientGone, ApiError."""
     gone = asyncio.ensure_future(disconnected(request))
-    collected = asyncio.ensure_future(_collect(answer))
+    collected = asyncio.ensure_future(_collect(answer, listen))
     try:
         await asyncio.wait({gone, collected}, return_when=asyncio.FIRST_COMPLETED)
         if not collected.done():
@@ -41,11 +42,12 @@ async def whole(request: Request, answer: Answer) -> Completion:
                 await task
 
 
-async def _collect(answer: Answer) -> Completion:
+async def _collect(answer: Answer, listen: Callable[[GenerationEvent], None]) -> Completion:
     buffer = AnswerBuffer()
     try:
         async for event in answer:
             buffer.add(event)
+            listen(event)
             if isinstance(event, Finished):
                 return buffer.completion(event)
     except LmsupplyError as error:

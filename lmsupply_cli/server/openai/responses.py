@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lmsupply_cli.events import Finished, GenerationEvent, Notice, Usage
+from lmsupply_cli.events import Finished, GenerationEvent, Usage
 from lmsupply_cli.server.asking import ask, body_of, count
 from lmsupply_cli.server.errors import ApiError
 from lmsupply_cli.server.openai.responses_body import ENCRYPTED, NAMES, PromptBody, ResponsesBody
@@ -28,7 +28,7 @@ async def create(request: Request) -> Response:
     answer = await ask(request, body.model, body.request(), names=NAMES)
     reply = Reply(body, int(state.clock()))
     if not body.stream:
-        completion = await whole(request, Listening(answer, reply.output))
+        completion = await whole(request, answer, listen=reply.listen)
         return JSONResponse(reply.finished(completion.finish_reason, completion.usage))
     return streamed(
         reply.frames(answer),
@@ -53,24 +53,6 @@ async def stored(request: Request) -> Response:
     raise ApiError(404, STATELESS, "response_not_found", "response_id")
 
 
-class Listening:
-    """An answer whose events go to the output as well."""
-
-    def __init__(self, answer: Answer, output: Output) -> None:
-        self._answer, self._output = answer, output
-        self.prompt_tokens: int = answer.prompt_tokens
-        self.notices: tuple[Notice, ...] = answer.notices
-
-    async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
-        async for event in self._answer:
-            for _ in self._output.add(event):
-                pass
-            yield event
-
-    def cancel(self) -> None:
-        self._answer.cancel()
-
-
 class Reply:
     """The response object, and the events of its stream."""
 
@@ -85,6 +67,11 @@ class Reply:
                 streamed=body.stream,
             )
         )
+
+    def listen(self, event: GenerationEvent) -> None:
+        """An event of an answer that is not streamed."""
+        for _ in self.output.add(event):
+            pass
 
     async def frames(self, answer: Answer) -> AsyncIterator[bytes]:
         """The whole stream. Raises ApiError for an answer without an end."""
