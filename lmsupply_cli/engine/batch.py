@@ -6,6 +6,7 @@ the detokenizer of a row are its own, so that a row says what it would say alone
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from lmsupply_cli.engine.base import BatchDecoder, TextModel
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import AnswerText, Task, reached_limit, token_logprob
 from lmsupply_cli.engine.sampler import Sampler
-from lmsupply_cli.events import FinishReason, Limit, TokenLogprob
+from lmsupply_cli.events import Finished, FinishReason, GenerationEvent, TextDelta, Timings, Usage
 
 if TYPE_CHECKING:
     from lmsupply_cli.engine.base import Logits
@@ -22,22 +23,32 @@ if TYPE_CHECKING:
 
 @dataclass
 class Row:
-    """One prompt; the rest is filled while the batch runs."""
+    """One prompt; `cancel` ends its answer alone. The rest is filled while the batch runs."""
 
     task: Task
-    text: str = ""
+    cancel: CancelToken = field(default_factory=CancelToken)
     completion_tokens: int = 0
-    finish_reason: FinishReason | None = None
-    complete: bool | None = None  # as in Finished
-    cut_by: Limit | None = None
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass
+class _Clock:
+    """When the batch began, and when its rows had their first tokens."""
+
+    began: float = field(default_factory=time.monotonic)
+    first: float = 0.0
+
+    def timings(self) -> Timings:
+        """Of an answer that ends now."""
+        read = (self.first or time.monotonic()) - self.began
+        return Timings(ttft_s=read, prefill_s=read, decode_s=time.monotonic() - self.began - read)
 
 
 class _Writer:
-    """Makes the text of a row from the scores of its next token."""
+    """Makes the events of a row from the scores of its next token."""
 
-    def __init__(self, model: TextModel, row: Row, room: int) -> None:
-        self._model, self._row, self._room = model, row, room
+    def __init__(self, model: TextModel, row: Row, room: int, clock: _Clock) -> None:
+        self._model, self._row, self._room, self._clock = model, row, room, clock
         task = row.task
         self._ends = model.shape.eos_ids | task.stop_ids
         self._limit = min(task.options.max_tokens, room)
@@ -46,41 +57,57 @@ class _Writer:
         )
         self._sampler.read(task.ids)
         self._text = AnswerText(model, task)
+        self.token: int | None = None  # to go on with; None where the row has ended
 
-    def choose(self, scores: Logits) -> int | None:
-        """The token to go on with; None where the row has ended."""
-        row = self._row
-        if row.finish_reason:
-            return None
+    def choose(self, scores: Logits) -> Iterator[GenerationEvent]:
+        """Choose the next token."""
+        self.token, row = None, self._row
+        if row.finished:
+            return
         token = self._sampler.choose(scores)
         if token in self._ends:
-            self.finish("stop")
-            return None
+            yield from self.finish("stop")
+            return
         row.completion_tokens += 1
         self._sampler.accept(token)
         if self._sampler.logprobs:
-            row.logprobs.append(token_logprob(self._model, self._sampler))
-        row.text += self._text.push(token)
+            yield token_logprob(self._model, self._sampler)
+        if text := self._text.push(token):
+            yield TextDelta(text)
         if self._text.stopped:
-            self.finish("stop")
-            return None
-        if row.completion_tokens >= self._limit:
-            self.finish("length")
-            return None
-        return token
+            yield from self.finish("stop")
+        elif row.completion_tokens >= self._limit:
+            yield from self.finish("length")
+        else:
+            self.token = token
 
-    def finish(self, reason: FinishReason) -> None:
-        self._row.text += self._text.flush()
-        self._row.finish_reason = "stop" if self._text.stopped else reason
-        self._row.complete = self._text.complete
-        self._row.cut_by = reached_limit(self._row.finish_reason, self._row.task.options.max_tokens, self._room)
+    def finish(self, reason: FinishReason) -> Iterator[GenerationEvent]:
+        """End the row, if it has not ended."""
+        if self._row.finished:
+            return
+        if rest := self._text.flush():
+            yield TextDelta(rest)
+        self._row.finished = True
+        reason = "stop" if self._text.stopped else reason
+        yield Finished(
+            reason,
+            Usage(len(self._row.task.ids), 0, self._row.completion_tokens),
+            self._clock.timings(),
+            complete=self._text.complete,
+            cut_by=reached_limit(reason, self._row.task.options.max_tokens, self._room),
+            stop_sequence=self._text.stop_sequence,
+        )
+
+
+RowEvents = list[tuple[int, GenerationEvent]]
 
 
 def stream_batch(
     model: TextModel, rows: Sequence[Row], *, capacity_tokens: int, cancel: CancelToken | None = None
-) -> Iterator[int]:
-    """Fill `rows`; after each step the number of tokens that were written so far. `capacity_tokens`: of one row."""
-    cancel = cancel or CancelToken()
+) -> Iterator[RowEvents]:
+    """The events of each step by the number of their row; the last one of a row is `Finished`. `capacity_tokens`: of one
+    row; `cancel` ends all."""
+    cancel, clock = cancel or CancelToken(), _Clock()
     shares = (row.task.options.past_present_share_buffer for row in rows)  # there is one buffer for all
     decoder: BatchDecoder = model.new_batch(
         [row.task.ids for row in rows],
@@ -89,18 +116,18 @@ def stream_batch(
     )
     try:
         room = capacity_tokens - max(len(row.task.ids) for row in rows)  # padding takes room as well
-        writers = [_Writer(model, row, room) for row in rows]
+        writers = [_Writer(model, row, room, clock) for row in rows]
         while True:
             scores = decoder.logits()
-            if cancel.cancelled:
-                for row, writer in zip(rows, writers, strict=True):
-                    if row.finish_reason is None:
-                        writer.finish("cancelled")
+            step: RowEvents = []
+            for number, (row, writer) in enumerate(zip(rows, writers, strict=True)):
+                ended = cancel.cancelled or row.cancel.cancelled
+                events = writer.finish("cancelled") if ended else writer.choose(scores[number])
+                step += ((number, event) for event in events)
+            clock.first = clock.first or time.monotonic()
+            yield step
+            if all(row.finished for row in rows):
                 return
-            tokens = list(map(_Writer.choose, writers, scores))
-            yield sum(row.completion_tokens for row in rows)
-            if all(row.finish_reason for row in rows):
-                return
-            decoder.choose(tokens)
+            decoder.choose([writer.token for writer in writers])
     finally:
         decoder.close()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lmsupply_cli.chat.formatter import Prompt
 from lmsupply_cli.chat.messages import ChatMessage, as_messages
-from lmsupply_cli.chat.reasoning import make_splitter
-from lmsupply_cli.engine.batch import Row, stream_batch
+from lmsupply_cli.engine.batch import Row, RowEvents, stream_batch
 from lmsupply_cli.engine.cancel import CancelToken
 from lmsupply_cli.engine.generate import Task
 from lmsupply_cli.engine.guidance import Guidance
@@ -20,16 +18,12 @@ from lmsupply_cli.events import (
     Finished,
     GenerationEvent,
     Notice,
-    ReasoningDelta,
-    TextDelta,
-    TextWasReasoning,
-    Timings,
-    Usage,
 )
 from lmsupply_cli.generation.batch_plan import BatchPlan, BatchPlanner
 from lmsupply_cli.generation.completion import AnswerBuffer, Completion, complete
 from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.memory.budget import memory_notice, planning_bytes, resident_bytes
+from lmsupply_cli.generation.reading import AnswerReader, Watched
+from lmsupply_cli.memory.budget import planning_bytes, resident_bytes
 from lmsupply_cli.memory.estimate import estimate_memory
 from lmsupply_cli.memory.rough import MARGIN
 from lmsupply_cli.memory.shape import MemoryShape
@@ -124,56 +118,83 @@ def _answer_rows(
     cancel: CancelToken | None,
     listener: BatchListener,
 ) -> list[Completion]:
-    longest = max(len(one.prompt.ids) for one in asked)
-    capacity = min(longest + max(one.options.max_tokens for one in asked), generator.context_tokens)
-    if generator.budget and generator.memory_shape:
-        generator.budget.check(
-            batch_bytes(generator.memory_shape, len(asked), longest, capacity),
-            f"{len(asked)} prompts at once",
-            hint="use a smaller `batch_size` or fewer `max_tokens`, or raise `memory_limit`",
-        )
-    watch, ending, critical = generator.budget.watch() if generator.budget else None, CancelToken(cancel), False
-    rows = [Row(_task(generator, one, guidance)) for one in asked]
-    began = time.monotonic()
-    first = 0.0
-    for written in stream_batch(generator.model, rows, capacity_tokens=capacity, cancel=ending):
-        first = first or time.monotonic() - began
-        listener.progress(written)
-        if watch and (state := watch.look()):
-            listener.notice(memory_notice(watch, state))
-            critical = critical or state == "critical"
-            if critical:
-                ending.cancel()
-    for row in rows:
-        if critical and row.finish_reason == "cancelled":
-            row.finish_reason = "memory"
-    seconds = time.monotonic() - began
-    timings = Timings(0.0, first, first, seconds - first)
-    return [_completion(one, row, timings) for one, row in zip(asked, rows, strict=True)]
+    buffers, found = [AnswerBuffer() for _ in asked], dict[int, Completion]()
+    batch = RowBatch(generator, asked, guidance, cancel=cancel)
+    for step in batch.stream():
+        noted = False
+        for row, event in step:
+            buffers[row].add(event)
+            if isinstance(event, Finished):
+                found[row] = buffers[row].completion(event)
+            elif isinstance(event, Notice) and not noted:  # every row has it
+                listener.notice(event)
+                noted = True
+        listener.progress(batch.written_tokens)
+    return [found[row] for row in range(len(asked))]
+
+
+class RowBatch:
+    """Several prompts that are answered at once. `cancels`: each ends the answer of its row, `cancel` all of them."""
+
+    def __init__(
+        self,
+        generator: TextGenerator,
+        asked: Sequence[BatchItem],
+        guidance: Guidance | None = None,
+        *,
+        cancel: CancelToken | None = None,
+        cancels: Sequence[CancelToken] = (),
+    ) -> None:
+        """Raises DoesNotFit where that would pass the memory limit, UsageError for a guidance."""
+        longest = max(len(one.prompt.ids) for one in asked)
+        most = max(one.options.max_tokens for one in asked)
+        self._capacity = min(longest + most, generator.context_tokens)
+        if generator.budget and generator.memory_shape:
+            generator.budget.check(
+                batch_bytes(generator.memory_shape, len(asked), longest, self._capacity),
+                f"{len(asked)} prompts at once",
+                hint="use a smaller `batch_size` or fewer `max_tokens`, or raise `memory_limit`",
+            )
+        self._generator, self._ending = generator, CancelToken(cancel)
+        self._rows = [
+            Row(_task(generator, one, guidance), one_cancel)
+            for one, one_cancel in zip(asked, cancels or [CancelToken() for _ in asked], strict=True)
+        ]
+        self._readers = [
+            AnswerReader(one.prompt, row.task, (), row.cancel) for one, row in zip(asked, self._rows, strict=True)
+        ]
+
+    @property
+    def written_tokens(self) -> int:
+        """Of all answers so far."""
+        return sum(row.completion_tokens for row in self._rows)
+
+    def stream(self) -> Iterator[RowEvents]:
+        """The events of each step by the number of their row, as those of `stream_prompt`."""
+        budget = self._generator.budget
+        watch = Watched(budget.watch(), self._ending) if budget else None
+        rows = stream_batch(self._generator.model, self._rows, capacity_tokens=self._capacity, cancel=self._ending)
+        for step in rows:
+            events = [
+                (number, made)
+                for number, event in step
+                for made in self._read(number, event, memory=bool(watch and watch.critical))
+            ]
+            if watch and (notice := watch.look()):
+                events += [(number, notice) for number, row in enumerate(self._rows) if not row.finished]
+            yield events
+
+    def _read(self, number: int, event: GenerationEvent, *, memory: bool) -> Iterator[GenerationEvent]:
+        reader = self._readers[number]
+        if isinstance(event, Finished):
+            return reader.end(event, load_s=0.0, memory=memory and event.finish_reason == "cancelled")
+        return reader.read(event, self._rows[number].completion_tokens)
 
 
 def _task(generator: TextGenerator, asked: BatchItem, guidance: Guidance | None) -> Task:
     prompt, guidance = asked.prompt, asked.guidance or guidance
-    matcher = generator.new_matcher(guidance) if guidance else None
+    matcher = generator.new_matcher(guidance, prompt.answer_prefix) if guidance else None
     return Task(prompt.ids, asked.options, prompt.stop, prompt.stop_ids, matcher, prompt.continues)
-
-
-def _completion(asked: BatchItem, row: Row, timings: Timings) -> Completion:
-    buffer = AnswerBuffer()
-    if asked.prompt.escaped and row.task.matcher is None:
-        splitter = make_splitter(asked.prompt.markers, asked.prompt.text)
-        for piece in [*splitter.push(row.text), *splitter.flush()]:
-            if piece.kind == "retract":
-                buffer.add(TextWasReasoning())
-            else:
-                buffer.add(TextDelta(piece.text) if piece.kind == "text" else ReasoningDelta(piece.text))
-    else:
-        buffer.text = row.text
-    buffer.logprobs = row.logprobs
-    usage = Usage(len(asked.prompt.ids), 0, row.completion_tokens)
-    return buffer.completion(
-        Finished(row.finish_reason or "stop", usage, timings, complete=row.complete, cut_by=row.cut_by)
-    )
 
 
 def largest_batch(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from lmsupply_cli.engine.prefill import plan_reuse
+from lmsupply_cli.events import Finished
 from lmsupply_cli.generation.completion import Completion
 
 NOTABLE_TOKENS = 32  # of a prompt that it shares with the one before; a chat format alone has fewer
@@ -47,16 +48,16 @@ class Costs:
     batch_read: Rate = field(default_factory=lambda: Rate(0.3))
     batch_write: Rate = field(default_factory=lambda: Rate(0.35))
 
-    def add(self, answer: Completion) -> None:
+    def add(self, answer: Completion | Finished) -> None:
         """Of an answer that was given alone."""
         usage, timings = answer.usage, answer.timings
         self.read.add(usage.prompt_tokens - usage.cached_tokens, timings.prefill_s)
         self.write.add(usage.completion_tokens, timings.decode_s)
         self._scale()
 
-    def add_batch(self, answers: Sequence[Completion]) -> None:
-        """Of answers that were given together; their timings are those of the batch."""
-        timings, rows = answers[0].timings, len(answers)
+    def add_batch(self, answers: Sequence[Completion | Finished]) -> None:
+        """Of answers that were given together."""
+        timings, rows = max((one.timings for one in answers), key=lambda one: one.decode_s), len(answers)
         self.batch_read.add(rows * max(one.usage.prompt_tokens for one in answers), timings.prefill_s)
         self.batch_write.add(rows * max(one.usage.completion_tokens for one in answers), timings.decode_s)
 
@@ -88,12 +89,12 @@ class BatchPlanner:
         self.costs = Costs()
         self._lengths: deque[int] = deque(maxlen=8)
 
-    def record(self, answer: Completion) -> None:
+    def record(self, answer: Completion | Finished) -> None:
         """An answer that was given alone."""
         self._lengths.append(answer.usage.completion_tokens)
         self.costs.add(answer)
 
-    def record_batch(self, answers: Sequence[Completion]) -> None:
+    def record_batch(self, answers: Sequence[Completion | Finished]) -> None:
         """Answers that were given together."""
         self._lengths.extend(answer.usage.completion_tokens for answer in answers)
         self.costs.add_batch(answers)

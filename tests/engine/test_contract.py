@@ -287,9 +287,11 @@ def test_a_row_of_a_batch_is_complete_only_if_the_guidance_accepts_it(model: Tex
     guidance = Guidance.regex("[A-Z]{2,}")
     cuts: list[dict[str, Any]] = [{"max_tokens": 1}, {"max_tokens": 3}, {"stop": "B"}, {"stop": "D"}]
     rows = [Row(Task([64], GREEDY.replaced(**cut), matcher=model.new_matcher(guidance))) for cut in cuts]
-    for _ in stream_batch(model, rows, capacity_tokens=32):
-        pass
-    assert [(row.text, row.complete) for row in rows] == [("A", False), ("ABC", True), ("A", False), ("ABC", True)]
+    events = [event for step in stream_batch(model, rows, capacity_tokens=32) for event in step]
+    texts = ["".join(e.text for n, e in events if n == row and isinstance(e, TextDelta)) for row in range(len(rows))]
+    complete = {number: event.complete for number, event in events if isinstance(event, Finished)}
+    assert texts == ["A", "ABC", "A", "ABC"]
+    assert complete == {0: False, 1: True, 2: False, 3: True}
 
 
 def test_the_end_of_an_answer_may_come_where_the_guidance_is_done_and_nowhere_else(model: TextModel) -> None:
