@@ -42,11 +42,24 @@ async def ask(
     """An answer that is accepted: the model is loaded, and the prompt fits. `names`: the API's field by the parameter of the
     library, where they differ; "guidance", "tools" and "messages" are what is blamed for errors that know no field.
     Raises ApiError, ClientGone."""
+    work = ask_in_background(request, model, asked, keep_alive_s=keep_alive_s, names=names)
+    return await while_connected(request, work)
+
+
+async def ask_in_background(
+    request: Request,
+    model: str,
+    asked: AnswerRequest,
+    *,
+    keep_alive_s: float | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Answer:
+    """As `ask`, for a caller that is cancelled when the client is gone."""
     state = ServerState.of(request)
     if state.options.log_prompts:
         LOG.info("prompt of %s for %s: %s", request.url.path, model, _shown(asked))
     try:
-        answer = await while_connected(request, state.models.answer(model, asked, keep_alive_s=keep_alive_s))
+        answer = await state.models.answer(model, asked, keep_alive_s=keep_alive_s)
     except LmsupplyError as error:
         raise as_api_error(error, param=blamed(asked, names), names=names) from error
     return _Measured(answer, state.metrics)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.server.errors import as_api_error
 from lmsupply_cli.server.metrics import Metrics
-from lmsupply_cli.serving.requests import Models
+from lmsupply_cli.serving.requests import Models, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,13 @@ class ServerState:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.models)
+
+    def find(self, model: str) -> ServedModel:
+        """Raises ApiError for a model that is not here."""
+        try:
+            return self.models.find(model)
+        except LmsupplyError as error:
+            raise as_api_error(error, param="model") from error
 
     @classmethod
     def of(cls, request: Request) -> ServerState:
