@@ -15,8 +15,9 @@ from lmsupply_cli.render.style import paint
 MODEL, INPUT, OUTPUT = "Model", "Input", "Output"
 STRUCTURED, BATCH = "Structured output", "Batches"
 SAMPLING, ENGINE = "Sampling", "Engine"
+TOOLS, SERVER = "Tools", "Server"
 _OTHER = "Options"
-_ORDER = (INPUT, MODEL, OUTPUT, STRUCTURED, BATCH, SAMPLING, ENGINE, _OTHER)
+_ORDER = (SERVER, INPUT, MODEL, OUTPUT, TOOLS, STRUCTURED, BATCH, SAMPLING, ENGINE, _OTHER)
 _NAMES = frozenset(
     (
         *(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmsupply_cli.cli.help import BATCH, ENGINE, INPUT, MODEL, OUTPUT, SAMPLING
+from lmsupply_cli.cli.help import BATCH, ENGINE, INPUT, MODEL, OUTPUT, SAMPLING, TOOLS
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS, Setting
 from lmsupply_cli.errors import UsageError
 
@@ -134,6 +134,30 @@ TemplateName = Annotated[
         metavar="NAME",
         help="Use a saved template; lmsupply templates lists them.",
         rich_help_panel=INPUT,
+    ),
+]
+Mcp = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp",
+        metavar="CONFIG",
+        help="Let the model call the tools of MCP servers: a JSON file with mcpServers, or the JSON itself; repeatable.",
+        rich_help_panel=TOOLS,
+    ),
+]
+Tool = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool",
+        metavar="MODULE:FUNCTION",
+        help="Let the model call this typed Python function; repeatable.",
+        rich_help_panel=TOOLS,
+    ),
+]
+AllowTool = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-tool", metavar="NAME", help="Run this tool without asking; repeatable.", rich_help_panel=TOOLS
     ),
 ]
 Preset = Annotated[

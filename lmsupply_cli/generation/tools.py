@@ -235,9 +235,14 @@ def run_tool(tool: ToolSpec, call: ToolCall) -> str:
         return f"error: the arguments do not match the schema of {tool.name}"
     try:
         value = call_function(tool.function, call.values)
-        return as_result(_ended(value) if inspect.iscoroutine(value) else value)
+        return _readable(as_result(_ended(value) if inspect.iscoroutine(value) else value))
     except Exception as error:
-        return f"error: {type(error).__name__}: {error}"
+        return _readable(f"error: {type(error).__name__}: {error}")
+
+
+def _readable(text: str) -> str:
+    """Without NUL and half characters, which no tokenizer takes."""
+    return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
 
 
 def _ended(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -13,6 +13,7 @@ from lmsupply_cli.events import (
     ReasoningDelta,
     TextDelta,
     TextWasReasoning,
+    ToolCallDelta,
 )
 from lmsupply_cli.render.sanitize import sanitize
 from lmsupply_cli.render.terminal import Status
@@ -136,6 +137,8 @@ def _on_status(event: GenerationEvent, status: Status, *, thinking: bool) -> boo
     if isinstance(event, PrefillProgress):
         if event.total_tokens - event.done_tokens >= _SHOW_TOKENS:
             status.show(f"reading the prompt: {event.done_tokens:,} of {event.total_tokens:,} tokens")
+    elif isinstance(event, ToolCallDelta):
+        status.show(f"writing a call of {event.name} …")
     elif thinking and isinstance(event, ReasoningDelta):
         status.show("thinking …")
     else:

@@ -84,10 +84,16 @@ class Terminal:
 
     def ask(self, question: str) -> bool:
         """Yes or no, on stderr; only where both stdin and stderr are terminals. No answer is no."""
-        shown = wrapped(f"{question} [y/N] ", self.stderr).rstrip()
-        _write(self.stderr, paint(shown, "question", self.stderr) + " ")
+        return self._answer(f"{question} [y/N]") in ("y", "yes")
+
+    def choose(self, question: str) -> str:
+        """The first letter of what is typed; "" without an answer. As `ask`."""
+        return self._answer(question)[:1]
+
+    def _answer(self, question: str) -> str:
+        _write(self.stderr, paint(wrapped(question, self.stderr), "question", self.stderr) + " ")
         line = self.stdin.readline() if self.stdin else ""
-        return line.strip().lower() in ("y", "yes")
+        return line.strip().lower()
 
     def notice(self, notice: Notice) -> None:
         self.say(f"note: {one_line(as_flags(notice.text))}")

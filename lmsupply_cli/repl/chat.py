@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmsupply_cli.chat.messages import ChatMessage
@@ -20,19 +20,23 @@ from lmsupply_cli.render.answer import TextStream, ThoughtStream, show_answer
 from lmsupply_cli.render.fields import say_fields
 from lmsupply_cli.render.flags import as_flags
 from lmsupply_cli.render.terminal import Terminal
+from lmsupply_cli.repl.calls import run_calls
 from lmsupply_cli.repl.editor import edit_text
 from lmsupply_cli.repl.keys import quiet_keys
 from lmsupply_cli.repl.parameters import change_parameter, parameter_key, value_text
 from lmsupply_cli.store.locate import LocatedModel
+from lmsupply_cli.toolbox.toolbox import Toolbox
 from lmsupply_cli.units import count, format_rate, format_seconds, shortened
 
 # C0 but tab and line feed, DEL, C1
+_MOST_ROUNDS = 10  # of calls; a weak model repeats itself without end
 _CONTROL = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
 @dataclass(frozen=True)
 class World:
-    """What the chat needs from outside. `prepare` checks a model and gives what loads it; `debug` lets bugs through."""
+    """What the chat needs from outside. `prepare` checks a model and gives what loads it; `debug` lets bugs through;
+    `can_ask`: somebody can be asked whether a tool may run."""
 
     prepare: Callable[[str], Callable[[], TextGenerator]]
     model_names: Callable[[], Iterable[str]]
@@ -41,6 +45,8 @@ class World:
     make_stream: Callable[[], TextStream]
     environ: Mapping[str, str]
     debug: bool = False
+    toolbox: Toolbox = field(default_factory=Toolbox)
+    can_ask: bool = True
 
 
 class Chat:
@@ -68,7 +74,9 @@ class Chat:
         self._first_context = session.context_tokens
         self._named = False  # whether the user gave the chat its name
         self._rate = ""
-        self._counted: tuple[object, object, int] | None = None  # messages and prompter, and what they come to
+        self._counted: tuple[tuple[object, ...], int] | None = None  # what the chat consists of, and what it comes to
+        self._told_of_form = False  # that this model has no form for tools
+        self.update_tools()
         self._start_record()
 
     # what is said
@@ -116,20 +124,21 @@ class Chat:
 
     def _used_tokens(self) -> int:
         """Counted once for each state of the chat: the bar is drawn at every key."""
-        messages, prompter = self.session.messages, self.session.prompter
-        if self._counted is None or self._counted[0] is not messages or self._counted[1] is not prompter:
+        state = (self.session.messages, self.session.prompter, self.session.tools)
+        if self._counted is None or any(old is not new for old, new in zip(self._counted[0], state, strict=True)):
             try:
                 tokens = self.session.used_tokens()
             except LmsupplyError:
                 tokens = self.session.generator.cached_tokens
-            self._counted = (messages, prompter, tokens)
-        return self._counted[2]
+            self._counted = (state, tokens)
+        return self._counted[1]
 
     # answers
 
     def ask(self, text: str, *, keep: Sequence[ChatMessage] | None = None) -> None:
         """Send a message; `keep`: the history to restore if there is no answer."""
         before = list(self.session.messages)
+        self.update_tools()
         try:
             self.show(self.session.send(text))
         finally:
@@ -137,7 +146,53 @@ class Chat:
                 self.session.restore(keep)
 
     def show(self, events: Generator[GenerationEvent], *, continues: bool = False) -> None:
-        """Show an answer while it is generated, and what is to be said of it. `continues`: it goes on with the last one."""
+        """Show an answer while it is generated, and what is to be said of it; then run its calls, and show what the model
+        makes of the results. `continues`: it goes on with the last one."""
+        finished = self._show(events, continues=continues)
+        rounds = 0
+        while finished and finished.finish_reason == "tool_calls":
+            if rounds == _MOST_ROUNDS:
+                self.say_aside(f"(stopped after {rounds} rounds of calls; /continue goes on)\n")
+                return
+            rounds += 1
+            if not run_calls(self):
+                return
+            self.update_tools()
+            finished = self._show(self.session.resume())
+
+    def go_on(self) -> None:
+        """Continue the last answer, or run its calls if they were not. Raises UsageError."""
+        calls = self.session.pending_calls
+        if calls and not run_calls(self):
+            return
+        self.show(self.session.resume(), continues=not (calls or self.session.has_results))
+
+    def update_tools(self) -> None:
+        """Tell the model of the tools as they are now."""
+        box = self.world.toolbox
+        for notice in box.refresh():
+            self.terminal.notice(notice)
+        if box.specs != self.session.tools:
+            self.session.tools = box.specs
+
+    def tool_cost(self) -> str:
+        """How many tools there are, and what they cost."""
+        tools, tokens = self.world.toolbox.tools, self.session.tool_tokens()
+        enabled = len(self.session.tools)
+        number = (
+            count(len(tools), "tool") if enabled == len(tools) else f"{enabled} of {count(len(tools), 'tool')} enabled"
+        )
+        return f"{number}: {count(tokens, 'token')} of the context ({self.session.context_tokens:,})."
+
+    def _notice(self, notice: Notice) -> None:
+        """Of an answer; that a model has no form for tools is said once."""
+        if notice.code == "tools" and self._told_of_form:
+            return
+        self._told_of_form = self._told_of_form or notice.code == "tools"
+        self.terminal.notice(notice)
+
+    def _show(self, events: Generator[GenerationEvent], *, continues: bool = False) -> Finished | None:
+        """One answer; None if it was interrupted."""
         before = list(self.session.messages)
         terminal = self.terminal
         self.keeper.set_model(self.session.generator.info.ref)
@@ -146,13 +201,13 @@ class Chat:
         try:
             with quiet_keys(terminal.stdin):
                 finished = show_answer(
-                    events, self.world.make_stream(), terminal.status(), notice=terminal.notice, thoughts=thoughts
+                    events, self.world.make_stream(), terminal.status(), notice=self._notice, thoughts=thoughts
                 )
         except KeyboardInterrupt:
             events.close()
             kept = self.session.messages != before
             self.say_aside("(stopped; partial answer kept)\n" if kept else "(stopped; message discarded)\n")
-            return
+            return None
         events.close()  # the history has the answer then
         if finished.usage.completion_tokens:
             self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
@@ -167,7 +222,9 @@ class Chat:
             )
         if self.show_stats:
             self.say_aside(_stats_line(finished))
-        self.say("")
+        if finished.finish_reason != "tool_calls" or self.session.messages[-1].content:
+            self.say("")
+        return finished
 
     def _way(self, finished: Finished) -> str:
         """What to do about an answer that was cut off."""
@@ -240,6 +297,7 @@ class Chat:
     def _use(self, generator: TextGenerator) -> None:
         """Continue with another model, with what was set in the chat."""
         self.session.use(generator)
+        self._told_of_form = False
         self._first_context = generator.context_tokens
         self._apply(self._options)
         refused = self.set_think(self.think)
@@ -250,6 +308,7 @@ class Chat:
 
     def start_afresh(self) -> None:
         """Start a new chat; the previous one stays saved."""
+        self.world.toolbox.forget_always()
         self._named = False
         self._start_record()
         self.session.clear()
@@ -273,6 +332,7 @@ class Chat:
             self.say("That chat is already open.")
             return
         self.keeper.resume(chat)
+        self.world.toolbox.forget_always()
         self._named = True
         self.session.listener = SessionListener()  # what is restored is in the file already
         self.session.restore(chat.messages)
@@ -295,7 +355,7 @@ class Chat:
         if self.session.guidance:
             self.say_format()
         for message in chat.messages[-2:]:
-            text = shortened(message.content, 70)
+            text = shortened(message.content or ", ".join(f"calls {c.name}" for c in message.tool_calls), 70)
             mark = "…" if message.partial and not text.endswith("…") else ""
             self.say(f"  {message.role}: {text}{mark}")
         self._say_cost()

@@ -7,8 +7,24 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
+
+
+def forget_typed(stdin: IO[str] | None) -> None:
+    """Forget what was typed and not read yet."""
+    if stdin is None or not stdin.isatty():
+        return
+    if sys.platform == "win32":
+        import msvcrt
+
+        while msvcrt.kbhit():
+            msvcrt.getwch()
+        return
+    import termios
+
+    with suppress(termios.error, ValueError, OSError):
+        termios.tcflush(stdin, termios.TCIFLUSH)
 
 
 @contextmanager

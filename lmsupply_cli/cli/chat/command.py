@@ -9,14 +9,17 @@ import typer
 from lmsupply_cli.cli.options import (
     ANSWERING,
     AcceptLicense,
+    AllowTool,
     Debug,
     DryRun,
+    Mcp,
     Model,
     Plain,
     Preset,
     Pull,
     System,
     TemplateName,
+    Tool,
     TrustModelFiles,
     check_one_of,
     takes_settings,
@@ -26,6 +29,7 @@ from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 EXAMPLES = (
     ("lmsupply chat phi-4-mini", "chat with a model"),
     ("lmsupply chat --continue", "resume the last chat"),
+    ("lmsupply chat --mcp servers.json --tool tools:weather", "let the model call tools"),
     ("lmsupply chat phi-4-mini -s 'Answer in French.' --temperature 0.2", "a system prompt and an option"),
 )
 
@@ -49,6 +53,9 @@ def chat(
     no_save: Annotated[bool, typer.Option("--no-save", help="Don't save this chat.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show tokens and speed after each answer.")] = False,
     plain: Plain = False,
+    mcp: Mcp = None,
+    tool: Tool = None,
+    allow_tool: AllowTool = None,
     trust_model_files: TrustModelFiles = False,
     pull: Pull = False,
     accept_license: AcceptLicense = False,
@@ -63,6 +70,7 @@ def chat(
     --continue resumes the last one.
     """
     from lmsupply_cli.cli.chat.start import ChatRequest, print_load_plan, start_chat
+    from lmsupply_cli.cli.chat.tools import ToolOptions
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.prepare import ModelRequest
     from lmsupply_cli.config.templates import read_template
@@ -86,7 +94,8 @@ def chat(
         trust=trust_model_files,
         dry_run=dry_run,
     )
-    asked = ChatRequest(system, last, resume, no_save, stats, plain)
+    tools = ToolOptions(mcp or (), tool or (), allow_tool or ())
+    asked = ChatRequest(system, last, resume, no_save, stats, plain, tools)
     if dry_run:
         print_load_plan(ctx, wanted, asked)
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmsupply_cli import paths
 from lmsupply_cli.catalogue.lookup import read_catalogue
 from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.session import ChatSession
+from lmsupply_cli.cli.chat.tools import ToolOptions, offer_tools, toolbox
 from lmsupply_cli.cli.context import Context
 from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
 from lmsupply_cli.config.table import SETTINGS
@@ -40,6 +41,7 @@ class ChatRequest:
     no_save: bool = False
     stats: bool = False
     plain: bool = False
+    tools: ToolOptions = field(default_factory=ToolOptions)
 
 
 def print_load_plan(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
@@ -64,7 +66,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
         plan = _planner(ctx, replace(wanted, name=ref) if ref in named else ModelRequest(ref))
         return lambda: load_model(ctx, plan())
 
-    with prepared(first)() as generator:
+    with toolbox(ctx, asked.tools) as box, prepared(first)() as generator:
         named.add(generator.info.ref)
         theme = "none" if asked.plain else settings.get("theme")
         session = ChatSession(generator, system=asked.system, policy=overflow_policy(settings, "drop-oldest"))
@@ -78,6 +80,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             ),
             environ=terminal.environ,
             debug=ctx.debug,
+            toolbox=box,
         )
         chat = Chat(
             session,
@@ -93,6 +96,7 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             if asked.system is not None:
                 session.system = asked.system
         terminal.say(f"{_banner(generator)} /help for help, /bye to quit.")
+        offer_tools(chat, asked.tools)
         try:
             history = paths.history_file() if settings.get("history") else None
             ChatLoop(chat, TerminalReader(color=terminal.color, history=history)).run()

@@ -8,12 +8,14 @@ from lmsupply_cli.repl.commands.info import INFO, help_command, help_rows_of
 from lmsupply_cli.repl.commands.model import MODEL
 from lmsupply_cli.repl.commands.saved import SAVED
 from lmsupply_cli.repl.commands.settings import SETTINGS_COMMANDS
+from lmsupply_cli.repl.commands.tools import TOOLS
 from lmsupply_cli.repl.commands.turns import TURNS
 
 COMMANDS: tuple[Command, ...] = (
     *TURNS,
     *ANSWERS,
     *SETTINGS_COMMANDS,
+    *TOOLS,
     *MODEL,
     *SAVED,
     help_command(lambda: COMMANDS),

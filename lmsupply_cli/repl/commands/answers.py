@@ -15,7 +15,7 @@ def _regen(chat: Chat, _: str) -> None:
 
 
 def _continue(chat: Chat, _: str) -> None:
-    chat.show(chat.session.resume(), continues=True)
+    chat.go_on()
 
 
 def _copy(chat: Chat, rest: str) -> None:
@@ -47,8 +47,8 @@ ANSWERS = (
         "",
         "continue the last answer",
         _continue,
-        unavailable=needs_answer("Nothing to continue."),
-        details="For an answer that was stopped by Ctrl-C or cut by max_tokens.",
+        unavailable=lambda chat: None if chat.session.answered or chat.session.has_results else "Nothing to continue.",
+        details="For an answer that was stopped by Ctrl-C or cut by max_tokens, or whose calls were.",
     ),
     Command(
         ("/copy",),

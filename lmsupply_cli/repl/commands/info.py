@@ -101,6 +101,8 @@ def _info(chat: Chat) -> list[tuple[str, str]]:
         ("files", str(info.path)),
         ("chat", chat.keeper.name or "not saved"),
     ]
+    if chat.world.toolbox.tools:
+        rows.append(("tools", chat.tool_cost()))
     if chat.session.dropped:
         rows.append(("dropped", f"{count(chat.session.dropped, 'old message')}, no longer sent to the model"))
     return rows
