@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsupply_cli import paths
 from lmsupply_cli.chat.control import control_strings
-from lmsupply_cli.chat.formats import choose_formatter
+from lmsupply_cli.chat.formats import FAMILIES, choose_formatter, family_of
 from lmsupply_cli.chat.formats.families import Qwen
 from lmsupply_cli.chat.formats.template import Template, template_worker
 from lmsupply_cli.chat.formatter import ChatFormatter, PromptFormat
 from lmsupply_cli.chat.reasoning import Markers, find_markers
 from lmsupply_cli.chat.special import read_chat_files
+from lmsupply_cli.chat.tools import tool_family
 from lmsupply_cli.engine.folder import ModelFolder
 from lmsupply_cli.events import Notice
 from lmsupply_cli.worker import Worker, WorkerFailed
@@ -68,6 +69,33 @@ def read_format(
     notices = [Notice("chat_format", notes)] if notes else []
     notices += [Notice("reasoning", refused)] if refused else []
     return FolderFormat(PromptFormat(formatter, control, markers, folder.begin_ids, begin), tuple(notices))
+
+
+class Capabilities(NamedTuple):
+    """`tools`: it was trained to call them; `thinking`: it thinks before it answers, or can be made to."""
+
+    tools: bool
+    thinking: bool
+
+
+def read_capabilities(folder: ModelFolder) -> Capabilities:
+    """As the folder's template and vocabulary tell. Nothing is rendered."""
+    found = read_chat_files(folder.path)
+    template = found.template or ""
+    control = control_strings(folder.added_tokens, template, found.special.values())
+    family = family_of(control, vocabulary=folder.model.get("vocab_size", 0), model_type=folder.model.get("type", ""))
+    formatter = _Unrendered(template) if template else FAMILIES[family](control)
+    thinks = getattr(formatter, "can_think", False) or find_markers(folder.added_strings, template) is not None
+    return Capabilities(tool_family(formatter, control).native, thinks)
+
+
+class _Unrendered:
+    """A template that is taken at its word."""
+
+    name, shows_tools = "template", True
+
+    def __init__(self, source: str) -> None:
+        self.source, self.can_think = source, "enable_thinking" in source
 
 
 def _is_ours(path: Path) -> bool:

@@ -13,14 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lmsupply_cli.errors import QueueTimeout, UsageError
-from lmsupply_cli.files import folder_bytes
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.plan import find_model
-from lmsupply_cli.memory.estimate import estimate_memory
-from lmsupply_cli.memory.shape import read_shape
 from lmsupply_cli.serving.generator_pool import GeneratorPool
+from lmsupply_cli.serving.needs import model_bytes
 from lmsupply_cli.serving.room import Eviction, Occupant, Refusal, Room, RoomLimits, make_room
 from lmsupply_cli.store.judging import open_model
 from lmsupply_cli.units import parse_memory
@@ -99,7 +97,7 @@ class ModelPool:
         self._limits = RoomLimits(limit, max_models)
         self._idle_timeout_s, self._concurrency = idle_timeout_s, concurrency
         self._load = hooks.load or (lambda ref: _load(ref, context))
-        self._needed = hooks.needed_bytes or (lambda ref: model_bytes(ref, context))
+        self._needed = hooks.needed_bytes or (lambda ref: model_bytes(find_model(ref), context, own_process=False))
         self._probe = hooks.probe_memory or (lambda: detect_memory().available_bytes)
         self._clock = hooks.clock
         self._models: dict[str, _Entry] = {}
@@ -253,16 +251,6 @@ class ModelPool:
             self._changed.wait(left if left is None else min(left, 0.05))  # the clock may be another than the lock's
         finally:
             self._waiting -= 1
-
-
-def model_bytes(ref: str, context: int) -> int:
-    """What the model takes at its peak with that context, at most its own; the process itself not counted."""
-    folder = open_model(find_model(ref))
-    shape = read_shape(folder)
-    if shape is None:
-        return folder_bytes(folder.path, below=False)
-    estimate = estimate_memory(shape, min(context, shape.context_length))
-    return estimate.peak_bytes - estimate.process_bytes
 
 
 def _load(ref: str, context: int) -> TextGenerator:
