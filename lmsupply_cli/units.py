@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from lmsupply_cli.errors import UsageError
@@ -93,6 +94,20 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def parse_duration(text: str) -> float:
+    """`"10m"` → 600, `"90"` and `"90s"` → 90, `"1h30m"`; infinity for `"forever"`. Raises UsageError."""
+    text = text.strip().lower()
+    if text == "forever":
+        return math.inf
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d+)?)s)?", text)
+    if not match or not text:
+        raise UsageError(f"not a duration: {shortened(text, 40)!r}", hint="write it like 10m, 90s, 1h30m or forever")
+    hours, minutes, seconds = match.groups(default="0")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def shortened(text: str, most: int) -> str:

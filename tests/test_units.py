@@ -1,7 +1,9 @@
+import math
+
 import pytest
 
 from lmsupply_cli.errors import UsageError
-from lmsupply_cli.units import format_bytes, format_duration, format_rate, format_seconds, parse_bytes
+from lmsupply_cli.units import format_bytes, format_duration, format_rate, format_seconds, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,26 @@ def test_times_and_rates() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10m", 600),
+        ("90", 90),
+        ("90s", 90),
+        ("0", 0),
+        ("1.5s", 1.5),
+        ("1h30m", 5400),
+        ("2h", 7200),
+        ("forever", math.inf),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10 minutes", "-1", "m", "1h-1m", "1e9"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="not a duration"):
+        parse_duration(text)

@@ -29,6 +29,7 @@ COMMANDS = {
     "run": "Answer one prompt and print it.",
     "classify": "Choose the most likely of several given answers, with exact probabilities.",
     "chat": "Chat with a model.",
+    "serve": "Serve models over HTTP, with the APIs of OpenAI, Anthropic and Ollama.",
     "pull": "Download a model.",
     "models": "List models: available, installed, size, license, and whether they should fit.",
     "search": "Search the Hugging Face Hub for models that run here.",
@@ -68,7 +69,6 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         "ps": "models are unloaded when a command ends; installed models: lmsupply models --installed",
         "stop": "models are unloaded when a command ends",
-        "serve": "there is no server yet; lmsupply run answers one prompt, lmsupply chat opens a chat",
         "create": "register a model folder, or import a GGUF file, with lmsupply add PATH",
         "cp": "another name for a local model folder: lmsupply add FOLDER NAME",
         "update": "lmsupply pull MODEL downloads its newest revision; pip install -U lmsupply updates lmsupply",

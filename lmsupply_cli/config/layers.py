@@ -127,7 +127,7 @@ def _read_env(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Settings
     return values, bad
 
 
-_NO_SETTINGS = {"LMSUPPLY_HOME"}
+_NO_SETTINGS = {"LMSUPPLY_HOME", "LMSUPPLY_API_KEY"}
 _MEANT = {  # options that have no variable, and the setting that does it
     "LMSUPPLY_NO_SAVE": "LMSUPPLY_SAVE_SESSIONS=false",
     "LMSUPPLY_NO_HISTORY": "LMSUPPLY_HISTORY=false",

@@ -98,3 +98,13 @@ class FakeModels:
         was = ref in self.in_memory
         self.in_memory.discard(ref)
         return was
+
+    async def start(self) -> None:
+        """As a pool."""
+
+    async def close(self, *, grace_s: float = 30.0) -> None:
+        self.in_memory.clear()
+
+    def kill(self) -> None:
+        for answer in self.answers:
+            answer.cancel()

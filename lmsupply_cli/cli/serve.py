@@ -1,0 +1,123 @@
+"""`lmsupply serve`: models over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmsupply_cli.cli.help import SERVER
+from lmsupply_cli.cli.options import AcceptLicense, Debug, Pull, Quiet, takes_settings
+
+if TYPE_CHECKING:
+    from lmsupply_cli.cli.context import Context
+
+DEFAULT_PORT = "11535"
+EXAMPLES = (
+    ("lmsupply serve", "every installed model, loaded when somebody asks for it"),
+    ("lmsupply serve phi-4-mini", "load it now, and keep it in memory"),
+    ("lmsupply serve --host 0.0.0.0 --api-key-file key.txt", "for other machines too"),
+)
+
+
+def _option(*names: str, metavar: str, help: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=SERVER)
+
+
+@takes_settings(
+    "context",
+    "memory_limit",
+    "threads",
+    "provider",
+    "precision",
+    "cache_dir",
+    "offline",
+    "chat_format",
+    "think",
+    "reasoning_effort",
+    "speculative",
+    "draft_tokens",
+)
+def serve(
+    *,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False)] = None,
+    host: Annotated[str, _option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[str, _option("--port", metavar="N", help="The port; 0 for any that is free.")] = DEFAULT_PORT,
+    api_key: Annotated[
+        str | None,
+        _option("--api-key", metavar="KEY", help="Clients must send this key. Also LMSUPPLY_API_KEY."),
+    ] = None,
+    api_key_file: Annotated[
+        str | None, _option("--api-key-file", metavar="FILE", help="Clients must send one of the keys in this file.")
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        _option("--cors", metavar="ORIGIN", help="Allow pages of this origin to call the server; repeatable."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        _option("--allow-host", metavar="NAME", help="Answer requests to this host name too; repeatable."),
+    ] = None,
+    keep_alive: Annotated[
+        str, _option("--keep-alive", metavar="TIME", help="How long an idle model stays loaded, or forever.")
+    ] = "10m",
+    max_models: Annotated[
+        str | None, _option("--max-models", metavar="N", help="Maximum number of models in memory.")
+    ] = None,
+    max_queue: Annotated[
+        str, _option("--max-queue", metavar="N", help="Requests that may wait for a model; more get 429.")
+    ] = "64",
+    ping: Annotated[
+        str, _option("--ping", metavar="SECONDS", help="Keep silent streams alive with a comment; 0 for never.")
+    ] = "15",
+    log_requests: Annotated[
+        bool, typer.Option("--log-requests", help="Log a line for each request.", rich_help_panel=SERVER)
+    ] = False,
+    log_prompts: Annotated[
+        bool, typer.Option("--log-prompts", help="Log requests with their prompts.", rich_help_panel=SERVER)
+    ] = False,
+    pull: Pull = False,
+    accept_license: AcceptLicense = False,
+    quiet: Quiet = False,
+    debug: Debug = False,  # read by main
+    flags: dict[str, Any],
+) -> None:
+    """Serve models over HTTP, for programs that speak the API of OpenAI, Anthropic or Ollama.
+
+    Every installed model can be asked for and is loaded when needed, within the memory limit. Each
+    MODEL is loaded at the start and stays loaded. Other machines can reach the server only with
+    --host, and then a key is required. Ctrl-C stops it after running answers are finished; a
+    second Ctrl-C stops it at once.
+    """
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.serving import ServeRequest, run_server
+
+    request = ServeRequest.of(
+        host=host,
+        port=port,
+        keys=(api_key, api_key_file),
+        cors=cors or (),
+        allow_host=allow_host or (),
+        limits={"keep_alive": keep_alive, "max_models": max_models, "max_queue": max_queue, "ping": ping},
+        logs=(log_requests or log_prompts, log_prompts),
+    )
+    context = Context.of(flags, quiet=quiet)
+    if code := run_server(context, request, _refs(context, names or [], pull=pull, accepted=accept_license)):
+        raise typer.Exit(code)
+
+
+def _refs(context: Context, names: list[str], *, pull: bool, accepted: bool) -> tuple[str, ...]:
+    """The models that are loaded at the start; those that are missing are pulled as `run` would. Raises LmsupplyError."""
+    from shlex import quote
+
+    from lmsupply_cli.catalogue.entry import GUIDE_REF
+    from lmsupply_cli.cli.prepare import ModelRequest, choose_model
+    from lmsupply_cli.errors import UsageError
+
+    refs = []
+    for name in names:
+        model = choose_model(context, ModelRequest(name, pull=pull, accepted=accepted))
+        if not (model.key or model.external or model.ref == GUIDE_REF):
+            raise UsageError(f"{name} has no name that clients could use", hint=f"lmsupply add {quote(name)} NAME")
+        refs.append(model.ref)
+    return tuple(dict.fromkeys(refs))
