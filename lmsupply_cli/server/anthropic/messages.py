@@ -36,7 +36,7 @@ async def create(request: Request) -> Response:
         cancel=answer.cancel,
         failed=failed,
         media_type=CONTENT_TYPE,
-        ping=PING,
+        ping=PING if state.options.ping_s else b"",
         ping_s=state.options.ping_s,
         ping_first=False,
     )

@@ -19,12 +19,13 @@ from lmsupply_cli.events import (
 from lmsupply_cli.generation.completion import Completion
 from lmsupply_cli.server.anthropic.body import MessagesBody
 from lmsupply_cli.server.errors import ApiError
+from lmsupply_cli.server.openai.parts import finish_reason
 from lmsupply_cli.server.sse import sse
 from lmsupply_cli.serving.requests import Answer
 
 PING = sse({"type": "ping"}, event="ping")
 SIGNATURE = "lmsupply"  # of thoughts: clients send it back, and nothing here reads it
-_STOP_REASONS = {"stop": "end_turn", "tool_calls": "tool_use"}
+_STOP_REASONS = {"stop": "end_turn", "tool_calls": "tool_use", "length": "max_tokens"}
 
 
 class Reply:
@@ -149,7 +150,7 @@ def _stop(end: Finished) -> dict[str, str | None]:
         return {"stop_reason": "stop_sequence", "stop_sequence": end.stop_sequence}
     if end.cut_by == "context":
         return {"stop_reason": "model_context_window_exceeded", "stop_sequence": None}
-    return {"stop_reason": _STOP_REASONS.get(end.finish_reason, "max_tokens"), "stop_sequence": None}
+    return {"stop_reason": _STOP_REASONS[finish_reason(end.finish_reason)], "stop_sequence": None}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

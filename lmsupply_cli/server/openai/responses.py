@@ -11,8 +11,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lmsupply_cli.events import Finished, GenerationEvent, Usage
+from lmsupply_cli.generation.completion import Completion
 from lmsupply_cli.server.asking import ask, body_of, count
 from lmsupply_cli.server.errors import ApiError
+from lmsupply_cli.server.openai.parts import finish_reason
 from lmsupply_cli.server.openai.responses_body import ENCRYPTED, NAMES, PromptBody, ResponsesBody
 from lmsupply_cli.server.openai.responses_input import STATELESS
 from lmsupply_cli.server.openai.responses_output import Output, Status, Wishes
@@ -28,14 +30,13 @@ async def create(request: Request) -> Response:
     answer = await ask(request, body.model, body.request(), names=NAMES)
     reply = Reply(body, int(state.clock()))
     if not body.stream:
-        completion = await whole(request, answer, listen=reply.listen)
-        return JSONResponse(reply.finished(completion.finish_reason, completion.usage))
+        return JSONResponse(reply.finished(await whole(request, answer, listen=reply.listen)))
     return streamed(
         reply.frames(answer),
         cancel=answer.cancel,
         failed=reply.failed,
         media_type=CONTENT_TYPE,
-        ping=PING,
+        ping=PING if state.options.ping_s else b"",
         ping_s=state.options.ping_s,
         ping_first=False,
     )
@@ -81,9 +82,9 @@ class Reply:
             for found in self.output.add(event):
                 yield self._frame(**found)
             if isinstance(event, Finished):
-                for found in self.output.finish(_status(event.finish_reason)):
+                for found in self.output.finish(_status(event)):
                     yield self._frame(**found)
-                last = self.finished(event.finish_reason, event.usage)
+                last = self.finished(event)
                 yield self._frame(type=f"response.{last['status']}", response=last)
                 return
         raise ApiError(502, "the answer ended before it was finished", "worker_died")
@@ -94,14 +95,13 @@ class Reply:
         failed = self._object("failed", error={"code": code, "message": error.message})
         return self._frame(type="response.failed", response=failed)
 
-    def finished(self, finish_reason: str, usage: Usage) -> dict[str, Any]:
-        """The response after its end."""
-        status = _status(finish_reason)
+    def finished(self, end: Finished | Completion) -> dict[str, Any]:
+        """The response after its end. Raises ApiError for an answer that the server ended."""
+        status = _status(end)
         for _ in self.output.finish(status):
             pass
-        reason = "max_output_tokens" if finish_reason == "length" else finish_reason
-        details = {"reason": reason} if status == "incomplete" else None
-        return self._object(status, incomplete_details=details, usage=_usage(usage))
+        details = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        return self._object(status, incomplete_details=details, usage=_usage(end.usage))
 
     def _frame(self, **event: Any) -> bytes:
         name, self._number = event["type"], self._number + 1
@@ -124,8 +124,8 @@ class Reply:
         return given | self._body.shown | end
 
 
-def _status(finish_reason: str) -> Status:
-    return "completed" if finish_reason in ("stop", "tool_calls") else "incomplete"
+def _status(end: Finished | Completion) -> Status:
+    return "incomplete" if finish_reason(end.finish_reason) == "length" else "completed"
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lmsupply_cli.events import (
     ToolCall,
     ToolCallDelta,
 )
+from lmsupply_cli.server.openai.parts import logprobs_object
 from lmsupply_cli.server.openai.responses_input import sealed
 from lmsupply_cli.server.openai.responses_tools import Functions
 
@@ -68,7 +69,7 @@ class Output:
             self._open = _Message(len(self.items))
             yield from self._open.begin()
         if text:
-            yield self._open.push(text, [logprob_row(one) for one in self._logprobs])
+            yield self._open.push(text, logprobs_object(self._logprobs)["content"])
         self._logprobs.clear()
 
     def _reasoning(self, text: str) -> Iterator[Event]:
@@ -207,15 +208,6 @@ class _Call(_Item):
         named, arguments = self.row["name"], self.row["arguments"]
         yield self._event("function_call_arguments.done", name=named, arguments=arguments)
         yield from super().end(status if self.whole else "incomplete")
-
-
-def logprob_row(found: TokenLogprob) -> dict[str, Any]:
-    """A token with its probability, and the most likely ones in its place."""
-    return _token(found) | {"top_logprobs": [_token(one) for one in found.top]}
-
-
-def _token(found: TokenLogprob) -> dict[str, Any]:
-    return {"token": found.text, "bytes": list(found.text.encode()), "logprob": found.logprob}
 
 
 def _new_id(kind: str) -> str:
