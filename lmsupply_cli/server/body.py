@@ -7,8 +7,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    GetJsonSchemaHandler,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from lmsupply_cli.errors import did_you_mean
 from lmsupply_cli.server.errors import ApiError, bad_field
@@ -26,6 +36,14 @@ class Part(BaseModel):
 
     unsupported: ClassVar[dict[str, str]] = {}
     """Fields that would change the answer, and why they are refused. A value that asks for nothing is accepted."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Fields without effect are part of the form, with any value."""
+        found = handler.resolve_ref_schema(handler(schema))
+        any_value = {"description": "has no effect"}
+        found["properties"] = found.get("properties", {}) | dict.fromkeys(sorted(cls.no_effect), any_value)
+        return found
 
     @model_validator(mode="before")
     @classmethod
