@@ -245,9 +245,8 @@ class BatchRunner:
         """`size`: always so many at once. Raises UsageError, DoesNotFit for one that cannot be."""
         self._generator, self._guidance = generator, guidance
         self._listener = listener or BatchListener()
-        self._free_bytes = _free_bytes(generator)
         if size is not None:
-            check_batch(generator, self._free_bytes, size)
+            check_batch(generator, _free_bytes(generator), size)
         self._fixed = size is not None
         self._why_never = generator.model.batching_blocker()
         self.size = 1 if self._why_never else (size or BATCH_SIZE)
@@ -270,7 +269,7 @@ class BatchRunner:
             )
         if self._fixed or len(left) == 1:
             return BatchPlan(len(left), together=len(left) > 1)
-        fits = largest_batch(self._generator.memory_shape, self._free_bytes, left, at_most=self.size)
+        fits = largest_batch(self._generator.memory_shape, _free_bytes(self._generator), left, at_most=self.size)
         cached = self._generator.cached_prefix_tokens(left[0].prompt.ids)
         return self._said_of(self._planner.choose([one.prompt.ids for one in left[:fits]], cached_tokens=cached))
 
@@ -286,6 +285,20 @@ class BatchRunner:
         found = answer_alone(self._generator, asked, self._guidance, listener=self._listener)
         self._planner.record(found)
         return found
+
+    def record(self, end: Finished) -> None:
+        """An answer that was given alone, by whoever asked `choose`."""
+        self._planner.record(end)
+
+    def record_batch(self, ends: Sequence[Finished]) -> None:
+        """Answers that were given together."""
+        self._planner.record_batch(ends)
+
+    @property
+    def read_cost(self) -> float:
+        """Seconds for a token of a prompt; 0 before the first answer."""
+        read = self._planner.costs.read
+        return read.cost if read.tokens else 0.0
 
     def _said_of(self, choice: BatchPlan) -> BatchPlan:
         if not self._said:

@@ -99,11 +99,13 @@ class TextGenerator(Answers):
         self._turns = Turns()
         self._is_owner = True
 
-    def sibling(self) -> TextGenerator:
+    def sibling(self, *, reserve_tokens: int = 0) -> TextGenerator:
         """A second generator that shares this model's weights, with its own prompt cache; closing it leaves the model
-        loaded. Raises EngineError if this one is closed."""
+        loaded. `reserve_tokens`: KV cache to allocate from the start. Raises EngineError if this one is closed."""
         self._turns.check_open()
-        limits = GeneratorLimits(self.context_tokens, self.fitting_tokens, 0, self.budget, self.memory_shape)
+        limits = GeneratorLimits(
+            self.context_tokens, self.fitting_tokens, reserve_tokens, self.budget, self.memory_shape
+        )
         speculation = self.speculation.sibling() if self.speculation else None
         other = TextGenerator(
             self.model,
@@ -233,6 +235,12 @@ class TextGenerator(Answers):
         if len(prompt.ids) >= self.context_tokens:
             raise overflow(len(prompt.ids), self.context_tokens)
 
+    def needed_tokens(self, prompt: Prompt, options: GenerationOptions) -> int:
+        """Tokens that the cache must hold when `prompt` is answered: an answer without a limit begins with less than
+        the context."""
+        limited = options.max_tokens < self.context_tokens or options.num_beams > 1
+        return min(len(prompt.ids) + (options.max_tokens if limited else ROOM_TOKENS), self.context_tokens)
+
     def check_options(self, options: GenerationOptions, guidance: Guidance | None) -> None:
         """Raises UsageError for options that can't be combined with the guidance or the model."""
         if guidance and options.num_beams > 1:
@@ -331,8 +339,7 @@ class TextGenerator(Answers):
     ) -> Iterator[GenerationEvent]:
         """`stops`: of an answer that may call tools; the task's are found below."""
         options = task.options
-        limited = options.max_tokens < self.context_tokens or options.num_beams > 1
-        decoder = self._decoder_for(len(prompt.ids) + (options.max_tokens if limited else ROOM_TOKENS), options)
+        decoder = self._decoder_for(self.needed_tokens(prompt, options), options)
         ending, run, drafting = CancelToken(cancel), Run(), None
         if self.speculation:
             drafting, note = self.speculation.for_answer(decoder, options, self.model)

@@ -31,6 +31,11 @@ class PromptCache:
         return self._decoder.tokens if self._decoder is not None else ()
 
     @property
+    def capacity_tokens(self) -> int:
+        """What memory is allocated for; 0 before the first prompt."""
+        return self._decoder.capacity_tokens if self._decoder is not None else 0
+
+    @property
     def cached(self) -> CachedPrompt | None:
         """What the cache stands for, as the next prompt needs it."""
         if self._answer is not None:

@@ -138,6 +138,17 @@ def memory_used_bytes() -> tuple[int, int]:
     return now or peak, peak or now
 
 
+def process_bytes(pid: int) -> int:
+    """Resident memory of another process; 0 where it has ended or the system does not tell."""
+    return _sizes(f"{pid}/status").get("VmRSS", 0) or _tried(lambda: _rss_of_psutil(pid), 0)
+
+
+def _rss_of_psutil(pid: int) -> int:
+    import psutil
+
+    return int(psutil.Process(pid).memory_info().rss)
+
+
 def _used_of_psutil() -> tuple[int, int]:
     import psutil
 

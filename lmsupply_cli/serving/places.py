@@ -1,0 +1,60 @@
+"""Which KV cache a prompt is read into: decisions only, on figures.
+
+The engine can neither copy a cache nor give a part of one to another sequence. So a prompt that begins like a
+conversation that is cached either takes that cache over, and its end is lost, or is read as a whole into another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LOSS, _LOSS_IF_RETURNS = 0.5, 4.0  # of a token that is lost, against one that need not be read
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceState:
+    """A cache that is idle: it holds `held` tokens, of which a prompt would use `shared`, and `lost` would be lost that
+    another conversation might want; `fits`: it has room for the prompt and its answer; `bytes` of memory; `used`: a larger
+    number was used later."""
+
+    held: int
+    shared: int
+    lost: int
+    fits: bool
+    bytes: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceChoice:
+    """`take`: the number of an idle place, None for a new one; `evict`: places that go before."""
+
+    take: int | None
+    evict: tuple[int, ...] = ()
+
+
+def choose_place(
+    idle: Sequence[PlaceState], *, new_bytes: int, free_bytes: int, free_places: int, returns: bool = False
+) -> PlaceChoice:
+    """By the tokens that need not be read against those that are lost. `new_bytes`: of a new place, of which
+    `free_places` more may be made; `free_bytes`: what is left of the budget; `returns`: the conversation was cached
+    before, and lost its cache to another one."""
+    fresh = PlaceChoice(None, _evicted(idle, new_bytes=new_bytes, free_bytes=free_bytes, free_places=free_places))
+    fresh_score = -_LOSS * sum(idle[number].held for number in fresh.evict)
+    weight = _LOSS_IF_RETURNS if returns else _LOSS
+    scores = [(one.shared - weight * one.lost, one.used, number) for number, one in enumerate(idle) if one.fits]
+    best, _, number = max(scores, default=(-float("inf"), 0, 0))
+    return PlaceChoice(number) if best >= fresh_score else fresh
+
+
+def _evicted(idle: Sequence[PlaceState], *, new_bytes: int, free_bytes: int, free_places: int) -> tuple[int, ...]:
+    """Those used longest ago, until there is room; all of them where that is not enough."""
+    gone: list[int] = []
+    for number in sorted(range(len(idle)), key=lambda number: idle[number].used):
+        if new_bytes <= free_bytes and free_places > 0:
+            break
+        gone.append(number)
+        free_bytes += idle[number].bytes
+        free_places += 1
+    return tuple(gone)
