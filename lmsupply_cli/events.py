@@ -84,6 +84,11 @@ class PrefillProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """A step that shows nothing yet. Only whoever asks for pulses gets them, to let others take a turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something the user should know; `code` is stable, `text` is for people."""
 
@@ -143,7 +148,7 @@ class Finished:
 
 
 AnswerPiece = TextDelta | ReasoningDelta | ToolCallDelta | ToolCall
-GenerationEvent = Notice | PrefillProgress | TokenLogprob | TextWasReasoning | AnswerPiece | Finished
+GenerationEvent = Notice | PrefillProgress | Pulse | TokenLogprob | TextWasReasoning | AnswerPiece | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from lmsupply_cli.events import (
     GenerationEvent,
     Limit,
     Notice,
+    Pulse,
     SpeculativeStats,
     TextDelta,
     Timings,
@@ -46,7 +47,7 @@ class Task:
     `stop` and `stop_ids` end the answer besides the options' stops and the model's end tokens; `matcher`: what the
     answer must follow; `continues`: the answer goes on with the text of the prompt, so a space at its start counts, as it does
     with a matcher; `shown`: of an answer that may call tools, the texts of control tokens that are shown, whatever the
-    detokenizer hides, and no space at the start counts.
+    detokenizer hides, and no space at the start counts; `pulses`: every step is an event.
     """
 
     ids: Sequence[int]
@@ -56,6 +57,7 @@ class Task:
     matcher: Matcher | None = None
     continues: bool = False
     shown: Mapping[int, str] | None = None
+    pulses: bool = False
 
 
 @dataclass
@@ -231,7 +233,8 @@ class _Answer:
                 yield Notice("memory_critical", f"{error.message}: the answer ends here")
                 return
             for _ in prefill(decoder, tokens, run=Run(), cancel=ending.cancel):
-                pass
+                if task.pulses:
+                    yield Pulse()
             if ending.is_cancelled(run):
                 return
 
@@ -245,6 +248,8 @@ class _Answer:
                 yield token_logprob(self.model, sampler)
             if shown := self.text.push(token):
                 yield TextDelta(shown)
+            elif self.task.pulses:
+                yield Pulse()
             if self.text.stopped:
                 return
 

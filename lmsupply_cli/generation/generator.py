@@ -41,6 +41,7 @@ from lmsupply_cli.memory.shape import MemoryShape
 if TYPE_CHECKING:
     pass
 
+_SMALL_ROOM = 256  # tokens: an answer begins in what is left of a cache that has read most of its prompt
 ROOM_TOKENS = 2048
 """Room in the first cache for an answer without a limit. The engine allocates and clears a whole cache at once, so one for a
 long context would delay every short answer. An answer that outgrows its cache gets a larger one and is prefilled again."""
@@ -236,10 +237,16 @@ class TextGenerator(Answers):
             raise overflow(len(prompt.ids), self.context_tokens)
 
     def needed_tokens(self, prompt: Prompt, options: GenerationOptions) -> int:
-        """Tokens that the cache must hold when `prompt` is answered: an answer without a limit begins with less than
-        the context."""
+        """Tokens that the cache must hold when an answer to `prompt` begins; it gets a larger one when it needs that. An
+        answer without a limit begins with less than the context, and one whose prompt is cached for the most part
+        with what is left: most answers end before that, and in a larger cache all would be read again."""
         limited = options.max_tokens < self.context_tokens or options.num_beams > 1
-        return min(len(prompt.ids) + (options.max_tokens if limited else ROOM_TOKENS), self.context_tokens)
+        read = len(prompt.ids)
+        needed = min(read + (options.max_tokens if limited else ROOM_TOKENS), self.context_tokens)
+        held = self.cache.capacity_tokens
+        if read + _SMALL_ROOM <= held < needed and options.num_beams == 1:
+            needed = held if 2 * self.cached_prefix_tokens(prompt.ids) >= read else needed
+        return needed
 
     def check_options(self, options: GenerationOptions, guidance: Guidance | None) -> None:
         """Raises UsageError for options that can't be combined with the guidance or the model."""
@@ -256,9 +263,10 @@ class TextGenerator(Answers):
         *,
         guidance: Guidance | None = None,
         cancel: CancelToken | None = None,
+        pulses: bool = False,
     ) -> Iterator[GenerationEvent]:
-        """Events for an already built `Prompt`. Raises DoesNotFit before any work, UsageError for options that
-        exclude each other."""
+        """Events for an already built `Prompt`; `pulses`: one for every step, so that others can take a turn. Raises
+        DoesNotFit before any work, UsageError for options that exclude each other."""
         options, guidance = options or self.options, guidance or self.guidance
         if guidance is not None:
             check_type(guidance, Guidance, "guidance", "a Guidance, such as Guidance.json_schema(…)")
@@ -274,6 +282,7 @@ class TextGenerator(Answers):
             self.new_matcher(guidance, prompt.answer_prefix) if guidance else None,
             prompt.continues,
             turn.shown if turn else None,
+            pulses,
         )
         stops = (*options.stop, *prompt.stop) if turn else ()
         return self._turns.guarded(self._events(prompt, task, stops, cancel))

@@ -15,6 +15,7 @@ from lmsupply_cli.events import (
     FinishReason,
     GenerationEvent,
     Notice,
+    Pulse,
     ReasoningDelta,
     TextDelta,
     TextWasReasoning,
@@ -48,7 +49,7 @@ class AnswerReader:
 
     def __init__(self, prompt: Prompt, task: Task, stops: Sequence[str], ending: CancelToken) -> None:
         self._reader = _reader(prompt, task, stops, ending)
-        self._format_stops = prompt.stop
+        self._format_stops, self._pulses = prompt.stop, task.pulses
         self._thought = ReasoningCount()
 
     def read(self, event: GenerationEvent, written_tokens: int) -> Iterator[GenerationEvent]:
@@ -59,6 +60,8 @@ class AnswerReader:
         pieces = list(self._reader.push(event.text))
         self._thought.add(pieces, written_tokens)
         yield from pieces
+        if self._pulses and not pieces:
+            yield Pulse()
 
     def end(self, event: Finished, *, load_s: float, memory: bool) -> Iterator[GenerationEvent]:
         """What was held back, and how the answer ended; `memory`: because that ran short."""

@@ -45,13 +45,13 @@ class Caches:
 
     def cached_tokens(self, prompt: Prompt) -> int:
         """How many tokens of `prompt` the best of the idle places has."""
-        return max((self._shared(place, prompt) for place in self._places if not place.busy), default=0)
+        return max((self._shared(place, prompt)[1] for place in self._places if not place.busy), default=0)
 
     def lend(self, asked: Asked) -> Place:
         """The place where `asked` is read; give it back."""
         needed = self._base.needed_tokens(asked.prompt, asked.options)
         idle = [place for place in self._places if not place.busy]
-        states = [self._state(place, asked.prompt, needed) for place in idle]
+        states = [self._state(place, asked) for place in idle]
         roomy = min(needed + ROOM_TOKENS, self._base.context_tokens)
         free = self._budget - sum(map(self._bytes, self._places))
         if self._cache_bytes(roomy) > max(free, 0):
@@ -98,15 +98,23 @@ class Caches:
         for place in list(self._places):
             self._drop(place, remember=False)
 
-    def _state(self, place: Place, prompt: Prompt, needed: int) -> PlaceState:
-        fits = place.capacity_tokens >= needed
-        held, shared = place.generator.cached_tokens, self._shared(place, prompt)
+    def _state(self, place: Place, asked: Asked) -> PlaceState:
+        prompt, shared = self._shared(place, asked.prompt)
+        held, needed = place.generator.cached_tokens, place.generator.needed_tokens(prompt, asked.options)
         again = shared + LEAST >= len(prompt.ids)  # only an answer is lost, which is asked for anew
-        return PlaceState(held, shared, 0 if again else held - shared, fits, self._bytes(place), place.used)
+        return PlaceState(
+            held=held,
+            shared=shared,
+            lost=0 if again else held - shared,
+            fits=place.capacity_tokens >= needed,
+            bytes=self._bytes(place),
+            used=place.used,
+        )
 
-    def _shared(self, place: Place, prompt: Prompt) -> int:
-        ids = self._prompts.with_cache(prompt, place.generator.cache.cached).ids
-        return place.generator.cached_prefix_tokens(ids)
+    def _shared(self, place: Place, prompt: Prompt) -> tuple[Prompt, int]:
+        """The prompt as the place would read it, and how many tokens of it the place has."""
+        prompt = self._prompts.with_cache(prompt, place.generator.cache.cached)
+        return prompt, place.generator.cached_prefix_tokens(prompt.ids)
 
     def _returns(self, ids: Sequence[int], shared: int) -> bool:
         found = [tokens for tokens in self._lost if plan_reuse(tokens, ids).rewind_to > shared + NOTABLE_TOKENS]

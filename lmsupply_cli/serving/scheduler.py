@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from traceback import print_exc
@@ -16,7 +18,7 @@ from typing import Protocol
 
 from lmsupply_cli.engine.base import PREFILL_CHUNK
 from lmsupply_cli.errors import EngineError, LmsupplyError
-from lmsupply_cli.events import Finished, GenerationEvent, PrefillProgress
+from lmsupply_cli.events import Finished, GenerationEvent, PrefillProgress, Pulse
 from lmsupply_cli.generation.batch import BATCH_SIZE, BatchItem, BatchRunner, RowBatch, batch_bytes
 from lmsupply_cli.generation.batch_plan import NOTABLE_TOKENS
 from lmsupply_cli.generation.generator import TextGenerator
@@ -76,7 +78,9 @@ class Single:
         self._accepted = False
         self._prefill_s = self._decode_s = 0.0
         self._reads = True
-        self._events = generator.stream_prompt(prompt, asked.options, guidance=asked.guidance, cancel=asked.cancel)
+        self._events = generator.stream_prompt(
+            prompt, asked.options, guidance=asked.guidance, cancel=asked.cancel, pulses=True
+        )
 
     def step(self) -> Iterator[Reply]:
         began = perf_counter()
@@ -89,7 +93,8 @@ class Single:
             self.over = True
             timings = replace(event.timings, prefill_s=self._prefill_s, decode_s=self._decode_s)
             self._runner.record(replace(event, timings=timings))
-        yield Happened(self.ids[0], (event,))
+        if not isinstance(event, Pulse):
+            yield Happened(self.ids[0], (event,))
 
     def _note(self, event: GenerationEvent, seconds: float) -> None:
         """What this answer costs, without the turns of others."""
@@ -139,12 +144,13 @@ class Together:
             self._decode_s += seconds
         else:
             self._prefill_s = seconds
-        for row, event in step:
-            if isinstance(event, Finished):
+        for row, events in groupby(step, key=itemgetter(0)):
+            happened = tuple(event for _, event in events)
+            if isinstance(end := happened[-1], Finished):
                 self._open.discard(row)
-                timings = replace(event.timings, prefill_s=self._prefill_s, decode_s=self._decode_s)
-                self._ended.append(replace(event, timings=timings))
-            yield Happened(self._all[row].id, (event,))
+                timings = replace(end.timings, prefill_s=self._prefill_s, decode_s=self._decode_s)
+                self._ended.append(replace(end, timings=timings))
+            yield Happened(self._all[row].id, happened)
         if not self._open:
             self.over = True
             self._runner.record_batch(self._ended)
@@ -297,7 +303,8 @@ class Scheduler:
     def _take_turn(self) -> None:
         turn = self._turns.popleft()
         try:
-            self._send(list(turn.step()))
+            if said := list(turn.step()):
+                self._send(said)
         except Exception as error:
             self._fail(turn, error)
             return
