@@ -103,7 +103,7 @@ def told_by_type(*types: str, default: str = "", alike: Mapping[str, str] = Mapp
     """Objects whose Form is their `type`; `default`: of one without; `alike`: other types that a Form takes."""
 
     def form(value: Any) -> str | None:
-        kind = value.get("type") or default if isinstance(value, dict) else None
+        kind = value.get("type") or default if isinstance(value, dict) else getattr(value, "type", None)
         return _NO_FIELD + alike.get(kind, kind) if isinstance(kind, str) else None
 
     return Discriminator(

@@ -16,7 +16,7 @@ from lmsupply_cli.generation.completion import AnswerBuffer, Completion
 from lmsupply_cli.server.errors import ApiError, as_api_error
 from lmsupply_cli.serving.requests import Answer
 
-_LOG = logging.getLogger("lmsupply.server")
+LOG = logging.getLogger("lmsupply.server")
 
 
 class ClientGone(Exception):
@@ -104,11 +104,20 @@ async def _read(
     try:
         async for frame in frames:
             await queue.put(frame)
-    except LmsupplyError as error:
-        await queue.put(failed(as_api_error(error)))
-    except ApiError as error:
-        await queue.put(failed(error))
-    except Exception:
-        _LOG.exception("a stream failed")
-        await queue.put(failed(ApiError(500, "the server failed; its log says why", "internal_error")))
+    except Exception as error:
+        await queue.put(_last_frame(error, failed))
     await queue.put(None)
+
+
+def _last_frame(error: Exception, failed: Callable[[ApiError], bytes]) -> bytes:
+    """Of a stream that an error ended, whatever it was."""
+    if isinstance(error, LmsupplyError):
+        error = as_api_error(error)
+    if not isinstance(error, ApiError):
+        LOG.error("a stream failed", exc_info=error)
+        error = ApiError(500, f"a bug in lmsupply: {type(error).__name__}", "bug")
+    try:
+        return failed(error)
+    except Exception as worse:
+        LOG.error("a stream failed, and its error could not be told", exc_info=worse)
+        return b""
