@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
@@ -45,8 +46,7 @@ def fail() -> str:
 @server.tool()
 def wait(path: str) -> str:
     """Never end."""
-    with open(path, "w") as file:
-        file.write("waits")
+    Path(path).write_text("waits")
     time.sleep(600)
     return ""
 

@@ -24,6 +24,7 @@ from lmsupply_cli.render.terminal import Terminal
 from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.loop import ChatLoop
 from lmsupply_cli.store.locate import LocatedModel
+from lmsupply_cli.toolbox.toolbox import Toolbox
 
 Line = str | type[BaseException]  # what is typed, or the key that raises it
 
@@ -63,6 +64,8 @@ class Scripted:
     think: str = "on"
     terminal: bool = False
     debug: bool = False
+    toolbox: Toolbox = field(default_factory=Toolbox)
+    can_ask: bool = True
 
     def __post_init__(self) -> None:
         self.output = Screen() if self.terminal else io.StringIO()
@@ -79,6 +82,8 @@ class Scripted:
             make_stream=lambda: PlainStream(self.output, clean=True),
             environ=self.environ,
             debug=self.debug,
+            toolbox=self.toolbox,
+            can_ask=self.can_ask,
         )
         session = ChatSession(self.generator, system=self.system or None, policy=self.policy)
         self.chat = Chat(

@@ -105,7 +105,7 @@ def serve(address: str) -> None:
     import lmsupply_cli
 
     for module in pkgutil.walk_packages(lmsupply_cli.__path__, "lmsupply_cli."):
-        if not module.name.endswith(("__main__", "worker_child")) and ".builtin" not in module.name:
+        if not module.name.endswith(("__main__", "worker_child", "mcp_client")) and ".builtin" not in module.name:
             importlib.import_module(module.name)
     for name in _PACKAGES:
         importlib.import_module(name)

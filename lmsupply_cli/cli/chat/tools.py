@@ -11,6 +11,7 @@ from lmsupply_cli.cli.context import Context
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.repl.chat import Chat
+from lmsupply_cli.repl.keys import quiet_keys
 from lmsupply_cli.toolbox.config import ServerConfig, read_servers
 from lmsupply_cli.toolbox.functions import load_function
 from lmsupply_cli.toolbox.toolbox import Toolbox
@@ -70,7 +71,8 @@ def offer_tools(chat: Chat, options: ToolOptions) -> None:
     if box.servers:
         status.show("waiting for the MCP servers …")
     try:
-        notices = list(box.open(allowed=options.allowed))
+        with quiet_keys(terminal.stdin):
+            notices = list(box.open(allowed=options.allowed))
     finally:
         status.clear()
     for notice in notices:
