@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from lmsupply_cli.events import Finished, Usage
 
@@ -77,7 +78,7 @@ class Tally:
     def models(self) -> tuple[ModelStats, ...]:
         """By ref."""
         refs = sorted(self._counts.keys() | self._answers.keys())
-        return tuple(
-            replace(ModelStats(ref, answers=dict(self._answers.get(ref, {}))), **self._counts.get(ref, {}))
-            for ref in refs
-        )
+        return tuple(ModelStats(ref, answers=dict(self._answers.get(ref, {})), **self._of(ref)) for ref in refs)
+
+    def _of(self, ref: str) -> dict[str, Any]:
+        return dict(self._counts.get(ref, {}))

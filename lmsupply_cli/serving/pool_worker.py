@@ -96,6 +96,11 @@ class PoolWorker:
         return self.let_go.is_set()
 
     @property
+    def is_gone(self) -> bool:
+        """Its process has ended, or is about to."""
+        return self.leaving or (self.process is not None and not self.process.memory_bytes())
+
+    @property
     def is_loading(self) -> bool:
         return self.process is None
 

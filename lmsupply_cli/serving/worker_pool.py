@@ -7,6 +7,7 @@ model is decided in `room`.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmsupply_cli.errors import LmsupplyError, QueueFull, QueueTimeout, UsageError, WorkerDied
+from lmsupply_cli.errors import EngineError, LmsupplyError, QueueFull, QueueTimeout, UsageError, WorkerDied
 from lmsupply_cli.events import Finished
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.options import LoadOptions
@@ -78,15 +79,16 @@ class WorkerPoolHooks:
 
 @dataclass(eq=False, slots=True)
 class _Turn:
-    """A request that waits. `blocked_by`: models whose room it waits for."""
+    """A request that waits. `number`: in the order of asking; `blocked_by`: models whose room it waits for."""
 
+    number: int
     since: float
     ends: float
     blocked_by: tuple[str, ...] = ()
 
     def is_before(self, other: _Turn | None, now: float) -> bool:
         """Whether it has waited so long for room that `other`, or whoever comes now, waits for it."""
-        is_first = other is None or (self is not other and self.since <= other.since)
+        is_first = other is None or self.number < other.number
         return bool(self.blocked_by) and is_first and now >= self.since + PATIENCE_S
 
 
@@ -107,6 +109,7 @@ class WorkerPool:
         self._loading: dict[str, CrashGuard] = {}
         self._restarts: dict[str, CrashGuard] = {}
         self._turns: list[_Turn] = []
+        self._numbers = itertools.count()
         self._queued: Counter[str] = Counter()
         self._bell, self._closing = Bell(), asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -171,13 +174,18 @@ class WorkerPool:
 
     async def answer(self, model: str, request: AnswerRequest, *, keep_alive_s: float | None = None) -> PooledAnswer:
         """See `Models`. A `keep_alive_s` holds until another request brings one."""
-        worker = await self._acquire(self._find(model), keep_alive_s)
-        try:
-            answer = await (await worker.until_loaded()).answer(request)
-        except BaseException as error:
-            self._refused += isinstance(error, (QueueFull, QueueTimeout))
-            self._give_back(worker)
-            raise
+        found = self._find(model)
+        while True:
+            worker = await self._acquire(found, keep_alive_s)
+            try:
+                answer = await (await worker.until_loaded()).answer(request)
+                break
+            except BaseException as error:
+                self._refused += isinstance(error, (QueueFull, QueueTimeout))
+                self._give_back(worker)
+                if not (type(error) is EngineError and worker.is_gone):
+                    raise
+            await worker.ended.wait()  # it ended before it was asked
 
         def ended(how: Finished | LmsupplyError | None) -> None:
             if isinstance(how, Finished):
@@ -227,7 +235,7 @@ class WorkerPool:
         """As `_acquire`, after waiting."""
         timeout_s = self._options.queue_timeout_s
         now = self._now()
-        turn = _Turn(now, math.inf if timeout_s is None else now + timeout_s)
+        turn = _Turn(next(self._numbers), now, math.inf if timeout_s is None else now + timeout_s)
         with self._waiting(found, turn):
             while (worker := await self._step(found, turn)) is None:
                 self._check_open()
@@ -283,6 +291,7 @@ class WorkerPool:
         turn.blocked_by = step.refs if isinstance(step, Busy) else ()
         if isinstance(step, Room):
             self._begin(found, need)
+            self._bell.ring()
         elif isinstance(step, Eviction):
             worker = self._workers[step.ref]
             self._let_go(worker, "evictions")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
-from lmsupply_cli.errors import LmsupplyError, ModelNotFound, QueueFull, WorkerDied
+from lmsupply_cli.errors import EngineError, LmsupplyError, ModelNotFound, QueueFull, WorkerDied
 from lmsupply_cli.events import Finished, GenerationEvent, Notice, TextDelta, Usage
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.serving.requests import AnswerRequest, ServedModel
@@ -93,6 +93,8 @@ class FakeProcess:
         return len(self.active) - self.running
 
     async def answer(self, request: AnswerRequest) -> FakeAnswer:
+        if self.closing or self.ended.is_set():
+            raise EngineError(f"{self.ref} was unloaded")
         await asyncio.sleep(0.01)
         if self.closing or self.ended.is_set():
             raise WorkerDied(f"the process of {self.ref} ended")
