@@ -52,14 +52,10 @@ class Caches:
         needed = self._base.needed_tokens(asked.prompt, asked.options)
         idle = [place for place in self._places if not place.busy]
         states = [self._state(place, asked) for place in idle]
-        roomy = min(needed + ROOM_TOKENS, self._base.context_tokens)
-        free = self._budget - sum(map(self._bytes, self._places))
-        if self._cache_bytes(roomy) > max(free, 0):
-            roomy = needed
         choice = choose_place(
             states,
-            new_bytes=self._cache_bytes(roomy),
-            free_bytes=free,
+            new_bytes=self._cache_bytes(needed),
+            free_bytes=self._free_bytes,
             free_places=MOST_PLACES - len(self._places),
             returns=self._returns(asked.prompt.ids, max((state.shared for state in states), default=0)),
         )
@@ -68,14 +64,25 @@ class Caches:
         if choice.evict:
             give_back_memory()
         if choice.take is None:
-            place = Place(self._base.sibling(reserve_tokens=roomy))
-            self._places.append(place)
+            place = self._new_place(needed)
         else:
             place = idle[choice.take]
             if states[choice.take].lost > NOTABLE_TOKENS:
                 self._remember(place)
         self._clock += 1
         place.busy, place.used = True, self._clock
+        return place
+
+    @property
+    def _free_bytes(self) -> int:
+        return self._budget - sum(map(self._bytes, self._places))
+
+    def _new_place(self, needed: int) -> Place:
+        """With room for more turns, where the budget has it."""
+        roomy = min(needed + ROOM_TOKENS, self._base.context_tokens)
+        fits = self._cache_bytes(roomy) <= self._free_bytes
+        place = Place(self._base.sibling(reserve_tokens=roomy if fits else needed))
+        self._places.append(place)
         return place
 
     def give_back(self, place: Place) -> None:
@@ -89,7 +96,7 @@ class Caches:
     def make_room(self, more_bytes: int) -> None:
         """Evict idle places, those used longest ago first, until so many bytes are within the budget."""
         idle = sorted((place for place in self._places if not place.busy), key=lambda place: place.used)
-        while idle and sum(map(self._bytes, self._places)) + more_bytes > self._budget:
+        while idle and more_bytes > self._free_bytes:
             self._drop(idle.pop(0))
         give_back_memory()
 

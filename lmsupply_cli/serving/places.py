@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lmsupply_cli.generation.batch_plan import NOTABLE_TOKENS
+
 _LOSS, _LOSS_IF_RETURNS = 0.5, 4.0  # of a token that is lost, against one that need not be read
+_MOSTLY = 4  # a conversation that needs a larger place leaves one of which it used so many times more than it did not
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +43,35 @@ def choose_place(
     """By the tokens that need not be read against those that are lost. `new_bytes`: of a new place, of which
     `free_places` more may be made; `free_bytes`: what is left of the budget; `returns`: the conversation was cached
     before, and lost its cache to another one."""
-    fresh = PlaceChoice(None, _evicted(idle, new_bytes=new_bytes, free_bytes=free_bytes, free_places=free_places))
-    fresh_score = -_LOSS * sum(idle[number].held for number in fresh.evict)
+    outgrown = [number for number, one in enumerate(idle) if not one.fits and one.shared > _MOSTLY * one.lost]
+    free_bytes += sum(idle[number].bytes for number in outgrown)
+    free_places += len(outgrown)
+    others = [number for number in range(len(idle)) if number not in outgrown]
+    evicted = _evicted(idle, others, new_bytes=new_bytes, free_bytes=free_bytes, free_places=free_places)
+    fresh_score = -_LOSS * sum(idle[number].held for number in evicted)
     weight = _LOSS_IF_RETURNS if returns else _LOSS
-    scores = [(one.shared - weight * one.lost, one.used, number) for number, one in enumerate(idle) if one.fits]
+    scores = [
+        (one.shared - weight * one.lost, one.used, number)
+        for number, one in enumerate(idle)
+        if one.fits and (one.shared > NOTABLE_TOKENS or one.lost <= NOTABLE_TOKENS)
+    ]
     best, _, number = max(scores, default=(-float("inf"), 0, 0))
-    return PlaceChoice(number) if best >= fresh_score else fresh
+    if best >= fresh_score:
+        return PlaceChoice(number)
+    if not outgrown and len(evicted) == 1 and idle[evicted[0]].fits:
+        return PlaceChoice(evicted[0])  # as good as a new one, and its memory is there
+    return PlaceChoice(None, (*outgrown, *evicted))
 
 
-def _evicted(idle: Sequence[PlaceState], *, new_bytes: int, free_bytes: int, free_places: int) -> tuple[int, ...]:
-    """Those used longest ago, until there is room; all of them where that is not enough."""
+def _evicted(
+    idle: Sequence[PlaceState], numbers: Sequence[int], *, new_bytes: int, free_bytes: int, free_places: int
+) -> list[int]:
+    """Of `numbers` those used longest ago, until there is room; all of them where that is not enough."""
     gone: list[int] = []
-    for number in sorted(range(len(idle)), key=lambda number: idle[number].used):
+    for number in sorted(numbers, key=lambda number: idle[number].used):
         if new_bytes <= free_bytes and free_places > 0:
             break
         gone.append(number)
         free_bytes += idle[number].bytes
         free_places += 1
-    return tuple(gone)
+    return gone
