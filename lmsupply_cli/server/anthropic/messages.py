@@ -50,10 +50,13 @@ async def count_tokens(request: Request) -> Response:
 
 
 async def _helped(work: Awaitable[T], model: str) -> T:
-    """A client of Anthropic's asks for Anthropic's models until it is told otherwise."""
+    """Clients of Anthropic's ask for its models until they are told otherwise, and shorten a conversation when they read
+    that the prompt is too long."""
     try:
         return await work
     except ApiError as error:
+        if error.code == "context_length_exceeded":
+            error.message = f"prompt is too long: {error.message}"
         if error.status == 404 and model.startswith("claude"):
             error.message += f"; {_OWN_NAMES}"
         raise
