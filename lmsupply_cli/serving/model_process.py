@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,7 +104,7 @@ class ModelProcess:
     """Made by `start`; close it."""
 
     def __init__(self, process: asyncio.subprocess.Process, errors: IO[bytes], ref: str, limits: WorkerLimits) -> None:
-        self._process, self._errors, self._ref, self._limits = process, errors, ref, limits
+        self._process, self._errors, self._ref, self.limits = process, errors, ref, limits
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[ProcessAnswer]] = {}
         self._counting: dict[int, asyncio.Future[int]] = {}
@@ -174,8 +175,8 @@ class ModelProcess:
     async def answer(self, request: AnswerRequest) -> ProcessAnswer:
         """Wait for a turn. Raises QueueFull, QueueTimeout, UsageError, ContextOverflow, DoesNotFit, WorkerDied."""
         self._check_open()
-        free = max(0, self._limits.slots - self.running)
-        if self.waiting - free >= self._limits.queue:
+        free = max(0, self.limits.slots - self.running)
+        if self.waiting - free >= self.limits.queue:
             raise QueueFull(
                 f"{self.waiting} requests wait already for {self._ref}",
                 hint="try again later, or raise the queue limit",
@@ -186,12 +187,12 @@ class ModelProcess:
         self._waiting[id] = reply
         self._write(frame)
         try:
-            async with asyncio.timeout(self._limits.queue_timeout_s):
+            async with asyncio.timeout(self.limits.queue_timeout_s):
                 return await asyncio.shield(reply)
         except TimeoutError:
             self._forget(id)
             raise QueueTimeout(
-                f"no turn came within {self._limits.queue_timeout_s:g} s", hint="try again later, or wait longer"
+                f"no turn came within {self.limits.queue_timeout_s:g} s", hint="try again later, or wait longer"
             ) from None
         except asyncio.CancelledError:
             self._forget(id)
@@ -229,8 +230,13 @@ class ModelProcess:
 
     def kill(self) -> None:
         """End the process now."""
+        if self._process.returncode is not None:
+            return
         with suppress(ProcessLookupError):
-            self._process.kill()
+            if sys.platform == "win32":
+                self._process.kill()
+            else:  # Popen.kill would take the exit code away from the event loop's watcher
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def wait_ended(self) -> int:
         """The exit code, once the process has ended and every answer knows."""
