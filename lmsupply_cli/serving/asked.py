@@ -99,7 +99,7 @@ class PromptMaker:
             return self._prompter
         enable = self._thinking if request.enable_thinking is None else request.enable_thinking
         prompter, refused = self._prompter.with_thinking(enable, effort=request.reasoning_effort)
-        if refused:
+        if refused and not request.thinking_is_wish:
             asked = "enable_thinking" if "switch" in refused else "reasoning_effort"
             raise UsageError(refused).of(asked)
         return prompter

@@ -19,7 +19,8 @@ class AnswerRequest:
 
     `suffix`: what stands behind the answer to a `text`, None for an answer that goes on with it (`Prompter.infill`);
     `options`: generation options by name that override the model's own; `answer_prefix`: text that the answer starts
-    with; `enable_thinking`, `reasoning_effort`: None for the model's default; `tool_choice` as in `generate_chat`.
+    with; `enable_thinking`, `reasoning_effort`: None for the model's default; `tool_choice` as in `generate_chat`;
+    `thinking_is_wish`: a model that cannot do as those two say answers as it can, else it is an error.
     """
 
     messages: tuple[ChatMessage, ...] = ()
@@ -34,6 +35,7 @@ class AnswerRequest:
     guidance: Guidance | None = None
     enable_thinking: bool | None = None
     reasoning_effort: str | None = None
+    thinking_is_wish: bool = False
 
 
 class Answer(Protocol):

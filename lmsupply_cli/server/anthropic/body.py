@@ -108,6 +108,7 @@ class PromptBody(Body):
             guidance=self._guidance(),
             enable_thinking=thinking.enable_thinking,
             reasoning_effort=thinking.reasoning_effort,
+            thinking_is_wish=True,
         )
 
     def _enable_thinking(self, prefix: str) -> bool | None:

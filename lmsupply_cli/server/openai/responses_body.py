@@ -58,7 +58,7 @@ class TextForm(Part):
 
 
 class Reasoning(Part):
-    """How much a model thinks. `summary`: its thoughts are given as the summary, since nothing here shortens them."""
+    """How much a model thinks; "medium", the default of OpenAI's models, is accepted for every model. `summary`: its thoughts are given as the summary, since nothing here shortens them."""
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -129,6 +129,7 @@ class PromptBody(Body):
             guidance=self._guidance(),
             enable_thinking=thinking.enable_thinking,
             reasoning_effort=thinking.reasoning_effort,
+            thinking_is_wish=self.reasoning.effort == "medium",
         )
 
     def _options(self) -> dict[str, Any]:
