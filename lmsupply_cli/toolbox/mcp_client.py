@@ -35,6 +35,7 @@ _POLL_S = 0.2
 _MOST_PAGES = 100
 _RESPONSE_BYTES = 20_000_000
 _LAST_BYTES = 4096
+_NO_REASON = "Server returned an error response"  # the library's text for an error over HTTP
 T = TypeVar("T")
 
 
@@ -139,6 +140,7 @@ class _Connection:
         self._leave = asyncio.Event()
         self._words = _LastWords() if config.command else None
         self._garbage = ""
+        self._status = 0  # of the last answer over HTTP that is an error
         self.changed = False
         self.ended = False
 
@@ -229,7 +231,7 @@ class _Connection:
             http = httpx2.AsyncClient(
                 headers=dict(config.headers),
                 timeout=httpx2.Timeout(30.0, read=CALL_S),
-                event_hooks={"response": [_bound]},
+                event_hooks={"response": [self._answered]},
             )
             await stack.enter_async_context(http)
             transport = streamable_http_client(config.url, http_client=http)
@@ -249,6 +251,13 @@ class _Connection:
             client_info=types.Implementation(name="lmsupply", version=__version__),
         )
 
+    async def _answered(self, response: httpx2.Response) -> None:
+        """A stream of events may go on; the library bounds each of them."""
+        if response.status_code >= 400:
+            self._status = response.status_code
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            response.stream = _Bounded(response.stream)
+
     async def _heard(self, message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
             self.changed = True
@@ -266,6 +275,9 @@ class _Connection:
 
     def _failure(self, reason: str) -> LmsupplyError:
         """With what the server said last."""
+        if self._status and reason.endswith(_NO_REASON):
+            token = " (set its token in `headers`)" if self._status in (401, 403) else ""
+            reason = f"answers with HTTP {self._status}{token}"
         words = self._words.last if self._words else ""
         said = f"; it wrote: {words}" if words else ""
         return LmsupplyError("; ".join(filter(None, (reason, self._garbage))) + said)
@@ -314,12 +326,6 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
-
-
-async def _bound(response: httpx2.Response) -> None:
-    """A stream of events may go on; the library bounds each of them."""
-    if not response.headers.get("content-type", "").startswith("text/event-stream"):
-        response.stream = _Bounded(response.stream)
 
 
 async def _end_tasks() -> None:

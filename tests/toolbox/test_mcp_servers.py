@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +169,50 @@ def test_odd_tools(start: Open) -> None:
     assert len(box.tools) == 1000
 
 
+class Refusing(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/big":
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b"x" * 1_000_000)
+            return
+        self.send_response(int(self.path[1:]))
+        self.send_header("content-type", "text/html")
+        self.send_header("location", "http://example.invalid/")
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"no")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_a_web_server_may_answer(start: Open) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        for path, said in (
+            ("401", "answers with HTTP 401 (set its token in `headers`)"),
+            ("500", "answers with HTTP 500"),
+            ("200", "answers with an error: Unexpected content type: text/html"),
+            ("307", "answers with an error: Redirect to http://example.invalid/ not followed"),
+            ("big", "cannot be reached: the response is longer than 20.0 MB"),
+        ):
+            with pytest.raises(LmsupplyError) as raised:
+                start(url=f"http://127.0.0.1:{web.server_port}/{path}").tools()
+            assert raised.value.message.startswith(said)
+        web.shutdown()
+
+
 def test_what_cannot_be_reached(start: Open, address: str) -> None:
     for config, said in (
         ({"command": "no-such-program-here"}, "cannot be started: no-such-program-here: No such file or directory"),
         ({"command": sys.executable, "cwd": "/no/such/folder"}, "cannot be started: /no/such/folder: "),
         ({"url": "http://127.0.0.1:9/mcp"}, "cannot be reached: "),
-        ({"url": address.replace("/mcp", "/other")}, ""),
+        ({"url": address.replace("/mcp", "/other")}, "answers with an error: Not Found"),
     ):
         with pytest.raises(LmsupplyError) as raised:
             start(**config).tools()
