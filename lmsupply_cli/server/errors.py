@@ -80,8 +80,12 @@ class ApiError(Exception):
 
 
 def bad_field(param: str, message: str, *, code: str = "") -> ApiError:
-    """A field that is wrong or unsupported."""
-    return ApiError(400, message, code or "invalid_value", param)
+    """A field that is wrong or unsupported. The message names it: not every API has a place for it."""
+    return ApiError(400, _naming(param, message), code or "invalid_value", param)
+
+
+def _naming(param: str, message: str) -> str:
+    return message if param in message else f"{param}: {message}"
 
 
 _STATUS: tuple[tuple[type[LmsupplyError], int, str], ...] = (
@@ -109,5 +113,6 @@ def as_api_error(error: LmsupplyError, *, param: str = "", names: Mapping[str, s
         if isinstance(error, kind):
             if isinstance(error, (ModelNotFound, ModelNotInstalled)):
                 param = "model"
+            text = _naming(param, text) if status == 400 else text
             return ApiError(status, text, code, param, RETRY_AFTER_S if status in (429, 503) else 0)
     return ApiError(500, text, error.code)

@@ -55,7 +55,14 @@ class RunningServer:
     def _of(cls, values: Any) -> RunningServer:
         """Raises TypeError for values that are none."""
         server = cls(**values)
-        kinds: dict[str, Any] = {"url": str, "pid": int, "started": (int, float), "version": str, "needs_key": bool, "root": str}
+        kinds: dict[str, Any] = {
+            "url": str,
+            "pid": int,
+            "started": (int, float),
+            "version": str,
+            "needs_key": bool,
+            "root": str,
+        }
         if not all(isinstance(getattr(server, name), kind) for name, kind in kinds.items()):
             raise TypeError
         return server

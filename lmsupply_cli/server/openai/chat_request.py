@@ -49,15 +49,8 @@ def _template_switch(body: ChatBody) -> bool | None:
 def _options(body: ChatBody) -> dict[str, Any]:
     if body.top_logprobs and not body.logprobs:
         raise bad_field("top_logprobs", "top_logprobs needs logprobs: true")
-    limit = _limit(body)
-    more = {"max_tokens": limit, "logprobs": body.logprobs, "top_logprobs": body.top_logprobs}
-    try:
-        return body.options(**more)
-    except ApiError as error:
-        if error.param == "max_tokens" and body.max_tokens is None:
-            text = error.message.replace("`max_tokens`", "`max_completion_tokens`")
-            raise bad_field("max_completion_tokens", text) from error
-        raise
+    more = {"max_tokens": _limit(body), "logprobs": body.logprobs, "top_logprobs": body.top_logprobs}
+    return body.options(more, names={} if body.max_tokens is not None else {"max_tokens": "max_completion_tokens"})
 
 
 def _limit(body: ChatBody) -> int | None:

@@ -64,7 +64,7 @@ def completion_requests(body: CompletionBody) -> list[AnswerRequest]:
     _check(body)
     limit = _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
     logprobs = {} if body.logprobs is None else {"logprobs": True, "top_logprobs": body.logprobs}
-    options = body.options(max_tokens=limit, **logprobs)
+    options = body.options({"max_tokens": limit, **logprobs}, names=_NAMES)
     return [
         AnswerRequest(
             text=prompt if isinstance(prompt, str) else None,

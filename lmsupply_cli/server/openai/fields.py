@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from lmsupply_cli.server.body import Form, Part, string_or_list, told_by
@@ -46,6 +47,7 @@ class Sampling(Part):
     ) = None
     logit_bias: dict[str, float] | None = None
 
-    def options(self, **more: Any) -> dict[str, Any]:
-        """As generation options, with `more` of them. Raises ApiError that names the field."""
-        return generation_options({name: getattr(self, name) for name in SAMPLING} | more)
+    def options(self, more: Mapping[str, Any], *, names: Mapping[str, str]) -> dict[str, Any]:
+        """As generation options, with `more` of them. `names`: the field by the option, where they differ. Raises ApiError
+        that names the field."""
+        return generation_options({name: getattr(self, name) for name in SAMPLING} | dict(more), names=names)
