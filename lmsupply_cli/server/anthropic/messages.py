@@ -56,7 +56,8 @@ async def _helped(work: Awaitable[T], model: str) -> T:
         return await work
     except ApiError as error:
         if error.code == "context_length_exceeded":
-            error.message = f"prompt is too long: {error.message}"
+            text = error.message.removeprefix(f"{error.param}: ")
+            error.message = f"prompt is too long: {text}"
         if error.status == 404 and model.startswith("claude"):
             error.message += f"; {_OWN_NAMES}"
         raise

@@ -10,7 +10,7 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.server import guided
 from lmsupply_cli.server.body import Body, Form, Part, refuses, string_or_list, told_by, told_by_type
 from lmsupply_cli.server.openai.responses_input import STATELESS, Item, as_messages
-from lmsupply_cli.server.openai.responses_tools import Functions, SkippedTool, Tool, ToolChoice, flat_name
+from lmsupply_cli.server.openai.responses_tools import Functions, Tool, ToolChoice, flat_name, shown
 from lmsupply_cli.server.sampling import generation_options
 from lmsupply_cli.server.thinking import Effort, thinking_of
 from lmsupply_cli.serving.requests import AnswerRequest
@@ -100,7 +100,7 @@ class PromptBody(Body):
         """As the response repeats it: skipped tools are left out."""
         choice = self.tool_choice or "auto"
         return {
-            "tools": [tool.model_dump(by_alias=True) for tool in self.tools if not isinstance(tool, SkippedTool)],
+            "tools": shown(self.tools),
             "tool_choice": choice if isinstance(choice, str) else choice.model_dump(exclude_unset=True),
             "text": {"format": {"type": "text"}} | self.text.model_dump(by_alias=True, exclude_none=True),
             "reasoning": {"effort": self.reasoning.effort, "summary": self.reasoning.summary},

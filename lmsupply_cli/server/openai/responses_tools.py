@@ -140,6 +140,17 @@ class Functions:
         return offer(specs, choice)
 
 
+def shown(tools: Sequence[FunctionTool | NamespaceTool | SkippedTool]) -> list[dict[str, Any]]:
+    """The tools that are not skipped, as a response repeats them."""
+    rows = []
+    for tool in tools:
+        if isinstance(tool, FunctionTool):
+            rows.append(tool.model_dump())
+        elif isinstance(tool, NamespaceTool):
+            rows.append(tool.model_dump(exclude={"tools"}) | {"tools": shown(tool.tools)})
+    return rows
+
+
 def flat_name(namespace: str, name: str) -> str:
     """What a function of a namespace is called here."""
     return f"{namespace}{'' if not namespace or namespace.endswith('_') else '__'}{name}"
