@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.errors import ContextOverflow, LmsupplyError
 from lmsupply_cli.events import Finished, GenerationEvent, Notice
 from lmsupply_cli.server.body import Body
 from lmsupply_cli.server.errors import as_api_error
@@ -61,7 +61,7 @@ async def ask_in_background(
     try:
         answer = await state.models.answer(model, asked, keep_alive_s=keep_alive_s)
     except LmsupplyError as error:
-        raise as_api_error(error, param=blamed(asked, names), names=names) from error
+        raise as_api_error(error, param=blamed(error, asked, names), names=names) from error
     return _Measured(answer, state.metrics)
 
 
@@ -70,7 +70,7 @@ async def count(request: Request, model: str, asked: AnswerRequest, *, names: Ma
     try:
         return await while_connected(request, ServerState.of(request).models.count_tokens(model, asked))
     except LmsupplyError as error:
-        raise as_api_error(error, param=blamed(asked, names), names=names) from error
+        raise as_api_error(error, param=blamed(error, asked, names), names=names) from error
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -88,9 +88,11 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
                 await task
 
 
-def blamed(asked: AnswerRequest, names: Mapping[str, str]) -> str:
-    """The field that an error is about when it names none: the guidance, else the tools, else the prompt."""
+def blamed(error: LmsupplyError, asked: AnswerRequest, names: Mapping[str, str]) -> str:
+    """The field that an error is about when it names none: the guidance, else the tools, else the prompt, which alone is
+    too long."""
     part = "guidance" if asked.guidance else "tools" if asked.tools else "messages"
+    part = "messages" if isinstance(error, ContextOverflow) else part
     return names.get(part, "response_format" if part == "guidance" else part)
 
 

@@ -241,13 +241,13 @@ def test_an_error_after_the_start_ends_the_stream() -> None:
         (ContextOverflow("too long"), 400, "context_length_exceeded", "input"),
         (QueueFull("full"), 429, "queue_full", None),
         (ModelNotFound("no such model"), 404, "model_not_found", "model"),
-        (UsageError("bad"), 400, "invalid_value", "input"),
+        (UsageError("bad"), 400, "invalid_value", "tools"),
     ],
 )
 def test_errors_before_the_start(error: Any, status: int, code: str, param: str | None) -> None:
     for streamed in (False, True):
         reply = client_of(FakeModels(refuses=error)).post(
-            "/v1/responses", json={"model": "tiny", "input": "hi", "stream": streamed}
+            "/v1/responses", json={"model": "tiny", "input": "hi", "tools": [ADD], "stream": streamed}
         )
         assert reply.status_code == status
         found = reply.json()["error"]
