@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.loading.pulling import pull
     from lmsupply_cli.memory.budget import MemoryOptions
     from lmsupply_cli.memory.estimate import MemoryEstimate
+    from lmsupply_cli.serving.async_generator import AsyncTextGenerator, load_async
     from lmsupply_cli.serving.builder import TextGeneratorBuilder
     from lmsupply_cli.serving.factory import Lease, ModelFactory
     from lmsupply_cli.serving.generator_pool import GeneratorPool, QueueStats
@@ -109,6 +110,7 @@ _HOME = {
     "hardware.profile": ("Cpu", "Gpu", "HardwareProfile", "Memory",),
     "memory.estimate": ("MemoryEstimate",),
     "memory.budget": ("MemoryOptions",),
+    "serving.async_generator": ("AsyncTextGenerator", "load_async",),
     "serving.builder": ("TextGeneratorBuilder",),
     "generation.classification": ("ChoiceScore", "Classification",),
     "generation.completion": ("Completion", "ModelInfo",),
@@ -134,6 +136,7 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "AsyncTextGenerator",
     "CancelToken",
     "CatalogueEntry",
     "ChatFormatter",
@@ -223,6 +226,7 @@ __all__ = [
     "estimate_memory",
     "import_model",
     "load",
+    "load_async",
     "plan_load",
     "pull",
     "register_chat_format",

@@ -68,7 +68,7 @@ def test_the_library_never_loads_the_front_ends(guide: object) -> None:
 INSIDE = {
     "TextModel", "Markers", "MemoryBudget", "MemoryShape", "Speculation", "Manifest", "ModelFolder", "FolderFormat",
     "ContextFit", "DraftPlan", "PromptCache", "LoadKeywords", "GenerationKeywords", "VariantKeywords", "Codec", "CachedPrompt", "Messages", "Matcher",
-    "ToolTurn", "ToolFamily",
+    "ToolTurn", "ToolFamily", "ModelProcess",
 }  # fmt: skip
 
 

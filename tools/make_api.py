@@ -26,15 +26,17 @@ GROUPS = {
         "SpeculativeStats", "GenerationEvent", "FinishReason",
     ),
     "Errors": (
-        "LmsupplyError", "UsageError", "SettingsError", "ModelNotFound", "ModelNotInstalled", "NotImported", "DoesNotFit", "LicenseNotAccepted",
-        "EngineError", "EngineUnavailable", "ProviderUnavailable", "ModelFilesError", "UntrustedModelFiles", "HubError", "QueueFull", "QueueTimeout",
+        "LmsupplyError", "UsageError", "SettingsError", "ModelNotFound", "ModelNotInstalled", "NotImported", "DoesNotFit", "ContextOverflow",
+        "LicenseNotAccepted",
+        "EngineError", "EngineUnavailable", "ProviderUnavailable", "ModelFilesError", "UntrustedModelFiles", "WorkerDied", "HubError",
+        "QueueFull", "QueueTimeout",
     ),
     "Advanced: loading and generating": (
         "LoadOptions", "plan_load", "LoadPlan", "TextGeneratorBuilder", "ModelInfo", "CancelToken", "Prompt", "Prompter",
         "PromptCost", "SessionListener", "Generates", "GeneratorLimits",
     ),
     "Advanced: many callers, several models": (
-        "GeneratorPool", "QueueStats", "ModelPool", "PoolHooks", "PoolStats", "LoadedModel",
+        "load_async", "AsyncTextGenerator", "GeneratorPool", "QueueStats", "ModelPool", "PoolHooks", "PoolStats", "LoadedModel",
     ),
     "Advanced: models on this machine": (
         "ModelStore", "ModelFactory", "Lease", "LocatedModel", "ImportSource", "ImportForm", "SourceFile", "CatalogueEntry", "License",
@@ -160,7 +162,9 @@ def text(thing: Any) -> str:
         if code != inside:
             out.append("```python" if code else "```")
         if code and not line.startswith((">>> from", ">>> import")) and out[-1].startswith(("from ", "import ")):
-            out.append("")  # as the formatter has it
+            out += [""] * (2 if " def " in line else 1)  # as the formatter has it
+        if line.startswith(">>> ") and out and out[-1].startswith("    "):
+            out += ["", ""]
         out.append(line[4:] if code else line)
         inside = code
     return "\n".join(out).strip()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmsupply_cli.catalogue.entry import License
 from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.errors import EngineError
 from lmsupply_cli.events import (
     Finished,
     FinishReason,
@@ -142,3 +143,13 @@ def complete(events: Iterator[GenerationEvent]) -> Completion:
         buffer.add(last)
     assert isinstance(last, Finished)
     return buffer.completion(last)
+
+
+async def complete_async(events: AsyncIterable[GenerationEvent]) -> Completion:
+    """As `complete`. Raises EngineError for an answer that ends before it is finished."""
+    buffer = AnswerBuffer()
+    async for event in events:
+        buffer.add(event)
+        if isinstance(event, Finished):
+            return buffer.completion(event)
+    raise EngineError("the answer ended before it was finished")

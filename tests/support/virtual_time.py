@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer: hours of waiting take no time, and every run is the same."""
+"""An event loop whose clock jumps to the next timer: hours of waiting take no time."""
 
 from __future__ import annotations
 
