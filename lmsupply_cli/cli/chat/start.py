@@ -91,12 +91,12 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             show_stats=asked.stats,
             think=settings.get("think"),
         )
+        offer_tools(chat, asked.tools)
         if saved:
             chat.resume(saved, keeping=[key for key in SETTINGS if settings.value(key).source in _GIVEN])
             if asked.system is not None:
                 session.system = asked.system
         terminal.say(f"{_banner(generator)} /help for help, /bye to quit.")
-        offer_tools(chat, asked.tools)
         try:
             history = paths.history_file() if settings.get("history") else None
             ChatLoop(chat, TerminalReader(color=terminal.color, history=history)).run()
