@@ -16,6 +16,7 @@ from lmsupply_cli.generation.tools import arguments_guidance, run_tool
 from lmsupply_cli.units import count
 
 MOST_TOOLS = 1000  # of one server
+MOST_ENABLED = 128  # at first: the model reads each of them, and the grammar of an answer has a limit
 _DESCRIPTION_CHARACTERS = 4000
 _NAME_CHARACTERS = 64
 _Key = tuple[str, str]
@@ -104,6 +105,9 @@ class Toolbox:
             parts += _parts(server, offered)
         clashes = Counter(_safe(own) for _, own in (part.key for part in parts))
         yield from self._add(parts, lambda own: clashes[_safe(own)] > 1)
+        if (disabled := len(self.tools) - len(self.specs)) > 0:
+            text = f"only the first {MOST_ENABLED} tools are enabled, {disabled:,} more are disabled"
+            yield Notice("tools", f"{text}; /tools enable NAME changes that")
         yield from self._allow_all(allowed, failed=failed)
 
     def refresh(self) -> Iterator[Notice]:
@@ -170,7 +174,7 @@ class Toolbox:
             except UsageError as error:
                 yield Notice("tool_left_out", f"the tool {own} of {source} is left out: {error.message}")
                 continue
-            self.tools.append(ChatTool(source, own, spec))
+            self.tools.append(ChatTool(source, own, spec, enabled=len(self.specs) < MOST_ENABLED))
 
     def _replace(self, server: ToolServer, parts: Sequence[_Part]) -> Iterator[Notice]:
         new = {part.key: part for part in parts}

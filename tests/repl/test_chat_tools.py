@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from support.scripted import Scripted, fake, say_once
 
-from lmsupply_cli.chat.messages import ChatRole
-from lmsupply_cli.chat.tools.spec import ToolSpec
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
+from lmsupply_cli.chat.tools.spec import ToolRequest, ToolSpec
 from lmsupply_cli.engine.fake import CONTROL
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.repl import calls
@@ -295,3 +295,20 @@ def test_tab_offers_tools(start: Any) -> None:
 
     assert offered("/tools dis") == ["disable"]
     assert offered("/tools disable l") == ["disable look", "disable leap", "disable legs"]
+
+
+def test_a_hostile_description_is_text(start: Any) -> None:
+    model = fake("Hm.", "Hm.", context=8000)
+    model.prompter = replace(model.prompter, format=replace(model.prompter.format, control=frozenset(CONTROL)))
+    chat = start(generator=model)
+    tool = chat.toolbox.named("look")[0]
+    controls = []
+    for description in ("harmless", HOSTILE.replace("\0", "")):
+        tool.spec = replace(tool.spec, description=description)
+        chat.chat.update_tools()
+        request = ToolRequest(chat.chat.session.tools)
+        ids = chat.chat.session.prompter.chat([ChatMessage.user("x")], tools=request).ids
+        controls.append([i for i in ids if i > 255])
+    assert controls[0] == controls[1]
+    chat.talk("/tools", "/tools look", "/show prompt", "hello")
+    assert not set("\x1b\x07\u202e\u2028") & set(chat.output.getvalue())

@@ -165,7 +165,7 @@ def test_odd_tools(start: Open) -> None:
     assert list(box.open()) == []
     assert [tool.name for tool in box.tools] == ["a_b_c", f"{'x' * 55}_09ecb6eb", "__31mred", "add", "tool", "auto"]
     box = Toolbox(servers=[start(HOSTILE, "many")])
-    assert len(list(box.open())) == 1
+    assert len(list(box.open())) == 2
     assert len(box.tools) == 1000
 
 

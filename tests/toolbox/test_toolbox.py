@@ -121,7 +121,9 @@ def test_what_is_left_out_is_said() -> None:
         "the MCP server gone has ended",
         "the MCP server none offers no tools",
         "the tool list of odd is left out: the parameters of the tool list must be an object, not 'array'",
+        "only the first 128 tools are enabled, 873 more are disabled; /tools enable NAME changes that",
     ]
+    assert len(box.specs) == 128
     assert len(box.tools) == MOST_TOOLS + 1
     assert len(box.tools[-1].spec.description) == 4000
 

@@ -80,3 +80,5 @@ def offer_tools(chat: Chat, options: ToolOptions) -> None:
     chat.update_tools()
     if box.tools:
         terminal.say(f"{chat.tool_cost()} /tools lists them.")
+    if chat.session.tool_tokens() > chat.session.context_tokens // 2:
+        terminal.notice(Notice("tools", "the tools take more than half of the context; /tools disable NAME makes room"))
