@@ -164,8 +164,8 @@ def test_a_slow_reader_gets_the_whole_text_in_fewer_pieces(
     runner: asyncio.Runner, served: ModelProcess, alone: Callable[..., Completion]
 ) -> None:
     async def late() -> list[GenerationEvent]:
-        answer = await served.answer(chat(QUESTIONS[1]))
         before = served.answered
+        answer = await served.answer(chat(QUESTIONS[1]))
         while served.answered == before:
             await asyncio.sleep(0)
         return await events(answer)
