@@ -509,3 +509,13 @@ def test_methods_that_do_not_exist() -> None:
     found = client_of().get("/v1/messages")
     assert (found.status_code, found.json()["type"]) == (405, "error")
     assert client_of().post("/v1/messages/batches", json={}).json()["error"]["type"] == "not_found_error"
+
+
+def test_a_silent_stream_is_kept_alive() -> None:
+    models = FakeModels(script=lambda request: (0.2, *says("a")(request)))
+    body = {"model": "tiny", "max_tokens": 5, "messages": [USER], "stream": True}
+    found = events_of(client_of(models, ping_s=0.02).post("/v1/messages", json=body).text)
+    assert [name for name, _ in found[:3]] == ["message_start", "ping", "ping"]
+    assert [name for name, _ in events_of(client_of(models, ping_s=0).post("/v1/messages", json=body).text)].count(
+        "ping"
+    ) == 1

@@ -87,6 +87,7 @@ class _Blocks:
     def __init__(self, display: str) -> None:
         self._display = display
         self._index, self._open = -1, ""  # the kind of the open block; of a call: its id
+        self._sent = 0  # characters of the open call's arguments
 
     def add(self, event: GenerationEvent) -> Iterator[bytes]:
         """The next event of the answer."""
@@ -96,13 +97,10 @@ class _Blocks:
         elif isinstance(event, ReasoningDelta):
             yield from self._thought(event.text)
         elif isinstance(event, ToolCallDelta):
-            yield from self._call(event.id, event.name)
-            if event.arguments:
-                yield self._delta(type="input_json_delta", partial_json=event.arguments)
+            yield from self._call(event, event.arguments)
         elif isinstance(event, ToolCall):
-            if self._open != event.id:
-                yield from self._call(event.id, event.name)
-                yield self._delta(type="input_json_delta", partial_json=event.arguments)
+            known = self._sent if self._open == event.id else 0
+            yield from self._call(event, event.arguments[known:])
             yield from self._close()
         elif isinstance(event, TextWasReasoning):
             yield from self._close()
@@ -120,14 +118,17 @@ class _Blocks:
         if self._display == "shown":
             yield self._delta(type="thinking_delta", thinking=text)
 
-    def _call(self, call_id: str, name: str) -> Iterator[bytes]:
-        yield from self._begin(call_id, {"type": "tool_use", "id": call_id, "name": name, "input": {}})
+    def _call(self, call: ToolCallDelta | ToolCall, arguments: str) -> Iterator[bytes]:
+        yield from self._begin(call.id, {"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
+        if arguments:
+            self._sent += len(arguments)
+            yield self._delta(type="input_json_delta", partial_json=arguments)
 
     def _begin(self, kind: str, block: dict[str, Any]) -> Iterator[bytes]:
         if self._open == kind:
             return
         yield from self._close()
-        self._index, self._open = self._index + 1, kind
+        self._index, self._open, self._sent = self._index + 1, kind, 0
         yield _frame("content_block_start", index=self._index, content_block=block)
 
     def _delta(self, **delta: str) -> bytes:
