@@ -14,6 +14,9 @@ from lmsupply_cli._version import __version__
 from lmsupply_cli.server.anthropic.body import MessagesBody
 from lmsupply_cli.server.anthropic.body import PromptBody as AnthropicPrompt
 from lmsupply_cli.server.body import Body
+from lmsupply_cli.server.ollama.chat import ChatBody as OllamaChat
+from lmsupply_cli.server.ollama.generate import GenerateBody
+from lmsupply_cli.server.ollama.models import ShowBody
 from lmsupply_cli.server.openai.chat_body import ChatBody
 from lmsupply_cli.server.openai.completions_body import CompletionBody
 from lmsupply_cli.server.openai.responses_body import PromptBody as ResponsesPrompt
@@ -27,6 +30,9 @@ BODIES: Mapping[str, type[Body]] = {
     "/v1/responses/input_tokens": ResponsesPrompt,
     "/v1/messages": MessagesBody,
     "/v1/messages/count_tokens": AnthropicPrompt,
+    "/api/chat": OllamaChat,
+    "/api/generate": GenerateBody,
+    "/api/show": ShowBody,
 }
 _VERSION = "3.1.0"
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {}}}
