@@ -295,13 +295,14 @@ def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None
 
 HEAVY = (
     "onnxruntime_genai", "onnxruntime", "huggingface_hub", "rich.markdown", "prompt_toolkit", "numpy", "jinja2", "pydantic",
-    "lmsupply_cli.catalogue.acceptance", "lmsupply_cli.chat", "lmsupply_cli.generation",
+    "lmsupply_cli.catalogue.acceptance", "lmsupply_cli.chat", "lmsupply_cli.generation", "starlette", "uvicorn", "asyncio",
     *(["psutil"] if sys.platform == "linux" else []),
 )  # fmt: skip
 LIGHT = [
     ["--version"],
     ["--help"],
     ["run", "--help"],
+    ["serve", "--help"],
     ["models"],
     ["models", "--json"],
     ["models", "phi", "--license", "MIT", "--sort", "size"],
