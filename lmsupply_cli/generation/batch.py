@@ -294,12 +294,6 @@ class BatchRunner:
         """Answers that were given together."""
         self._planner.record_batch(ends)
 
-    @property
-    def read_cost(self) -> float:
-        """Seconds for a token of a prompt; 0 before the first answer."""
-        read = self._planner.costs.read
-        return read.cost if read.tokens else 0.0
-
     def _said_of(self, choice: BatchPlan) -> BatchPlan:
         if not self._said:
             for notice in one_by_one(choice):

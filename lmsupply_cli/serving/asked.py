@@ -35,13 +35,15 @@ class PolledCancel(CancelToken):
 
 @dataclass(eq=False)
 class Asked:
-    """A request whose prompt is made. `prompt` was made without a cache."""
+    """A request whose prompt is made, without a cache. `common`: how many tokens its prompt has in common with that of
+    another request, by its id, as far as anyone asked."""
 
     id: int
     prompt: Prompt
     options: GenerationOptions
     guidance: Guidance | None
     cancel: CancelToken = field(default_factory=CancelToken)
+    common: dict[int, int] = field(default_factory=dict)
 
 
 class PromptMaker:

@@ -6,9 +6,10 @@ conversation that is cached either takes that cache over, and its end is lost, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lmsupply_cli.engine.base import PREFILL_CHUNK
 from lmsupply_cli.generation.batch_plan import NOTABLE_TOKENS
 
 _LOSS, _LOSS_IF_RETURNS = 0.5, 4.0  # of a token that is lost, against one that need not be read
@@ -75,3 +76,25 @@ def _evicted(
         free_bytes += idle[number].bytes
         free_places += 1
     return gone
+
+
+@dataclass(frozen=True, slots=True)
+class BusyPlace:
+    """A place whose answer is being written, as a prompt sees it that waits: it will hold `held` tokens at least, of which
+    the prompt would use `shared`; `since`: seconds since all of these have been read, None while they are being read."""
+
+    held: int
+    shared: int
+    since: float | None
+
+
+def worth_waiting(busy: Iterable[BusyPlace], *, cached: int, read_s: float) -> bool:
+    """Whether a prompt that could be read now should wait for one of `busy`: it begins with what is being read there, and
+    would take that place over. It waits no longer than reading takes, at `read_s` a token. `cached`: tokens that it would
+    find elsewhere."""
+    for one in busy:
+        saved = one.shared - cached
+        taken_over = one.shared - _LOSS * (one.held - one.shared) > cached
+        if saved > PREFILL_CHUNK and taken_over and (one.since is None or one.since < saved * read_s):
+            return True
+    return False

@@ -7,36 +7,32 @@ together, in one batch, where that is faster; a batch takes turns like one answe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from traceback import print_exc
-from typing import Protocol
 
 from lmsupply_cli.engine.base import PREFILL_CHUNK
+from lmsupply_cli.engine.prefill import plan_reuse
 from lmsupply_cli.errors import EngineError, LmsupplyError
-from lmsupply_cli.events import Finished, GenerationEvent, PrefillProgress, Pulse
-from lmsupply_cli.generation.batch import BATCH_SIZE, BatchItem, BatchRunner, RowBatch, batch_bytes
+from lmsupply_cli.generation.batch import BATCH_SIZE, BatchItem, BatchRunner, batch_bytes
 from lmsupply_cli.generation.batch_plan import NOTABLE_TOKENS
 from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.serving.answering import Lender, Meter, Single, Together, Turn
 from lmsupply_cli.serving.asked import Asked, PolledCancel, PromptMaker
-from lmsupply_cli.serving.caches import Caches, Place
+from lmsupply_cli.serving.caches import Caches
 from lmsupply_cli.serving.frames import (
-    Accepted,
     Ask,
     Cancel,
     Close,
     Count,
     Counted,
     Failed,
-    Happened,
     Reply,
     Request,
     WorkerLimits,
 )
+from lmsupply_cli.serving.places import BusyPlace, worth_waiting
 
 READ_AT_ONCE = 2048  # tokens of the prompts of a batch, which the engine reads in one piece
 _PAUSE_S = 0.5  # for which such a piece may hold up answers that are being written
@@ -44,121 +40,6 @@ _PAUSE_S = 0.5  # for which such a piece may hold up answers that are being writ
 
 class Unusable(Exception):
     """The engine does not work any more."""
-
-
-class Turn(Protocol):
-    """Something that takes turns."""
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """Of the requests that are not answered yet."""
-
-    def step(self) -> Iterator[Reply]:
-        """The next piece of work, and what is to be said of it. Raises what the generation raises."""
-
-    def end(self, *, failed: bool) -> None:
-        """Give everything back."""
-
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing more to do."""
-
-
-class Single:
-    """One answer, in a place of its own."""
-
-    def __init__(self, asked: Asked, place: Place, caches: Caches, prompts: PromptMaker, runner: BatchRunner) -> None:
-        """Raises UsageError, DoesNotFit."""
-        self.ids: tuple[int, ...] = (asked.id,)
-        self.over = False
-        self._place, self._caches, self._runner = place, caches, runner
-        generator = place.generator
-        prompt = prompts.with_cache(asked.prompt, generator.cache.cached)
-        self._prompt_tokens = len(prompt.ids)
-        self._accepted = False
-        self._prefill_s = self._decode_s = 0.0
-        self._reads = True
-        self._events = generator.stream_prompt(
-            prompt, asked.options, guidance=asked.guidance, cancel=asked.cancel, pulses=True
-        )
-
-    def step(self) -> Iterator[Reply]:
-        began = perf_counter()
-        event = next(self._events)
-        self._note(event, perf_counter() - began)
-        if not self._accepted:  # the first event comes before the prompt is read, and after what can be refused
-            self._accepted = True
-            yield Accepted(self.ids[0], self._prompt_tokens)
-        if isinstance(event, Finished):
-            self.over = True
-            timings = replace(event.timings, prefill_s=self._prefill_s, decode_s=self._decode_s)
-            self._runner.record(replace(event, timings=timings))
-        if not isinstance(event, Pulse):
-            yield Happened(self.ids[0], (event,))
-
-    def _note(self, event: GenerationEvent, seconds: float) -> None:
-        """What this answer costs, without the turns of others."""
-        self._reads = self._reads and isinstance(event, PrefillProgress)
-        if self._reads:
-            self._prefill_s += seconds
-        else:
-            self._decode_s += seconds
-
-    def end(self, *, failed: bool) -> None:
-        close = getattr(self._events, "close", None)
-        if close:
-            close()
-        if failed:
-            self._caches.discard(self._place)
-        else:
-            self._caches.give_back(self._place)
-
-
-class Together:
-    """Several answers in one batch."""
-
-    def __init__(self, asked: Sequence[Asked], generator: TextGenerator, runner: BatchRunner) -> None:
-        """Raises UsageError, DoesNotFit."""
-        self._all, self.over = tuple(asked), False
-        self._open = set(range(len(asked)))
-        self._runner = runner
-        self._ended: list[Finished] = []
-        self._prefill_s = self._decode_s = 0.0
-        items = [BatchItem(one.prompt, one.options, one.guidance or generator.guidance) for one in asked]
-        self._steps = RowBatch(generator, items, cancels=[one.cancel for one in asked]).stream()
-        self._accepted = False
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return tuple(self._all[row].id for row in sorted(self._open))
-
-    def step(self) -> Iterator[Reply]:
-        if not self._accepted:  # at once, since all prompts are read in the first step
-            self._accepted = True
-            yield from (Accepted(one.id, len(one.prompt.ids)) for one in self._all)
-            return
-        began = perf_counter()
-        step = next(self._steps)
-        seconds = perf_counter() - began
-        if self._prefill_s:
-            self._decode_s += seconds
-        else:
-            self._prefill_s = seconds
-        for row, events in groupby(step, key=itemgetter(0)):
-            happened = tuple(event for _, event in events)
-            if isinstance(end := happened[-1], Finished):
-                self._open.discard(row)
-                timings = replace(end.timings, prefill_s=self._prefill_s, decode_s=self._decode_s)
-                self._ended.append(replace(end, timings=timings))
-            yield Happened(self._all[row].id, happened)
-        if not self._open:
-            self.over = True
-            self._runner.record_batch(self._ended)
-
-    def end(self, *, failed: bool) -> None:
-        close = getattr(self._steps, "close", None)
-        if close:
-            close()
 
 
 class Scheduler:
@@ -172,11 +53,14 @@ class Scheduler:
         send: Callable[[Sequence[Reply]], None],
         *,
         default_thinking: bool = True,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
+        """`default_thinking`: as the model was loaded; `clock`: seconds."""
         self._generator, self._slots, self._inbox, self._send = generator, max(1, limits.slots), inbox, send
         self._prompts = PromptMaker(generator, default_thinking=default_thinking)
         self._caches = Caches(generator, self._prompts, limits.cache_bytes)
         self._runner = BatchRunner(generator)
+        self._lender = Lender(self._prompts, self._caches, self._runner, Meter(clock))
         self._arrived: deque[Ask | Count] = deque()
         self._waiting: list[Asked] = []
         self._turns: deque[Turn] = deque()
@@ -233,8 +117,11 @@ class Scheduler:
             for one in self._waiting:
                 self._refuse(one.id, EngineError("the model is being unloaded", hint="ask again"))
             self._waiting = []
-        while self._waiting and len(self._turns) < self._slots:
-            group = self._next_group()
+        while len(self._turns) < self._slots:
+            ready = [one for one in self._waiting if not self._should_wait(one)]
+            if not ready:
+                return
+            group = self._next_group(ready)
             self._waiting = [one for one in self._waiting if one not in group]
             self._begin_one(group[0]) if len(group) == 1 else self._begin_batch(group)
 
@@ -244,10 +131,33 @@ class Scheduler:
             return True
         return False
 
-    def _next_group(self) -> list[Asked]:
+    def _should_wait(self, one: Asked) -> bool:
+        """Whether an answer that is being written has read most of its prompt, and will leave it behind."""
+        meter = self._lender.meter
+        now = meter.clock()
+        busy = [
+            BusyPlace(
+                held=len(turn.prompt_ids) + turn.written,
+                shared=self._common(one, turn),
+                since=None if turn.read_at is None else now - turn.read_at,
+            )
+            for turn in self._turns
+            if isinstance(turn, Single)
+        ]
+        if all(place.shared <= PREFILL_CHUNK for place in busy):
+            return False
+        return worth_waiting(busy, cached=self._caches.cached_tokens(one.prompt), read_s=meter.read.cost)
+
+    def _common(self, one: Asked, turn: Single) -> int:
+        id = turn.ids[0]
+        if id not in one.common:
+            one.common[id] = plan_reuse(turn.prompt_ids, one.prompt.ids).rewind_to
+        return one.common[id]
+
+    def _next_group(self, ready: Sequence[Asked]) -> list[Asked]:
         """Those of the waiting ones that are answered together next; one that is answered alone."""
-        first = self._waiting[0]
-        together = [one for one in self._waiting if self._can_share(one)]
+        first = ready[0]
+        together = [one for one in ready if self._can_share(one)]
         if first not in together or len(together) < 2:
             return [first]
         together = together[:BATCH_SIZE]
@@ -275,14 +185,13 @@ class Scheduler:
         """Of a batch: in one piece, which holds up the answers that are being written."""
         if not self._turns:
             return READ_AT_ONCE
-        cost = self._runner.read_cost
-        return max(PREFILL_CHUNK, min(READ_AT_ONCE, int(_PAUSE_S / cost) if cost else 0))
+        return max(PREFILL_CHUNK, min(READ_AT_ONCE, int(_PAUSE_S / self._lender.meter.read.cost)))
 
     def _begin_one(self, asked: Asked) -> None:
         place = None
         try:
             place = self._caches.lend(asked)
-            self._turns.appendleft(Single(asked, place, self._caches, self._prompts, self._runner))
+            self._turns.appendleft(Single(asked, place, self._lender))
         except Exception as error:
             if place is not None:
                 self._caches.give_back(place)
@@ -295,7 +204,7 @@ class Scheduler:
             most = max(one.options.max_tokens for one in group)
             self._caches.make_room(batch_bytes(shape, len(group), longest, longest + most))
         try:
-            self._turns.appendleft(Together(group, self._generator, self._runner))
+            self._turns.appendleft(Together(group, self._generator, self._lender))
         except Exception:  # one of them, or all at once: alone, each says what is wrong with it
             for one in group:
                 self._begin_one(one)

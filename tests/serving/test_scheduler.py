@@ -105,10 +105,10 @@ class Said:
 class Worker:
     """A scheduler whose requests come when something is said."""
 
-    def __init__(self, generator: TextGenerator, **limits: Any) -> None:
+    def __init__(self, generator: TextGenerator, clock: Callable[[], float] = lambda: 0.0, **limits: Any) -> None:
         self.inbox: SimpleQueue[Any] = SimpleQueue()
         self.said, self.react, self.left = Said(), lambda _: None, set[int]()
-        self.scheduler = Scheduler(generator, WorkerLimits(**limits), self.inbox, self.send)
+        self.scheduler = Scheduler(generator, WorkerLimits(**limits), self.inbox, self.send, clock=clock)
 
     def send(self, frames: Sequence[Any]) -> None:
         for frame in frames:
@@ -320,6 +320,25 @@ def test_a_system_prompt_that_all_share_is_read_once() -> None:
     said = in_turn(scripted("one"), *requests)
     assert cached(said, 1) == 0
     assert all(cached(said, id) >= 400 for id in (2, 3, 4))
+
+
+def test_requests_at_the_same_time_wait_for_the_one_that_reads_what_they_share() -> None:
+    system = ChatMessage.system("s" * 400)
+    requests = [AnswerRequest(messages=(system, ChatMessage.user(text * 30))) for text in "abc"]
+    said = answers(scripted("one", batches=False), *requests, chat("x"), slots=3)
+    assert [cached(said, id) >= 400 for id in (1, 2, 3)] == [False, True, True]
+    ends = [f.id for f in said.frames if isinstance(f, Happened) and isinstance(f.events[-1], Finished)]
+    assert ends[0] == 4, "one that shares nothing does not wait"
+
+
+def test_they_wait_no_longer_than_reading_takes() -> None:
+    system = ChatMessage.system("s" * 400)
+    requests = [AnswerRequest(messages=(system, ChatMessage.user(text * 30))) for text in "ab"]
+    seconds = iter(range(10**6))
+    said = answers(scripted("long " * 19, batches=False), *requests, clock=lambda: float(next(seconds)), slots=2)
+    order = said.order()
+    assert cached(said, 2) == 0
+    assert 5 < order.index(2) < 80, "after a while, and before the first one's end"
 
 
 def test_one_that_returns_after_it_lost_its_cache_gets_one_of_its_own() -> None:
