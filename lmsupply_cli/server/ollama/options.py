@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,16 +21,16 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {  # values of unsupported options tha
     "tfs_z": (1,),
     "typical_p": (1,),
     "repeat_last_n": (-1,),
-    "penalize_newline": (True,),
 }
 
 
 class Options(Part):
     """`num_ctx`: the context that is needed; `num_predict` -1 and -2: no limit but the context; `top_k` -1: all tokens;
-    `seed` -1: another one each time."""
+    `seed` -1: another one each time; penalties treat a newline as any token."""
 
     num_ctx: int | None = Field(default=None, ge=1)
     num_predict: int | None = None
+    penalize_newline: Literal[True] = True
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -59,7 +59,6 @@ class Options(Part):
         "tfs_z": "use top_p or min_p",
         "typical_p": "use top_p or min_p",
         "repeat_last_n": "penalties look at all tokens, as with -1; repeat_penalty 1 turns them off",
-        "penalize_newline": "penalties treat all tokens alike",
         "vocab_only": "models are loaded whole",
         "embedding_only": "embeddings are not supported",
     }
