@@ -55,6 +55,29 @@ def test_a_refused_system_message_goes_into_the_first_turn() -> None:
     assert template.render(TALK) == "<s>[user]Be brief.\n\nHello[assistant]Hi[user]Why?"
 
 
+ONE_AT_FIRST = (
+    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('system comes first') }}"
+    "{% endif %}[{{ m.role }}]{{ m.content | trim }}{% endfor %}"
+)
+LAST_WINS = (
+    "{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}{% set ns.system = m.content %}"
+    "{% endif %}{% endfor %}{{ ns.system }}{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "prompt"),
+    [
+        (ONE_AT_FIRST, "[system]Be brief.[user]Hello[assistant]Hi[user]Use tabs.\n\nNow.\n\nWhy?"),
+        (REFUSES_SYSTEM, "<s>[user]Be brief.\n\nHello[assistant]Hi[user]Use tabs.\n\nNow.\n\nWhy?"),
+        (LAST_WINS, "Be brief.[user]Hello[assistant]Hi[user]Use tabs.\n\nNow.\n\nWhy?"),
+    ],
+)
+def test_a_later_system_message_is_never_lost(source: str, prompt: str) -> None:
+    talk = [*TALK[:3], ChatMessage.system("Use tabs."), ChatMessage.system("Now."), TALK[3]]
+    assert Template(source, SPECIAL).render(talk) == prompt
+
+
 @pytest.mark.parametrize(
     "source", ["{{ raise_exception('no') }}", "{{ messages.x.y }}", "{{ messages[0].append(1) }}", "{{ 1/0 }}"]
 )

@@ -26,6 +26,19 @@ def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return [ChatMessage.user(f"{first.content}\n\n{rest[0].content}"), *rest[1:]]
 
 
+def fold_systems(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Every system text in the user's turn that it stands in or before: for formats in which roles must alternate."""
+    out: list[ChatMessage] = []
+    for message in messages:
+        if message.role is ChatRole.SYSTEM:
+            message = ChatMessage.user(message.content)
+        if out and out[-1].role is message.role is ChatRole.USER:
+            out[-1] = ChatMessage.user(f"{out[-1].content}\n\n{message.content}")
+        else:
+            out.append(message)
+    return out
+
+
 class Phi3:
     """Phi-3 and 3.5. An empty system prompt is left out."""
 

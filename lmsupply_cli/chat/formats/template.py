@@ -10,13 +10,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lmsupply_cli.chat.formats.families import fold_system
-from lmsupply_cli.chat.messages import ChatMessage
+from lmsupply_cli.chat.formats.families import fold_system, fold_systems
+from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.errors import ModelFilesError
 from lmsupply_cli.events import ToolCall
 from lmsupply_cli.worker import Worker, WorkerFailed
@@ -131,18 +132,28 @@ class Template:
         )
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """A template that refuses a system message gets it folded into the first user turn. Raises ModelFilesError for
-        one that fails or meets a limit. `tools`: in the form of OpenAI, as transformers passes them."""
+        """A template that refuses a system message, or shows only one of several, gets it folded into a user turn. Raises
+        ModelFilesError for one that fails or meets a limit. `tools`: in the form of OpenAI, as transformers passes
+        them."""
         try:
-            return self._render(messages, tools)
+            text = self._render(messages, tools)
+            return text if _shows_systems(messages, text) else self._folded(messages, tools) or text
         except _Failure as failure:
-            folded = fold_system(messages)
-            if folded != list(messages):
-                try:
-                    return self._render(folded, tools)
-                except _Failure:
-                    pass
+            if text := self._folded(messages, tools):
+                return text
             raise ModelFilesError(f"the model's chat template fails: {failure}", hint=_HINT) from None
+
+    def _folded(self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]]) -> str:
+        """With system messages in user turns, as few as needed; "" if that does not help."""
+        if not any(message.role is ChatRole.SYSTEM for message in messages):
+            return ""
+        later = [messages[0], *fold_systems(messages[1:])]
+        for folded in (fold_system(messages), later, fold_systems(messages)):
+            with suppress(_Failure):
+                text = self._render(folded, tools)
+                if _shows_systems(folded, text):
+                    return text
+        return ""
 
     def _render(self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]]) -> str:
         names = {call.id: call.name for m in messages for call in m.tool_calls}
@@ -176,6 +187,12 @@ class Template:
         if "failure" in answer:
             raise _Failure(" ".join(answer["failure"].split()))
         return str(answer["text"])
+
+
+def _shows_systems(messages: Sequence[ChatMessage], text: str) -> bool:
+    """Whether the system messages are all there, if there are several."""
+    systems = [message.content.strip() for message in messages if message.role is ChatRole.SYSTEM]
+    return len(systems) < 2 or all(system in text for system in systems)
 
 
 class _Failure(Exception):
