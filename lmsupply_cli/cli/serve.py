@@ -113,11 +113,18 @@ def _refs(context: Context, names: list[str], *, pull: bool, accepted: bool) -> 
     from lmsupply_cli.catalogue.entry import GUIDE_REF
     from lmsupply_cli.cli.prepare import ModelRequest, choose_model
     from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.store.judging import open_model
 
     refs = []
     for name in names:
         model = choose_model(context, ModelRequest(name, pull=pull, accepted=accepted))
         if not (model.key or model.external or model.ref == GUIDE_REF):
             raise UsageError(f"{name} has no name that clients could use", hint=f"lmsupply add {quote(name)} NAME")
+        own, wanted = open_model(model).model["context_length"], context.settings.get("context")
+        if wanted and wanted > own:
+            raise UsageError(
+                f"`context={wanted}` is more than the maximum of {model.ref}, {own:,} tokens",
+                hint=f"use `context={own}` or less",
+            )
         refs.append(model.ref)
     return tuple(dict.fromkeys(refs))

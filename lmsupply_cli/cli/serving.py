@@ -208,6 +208,4 @@ def run_server(context: Context, request: ServeRequest, refs: tuple[str, ...]) -
 
 def _greeting(url: str, refs: Sequence[str]) -> str:
     """One line: where it is, and what to try."""
-    model = refs[0] if refs else "MODEL"
-    example = f"base URL for OpenAI clients: {url}/v1, Ollama: {url}, Anthropic: {url}; try: curl {url}/v1/models"
-    return f"serving {model if refs else 'installed models'} at {url} ({example})"
+    return f"serving {', '.join(refs) or 'installed models'} at {url}; for OpenAI clients {url}/v1; try: curl {url}/v1/models"

@@ -24,7 +24,7 @@ from lmsupply_cli.serving.crash_guard import CrashGuard
 from lmsupply_cli.serving.needs import model_bytes
 from lmsupply_cli.serving.pool_stats import Tally, WorkerPoolStats
 from lmsupply_cli.serving.pool_worker import Bell, PooledAnswer, PoolWorker, Process
-from lmsupply_cli.serving.requests import AnswerRequest, LoadedWorker, ServedModel
+from lmsupply_cli.serving.requests import Answer, AnswerRequest, LoadedWorker, ServedModel
 from lmsupply_cli.serving.room import Busy, Eviction, Occupant, Refusal, Room, RoomLimits, make_room, overdrawn
 from lmsupply_cli.serving.served_models import FoundModel, ServedModels
 from lmsupply_cli.units import LEAST_MEMORY_BYTES, parse_memory
@@ -174,18 +174,7 @@ class WorkerPool:
 
     async def answer(self, model: str, request: AnswerRequest, *, keep_alive_s: float | None = None) -> PooledAnswer:
         """See `Models`. A `keep_alive_s` holds until another request brings one."""
-        found = self._find(model)
-        while True:
-            worker = await self._acquire(found, keep_alive_s)
-            try:
-                answer = await (await worker.until_loaded()).answer(request)
-                break
-            except BaseException as error:
-                self._refused += isinstance(error, (QueueFull, QueueTimeout))
-                self._give_back(worker)
-                if not (type(error) is EngineError and worker.is_gone):
-                    raise
-            await worker.ended.wait()  # it ended before it was asked
+        worker, answer = await self._ask(self._find(model), request, keep_alive_s)
 
         def ended(how: Finished | LmsupplyError | None) -> None:
             if isinstance(how, Finished):
@@ -195,6 +184,24 @@ class WorkerPool:
             self._give_back(worker)
 
         return PooledAnswer(answer, ended)
+
+    async def _ask(
+        self, found: FoundModel, request: AnswerRequest, keep_alive_s: float | None
+    ) -> tuple[PoolWorker, Answer]:
+        """A request whose process ends before its answer begins is asked again, of a new one, once."""
+        died = False
+        while True:
+            worker = await self._acquire(found, keep_alive_s)
+            try:
+                return worker, await (await worker.until_loaded()).answer(request)
+            except BaseException as error:
+                self._refused += isinstance(error, (QueueFull, QueueTimeout))
+                self._give_back(worker)
+                has_left = type(error) is EngineError and worker.is_gone
+                if not has_left and (died or not isinstance(error, WorkerDied)):
+                    raise
+                died = died or not has_left
+            await worker.ended.wait()
 
     async def count_tokens(self, model: str, request: AnswerRequest) -> int:
         """See `Models`."""
@@ -341,7 +348,7 @@ class WorkerPool:
             pinned=found.key in self._pinned,
             keep_alive_s=math.inf if keep_alive_s is None else keep_alive_s,
         )
-        options = self._load_options()
+        options = self._load_options(found)
         self._workers[found.key] = worker
         self._spawn(self._run(worker, options))
 
@@ -503,9 +510,11 @@ class WorkerPool:
             )
         return self._needs[found.key]
 
-    def _load_options(self) -> LoadOptions:
-        """With what the other models leave of the memory limit."""
+    def _load_options(self, found: FoundModel) -> LoadOptions:
+        """With what the other models leave of the memory limit, and at most the model's own context."""
         load, limit = self._options.load, self._limits.bytes
+        if load.context is not None:
+            load = replace(load, context=min(load.context, found.row.context_length))
         if limit is None or load.memory_limit is not None:
             return load
         taken = sum(worker.bytes for worker in self._workers.values() if not worker.leaving)

@@ -285,3 +285,9 @@ def test_the_file_of_keys(tmp_path: Path) -> None:
     assert read_keys(None, str(file)) == ("first", "second")
     file.write_text("# none\n")
     assert lmsupply("serve", "--api-key-file", str(file)).code == 2
+
+
+def test_a_context_beyond_that_of_a_named_model() -> None:
+    found = lmsupply("serve", "guide", "--context", "8192")
+    assert found.code == 2
+    assert "--context 8192 is more than the maximum of guide, 1,024 tokens" in found.err

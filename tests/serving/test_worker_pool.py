@@ -23,6 +23,7 @@ from lmsupply_cli.errors import (
     WorkerDied,
 )
 from lmsupply_cli.events import Finished, TextDelta
+from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.serving import worker_pool
 from lmsupply_cli.serving.worker_pool import WorkerPool, WorkerPoolOptions
 
@@ -184,6 +185,17 @@ def test_each_process_gets_what_the_others_leave() -> None:
         assert [world.process(name).options.memory_limit for name in "ab"] == [100 * MB, 60 * MB]
 
     within(world, act, memory_limit="100MB")
+
+
+@pytest.mark.parametrize(("context", "given"), [(None, None), (1000, 1000), (10**6, 4096)])
+def test_a_context_for_all_models_is_at_most_that_of_each(context: int | None, given: int | None) -> None:
+    world = World({"a": MB})
+
+    async def act(pool: WorkerPool) -> None:
+        await said(pool, "a")
+        assert world.process("a").options.context == given
+
+    within(world, act, load=LoadOptions(context=context))
 
 
 def test_a_model_in_use_is_waited_for_and_a_pinned_one_stays() -> None:
