@@ -291,3 +291,16 @@ def test_a_context_beyond_that_of_a_named_model() -> None:
     found = lmsupply("serve", "guide", "--context", "8192")
     assert found.code == 2
     assert "--context 8192 is more than the maximum of guide, 1,024 tokens" in found.err
+
+
+def test_the_page_of_the_server_names_every_field_and_option() -> None:
+    from lmsupply_cli.server.openai.chat_body import ChatBody
+    from lmsupply_cli.server.openai.completions_body import CompletionBody
+
+    page = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    chat, completions = page.split("## OpenAI: completions")
+    options = set(re.findall(r"--[a-z-]+", lmsupply("serve", "--help").out.partition("Model:")[0]))
+    assert [name for name in options if name not in page] == []
+    for form, text in ((ChatBody, chat), (CompletionBody, completions)):
+        fields = set(form.model_fields) | set(form.unsupported) | (form.no_effect if form is ChatBody else set())
+        assert [name for name in fields if f"`{name}`" not in text] == []
