@@ -17,6 +17,7 @@ import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -111,6 +112,7 @@ class ModelProcess:
         self._running: dict[int, ProcessAnswer] = {}
         self._reading: asyncio.Task[None] | None = None
         self._closing = self._ended = False
+        self._why: LmsupplyError | None = None  # it ended
         self.answered = 0
         self.info: ModelInfo
         self.context_tokens: int
@@ -319,15 +321,18 @@ class ModelProcess:
         if self._ended:
             return
         self._ended = True
+        self._why = error
         for id in [*self._running, *self._waiting, *self._counting]:
-            self._failed(id, error)
+            self._failed(id, copy(error))  # each is raised in a task of its own
         if self._process.stdin:
             self._process.stdin.close()
         self._errors.close()
 
     def _check_open(self) -> None:
-        if self._ended or self._closing:
-            raise EngineError(f"{self._ref} was unloaded", hint="load it again")
+        if self._why is not None:
+            raise copy(self._why)
+        if self._closing:
+            raise EngineError("the model is being unloaded", hint="ask again")
 
 
 def _command(ref: str) -> list[str]:

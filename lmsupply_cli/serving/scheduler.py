@@ -35,7 +35,7 @@ from lmsupply_cli.serving.frames import (
 from lmsupply_cli.serving.places import BusyPlace, worth_waiting
 
 READ_AT_ONCE = 2048  # tokens of the prompts of a batch, which the engine reads in one piece
-_PAUSE_S = 0.5  # for which such a piece may hold up answers that are being written
+_PAUSE_S, _IDLE_PAUSE_S = 0.5, 5.0  # for which such a piece may hold up answers that are being written; cancels and others
 
 
 class Unusable(Exception):
@@ -183,9 +183,8 @@ class Scheduler:
 
     def _readable_tokens(self) -> int:
         """Of a batch: in one piece, which holds up the answers that are being written."""
-        if not self._turns:
-            return READ_AT_ONCE
-        return max(PREFILL_CHUNK, min(READ_AT_ONCE, int(_PAUSE_S / self._lender.meter.read.cost)))
+        seconds, least = (_PAUSE_S, PREFILL_CHUNK) if self._turns else (_IDLE_PAUSE_S, 4 * PREFILL_CHUNK)
+        return max(least, min(READ_AT_ONCE, int(seconds / self._lender.meter.read.cost)))
 
     def _begin_one(self, asked: Asked) -> None:
         place = None
