@@ -12,7 +12,7 @@ from lmsupply_cli.chats.keeper import ChatKeeper
 from lmsupply_cli.chats.session import ChatSession, SessionListener
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
-from lmsupply_cli.errors import LmsupplyError
+from lmsupply_cli.errors import ContextOverflow, LmsupplyError
 from lmsupply_cli.events import Finished, GenerationEvent, Notice
 from lmsupply_cli.generation.completion import ModelInfo, describe_cut
 from lmsupply_cli.generation.generator import TextGenerator
@@ -203,12 +203,21 @@ class Chat:
                 finished = show_answer(
                     events, self.world.make_stream(), terminal.status(), notice=self._notice, thoughts=thoughts
                 )
+        except ContextOverflow:
+            if self.session.tools:
+                self.note(f"{self.tool_cost().rstrip('.')}; /tools disable NAME makes room")
+            raise
         except KeyboardInterrupt:
             events.close()
             kept = self.session.messages != before
             self.say_aside("(stopped; partial answer kept)\n" if kept else "(stopped; message discarded)\n")
             return None
         events.close()  # the history has the answer then
+        self._say_end(finished, before, continues=continues)
+        return finished
+
+    def _say_end(self, finished: Finished, before: Sequence[ChatMessage], *, continues: bool) -> None:
+        """What is to be said of an answer; `before`: the messages before it."""
         if finished.usage.completion_tokens:
             self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
         if [message.content for message in self.session.messages] == [message.content for message in before]:
@@ -224,7 +233,6 @@ class Chat:
             self.say_aside(_stats_line(finished))
         if finished.finish_reason != "tool_calls" or self.session.messages[-1].content:
             self.say("")
-        return finished
 
     def _way(self, finished: Finished) -> str:
         """What to do about an answer that was cut off."""

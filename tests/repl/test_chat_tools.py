@@ -227,9 +227,9 @@ def test_tools_lists_enables_and_disables(start: Any, tools: Tools) -> None:
         "/tools", "/tools disable look", "/tools", "/tools disable legs", "/tools enable legs", "/tools ask leap",
         "/tools allow look", "/tools look", "/tools other", "/tools disable", "/show",
     )  # fmt: skip
-    assert "look eyes · asks Look somewhere. leap legs · runs without asking Leap. 2 tools: " in said[0]
+    assert "look of eyes · asks Look somewhere. leap of legs · runs without asking Leap. 2 tools: " in said[0]
     assert said[1].startswith("look: disabled. 1 of 2 tools enabled: ")
-    assert "look eyes · disabled" in said[2]
+    assert "look of eyes · disabled" in said[2]
     assert "0 of 2 tools enabled: 0 tokens of the context" in said[3]
     assert said[4].startswith("leap: runs without asking.")
     assert said[5] == "leap: asks."
@@ -312,3 +312,12 @@ def test_a_hostile_description_is_text(start: Any) -> None:
     assert controls[0] == controls[1]
     chat.talk("/tools", "/tools look", "/show prompt", "hello")
     assert not set("\x1b\x07\u202e\u2028") & set(chat.output.getvalue())
+
+
+def test_tools_that_do_not_fit_the_context_are_named(start: Any) -> None:
+    chat = start("Hi.", context=400)
+    said = chat.talk("hello", "/tools disable eyes", "/tools disable legs", "hello")
+    assert "note: 2 tools: " in said[0]
+    assert "/tools disable NAME makes room" in said[0]
+    assert "error: the prompt has" in said[0]
+    assert said[3] == "Hi."

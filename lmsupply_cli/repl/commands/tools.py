@@ -13,6 +13,7 @@ from lmsupply_cli.units import count, shortened
 
 _NONE = "This chat has no tools. Start it with --mcp CONFIG or --tool MODULE:FUNCTION."
 _SHOWN = 50
+_NARROW, _WIDE = 20, 100  # columns of a description
 
 
 def _tools(chat: Chat, rest: str) -> None:
@@ -28,11 +29,12 @@ def _tools(chat: Chat, rest: str) -> None:
 
 
 def _list(chat: Chat) -> None:
-    tools = chat.world.toolbox.tools
-    rows = []
+    tools = sorted(chat.world.toolbox.tools, key=lambda tool: not tool.enabled)
+    width = max(_NARROW, min(chat.terminal.width, _WIDE) - 3)
     for tool in tools[:_SHOWN]:
-        rows += [(tool.name, _state(tool)), ("", shortened(tool.spec.description, 100))]
-    chat.say_rows([row for row in rows if any(row)])
+        chat.say(f"{tool.name} of {_state(tool)}")
+        if text := shortened(tool.spec.description, width):
+            chat.say(f"  {text}")
     if len(tools) > _SHOWN:
         chat.say(f"{len(tools) - _SHOWN:,} more are not shown; /tools NAME shows one.")
     chat.say(chat.tool_cost())
@@ -45,14 +47,11 @@ def _state(tool: ChatTool) -> str:
 
 
 def _describe(chat: Chat, name: str) -> None:
-    for tool in chat.world.toolbox.named(name):
-        chat.say_rows(
-            [
-                (tool.name, _state(tool)),
-                ("", tool.spec.description),
-                ("", json.dumps(tool.spec.parameters, ensure_ascii=False)),
-            ]
-        )
+    for tool in chat.world.toolbox.named(name)[:_SHOWN]:
+        chat.say(f"{tool.name} of {_state(tool)}")
+        if tool.spec.description:
+            chat.say(tool.spec.description)
+        chat.say(json.dumps(tool.spec.parameters, ensure_ascii=False))
 
 
 def _change(chat: Chat, what: str, name: str) -> None:
