@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmsupply_cli.cli.help import SERVER
-from lmsupply_cli.cli.options import AcceptLicense, Debug, Pull, Quiet, takes_settings
+from lmsupply_cli.cli.options import AcceptLicense, Debug, Json, Pull, Quiet, takes_settings
 
 if TYPE_CHECKING:
     from lmsupply_cli.cli.context import Context
@@ -17,6 +17,7 @@ EXAMPLES = (
     ("lmsupply serve", "every installed model, loaded when somebody asks for it"),
     ("lmsupply serve phi-4-mini", "load it now, and keep it in memory"),
     ("lmsupply serve --host 0.0.0.0 --api-key-file key.txt", "for other machines too"),
+    ("lmsupply serve --self-test --url http://127.0.0.1:11434", "what another server does"),
 )
 
 
@@ -76,6 +77,13 @@ def serve(
     log_prompts: Annotated[
         bool, typer.Option("--log-prompts", help="Log requests with their prompts.", rich_help_panel=SERVER)
     ] = False,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Check what a server's API promises, and exit.", rich_help_panel=SERVER)
+    ] = False,
+    url: Annotated[
+        str | None, _option("--url", metavar="URL", help="The server that --self-test checks, such as Ollama's.")
+    ] = None,
+    json: Json = False,
     pull: Pull = False,
     accept_license: AcceptLicense = False,
     quiet: Quiet = False,
@@ -88,10 +96,22 @@ def serve(
     MODEL is loaded at the start and stays loaded. Other machines can reach the server only with
     --host, and then a key is required. Ctrl-C stops it after running answers are finished; a
     second Ctrl-C stops it at once.
+
+    --self-test prints a table of requests, what must happen, and what happened: with a server that it
+    starts for the purpose, or with the one at --url, of any program.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.serving import ServeRequest, run_server
 
+    if self_test:
+        used = {"--host": host != "127.0.0.1", "--port": port != DEFAULT_PORT, "--cors": cors, "--pull": pull,
+                "--log-requests": log_requests, "--log-prompts": log_prompts, "--allow-host": allow_host}  # fmt: skip
+        _self_test(names or [], url or "", (api_key, api_key_file), used=used, flags=flags, json=json)
+        return
+    if url is not None or json:
+        from lmsupply_cli.errors import UsageError
+
+        raise UsageError("--url and --json need --self-test", hint="add --self-test")
     request = ServeRequest.of(
         host=host,
         port=port,
@@ -104,6 +124,30 @@ def serve(
     context = Context.of(flags, quiet=quiet)
     if code := run_server(context, request, _refs(context, names or [], pull=pull, accepted=accept_license)):
         raise typer.Exit(code)
+
+
+def _self_test(
+    names: list[str],
+    url: str,
+    keys: tuple[str | None, str | None],
+    *,
+    used: dict[str, Any],
+    flags: dict[str, Any],
+    json: bool,
+) -> None:
+    """Raises LmsupplyError."""
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.self_test import self_test
+    from lmsupply_cli.cli.serving import read_keys
+    from lmsupply_cli.errors import UsageError
+
+    given = [name for name, value in used.items() if value]
+    given += ["--" + name.replace("_", "-") for name, value in flags.items() if value is not None]
+    if given:
+        raise UsageError(f"--self-test can't be combined with {given[0]}", hint="leave it out")
+    key = next(iter(read_keys(*keys)), "")
+    if not self_test(Context.of(flags), url=url, models=names, key=key, as_json=json):
+        raise typer.Exit(1)
 
 
 def _refs(context: Context, names: list[str], *, pull: bool, accepted: bool) -> tuple[str, ...]:
