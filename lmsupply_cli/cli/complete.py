@@ -206,7 +206,7 @@ def _starting(current: str, rows: Iterable[Row]) -> list[Row]:
 def _option_values(option: Any, current: str) -> list[Row] | None:
     """Those that begin with `current`; None where an option takes a file, or any text."""
     name = str(option.name)
-    if name == "cache_dir" or (option.metavar or "").startswith("FILE"):
+    if name == "cache_dir" or (option.metavar or "").startswith(("FILE", "CONFIG")):
         return None
     return _starting(current, _values(name))
 

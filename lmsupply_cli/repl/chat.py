@@ -210,7 +210,7 @@ class Chat:
         except KeyboardInterrupt:
             events.close()
             kept = self.session.messages != before
-            self.say_aside("(stopped; partial answer kept)\n" if kept else "(stopped; message discarded)\n")
+            self.say_aside("(stopped; partial answer kept)\n" if kept else f"(stopped; {self._lost()})\n")
             return None
         events.close()  # the history has the answer then
         self._say_end(finished, before, continues=continues)
@@ -222,7 +222,7 @@ class Chat:
             self._rate = format_rate(finished.usage.completion_tokens, finished.timings.decode_s)
         if [message.content for message in self.session.messages] == [message.content for message in before]:
             if not self.session.answered:
-                self.say_aside("(no answer; message discarded)")
+                self.say_aside(f"(no answer; {self._lost()})")
             elif continues or not finished.usage.completion_tokens:
                 self.say_aside("(the model added nothing)")
         if finished.cut_by:
@@ -233,6 +233,10 @@ class Chat:
             self.say_aside(_stats_line(finished))
         if finished.finish_reason != "tool_calls" or self.session.messages[-1].content:
             self.say("")
+
+    def _lost(self) -> str:
+        """What became of what was to be answered."""
+        return "/continue tries again" if self.session.has_results else "message discarded"
 
     def _way(self, finished: Finished) -> str:
         """What to do about an answer that was cut off."""

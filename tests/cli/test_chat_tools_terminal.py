@@ -182,3 +182,11 @@ def test_the_help_names_the_options() -> None:
     shown = lmsupply("chat", "--help", COLUMNS="100").out
     for option in ("--mcp CONFIG", "--tool MODULE:FUNCTION", "--allow-tool NAME"):
         assert option in shown
+
+
+def test_tab_offers_files_for_a_config() -> None:
+    from lmsupply_cli.cli.complete import candidates
+
+    assert candidates(["chat", "--mcp", ""]) is None
+    assert candidates(["chat", "--allow-tool", ""]) == []
+    assert [word for word, _ in candidates(["chat", "--al"]) or []] == ["--allow-tool"]

@@ -321,3 +321,12 @@ def test_tools_that_do_not_fit_the_context_are_named(start: Any) -> None:
     assert "/tools disable NAME makes room" in said[0]
     assert "error: the prompt has" in said[0]
     assert said[3] == "Hi."
+
+
+def test_results_without_an_answer_are_kept(start: Any, tools: Tools) -> None:
+    chat = start(call("leap"), "", "Five.", allowed=["leap"])
+    said = chat.talk("leap", "/regen")
+    assert said[0].endswith("(no answer; /continue tries again)")
+    assert said[1] == "(no answer; /continue tries again)"
+    assert results(chat) == ["5"]
+    assert tools.ran == ["leap"]
