@@ -163,7 +163,6 @@ class ResponsesBody(PromptBody):
             "access_programs",
             "background_options",
             "client_metadata",
-            "image",
             "max_tool_calls",
             "prompt_cache_key",
             "prompt_cache_options",
@@ -178,6 +177,7 @@ class ResponsesBody(PromptBody):
     unsupported: ClassVar[dict[str, str]] = PromptBody.unsupported | {
         "background": "wait for the response, or stream it",
         "context_management": "the input is never shortened",
+        "image": "the models read text only",
         "moderation": "nothing is moderated",
     }
 
