@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import expanded, parse_json, read_text
@@ -29,6 +30,11 @@ class ServerConfig:
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is reached over a network, not on this machine."""
+        return bool(self.url) and urlsplit(self.url).hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 def read_servers(configs: Iterable[str], environ: Mapping[str, str]) -> list[ServerConfig]:
@@ -55,6 +61,13 @@ def _servers(config: str, environ: Mapping[str, str]) -> list[ServerConfig]:
     return [server for server in read if server]
 
 
+def _is_address(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
 class _Row:
     """One server of a config. `where`: for errors."""
 
@@ -74,8 +87,8 @@ class _Row:
         command, url = self._text("command"), self._text("url")
         if bool(command) == bool(url):
             raise UsageError(f"{self._where} needs a `command` or a `url`, and not both", hint=_FORM)
-        if url and not re.match(r"https?://[^/\s]", url):
-            raise UsageError(f"{self._where}: the url must begin with http:// or https://")
+        if url and not _is_address(url):
+            raise UsageError(f"{self._where}: {url!r} is no address", hint="it begins with http:// or https://")
         return ServerConfig(
             name,
             command,

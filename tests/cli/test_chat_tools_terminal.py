@@ -26,6 +26,9 @@ def weather(city: str) -> str:
 '''
 
 
+WEB = '{"mcpServers": {"web": {"url": "https://example.com/mcp"}}}'
+
+
 def call(name: str, **values: Any) -> str:
     return json.dumps({"name": name, "arguments": values})
 
@@ -152,6 +155,7 @@ def test_what_was_typed_ahead_confirms_nothing(tmp_path: Path, monkeypatch: pyte
         (["--tool", "no_such_module_here:x"], "error: there is no module 'no_such_module_here'"),
         (["--tool", "json:loads"], "has no type hint"),
         (["--mcp", "absent.json"], "absent.json"),
+        (["--offline", "--mcp", WEB], "the MCP server web is at https://example.com/mcp, and --offline is on"),
         (["--mcp", '{"mcpServers": {"a": {"command": "x", "url": "https://x"}}}'], "needs a `command` or a `url`"),
     ],
 )

@@ -57,7 +57,9 @@ def test_variables() -> None:
         ({"command": "x", "args": [1]}, "`args` must be text"),
         ({"command": "x", "env": ["A=b"]}, "`env` must be an object"),
         ({"command": "x", "env": {"A": 1}}, "`env` must be text"),
-        ({"url": "file:///etc/passwd"}, "must begin with http"),
+        ({"url": "file:///etc/passwd"}, "is no address"),
+        ({"url": "http://[::1"}, "is no address"),
+        ({"url": "https:///x"}, "is no address"),
         ({"url": "x", "type": "sse"}, "has the type 'sse', which is not supported"),
     ],
 )
@@ -66,6 +68,18 @@ def test_what_is_wrong_is_named(row: Any, message: str) -> None:
         row["command"] = row["command"].replace("\\u0000", "\0")
     with pytest.raises(UsageError, match=f"a.*{message}"):
         read({"a": row})
+
+
+def test_which_servers_are_on_this_machine() -> None:
+    urls = {
+        "http://localhost:1/x": False,
+        "http://127.0.0.1": False,
+        "http://[::1]:3/": False,
+        "https://example.com": True,
+    }
+    for url, leaves in urls.items():
+        assert ServerConfig("a", url=url).leaves is leaves
+    assert not ServerConfig("a", "npx").leaves
 
 
 def test_a_config_that_is_none(tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ def toolbox(ctx: Context, options: ToolOptions) -> Iterator[Toolbox]:
     if clash := {config.name for config in configs} & {module for module, _ in functions}:
         raise UsageError(f"an MCP server and a module are named {min(clash)}", hint="rename one")
     for config in configs:
+        if config.leaves and ctx.settings.get("offline"):
+            raise UsageError(
+                f"the MCP server {config.name} is at {config.url}, and `offline` is on", hint="leave one of them out"
+            )
         if config.unused:
             keys = ", ".join(config.unused)
             ctx.notice(Notice("tool_server", f"the MCP server {config.name}: {keys} has no effect here"))
