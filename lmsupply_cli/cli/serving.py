@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import secrets
 import signal
 import socket
 import time
@@ -21,8 +22,9 @@ from lmsupply_cli.cli.options import whole_number
 from lmsupply_cli.cli.prepare import load_options
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.files import expanded, read_text
+from lmsupply_cli.serving.pool_options import WorkerPoolOptions
 from lmsupply_cli.serving.running import RunningServer
-from lmsupply_cli.serving.worker_pool import WorkerPool, WorkerPoolOptions
+from lmsupply_cli.serving.worker_pool import WorkerPool
 from lmsupply_cli.units import count, parse_duration
 
 if TYPE_CHECKING:
@@ -165,7 +167,7 @@ def run_server(context: Context, request: ServeRequest, refs: tuple[str, ...]) -
 
     settings, terminal = context.settings, context.terminal
     check_flags(settings)
-    options = request.options()
+    options = replace(request.options(), token=secrets.token_hex(16))
     if options.log_requests:
         log_to(lambda line: terminal.aside(line, always=True))
     bound = listen(request.host, request.port)
@@ -178,7 +180,7 @@ def run_server(context: Context, request: ServeRequest, refs: tuple[str, ...]) -
         pinned=refs,
         load=replace(load_options(settings), memory_limit=None, cache_dir=context.root),
     )
-    record = RunningServer(url, os.getpid(), time.time(), __version__, bool(request.keys), str(context.root))
+    record = RunningServer(url, os.getpid(), time.time(), __version__, bool(request.keys), str(context.root), options.token)
     status = terminal.status()
 
     async def run() -> int | None:

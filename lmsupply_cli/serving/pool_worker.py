@@ -28,6 +28,10 @@ class Process(Protocol):
         """Of one conversation."""
 
     @property
+    def notices(self) -> tuple[Notice, ...]:
+        """Of the load."""
+
+    @property
     def pid(self) -> int:
         """Of the operating system."""
 
@@ -70,6 +74,7 @@ class PoolWorker:
         self.found, self.pinned, self.keep_alive_s = found, pinned, keep_alive_s
         self.process: Process | None = None
         self.users = 0
+        self.answers: set[Answer] = set()
         self.last_used = 0.0
         self.expires: asyncio.TimerHandle | None = None
         self.let_go, self.idle, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()

@@ -11,13 +11,15 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.tools.spec import ToolSpec
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.events import GenerationEvent, Notice
+from lmsupply_cli.generation.completion import ModelInfo
+from lmsupply_cli.loading.options import LoadOptions
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """One answer. Exactly one of `messages`, `text` (a raw prompt, without the chat format) and `ids` (its tokens).
 
-    `suffix`: what stands behind the answer to a `text`, None for an answer that goes on with it (`Prompter.infill`);
+    `told`: the model is told of the tools even where it must not call one; `suffix`: what stands behind the answer to a `text`, None for an answer that goes on with it (`Prompter.infill`);
     `options`: generation options by name that override the model's own; `answer_prefix`: text that the answer starts
     with; `enable_thinking`, `reasoning_effort`: None for the model's default; `tool_choice` as in `generate_chat`;
     `thinking_is_wish`: a model that cannot do as those two say answers as it can, else it is an error.
@@ -32,6 +34,7 @@ class AnswerRequest:
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: str | Mapping[str, Any] = "auto"
     parallel_tool_calls: bool = True
+    told: bool = False
     guidance: Guidance | None = None
     enable_thinking: bool | None = None
     reasoning_effort: str | None = None
@@ -89,6 +92,16 @@ class LoadedWorker:
     answered: int
 
 
+@dataclass(frozen=True, slots=True)
+class WarmModel:
+    """A model in memory, and how it came to be so. `load`: as it was asked for; `notices`: of the load."""
+
+    info: ModelInfo
+    context_tokens: int
+    load: LoadOptions
+    notices: tuple[Notice, ...] = ()
+
+
 class Models(Protocol):
     """Answers by model. Model names are refs or aliases of installed models and of the guide, never paths."""
 
@@ -100,6 +113,9 @@ class Models(Protocol):
 
     def find(self, model: str) -> ServedModel:
         """Raises ModelNotFound, ModelNotInstalled."""
+
+    def warm(self, model: str) -> WarmModel | None:
+        """A model that is in memory now, None for another. Raises ModelNotFound, ModelNotInstalled."""
 
     async def answer(self, model: str, request: AnswerRequest, *, keep_alive_s: float | None = None) -> Answer:
         """Load the model if needed, wait for a place in its queue, build the prompt. `keep_alive_s`: how long the model

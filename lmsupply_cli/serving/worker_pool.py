@@ -10,71 +10,30 @@ import asyncio
 import itertools
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lmsupply_cli.errors import EngineError, LmsupplyError, QueueFull, QueueTimeout, UsageError, WorkerDied
+from lmsupply_cli.errors import EngineError, LmsupplyError, QueueFull, QueueTimeout, WorkerDied
 from lmsupply_cli.events import Finished
 from lmsupply_cli.hardware.host import detect_memory
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.loading.plan import check_accepted
 from lmsupply_cli.serving.crash_guard import CrashGuard
 from lmsupply_cli.serving.needs import model_bytes
+from lmsupply_cli.serving.pool_options import WorkerPoolHooks, WorkerPoolOptions
 from lmsupply_cli.serving.pool_stats import Tally, WorkerPoolStats
 from lmsupply_cli.serving.pool_worker import Bell, PooledAnswer, PoolWorker, Process
-from lmsupply_cli.serving.requests import Answer, AnswerRequest, LoadedWorker, ServedModel
-from lmsupply_cli.serving.room import Busy, Eviction, Occupant, Refusal, Room, RoomLimits, make_room, overdrawn
+from lmsupply_cli.serving.requests import Answer, AnswerRequest, LoadedWorker, ServedModel, WarmModel
+from lmsupply_cli.serving.room import Busy, Eviction, Occupant, Refusal, Room, make_room, overdrawn
 from lmsupply_cli.serving.served_models import FoundModel, ServedModels
-from lmsupply_cli.units import LEAST_MEMORY_BYTES, parse_memory
+from lmsupply_cli.units import LEAST_MEMORY_BYTES
 
 CONTEXT_TOKENS = 4096  # that the need of a model is estimated for, if no context is asked for
 PATIENCE_S = 10.0  # after which no new request goes to the models whose room is waited for
+_LAST_S = 5.0  # for a process whose answers were cancelled to end by itself
 _TRY_LATER = "try again later"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerPoolOptions:
-    """`memory_limit`: of all models together; `keep_alive_s`: how long a model stays loaded when nobody asks for it, None
-    for ever; `max_queue`: requests that may wait for one model; `slots`: answers of one model at once; `cache_bytes`: of
-    prompt caches, of one model; `queue_timeout_s`: how long a request waits for its turn, None for no limit; `pinned`:
-    models that are loaded at the start and never unloaded. Raises UsageError."""
-
-    memory_limit: int | str | None = None
-    keep_alive_s: float | None = 600.0
-    max_models: int | None = None
-    max_queue: int = 64
-    slots: int = 4
-    cache_bytes: int | None = None
-    queue_timeout_s: float | None = 300.0
-    pinned: tuple[str, ...] = ()
-    load: LoadOptions = field(default_factory=LoadOptions)
-
-    def __post_init__(self) -> None:
-        if self.memory_limit is not None:
-            parse_memory(self.memory_limit)
-        least = {"max_models": 1, "max_queue": 0, "slots": 1, "keep_alive_s": 0, "queue_timeout_s": 0}
-        for name, number in least.items():
-            value = getattr(self, name)
-            if value is not None and not value >= number:
-                raise UsageError(f"`{name}` must be at least {number}, not {value}")
-
-    @property
-    def limits(self) -> RoomLimits:
-        """As the decisions about room need them."""
-        return RoomLimits(None if self.memory_limit is None else parse_memory(self.memory_limit), self.max_models)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPoolHooks:
-    """The world of a pool, for tests: how a process is `start`ed, the bytes that a model needs, the free bytes of this
-    machine, and what can be asked for; None for the real one."""
-
-    start: Callable[[str, LoadOptions], Awaitable[Process]] | None = None
-    needed_bytes: Callable[[FoundModel], int] | None = None
-    probe_memory: Callable[[], int] | None = None
-    models: ServedModels | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -150,6 +109,15 @@ class WorkerPool:
         """See `Models`."""
         return self._row(self._find(model))
 
+    def warm(self, model: str) -> WarmModel | None:
+        """See `Models`. Its memory limit is that of all models."""
+        worker = self._workers.get(self._find(model).key)
+        process = worker.process if worker and not worker.leaving else None
+        if process is None:
+            return None
+        load = replace(self._options.load, memory_limit=self._options.memory_limit)
+        return WarmModel(process.info, process.context_tokens, load, process.notices)
+
     @property
     def stats(self) -> WorkerPoolStats:
         """Counts since the pool was made."""
@@ -177,12 +145,14 @@ class WorkerPool:
         worker, answer = await self._ask(self._find(model), request, keep_alive_s)
 
         def ended(how: Finished | LmsupplyError | None) -> None:
+            worker.answers.discard(answer)
             if isinstance(how, Finished):
                 self._tally.finished(worker.ref, how)
             else:
                 self._tally.answered(worker.ref, "error" if how else "cancelled")
             self._give_back(worker)
 
+        worker.answers.add(answer)
         return PooledAnswer(answer, ended)
 
     async def _ask(
@@ -404,13 +374,24 @@ class WorkerPool:
             if ended.done():
                 self._crashed(worker, process)
             else:
-                await process.close(grace_s=self._grace_s)
+                await self._end(worker, process)
         except BaseException:
             process.kill()
             raise
         finally:
             for task in (ended, left):
                 task.cancel()
+
+    async def _end(self, worker: PoolWorker, process: Process) -> None:
+        """Answers that still run may finish, then they are cancelled."""
+        closing = asyncio.ensure_future(process.close(grace_s=self._grace_s + _LAST_S))
+        try:
+            await asyncio.wait({closing}, timeout=self._grace_s)
+            for answer in list(worker.answers):
+                answer.cancel()
+            await closing
+        finally:
+            closing.cancel()
 
     async def _until_left(self, worker: PoolWorker) -> None:
         """Until nobody uses a worker that was let go, or the pool is closed."""

@@ -25,7 +25,8 @@ from lmsupply_cli.errors import (
 from lmsupply_cli.events import Finished, TextDelta
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.serving import worker_pool
-from lmsupply_cli.serving.worker_pool import WorkerPool, WorkerPoolOptions
+from lmsupply_cli.serving.pool_options import WorkerPoolOptions
+from lmsupply_cli.serving.worker_pool import WorkerPool
 
 MB = 10**6
 

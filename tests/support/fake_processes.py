@@ -14,9 +14,10 @@ from lmsupply_cli.catalogue.entry import UNKNOWN_LICENSE
 from lmsupply_cli.errors import EngineError, LmsupplyError, ModelNotFound, QueueFull, WorkerDied
 from lmsupply_cli.events import Finished, GenerationEvent, Notice, TextDelta, Usage
 from lmsupply_cli.loading.options import LoadOptions
+from lmsupply_cli.serving.pool_options import WorkerPoolHooks, WorkerPoolOptions
 from lmsupply_cli.serving.requests import AnswerRequest, ServedModel
 from lmsupply_cli.serving.served_models import FoundModel
-from lmsupply_cli.serving.worker_pool import WorkerPool, WorkerPoolHooks, WorkerPoolOptions
+from lmsupply_cli.serving.worker_pool import WorkerPool
 from lmsupply_cli.store.locate import LocatedModel
 
 GB = 10**9
@@ -79,6 +80,10 @@ class FakeProcess:
     active: list[FakeAnswer] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        return ()
 
     @property
     def info(self) -> Any:
