@@ -113,6 +113,8 @@ def as_api_error(error: LmsupplyError, *, param: str = "", names: Mapping[str, s
         if isinstance(error, kind):
             if isinstance(error, (ModelNotFound, ModelNotInstalled)):
                 param = "model"
+            if kind is ContextOverflow:
+                text = f"prompt is too long: {text}"  # clients look for these words, and shorten the chat
             text = _naming(param, text) if status == 400 else text
             return ApiError(status, text, code, param, RETRY_AFTER_S if status in (429, 503) else 0)
     return ApiError(500, text, error.code)

@@ -455,6 +455,7 @@ def test_an_error_before_the_start_is_a_status() -> None:
     reply = client_of(models).post(PATH, json={"model": "tiny", "messages": HELLO, "stream": True})
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "context_length_exceeded"
+    assert "prompt is too long: the prompt has" in reply.json()["error"]["message"], "clients look for these words"
 
 
 @pytest.mark.parametrize(

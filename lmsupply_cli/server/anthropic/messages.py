@@ -50,14 +50,13 @@ async def count_tokens(request: Request) -> Response:
 
 
 async def _helped(work: Awaitable[T], model: str) -> T:
-    """Clients of Anthropic's ask for its models until they are told otherwise, and shorten a conversation when they read
-    that the prompt is too long."""
+    """Clients of Anthropic's ask for its models until they are told otherwise, and shorten a conversation when the message
+    begins with "prompt is too long"."""
     try:
         return await work
     except ApiError as error:
         if error.code == "context_length_exceeded":
-            text = error.message.removeprefix(f"{error.param}: ")
-            error.message = f"prompt is too long: {text}"
+            error.message = error.message.removeprefix(f"{error.param}: ")
         if error.status == 404 and model.startswith("claude"):
             error.message += f"; {_OWN_NAMES}"
         raise
