@@ -177,10 +177,12 @@ def test_raw_texts_and_ids_are_answered_without_a_chat_format() -> None:
 
 def test_thinking_is_set_for_one_request_or_refused() -> None:
     model = scripted("a", format=PromptFormat(Qwen(can_think=True)))
-    said = answers(model, chat("x", enable_thinking=False), chat("x"), chat("x", reasoning_effort="low"))
+    wish = chat("x", reasoning_effort="low", thinking_is_wish=True)
+    said = answers(model, chat("x", enable_thinking=False), chat("x"), chat("x", reasoning_effort="low"), wish)
     assert said.accepted[1] > said.accepted[2]  # an empty thought
     assert "reasoning_effort" in said.failed[3].message
     assert said.failed[3].param == "reasoning_effort"  # type: ignore[attr-defined]
+    assert 4 not in said.failed
 
 
 def test_tokens_are_counted_for_prompts_that_do_not_fit_too() -> None:
