@@ -646,4 +646,4 @@ def test_a_context_continues() -> None:
 
 def test_errors_of_a_prompt_name_it() -> None:
     response = generate(FakeModels(refuses=ContextOverflow("9 tokens are too many")))
-    assert response.json()["error"].startswith("prompt: 9 tokens")
+    assert response.json()["error"].startswith("prompt is too long: 9 tokens")
