@@ -70,7 +70,7 @@ def test_durations(seconds: float, text: str) -> None:
         ("forever", math.inf),
     ],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_durations_that_are_written(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 

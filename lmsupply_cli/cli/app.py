@@ -30,6 +30,7 @@ COMMANDS = {
     "classify": "Choose the most likely of several given answers, with exact probabilities.",
     "chat": "Chat with a model.",
     "serve": "Serve models over HTTP, with the APIs of OpenAI, Anthropic and Ollama.",
+    "launch": "Start a coding agent on a running server.",
     "pull": "Download a model.",
     "models": "List models: available, installed, size, license, and whether they should fit.",
     "search": "Search the Hugging Face Hub for models that run here.",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 from support.cli import lmsupply
+from support.serving import serving, url_in
 
 from lmsupply_cli.serving.running import RunningServer
 
@@ -45,26 +43,11 @@ class Server:
         return found
 
 
-@contextlib.contextmanager
-def serving(home: Path, *arguments: str, **environ: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process, and the first line on its stderr."""
-    variables = {**os.environ, "LMSUPPLY_HOME": str(home), **environ}
-    command = [sys.executable, "-m", "lmsupply_cli", "serve", *arguments]
-    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr
-            yield process, process.stderr.readline()
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("serve")
     with serving(home, "guide", "--port", "0", LMSUPPLY_API_KEY=KEY) as (process, greeting):
-        url = re.search(r"http://127\.0\.0\.1:\d+", greeting)
-        assert url, greeting
-        yield Server(url[0], home, process)
+        yield Server(url_in(greeting), home, process)
 
 
 def test_a_greedy_answer_is_that_of_the_command_line(server: Server) -> None:

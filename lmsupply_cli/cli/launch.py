@@ -1,0 +1,52 @@
+"""`lmsupply launch`: a coding agent on a local model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lmsupply_cli.cli.options import Debug, Json, takes_settings
+
+EXAMPLES = (
+    ("lmsupply launch claude --dry-run", "what it would set, and what the agent's prompt costs here"),
+    ("lmsupply launch codex --model qwen3-4b", "start it with this model"),
+    ("lmsupply launch aider -- --no-git", "words after -- are for the agent"),
+)
+
+
+@takes_settings()
+def launch(
+    *,
+    client: Annotated[str, typer.Argument(metavar="CLIENT", show_default=False)],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[-- WORD...]", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model; by default the one that is loaded.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, but start nothing.")] = False,
+    json: Json = False,
+    debug: Debug = False,  # read by main
+    flags: dict[str, Any],
+) -> None:
+    """Start a coding agent on a running server: claude, codex, aider or opencode.
+
+    Sets the variables and words that the agent needs for this one run; no file is changed. Beforehand it
+    says how many tokens the agent's own prompt has, how long this machine takes to read it, measured on the
+    model, and the memory that it needs. An agent whose prompt is longer than the context is not started.
+    """
+    from lmsupply_cli.cli.context import Context
+    from lmsupply_cli.cli.launching import plan_launch, start
+    from lmsupply_cli.errors import UsageError
+    from lmsupply_cli.render.sanitize import one_line
+
+    if json and not dry_run:
+        raise UsageError("--json needs --dry-run", hint="add --dry-run")
+    context = Context.of(flags)
+    plan = plan_launch(context, client, model or "", words or [])
+    if json:
+        context.terminal.json({"plan": plan.as_dict()})
+    elif dry_run:
+        for line in plan.lines():
+            context.terminal.styled(one_line(line))
+    else:
+        raise typer.Exit(start(context, plan))
