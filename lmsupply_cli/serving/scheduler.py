@@ -15,6 +15,7 @@ from traceback import print_exc
 from lmsupply_cli.engine.base import PREFILL_CHUNK
 from lmsupply_cli.engine.prefill import plan_reuse
 from lmsupply_cli.errors import EngineError, LmsupplyError
+from lmsupply_cli.events import Finished
 from lmsupply_cli.generation.batch import BATCH_SIZE, BatchItem, BatchRunner, batch_bytes
 from lmsupply_cli.generation.batch_plan import NOTABLE_TOKENS
 from lmsupply_cli.generation.generator import TextGenerator
@@ -28,6 +29,7 @@ from lmsupply_cli.serving.frames import (
     Count,
     Counted,
     Failed,
+    Happened,
     Reply,
     Request,
     WorkerLimits,
@@ -35,7 +37,8 @@ from lmsupply_cli.serving.frames import (
 from lmsupply_cli.serving.places import BusyPlace, worth_waiting
 
 READ_AT_ONCE = 2048  # tokens of the prompts of a batch, which the engine reads in one piece
-_PAUSE_S, _IDLE_PAUSE_S = 0.5, 5.0  # for which such a piece may hold up answers that are being written; cancels and others
+# for which such a piece may hold up answers that are being written; cancels and others
+_PAUSE_S, _IDLE_PAUSE_S = 0.5, 5.0
 
 
 class Unusable(Exception):
@@ -211,13 +214,11 @@ class Scheduler:
     def _take_turn(self) -> None:
         turn = self._turns.popleft()
         try:
-            if said := list(turn.step()):
-                self._send(said)
+            self._say(list(turn.step()))
         except Exception as error:
             self._fail(turn, error)
             return
         if turn.over:
-            self._over(turn.ids)
             turn.end(failed=False)
         else:
             self._turns.append(turn)
@@ -246,9 +247,12 @@ class Scheduler:
                 print_exc()
             name = "memory ran out" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
             error = EngineError(f"the answer failed: {name}")
-        self._over((id,))
-        self._send([Failed(id, error)])
+        self._say([Failed(id, error)])
 
-    def _over(self, ids: Sequence[int]) -> None:
-        for id in ids:
-            self._cancels.pop(id, None)
+    def _say(self, frames: Sequence[Reply]) -> None:
+        """What is over needs no cancel any more."""
+        for frame in frames:
+            if isinstance(frame, Failed) or (isinstance(frame, Happened) and isinstance(frame.events[-1], Finished)):
+                self._cancels.pop(frame.id or 0, None)
+        if frames:
+            self._send(frames)

@@ -90,6 +90,7 @@ class Worker:
     def run(self, react: React | None = None) -> Said:
         self.react = react or (lambda _: None)  # type: ignore[assignment]
         self.scheduler.run()
+        assert not self.scheduler._cancels, "nothing is left of what is over"
         return self.said
 
 
