@@ -114,6 +114,14 @@ NoStdin = Annotated[bool, typer.Option("--no-stdin", help="Don't read stdin.", r
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print how the model would be loaded, and stop.", rich_help_panel=OUTPUT)
 ]
+NoServer = Annotated[
+    bool,
+    typer.Option(
+        "--no-server",
+        help="Load the model here, even if a running server has it in memory.",
+        rich_help_panel=MODEL,
+    ),
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Don't render Markdown.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Suppress notes.", rich_help_panel=OUTPUT)]
 PromptText = Annotated[

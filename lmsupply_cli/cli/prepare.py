@@ -12,6 +12,7 @@ from lmsupply_cli.cli.consent import allowed_by, check_allowed, ensure_accepted,
 from lmsupply_cli.cli.context import Context, notices_object
 from lmsupply_cli.cli.idle import check_flags, idle_sampling, idle_thinking
 from lmsupply_cli.cli.provider import load_provider
+from lmsupply_cli.cli.warm import warm_generator
 from lmsupply_cli.config.layers import Settings, Source, Value
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.engine.folder import ModelFolder
@@ -22,6 +23,7 @@ from lmsupply_cli.engine.options import GenerationOptions, make_options
 from lmsupply_cli.errors import ModelNotFound, ModelNotInstalled, NotImported, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import folder_bytes
+from lmsupply_cli.generation.answers import ChatGenerator
 from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.generation.load import load_plan
 from lmsupply_cli.loading.options import LoadOptions
@@ -37,13 +39,14 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """The model as the user named it (None if they did not), and what may be done to use it. `dry_run`: nothing is
-    imported."""
+    imported; `no_server`: that of a running server is not used."""
 
     name: str | None = None
     pull: bool = False
     accepted: bool = False
     trust: bool = False
     dry_run: bool = False
+    no_server: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,18 @@ def load_model(ctx: Context, plan: LoadPlan) -> TextGenerator:
     for notice in generator.notices:
         ctx.notice(notice)
     return generator
+
+
+def open_generator(
+    ctx: Context, prepared: Prepared, request: ModelRequest, *, reserve_tokens: int = 0
+) -> ChatGenerator:
+    """The model that a running server has in memory, else it is loaded here, with `reserve_tokens` of cache from the
+    start."""
+    if not request.no_server and (warm := warm_generator(ctx, prepared)):
+        if prepared.model.key:
+            mark_used(ctx.root, prepared.model.key)
+        return warm
+    return load_model(ctx, prepared.plan(ctx.settings, reserve_tokens=reserve_tokens))
 
 
 def say_load_plan(ctx: Context, plan: LoadPlan, *, as_json: bool = False) -> None:

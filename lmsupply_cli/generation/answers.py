@@ -56,6 +56,30 @@ class Generates(Protocol):
         """Free its resources."""
 
 
+class ChatGenerator(Generates, Protocol):
+    """What `run` and `chat` need: a TextGenerator, or one in another process."""
+
+    @property
+    def fitting_tokens(self) -> int:
+        """The largest context that fits."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens in the prompt cache now."""
+
+    def resize_context(self, tokens: int) -> None:
+        """Set the context length. Raises UsageError, DoesNotFit."""
+
+    def check_options(self, options: GenerationOptions, guidance: Guidance | None) -> None:
+        """Raises UsageError for options that can't be combined with the guidance or the model."""
+
+    def __enter__(self) -> ChatGenerator:
+        """It is closed at the end of the block."""
+
+    def __exit__(self, *_: object) -> None:
+        """As `close`."""
+
+
 class Answers(ABC):
     """Whole answers and plain text, from a stream of events."""
 

@@ -60,6 +60,13 @@ class GeneratorLimits:
     memory_shape: MemoryShape | None = None
 
 
+def check_together(options: GenerationOptions, guidance: Guidance | None, vocabulary: int) -> None:
+    """Raises UsageError for options that can't be combined with the guidance, or a vocabulary of this size."""
+    if guidance and options.num_beams > 1:
+        raise UsageError("beam search cannot be combined with a schema, regex or grammar", hint="leave out `num_beams`")
+    check_bias(options, vocabulary)
+
+
 class TextGenerator(Answers):
     """Generates with one model, one answer at a time. Use it in `with`, or close it.
 
@@ -250,11 +257,7 @@ class TextGenerator(Answers):
 
     def check_options(self, options: GenerationOptions, guidance: Guidance | None) -> None:
         """Raises UsageError for options that can't be combined with the guidance or the model."""
-        if guidance and options.num_beams > 1:
-            raise UsageError(
-                "beam search cannot be combined with a schema, regex or grammar", hint="leave out `num_beams`"
-            )
-        check_bias(options, self.model.shape.vocabulary)
+        check_together(options, guidance, self.model.shape.vocabulary)
 
     def stream_prompt(
         self,

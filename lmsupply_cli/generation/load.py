@@ -15,6 +15,7 @@ from lmsupply_cli.generation.speculation import Speculation
 from lmsupply_cli.loading.options import LoadKeywords, LoadOptions
 from lmsupply_cli.loading.plan import LoadPlan, load_weights, plan_first_load
 from lmsupply_cli.memory.budget import MemoryBudget
+from lmsupply_cli.store.locate import LocatedModel
 
 
 def load(ref: str | Path, how: LoadOptions | None = None, /, **keywords: Unpack[LoadKeywords]) -> TextGenerator:
@@ -41,20 +42,8 @@ def load_plan(plan: LoadPlan) -> TextGenerator:
     speculation = None
     if options.speculative != "off":
         speculation = Speculation(draft_tokens=options.draft_tokens, draft=loaded.draft)
-    info = ModelInfo(
-        ref=model.ref,
-        path=model.path,
-        license=model.license,
-        provider=loaded.model.shape.provider,
-        threads=loaded.model.shape.threads,
-        context_length=plan.context_length,
-        repo=model.repo,
-        commit=model.commit,
-        variant=model.variant,
-        precision=model.precision,
-        parameters=model.entry.parameters if model.entry else None,
-        size_bytes=folder_bytes(plan.folder.path, below=False),
-    )
+    shape = loaded.model.shape
+    info = model_info(model, provider=shape.provider, threads=shape.threads, context_length=plan.context_length)
     generator = TextGenerator(
         loaded.model,
         plan.format.format,
@@ -74,6 +63,24 @@ def load_plan(plan: LoadPlan) -> TextGenerator:
     generator.load_s = loaded.load_s
     generator.notices = (*plan.notices, *([Notice("tokenizer", note)] if note else []))
     return generator
+
+
+def model_info(model: LocatedModel, *, provider: str, threads: int, context_length: int) -> ModelInfo:
+    """Of a model that runs so."""
+    return ModelInfo(
+        ref=model.ref,
+        path=model.path,
+        license=model.license,
+        provider=provider,
+        threads=threads,
+        context_length=context_length,
+        repo=model.repo,
+        commit=model.commit,
+        variant=model.variant,
+        precision=model.precision,
+        parameters=model.entry.parameters if model.entry else None,
+        size_bytes=folder_bytes(model.path, below=False),
+    )
 
 
 def _budget(plan: LoadPlan) -> MemoryBudget | None:

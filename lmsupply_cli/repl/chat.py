@@ -14,8 +14,8 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.matcher import check_guidance
 from lmsupply_cli.errors import ContextOverflow, LmsupplyError
 from lmsupply_cli.events import Finished, GenerationEvent, Notice
+from lmsupply_cli.generation.answers import ChatGenerator
 from lmsupply_cli.generation.completion import ModelInfo, describe_cut
-from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.render.answer import TextStream, ThoughtStream, show_answer
 from lmsupply_cli.render.fields import say_fields
 from lmsupply_cli.render.flags import as_flags
@@ -38,7 +38,7 @@ class World:
     """What the chat needs from outside. `prepare` checks a model and gives what loads it; `debug` lets bugs through;
     `can_ask`: somebody can be asked whether a tool may run."""
 
-    prepare: Callable[[str], Callable[[], TextGenerator]]
+    prepare: Callable[[str], Callable[[], ChatGenerator]]
     model_names: Callable[[], Iterable[str]]
     installed_models: Callable[[], Iterable[LocatedModel]]
     license_text: Callable[[ModelInfo], str]
@@ -54,7 +54,7 @@ class Chat:
 
     def __init__(
         self,
-        session: ChatSession[TextGenerator],
+        session: ChatSession[ChatGenerator],
         terminal: Terminal,
         world: World,
         archive: Archive,
@@ -306,7 +306,7 @@ class Chat:
         self.say(f"{info.ref} on {info.provider}, context {self.session.context_tokens:,} tokens.")
         self._say_cost()
 
-    def _use(self, generator: TextGenerator) -> None:
+    def _use(self, generator: ChatGenerator) -> None:
         """Continue with another model, with what was set in the chat."""
         self.session.use(generator)
         self._told_of_form = False

@@ -8,7 +8,7 @@ from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.config.table import GENERATION_KEYS, SETTINGS
 from lmsupply_cli.config.values import as_text, check_value, parse_text
 from lmsupply_cli.errors import UsageError, did_you_mean
-from lmsupply_cli.generation.generator import TextGenerator
+from lmsupply_cli.generation.answers import ChatGenerator
 
 ALIASES = {
     "temp": "temperature",
@@ -44,7 +44,7 @@ def parse_parameter(key: str, text: str) -> Any:
         raise UsageError(error.message, hint=error.hint or f"/set {key} default resets it") from error
 
 
-def change_parameter(session: ChatSession[TextGenerator], key: str, value: Any) -> None:
+def change_parameter(session: ChatSession[ChatGenerator], key: str, value: Any) -> None:
     """Set it from the next answer on; None restores the model's own value. Raises UsageError, DoesNotFit."""
     generator = session.generator
     if key == "context":
@@ -55,13 +55,13 @@ def change_parameter(session: ChatSession[TextGenerator], key: str, value: Any) 
     session.options = changed
 
 
-def parameter_value(session: ChatSession[TextGenerator], key: str) -> str:
+def parameter_value(session: ChatSession[ChatGenerator], key: str) -> str:
     """As it is shown."""
     values = session.options.as_dict(guided=session.guidance is not None)
     return value_text(session.generator.context_tokens if key == "context" else values[key])
 
 
-def parameter_rows(session: ChatSession[TextGenerator], only: str = "") -> list[tuple[str, str]]:
+def parameter_rows(session: ChatSession[ChatGenerator], only: str = "") -> list[tuple[str, str]]:
     """Name, value and meaning of every parameter, or of one."""
     keys = [only] if only else [key for key in PARAMETERS if key not in ALIASES]
     return [(key, f"{parameter_value(session, key):<8} {SETTINGS[key].help}") for key in keys]

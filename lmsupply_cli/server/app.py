@@ -21,7 +21,7 @@ from lmsupply_cli.server.state import ServerState
 from lmsupply_cli.server.streaming import ClientGone
 
 LOG = logging.getLogger("lmsupply.server")
-_MODULES = ("metrics", "openapi", "openai", "anthropic", "ollama")
+_MODULES = ("metrics", "openapi", "openai", "anthropic", "ollama", "own")
 _CLIENT_GONE = 499  # nobody reads it; the status of nginx, for the metrics
 _NOT_HERE = {
     "/v1/embeddings": "embeddings are not supported",

@@ -55,13 +55,20 @@ async def ask_in_background(
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
     """As `ask`, for a caller that is cancelled when the client is gone."""
+    try:
+        return await measured_answer(request, model, asked, keep_alive_s=keep_alive_s)
+    except LmsupplyError as error:
+        raise as_api_error(error, param=blamed(error, asked, names), names=names) from error
+
+
+async def measured_answer(
+    request: Request, model: str, asked: AnswerRequest, *, keep_alive_s: float | None = None
+) -> Answer:
+    """As `ask_in_background`. Raises LmsupplyError."""
     state = ServerState.of(request)
     if state.options.log_prompts:
         LOG.info("prompt of %s for %s: %s", request.url.path, model, _shown(asked))
-    try:
-        answer = await state.models.answer(model, asked, keep_alive_s=keep_alive_s)
-    except LmsupplyError as error:
-        raise as_api_error(error, param=blamed(error, asked, names), names=names) from error
+    answer = await state.models.answer(model, asked, keep_alive_s=keep_alive_s)
     return _Measured(answer, state.metrics)
 
 

@@ -17,6 +17,7 @@ from lmsupply_cli.server.rendering import error_response
 from lmsupply_cli.server.state import ServerOptions
 
 OPEN_PATHS = ("/health",)
+OWN_PATHS = "/lmsupply/"  # they have a token of their own
 ANY_ADDRESS = ("0.0.0.0", "::")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -94,11 +95,13 @@ class KeyCheck:
         self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_known(Headers(scope=scope)):
+        path = scope.get("path", "")
+        is_open = scope["type"] != "http" or path in OPEN_PATHS or path.startswith(OWN_PATHS)
+        if is_open or self._is_known(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         error = ApiError(401, "a key is needed: Authorization: Bearer KEY, or x-api-key: KEY", "invalid_api_key")
-        response = error_response(error, scope["path"])
+        response = error_response(error, path)
         response.headers["WWW-Authenticate"] = "Bearer"
         await response(scope, receive, send)
 

@@ -18,13 +18,15 @@ from lmsupply_cli.serving.requests import Models, ServedModel
 class ServerOptions:
     """How a server is set up. `api_keys`: any of them opens it, none are needed if empty; `hosts`: names in the Host header
     beside loopback; `cors`: origins that browsers may call from; `body_bytes`: of one request; `ping_s`: seconds between
-    the comments that keep a stream alive, 0 for none."""
+    the comments that keep a stream alive, 0 for none; `token`: opens the endpoints for lmsupply's own commands, which are
+    closed without one."""
 
     api_keys: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     cors: tuple[str, ...] = ()
     body_bytes: int = 32_000_000
     ping_s: float = 15.0
+    token: str = ""
     log_requests: bool = False
     log_prompts: bool = False
 

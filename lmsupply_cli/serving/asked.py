@@ -75,6 +75,7 @@ class PromptMaker:
             raise UsageError("a request has either messages, or a text, or the ids of one")
         if request.messages:
             tools = ToolRequest.of(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
+            tools = replace(tools, told=request.told)
             prompter = self._with_thinking(request)
             return prompter.chat(request.messages, answer_prefix=request.answer_prefix, tools=tools)
         _check_raw(request)

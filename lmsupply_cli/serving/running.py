@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from lmsupply_cli.locks import is_held, locked
 @dataclass(frozen=True, slots=True)
 class RunningServer:
     """`url`: without a path; `started`: seconds since the epoch; `needs_key`: whether requests need one, which is written
-    nowhere; `root`: the store that its models are from."""
+    nowhere; `root`: the store that its models are from; `token`: opens the endpoints for commands of the same user, no
+    others."""
 
     url: str
     pid: int
@@ -26,6 +27,7 @@ class RunningServer:
     version: str
     needs_key: bool
     root: str
+    token: str = field(default="", repr=False)
 
     @classmethod
     def all(cls) -> list[RunningServer]:
@@ -62,6 +64,7 @@ class RunningServer:
             "version": str,
             "needs_key": bool,
             "root": str,
+            "token": str,
         }
         if not all(isinstance(getattr(server, name), kind) for name, kind in kinds.items()):
             raise TypeError

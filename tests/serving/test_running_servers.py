@@ -43,4 +43,4 @@ def test_only_the_owner_can_read_it_and_no_key_is_in_it() -> None:
     with SERVER.recorded():
         path = records()[0]
         assert path.stat().st_mode & 0o077 == 0
-        assert set(json.loads(path.read_text())) == {"url", "pid", "started", "version", "needs_key", "root"}
+        assert set(json.loads(path.read_text())) == {"url", "pid", "started", "version", "needs_key", "root", "token"}

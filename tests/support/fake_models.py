@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lmsupply_cli.errors import LmsupplyError, ModelNotFound
 from lmsupply_cli.events import Finished, GenerationEvent, Notice, TextDelta, Timings, Usage
-from lmsupply_cli.serving.requests import AnswerRequest, LoadedWorker, ServedModel
+from lmsupply_cli.serving.requests import AnswerRequest, LoadedWorker, ServedModel, WarmModel
 
 Script = Callable[[AnswerRequest], Sequence[GenerationEvent | LmsupplyError | float]]
 
@@ -74,6 +74,10 @@ class FakeModels:
             if model in (found.ref, *found.aliases):
                 return found
         raise ModelNotFound(f"no model {model!r}", hint="models: tiny")
+
+    def warm(self, model: str) -> WarmModel | None:
+        self.find(model)
+        return None
 
     async def answer(self, model: str, request: AnswerRequest, *, keep_alive_s: float | None = None) -> FakeAnswer:
         found = self.find(model)

@@ -14,6 +14,7 @@ from lmsupply_cli.cli.options import (
     DryRun,
     Mcp,
     Model,
+    NoServer,
     Plain,
     Preset,
     Pull,
@@ -56,6 +57,7 @@ def chat(
     mcp: Mcp = None,
     tool: Tool = None,
     allow_tool: AllowTool = None,
+    no_server: NoServer = False,
     trust_model_files: TrustModelFiles = False,
     pull: Pull = False,
     accept_license: AcceptLicense = False,
@@ -93,6 +95,7 @@ def chat(
         accepted=accept_license,
         trust=trust_model_files,
         dry_run=dry_run,
+        no_server=no_server,
     )
     tools = ToolOptions(mcp or (), tool or (), allow_tool or ())
     asked = ChatRequest(system, last, resume, no_save, stats, plain, tools)

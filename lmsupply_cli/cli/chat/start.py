@@ -12,14 +12,14 @@ from lmsupply_cli.chats.archive import Archive, SavedChat
 from lmsupply_cli.chats.session import ChatSession
 from lmsupply_cli.cli.chat.tools import ToolOptions, offer_tools, toolbox
 from lmsupply_cli.cli.context import Context
-from lmsupply_cli.cli.prepare import ModelRequest, load_model, overflow_policy, prepare, say_load_plan
+from lmsupply_cli.cli.prepare import ModelRequest, Prepared, open_generator, overflow_policy, prepare, say_load_plan
+from lmsupply_cli.cli.warm import say_warm
 from lmsupply_cli.config.table import SETTINGS
 from lmsupply_cli.engine.base import check_text
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import Notice
+from lmsupply_cli.generation.answers import ChatGenerator
 from lmsupply_cli.generation.completion import ModelInfo
-from lmsupply_cli.generation.generator import TextGenerator
-from lmsupply_cli.loading.plan import LoadPlan
 from lmsupply_cli.render.answer import choose_stream
 from lmsupply_cli.repl.chat import Chat, World
 from lmsupply_cli.repl.input import TerminalReader
@@ -47,7 +47,10 @@ class ChatRequest:
 def print_load_plan(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
     """How the model would be loaded."""
     saved = _saved(ctx, asked, Archive(paths.sessions_dir()))
-    say_load_plan(ctx, _planner(ctx, replace(wanted, name=wanted.name or (saved.model if saved else None)))())
+    found = _found(ctx, replace(wanted, name=wanted.name or (saved.model if saved else None)))
+    if not wanted.no_server:
+        say_warm(ctx, found)
+    say_load_plan(ctx, found.plan(ctx.settings, reserve_tokens=_RESERVE_TOKENS))
 
 
 def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
@@ -62,9 +65,10 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
     first = wanted.name or (saved.model if saved else None)
     named = {first}  # what --trust-model-files, --accept-license and --pull were given for
 
-    def prepared(ref: str | None) -> Callable[[], TextGenerator]:
-        plan = _planner(ctx, replace(wanted, name=ref) if ref in named else ModelRequest(ref))
-        return lambda: load_model(ctx, plan())
+    def prepared(ref: str | None) -> Callable[[], ChatGenerator]:
+        request = replace(wanted, name=ref) if ref in named else ModelRequest(ref, no_server=wanted.no_server)
+        found = _found(ctx, request)
+        return lambda: open_generator(ctx, found, request, reserve_tokens=_RESERVE_TOKENS)
 
     with toolbox(ctx, asked.tools) as box, prepared(first)() as generator:
         named.add(generator.info.ref)
@@ -104,11 +108,12 @@ def start_chat(ctx: Context, wanted: ModelRequest, asked: ChatRequest) -> None:
             session.generator.close()
 
 
-def _banner(generator: TextGenerator) -> str:
+def _banner(generator: ChatGenerator) -> str:
     info, tokens = generator.info, generator.context_tokens
     limited = tokens == generator.fitting_tokens < info.context_length
     room = f" of {info.context_length:,}, limited by memory" if limited else ""
-    return f"{info.ref} on {info.provider}, context {tokens:,} tokens{room}."
+    place = getattr(generator, "place", "")
+    return f"{info.ref} on {place or info.provider}, context {tokens:,} tokens{room}."
 
 
 def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | None:
@@ -126,10 +131,9 @@ def _saved(ctx: Context, asked: ChatRequest, archive: Archive) -> SavedChat | No
     return last
 
 
-def _planner(ctx: Context, wanted: ModelRequest) -> Callable[[], LoadPlan]:
-    """Find the model, pulled where the settings say so, and look at its files; planning and loading come later."""
-    found = prepare(ctx, wanted, unused=EXCLUDED, fill_context=True)
-    return lambda: found.plan(ctx.settings, reserve_tokens=_RESERVE_TOKENS)
+def _found(ctx: Context, wanted: ModelRequest) -> Prepared:
+    """The model, pulled where the settings say so, and its files; planning and loading come later."""
+    return prepare(ctx, wanted, unused=EXCLUDED, fill_context=True)
 
 
 def _model_names(root: Path) -> Iterable[str]:

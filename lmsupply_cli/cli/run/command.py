@@ -16,6 +16,7 @@ from lmsupply_cli.cli.options import (
     Files,
     Json,
     Model,
+    NoServer,
     NoStdin,
     Out,
     Plain,
@@ -128,6 +129,7 @@ def run(
     ] = False,
     dry_run: DryRun = False,
     no_stdin: NoStdin = False,
+    no_server: NoServer = False,
     trust_model_files: TrustModelFiles = False,
     pull: Pull = False,
     accept_license: AcceptLicense = False,
@@ -161,7 +163,9 @@ def run(
     saved = read_template(template) if template else None
     ctx = Context.of(flags, preset=preset, template=saved, quiet=quiet, debug=debug)
     guidance = _guidance(json_schema, regex, grammar, form)
-    wanted = ModelRequest(model, pull=pull, accepted=accept_license, trust=trust_model_files, dry_run=dry_run)
+    wanted = ModelRequest(
+        model, pull=pull, accepted=accept_license, trust=trust_model_files, dry_run=dry_run, no_server=no_server
+    )
     asked = PromptRequest(words or (), prompt, file or (), system, raw, no_stdin, last, no_save, saved)
     look = Look("json" if json else "stream-json" if stream_json else "text", no_stream, plain, stats)
     if retry_failed or {batch, out, batch_size} != {None}:

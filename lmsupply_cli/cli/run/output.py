@@ -19,8 +19,8 @@ from lmsupply_cli.events import (
     TextWasReasoning,
     TokenLogprob,
 )
+from lmsupply_cli.generation.answers import ChatGenerator
 from lmsupply_cli.generation.completion import AnswerBuffer, Completion, ModelInfo, cut_notice
-from lmsupply_cli.generation.generator import TextGenerator
 from lmsupply_cli.hardware.host import memory_used_bytes
 from lmsupply_cli.render.answer import ThoughtStream, choose_stream, show_answer
 from lmsupply_cli.units import format_bytes, format_rate, format_seconds
@@ -39,9 +39,10 @@ class Look:
 class Output:
     """Prints the events of one answer."""
 
-    def __init__(self, ctx: Context, look: Look, generator: TextGenerator, options: dict[str, Value]) -> None:
+    def __init__(self, ctx: Context, look: Look, generator: ChatGenerator, options: dict[str, Value]) -> None:
         self._ctx, self._terminal, self._look = ctx, ctx.terminal, look
         self._info, self._options = generator.info, options
+        self._place: str = getattr(generator, "place", "")
         self._context = {"context_tokens": generator.context_tokens, "fitting_tokens": generator.fitting_tokens}
         self._said = AnswerBuffer()
         self._think = ctx.settings.get("think")
@@ -61,7 +62,7 @@ class Output:
                 whole.pop(key, None)
             self._terminal.json_event("finished", **whole)
         if self._look.stats:
-            for line in stats_lines(finished, self._info):
+            for line in stats_lines(finished, self._info, place=self._place):
                 self._terminal.aside(line, always=True)
         return finished
 
@@ -192,12 +193,13 @@ def _speculative(stats: SpeculativeStats) -> dict[str, float]:
     }
 
 
-def stats_lines(finished: Finished, info: ModelInfo) -> list[str]:
+def stats_lines(finished: Finished, info: ModelInfo, *, place: str = "") -> list[str]:
+    """`place`: where the model is loaded, if that is not this process."""
     usage, timings = finished.usage, finished.timings
     read = usage.prompt_tokens - usage.cached_tokens
     cached = f", {usage.cached_tokens} cached" if usage.cached_tokens else ""
     rows = [
-        ("model", f"{info.ref} on {info.provider}, {info.threads} threads"),
+        ("model", f"{info.ref} on {info.provider}, {info.threads} threads" + (f", on {place}" if place else "")),
         ("load", format_seconds(timings.load_s)),
         ("prefill", f"{read} tokens{cached}, {format_rate(read, timings.prefill_s)}"),
         ("first token", format_seconds(timings.ttft_s)),

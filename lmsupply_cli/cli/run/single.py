@@ -15,13 +15,14 @@ from lmsupply_cli.cli.idle import idle_thinking
 from lmsupply_cli.cli.inputs import PromptRequest, RunInput, named_input, no_prompt, read_input, split_words
 from lmsupply_cli.cli.prepare import (
     ModelRequest,
-    load_model,
     load_options,
+    open_generator,
     overflow_policy,
     prepare,
     say_load_plan,
 )
 from lmsupply_cli.cli.run.output import Look, Output
+from lmsupply_cli.cli.warm import say_warm
 from lmsupply_cli.config.layers import Settings
 from lmsupply_cli.engine.cancel import CancelToken, interrupts_cancel
 from lmsupply_cli.engine.guidance import Guidance
@@ -46,7 +47,7 @@ def run_prompt(ctx: Context, wanted: ModelRequest, asked: PromptRequest, guidanc
     options = prepared.options
     if options.num_beams > 1:
         ctx.notice(Notice("beams", "beam search doesn't stream and ignores sampling settings"))
-    with load_model(ctx, prepared.plan(ctx.settings)) as generator:
+    with open_generator(ctx, prepared, wanted) as generator:
         policy = _policy(ctx, asked)
         if asked.raw:
             fitted = fit_raw(generator, given.prompt, policy=policy, max_tokens=options.max_tokens)
@@ -91,6 +92,8 @@ def print_load_plan(
     unused = () if as_json else _without_logprobs(ctx.settings)
     with given.explained(asked.command):
         prepared = prepare(ctx, replace(wanted, name=named), guidance=guidance, unused=unused, fill_context=True)
+    if not wanted.no_server:
+        say_warm(ctx, prepared)
     say_load_plan(ctx, prepared.plan(ctx.settings), as_json=as_json)
     return OK
 
