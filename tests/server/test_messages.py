@@ -29,7 +29,7 @@ ADD = {
     "description": "Adds.",
     "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
 }
-USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=6)
+USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=6, reasoning_tokens=2)
 THINK = {"type": "enabled", "budget_tokens": 1024}
 CALLS: tuple[GenerationEvent, ...] = (
     ReasoningDelta("Add "),
@@ -92,6 +92,7 @@ def test_a_whole_message() -> None:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 3,
             "output_tokens": 2,
+            "output_tokens_details": {"thinking_tokens": 0},
         },
     }
 
@@ -144,6 +145,7 @@ def test_the_order_of_events() -> None:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 4,
         "output_tokens": 6,
+        "output_tokens_details": {"thinking_tokens": 2},
     }
 
 
