@@ -172,14 +172,18 @@ class PoolWorker:
         )
 
 
+_Ended = Callable[[Finished | LmsupplyError | None], None]
+
+
 class PooledAnswer:
     """An answer that says once how it ended: with its last event, with an error, or None if it was given up."""
 
-    def __init__(self, answer: Answer, ended: Callable[[Finished | LmsupplyError | None], None]) -> None:
+    def __init__(self, answer: Answer, ended: _Ended) -> None:
         self.prompt_tokens: int = answer.prompt_tokens
         self.notices: tuple[Notice, ...] = answer.notices
         self._answer = answer
-        self._ended: Callable[[Finished | LmsupplyError | None], None] | None = ended
+        self._ended: _Ended | None = ended
+        self._loop = asyncio.get_running_loop()
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         try:
@@ -204,9 +208,15 @@ class PooledAnswer:
             ended(how)
 
     def __del__(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            if self._ended:
-                self.cancel()
+        """Whoever forgets it gives it up; the thread may be any."""
+        if self._ended:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(_give_up, self._answer, self._ended)
+
+
+def _give_up(answer: Answer, ended: _Ended) -> None:
+    answer.cancel()
+    ended(None)
 
 
 class Bell:

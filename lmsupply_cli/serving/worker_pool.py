@@ -10,10 +10,10 @@ import asyncio
 import itertools
 import math
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lmsupply_cli.errors import EngineError, LmsupplyError, QueueFull, QueueTimeout, WorkerDied
 from lmsupply_cli.events import Finished
@@ -25,7 +25,7 @@ from lmsupply_cli.serving.needs import model_bytes
 from lmsupply_cli.serving.pool_options import WorkerPoolHooks, WorkerPoolOptions
 from lmsupply_cli.serving.pool_stats import Tally, WorkerPoolStats
 from lmsupply_cli.serving.pool_worker import Bell, PooledAnswer, PoolWorker, Process
-from lmsupply_cli.serving.requests import Answer, AnswerRequest, LoadedWorker, ServedModel, WarmModel
+from lmsupply_cli.serving.requests import AnswerRequest, LoadedWorker, ServedModel, WarmModel
 from lmsupply_cli.serving.room import Busy, Eviction, Occupant, Refusal, Room, make_room, overdrawn
 from lmsupply_cli.serving.served_models import FoundModel, ServedModels
 from lmsupply_cli.units import LEAST_MEMORY_BYTES
@@ -34,6 +34,7 @@ CONTEXT_TOKENS = 4096  # that the need of a model is estimated for, if no contex
 PATIENCE_S = 10.0  # after which no new request goes to the models whose room is waited for
 _LAST_S = 5.0  # for a process whose answers were cancelled to end by itself
 _TRY_LATER = "try again later"
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
@@ -142,7 +143,8 @@ class WorkerPool:
 
     async def answer(self, model: str, request: AnswerRequest, *, keep_alive_s: float | None = None) -> PooledAnswer:
         """See `Models`. A `keep_alive_s` holds until another request brings one."""
-        worker, answer = await self._ask(self._find(model), request, keep_alive_s)
+        found = self._find(model)
+        worker, answer = await self._ask(found, lambda process: process.answer(request), keep_alive_s)
 
         def ended(how: Finished | LmsupplyError | None) -> None:
             worker.answers.discard(answer)
@@ -155,15 +157,22 @@ class WorkerPool:
         worker.answers.add(answer)
         return PooledAnswer(answer, ended)
 
+    async def count_tokens(self, model: str, request: AnswerRequest) -> int:
+        """See `Models`."""
+        worker, tokens = await self._ask(self._find(model), lambda process: process.count_tokens(request))
+        self._give_back(worker)
+        return tokens
+
     async def _ask(
-        self, found: FoundModel, request: AnswerRequest, keep_alive_s: float | None
-    ) -> tuple[PoolWorker, Answer]:
-        """A request whose process ends before its answer begins is asked again, of a new one, once."""
+        self, found: FoundModel, ask: Callable[[Process], Awaitable[T]], keep_alive_s: float | None = None
+    ) -> tuple[PoolWorker, T]:
+        """A worker with one user more, and what its process said. A process that ends before it said anything is asked again,
+        as a new one, once."""
         died = False
         while True:
             worker = await self._acquire(found, keep_alive_s)
             try:
-                return worker, await (await worker.until_loaded()).answer(request)
+                return worker, await ask(await worker.until_loaded())
             except BaseException as error:
                 self._refused += isinstance(error, (QueueFull, QueueTimeout))
                 self._give_back(worker)
@@ -172,14 +181,6 @@ class WorkerPool:
                     raise
                 died = died or not has_left
             await worker.ended.wait()
-
-    async def count_tokens(self, model: str, request: AnswerRequest) -> int:
-        """See `Models`."""
-        worker = await self._acquire(self._find(model))
-        try:
-            return await (await worker.until_loaded()).count_tokens(request)
-        finally:
-            self._give_back(worker)
 
     async def load(self, model: str, *, keep_alive_s: float | None = None) -> None:
         """See `Models`."""

@@ -438,6 +438,7 @@ def test_answers_that_are_given_up() -> None:
         del answer
         forgotten = await pool.answer("a", asks())
         del forgotten
+        await asyncio.sleep(0)
         assert pool.stats.models[0].answers == {"cancelled": 4}
         await asyncio.sleep(601)
         assert loaded(pool) == [], "nobody uses it"

@@ -68,6 +68,9 @@ class Life:
     async def answered(self) -> str:
         keep_alive_s = self.chance.choice((None, None, None, 0.0, 2.0, math.inf))
         model = self.chance.choice(list(SIZES))
+        if self.chance.random() < 0.1:
+            await self.pool.load(model, keep_alive_s=keep_alive_s)
+            return f"counted {await self.pool.count_tokens(model, asks())}"
         answer = await self.pool.answer(model, asks(self.chance.choice((0.1, 1, 5))), keep_alive_s=keep_alive_s)
         manner = self.chance.random()
         last = None

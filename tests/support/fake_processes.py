@@ -66,7 +66,7 @@ class FakeAnswer:
 
 @dataclass(eq=False)
 class FakeProcess:
-    """`active`: answers that are not at their end; one may run, `queue` others wait (they are not really kept apart)."""
+    """`active`: answers that are not at their end; `slots` of them run, `queue` may wait, and all go on."""
 
     world: World
     ref: str
