@@ -31,6 +31,8 @@ COMMANDS = {
     "chat": "Chat with a model.",
     "serve": "Serve models over HTTP, with the APIs of OpenAI, Anthropic and Ollama.",
     "launch": "Start a coding agent on a running server.",
+    "ps": "List the models that running servers have in memory.",
+    "stop": "Unload models of running servers.",
     "pull": "Download a model.",
     "models": "List models: available, installed, size, license, and whether they should fit.",
     "search": "Search the Hugging Face Hub for models that run here.",
@@ -61,6 +63,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "import": ("add",),
         "quantize": ("convert",),
         "check": ("verify",),
+        "unload": ("stop",),
         "settings": ("config",),
         "version": ("--version",),
         "help": ("--help",),
@@ -68,8 +71,6 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
-        "ps": "models are unloaded when a command ends; installed models: lmsupply models --installed",
-        "stop": "models are unloaded when a command ends",
         "create": "register a model folder, or import a GGUF file, with lmsupply add PATH",
         "cp": "another name for a local model folder: lmsupply add FOLDER NAME",
         "update": "lmsupply pull MODEL downloads its newest revision; pip install -U lmsupply updates lmsupply",
@@ -79,7 +80,6 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "ask": "lmsupply run MODEL PROMPT",
         "prompt": "lmsupply run MODEL PROMPT",
         "load": "run and chat load the model themselves",
-        "unload": "models are unloaded when a command ends",
         "logs": "lmsupply chat --continue resumes the last chat",
         "generate": "lmsupply run MODEL PROMPT",
     }

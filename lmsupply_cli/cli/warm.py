@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.serving.wire import WarmRow
 
 _FORMAT_NOTICES = ("chat_format", "reasoning")  # they depend on options that every request has
-_CAN_BE_HERE = "it is loaded here"
+_CAN_BE_HERE = "the model is loaded here"
 
 
 def servers_of(root: Path) -> list[RunningServer]:
@@ -51,14 +51,17 @@ def _warm(ctx: Context, prepared: Prepared, server: RunningServer) -> tuple[Serv
     """The model, and how it is wanted."""
     from lmsupply_cli.cli.prepare import load_options
     from lmsupply_cli.cli.provider import load_provider
-    from lmsupply_cli.serving.server_client import CONNECT_S, ServerClient
+    from lmsupply_cli.serving.server_client import CONNECT_S, ServerClient, ServerGone
     from lmsupply_cli.serving.wire import WARM, WarmRow
 
     client, ref = ServerClient(server), prepared.model.ref
     try:
         row = client.call(WARM, CONNECT_S, model=ref)["model"]
         found = WarmRow.read(row) if row else None
-    except (LmsupplyError, KeyError, TypeError):
+    except ServerGone as error:
+        ctx.notice(Notice("server", f"{error.message}: {_CAN_BE_HERE}"))
+        return None
+    except (LmsupplyError, KeyError, TypeError):  # it does not have this model
         return None
     if found is None or Path(found.path) != prepared.model.path:
         return None

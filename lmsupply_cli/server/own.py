@@ -63,6 +63,11 @@ async def loaded(request: Request, body: dict[str, Any]) -> Response:
     return JSONResponse({"models": [asdict(worker) for worker in ServerState.of(request).models.loaded()]})
 
 
+async def find(request: Request, body: dict[str, Any]) -> Response:
+    """The ref of a model, by any of its names."""
+    return JSONResponse({"ref": ServerState.of(request).models.find(str(body.get("model"))).ref})
+
+
 async def unload(request: Request, body: dict[str, Any]) -> Response:
     """Unload a model, after its running answers."""
     models = ServerState.of(request).models
@@ -127,6 +132,7 @@ def _running(request: Request) -> dict[str, Answer]:
 ROUTES = [
     Route(wire.ANSWER, Own(answer)),
     Route(wire.CANCEL, Own(cancel)),
+    Route(wire.FIND, Own(find)),
     Route(wire.LOADED, Own(loaded)),
     Route(wire.UNLOAD, Own(unload)),
     Route(wire.WARM, Own(warm)),

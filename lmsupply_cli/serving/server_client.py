@@ -18,7 +18,7 @@ from lmsupply_cli.serving.running import RunningServer
 
 CONNECT_S = 5.0
 _POLL_S = 0.05  # between looks for Ctrl-C
-_NO_SERVER = "start it again, or use --no-server"
+_NO_SERVER = "restart it; run and chat take --no-server to do without it"
 
 
 class ServerGone(WorkerDied):

@@ -28,8 +28,8 @@ from lmsupply_cli.events import (
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.serving.requests import AnswerRequest, WarmModel
 
-ANSWER, CANCEL, LOADED, UNLOAD, WARM = (
-    f"/lmsupply/v1/{name}" for name in ("answer", "cancel", "loaded", "unload", "warm")
+ANSWER, CANCEL, FIND, LOADED, UNLOAD, WARM = (
+    f"/lmsupply/v1/{name}" for name in ("answer", "cancel", "find", "loaded", "unload", "warm")
 )
 TOKEN = "x-lmsupply-token"
 _EVENTS: Mapping[str, type] = {
