@@ -58,8 +58,8 @@ class Lender:
 class Single:
     """One answer, in a place of its own."""
 
-    def __init__(self, asked: Asked, place: Place, lender: Lender) -> None:
-        """Raises UsageError, DoesNotFit."""
+    def __init__(self, asked: Asked, place: Place, lender: Lender, *, accepted: bool = False) -> None:
+        """`accepted`: that was said already. Raises UsageError, DoesNotFit."""
         self.ids: tuple[int, ...] = (asked.id,)
         self.over = False
         self._place, self._lender = place, lender
@@ -68,8 +68,8 @@ class Single:
         self.prompt_ids = prompt.ids
         self.read_at: float | None = None  # when its prompt had been read
         self.written = 0
-        self._accepted = False
-        self._done = 0
+        self._accepted = accepted
+        self._done: int | None = None  # tokens of the prompt, cached ones included
         self._prefill_s = self._decode_s = 0.0
         self._events = generator.stream_prompt(
             prompt, asked.options, guidance=asked.guidance, cancel=asked.cancel, pulses=True
@@ -94,7 +94,7 @@ class Single:
         """What this answer costs, without the turns of others."""
         meter = self._lender.meter
         if isinstance(event, PrefillProgress):
-            if self._accepted:
+            if self._done is not None:
                 meter.read.add(event.done_tokens - self._done, seconds)
             self._prefill_s += seconds
             self._done = event.done_tokens
@@ -119,7 +119,8 @@ class Together:
 
     def __init__(self, asked: Sequence[Asked], generator: TextGenerator, lender: Lender) -> None:
         """Raises UsageError, DoesNotFit."""
-        self._all, self.over = tuple(asked), False
+        self.asked, self.over = tuple(asked), False
+        self.begun = False  # something was said of it
         self._open = set(range(len(asked)))
         self._lender = lender
         self._ended: list[Finished] = []
@@ -130,12 +131,12 @@ class Together:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        return tuple(self._all[row].id for row in sorted(self._open))
+        return tuple(self.asked[row].id for row in sorted(self._open))
 
     def step(self) -> Iterator[Reply]:
         if not self._accepted:  # at once, since all prompts are read in the first step
             self._accepted = True
-            yield from (Accepted(one.id, len(one.prompt.ids)) for one in self._all)
+            yield from (Accepted(one.id, len(one.prompt.ids)) for one in self.asked)
             return
         clock = self._lender.meter.clock
         began = clock()
@@ -145,13 +146,14 @@ class Together:
             self._decode_s += seconds
         else:
             self._prefill_s = seconds
+        self.begun = True
         for row, events in groupby(step, key=itemgetter(0)):
             happened = tuple(event for _, event in events)
             if isinstance(end := happened[-1], Finished):
                 self._open.discard(row)
                 timings = replace(end.timings, prefill_s=self._prefill_s, decode_s=self._decode_s)
                 self._ended.append(replace(end, timings=timings))
-            yield Happened(self._all[row].id, happened)
+            yield Happened(self.asked[row].id, happened)
         if not self._open:
             self.over = True
             self._lender.runner.record_batch(self._ended)

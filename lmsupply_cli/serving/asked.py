@@ -36,7 +36,7 @@ class PolledCancel(CancelToken):
 @dataclass(eq=False)
 class Asked:
     """A request whose prompt is made, without a cache. `common`: how many tokens its prompt has in common with that of
-    another request, by its id, as far as anyone asked."""
+    another request, by its id, as far as anyone asked; `cached`: how many are in an idle cache, and when that was."""
 
     id: int
     prompt: Prompt
@@ -44,6 +44,7 @@ class Asked:
     guidance: Guidance | None
     cancel: CancelToken = field(default_factory=CancelToken)
     common: dict[int, int] = field(default_factory=dict)
+    cached: tuple[int, int] | None = None
 
 
 class PromptMaker:

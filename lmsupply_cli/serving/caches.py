@@ -41,11 +41,15 @@ class Caches:
         self._budget = detect_memory().available_bytes // 4 if budget_bytes is None else budget_bytes
         self._places: list[Place] = []
         self._lost: deque[array[int]] = deque(maxlen=_LOST)
-        self._clock = 0
+        self._version = 0  # it changes with what is idle
 
-    def cached_tokens(self, prompt: Prompt) -> int:
-        """How many tokens of `prompt` the best of the idle places has."""
-        return max((self._shared(place, prompt)[1] for place in self._places if not place.busy), default=0)
+    def cached_tokens(self, asked: Asked) -> int:
+        """How many tokens of its prompt the best of the idle places has."""
+        if asked.cached is None or asked.cached[0] != self._version:
+            idle = (place for place in self._places if not place.busy)
+            found = max((self._shared(place, asked.prompt)[1] for place in idle), default=0)
+            asked.cached = self._version, found
+        return asked.cached[1]
 
     def lend(self, asked: Asked) -> Place:
         """The place where `asked` is read; give it back."""
@@ -69,8 +73,8 @@ class Caches:
             place = idle[choice.take]
             if states[choice.take].lost > NOTABLE_TOKENS:
                 self._remember(place)
-        self._clock += 1
-        place.busy, place.used = True, self._clock
+        self._version += 1
+        place.busy, place.used = True, self._version
         return place
 
     @property
@@ -87,6 +91,7 @@ class Caches:
 
     def give_back(self, place: Place) -> None:
         """Its answer has ended."""
+        self._version += 1
         place.busy = False
 
     def discard(self, place: Place) -> None:
@@ -133,6 +138,7 @@ class Caches:
         if remember:
             self._remember(place)
         self._places.remove(place)
+        self._version += 1
         place.generator.close()
 
     def _remember(self, place: Place) -> None:

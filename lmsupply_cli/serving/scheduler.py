@@ -149,7 +149,7 @@ class Scheduler:
         ]
         if all(place.shared <= PREFILL_CHUNK for place in busy):
             return False
-        return worth_waiting(busy, cached=self._caches.cached_tokens(one.prompt), read_s=meter.read.cost)
+        return worth_waiting(busy, cached=self._caches.cached_tokens(one), read_s=meter.read.cost)
 
     def _common(self, one: Asked, turn: Single) -> int:
         id = turn.ids[0]
@@ -181,7 +181,7 @@ class Scheduler:
             or one.options.past_present_share_buffer is not None
             or generator.speculation is not None
             or one.prompt.ids[-1] == generator.model.shape.pad_id
-            or self._caches.cached_tokens(one.prompt) > NOTABLE_TOKENS
+            or self._caches.cached_tokens(one) > NOTABLE_TOKENS
         )
 
     def _readable_tokens(self) -> int:
@@ -189,11 +189,11 @@ class Scheduler:
         seconds, least = (_PAUSE_S, PREFILL_CHUNK) if self._turns else (_IDLE_PAUSE_S, 4 * PREFILL_CHUNK)
         return max(least, min(READ_AT_ONCE, int(seconds / self._lender.meter.read.cost)))
 
-    def _begin_one(self, asked: Asked) -> None:
+    def _begin_one(self, asked: Asked, *, accepted: bool = False) -> None:
         place = None
         try:
             place = self._caches.lend(asked)
-            self._turns.appendleft(Single(asked, place, self._lender))
+            self._turns.appendleft(Single(asked, place, self._lender, accepted=accepted))
         except Exception as error:
             if place is not None:
                 self._caches.give_back(place)
@@ -214,10 +214,11 @@ class Scheduler:
     def _take_turn(self) -> None:
         turn = self._turns.popleft()
         try:
-            self._say(list(turn.step()))
+            said = list(turn.step())
         except Exception as error:
             self._fail(turn, error)
             return
+        self._say(said)
         if turn.over:
             turn.end(failed=False)
         else:
@@ -226,11 +227,14 @@ class Scheduler:
     def _fail(self, turn: Turn, error: Exception) -> None:
         """An answer that fails takes no other along, as long as the engine works."""
         broken = not isinstance(error, LmsupplyError) or isinstance(error, EngineError)
-        for id in turn.ids:
+        again = turn.asked if isinstance(turn, Together) and not turn.begun else ()  # each may go well alone
+        for id in turn.ids if not again else ():
             self._refuse(id, error)
         turn.end(failed=broken)
         if broken:
             self._check_engine()
+        for one in again:
+            self._begin_one(one, accepted=True)
 
     def _check_engine(self) -> None:
         probe = self._generator.sibling()

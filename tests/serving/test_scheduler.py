@@ -345,6 +345,27 @@ def test_a_row_that_is_wrong_does_not_take_the_others_along(monkeypatch: pytest.
     assert [said.answer(id).text for id in (1, 3)] == ["abc", "abc"]
 
 
+def test_a_batch_that_the_engine_does_not_take_is_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise EngineError("the engine ran out of memory")
+
+    model = scripted("abc")
+    monkeypatch.setattr(model.model, "new_batch", fails)
+    said = answers(model, chat("x"), chat("y"))
+    assert [said.answer(id).text for id in (1, 2)] == ["abc", "abc"]
+
+
+def test_a_parent_that_is_gone_ends_everything() -> None:
+    worker = Worker(scripted("abc"))
+    worker.ask(1, chat("x"))
+
+    def react(frame: Any) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        worker.run(react)
+
+
 def test_an_answer_that_fails_does_not_end_the_others() -> None:
     script = replies("abcdef")
     broken = [True]
