@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,9 +14,17 @@ from starlette.routing import Route
 
 from lmsupply_cli._version import __version__
 from lmsupply_cli.events import Finished, GenerationEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from lmsupply_cli.serving.pool_stats import WorkerPoolStats
 from lmsupply_cli.serving.requests import LoadedWorker, Models
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_COUNTED = {
+    "loads": "Times that a model was loaded.",
+    "failed_loads": "Times that a model could not be loaded.",
+    "evictions": "Times that a model was unloaded to make room for another.",
+    "unloads": "Times that a model was unloaded after its keep-alive time or on request.",
+    "crashes": "Times that the process of a model ended by itself.",
+}
 _TOKENS = (TextDelta, ReasoningDelta, ToolCallDelta)
 
 
@@ -67,6 +76,9 @@ class _LoadedModels:
         yield _by_model("lmsupply_model_memory_bytes", "Memory of a model's process.", loaded, "bytes")
         yield _by_model("lmsupply_model_requests_running", "Requests that a model answers.", loaded, "running")
         yield _by_model("lmsupply_model_requests_waiting", "Requests that wait for a model.", loaded, "waiting")
+        stats = getattr(self._models, "stats", None)
+        if isinstance(stats, WorkerPoolStats):
+            yield from map(partial(_counted, stats), _COUNTED)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -77,6 +89,13 @@ def _by_model(name: str, text: str, loaded: Iterable[LoadedWorker], attribute: s
     family = GaugeMetricFamily(name, text, labels=["model"])
     for worker in loaded:
         family.add_metric([worker.ref], float(getattr(worker, attribute)))
+    return family
+
+
+def _counted(stats: WorkerPoolStats, attribute: str) -> Metric:
+    family = CounterMetricFamily(f"lmsupply_model_{attribute}", _COUNTED[attribute], labels=["model"])
+    for model in stats.models:
+        family.add_metric([model.ref], float(getattr(model, attribute)))
     return family
 
 

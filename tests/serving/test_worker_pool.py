@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from support.fake_processes import World, asks
 from support.virtual_time import run
 
@@ -24,6 +25,7 @@ from lmsupply_cli.errors import (
 )
 from lmsupply_cli.events import Finished, TextDelta
 from lmsupply_cli.loading.options import LoadOptions
+from lmsupply_cli.server.metrics import Metrics
 from lmsupply_cli.serving import worker_pool
 from lmsupply_cli.serving.pool_options import WorkerPoolOptions
 from lmsupply_cli.serving.worker_pool import WorkerPool
@@ -111,6 +113,26 @@ def test_idle_models_are_unloaded_after_their_time() -> None:
         assert await said(pool, "a") == "Hello stop"
 
     within(World({"a": MB}), act)
+
+
+def test_metrics_of_a_pool() -> None:
+    world = World(dict.fromkeys("ab", 80 * MB))
+
+    async def act(pool: WorkerPool) -> None:
+        for name in "aba":
+            await said(pool, name)
+        world.process("a").kill()
+        await asyncio.sleep(1)
+        text = generate_latest(Metrics(pool).registry).decode()
+        for line in (
+            'lmsupply_model_loads_total{model="a"} 2.0',
+            'lmsupply_model_evictions_total{model="b"} 1.0',
+            'lmsupply_model_crashes_total{model="a"} 1.0',
+            "lmsupply_models_loaded 0.0",
+        ):
+            assert line in text.splitlines()
+
+    within(world, act, memory_limit=100 * MB)
 
 
 def test_how_long_a_request_keeps_its_model() -> None:
