@@ -24,6 +24,8 @@ from lmsupply_cli.server.state import ServerOptions, ServerState
 from lmsupply_cli.serving.requests import Models
 
 _KEEP_ALIVE_S = 75  # longer than clients keep an idle connection, so that none is closed while a request is sent
+_TAIL_S = 5  # for responses that tell clients that their answers were cancelled
+_LAST_S = 1.0  # the same, after a second signal
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -52,11 +54,16 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound; it accepts connections once `serve` is ready. Port 0: any that is free. Raises
     LmsupplyError, UsageError for an address that this machine does not have."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise UsageError(f"cannot listen on {host!r}: no such address", hint="--host 127.0.0.1") from error
+    family, _, _, _, address = min(
+        found, key=lambda row: row[0] != socket.AF_INET
+    )  # clients say 127.0.0.1 for localhost
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if host == "::":
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # all addresses of both kinds
         if sys.platform != "win32":  # there it would let two servers share a port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
@@ -105,10 +112,10 @@ async def serve(
         ws="none",
         http="h11",
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, round(grace_s)),
+        timeout_graceful_shutdown=max(1, round(grace_s)) + _TAIL_S,
     )
     server = _Server(config)
-    stop = _Stop(server, models, hooks)
+    stop = _Stop(server, models, hooks, grace_s)
     with stop.on_signals():
         try:
             await models.start()
@@ -133,14 +140,15 @@ class _Server(uvicorn.Server):
 
 
 class _Stop:
-    """The first signal lets answers finish, the second does not."""
+    """The first signal lets answers finish, the second ends them."""
 
-    def __init__(self, server: uvicorn.Server, models: Pool, hooks: ServerHooks) -> None:
+    def __init__(self, server: uvicorn.Server, models: Pool, hooks: ServerHooks, grace_s: float) -> None:
         self.signal: int | None = None
         self.loaded = False
-        self._server, self._models, self._hooks = server, models, hooks
+        self._server, self._models, self._hooks, self._grace_s = server, models, hooks, grace_s
         self._main = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        self._closing: asyncio.Task[None] | None = None
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -165,9 +173,15 @@ class _Stop:
         elif first:
             self._hooks.stopping(sum(worker.running + worker.waiting for worker in self._models.loaded()))
             self._server.should_exit = True
+            self._closing = self._loop.create_task(self._models.close(grace_s=self._grace_s))
         else:
-            self._server.force_exit = True
             self._models.kill()
+            self._loop.call_later(_LAST_S, self._leave)
+
+    def _leave(self) -> None:
+        """Whoever still reads a response is cut off, which is no error."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+        self._server.force_exit = True
 
 
 def log_to(write: Callable[[str], None]) -> None:

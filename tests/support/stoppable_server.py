@@ -42,7 +42,7 @@ class EndlessModels(FakeModels):
             await asyncio.Event().wait()
 
     async def close(self, *, grace_s: float = 30.0) -> None:
-        print("closed", flush=True)
+        print("closing", flush=True)
 
     def kill(self) -> None:
         print("killed", flush=True)
