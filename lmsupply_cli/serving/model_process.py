@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import IO, Any
 
 from lmsupply_cli.errors import EngineError, LmsupplyError, QueueFull, QueueTimeout, WorkerDied
 from lmsupply_cli.events import Finished, GenerationEvent, Notice, TextDelta
+from lmsupply_cli.foreign import plain
 from lmsupply_cli.generation.completion import ModelInfo
 from lmsupply_cli.hardware.host import process_bytes
 from lmsupply_cli.loading.options import LoadOptions
@@ -45,7 +47,6 @@ from lmsupply_cli.serving.frames import (
     read_reply,
 )
 from lmsupply_cli.serving.requests import AnswerRequest
-from lmsupply_cli.units import cut
 
 __all__ = ["ModelProcess", "ProcessAnswer", "WorkerLimits"]
 
@@ -313,8 +314,8 @@ class ModelProcess:
             return EngineError("the model was unloaded", hint="ask again")
         said = _last_line(self._errors)
         return WorkerDied(
-            f"the process of {self._ref} ended with exit code {code} while it was used",
-            hint=said or "ask again: it is started anew",
+            f"the process of {self._ref} ended with exit code {code}{f': {said}' if said else ''}",
+            hint="ask again: it is started anew",
         )
 
     def _end(self, error: LmsupplyError) -> None:
@@ -359,6 +360,6 @@ def _last_line(stream: IO[bytes]) -> str:
     with suppress(OSError, ValueError):
         end = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, end - 4096))
-        lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines()]
-        return cut(next((line for line in reversed(lines) if line), ""), 240)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", stream.read().decode(errors="replace"))
+        return plain(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), ""))
     return ""

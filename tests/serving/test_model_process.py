@@ -30,6 +30,7 @@ from lmsupply_cli.errors import WorkerDied
 from lmsupply_cli.events import Finished, GenerationEvent, PrefillProgress, TextDelta
 from lmsupply_cli.generation.completion import Completion, complete
 from lmsupply_cli.loading.options import LoadOptions
+from lmsupply_cli.serving import model_process
 from lmsupply_cli.serving.model_process import ModelProcess, ProcessAnswer, WorkerLimits
 from lmsupply_cli.serving.requests import AnswerRequest
 
@@ -396,3 +397,14 @@ def test_ctrl_c_is_for_the_parent(runner: asyncio.Runner) -> None:
         await process.close()
 
     runner.run(interrupt())
+
+
+@posix
+def test_what_the_process_said_last_is_part_of_the_error(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = "import sys; sys.exit('\\x1b[31mno \\x07 luck\\x1b[0m\\n')"
+    monkeypatch.setattr(model_process, "_command", lambda _: [sys.executable, "-c", broken])
+    with pytest.raises(WorkerDied) as died:
+        runner.run(ModelProcess.start("guide", LoadOptions()))
+    assert died.value.message == r"the process of guide ended with exit code 1: no \x07 luck"
