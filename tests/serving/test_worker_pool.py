@@ -221,6 +221,17 @@ def test_a_context_for_all_models_is_at_most_that_of_each(context: int | None, g
     within(world, act, load=LoadOptions(context=context))
 
 
+def test_a_context_is_at_most_the_models_own() -> None:
+    world = World({"a": MB})
+
+    async def act(pool: WorkerPool) -> None:
+        await said(pool, "a")
+        assert world.process("a").options.context == 4096
+        assert world.process("a").options.memory_limit is None
+
+    within(world, act, load=LoadOptions(context=100_000))
+
+
 def test_a_model_in_use_is_waited_for_and_a_pinned_one_stays() -> None:
     world = World(dict.fromkeys("abc", 40 * MB))
 
