@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.events import Finished, GenerationEvent
@@ -91,11 +93,24 @@ def streamed(
                     return
                 yield frame
         finally:
-            cancel()
             reader.cancel()
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(body(), media_type=media_type, headers=headers)
+    return _Stream(body(), cancel, media_type=media_type, headers=headers)
+
+
+class _Stream(StreamingResponse):
+    """A client may be gone before the first frame is asked for, so not the frames but the response cancels."""
+
+    def __init__(self, body: AsyncIterator[bytes], cancel: Callable[[], None], **options: Any) -> None:
+        super().__init__(body, **options)
+        self._cancel = cancel
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._cancel()
 
 
 async def _read(
