@@ -68,6 +68,12 @@ async def find(request: Request, body: dict[str, Any]) -> Response:
     return JSONResponse({"ref": ServerState.of(request).models.find(str(body.get("model"))).ref})
 
 
+async def load(request: Request, body: dict[str, Any]) -> Response:
+    """Load a model."""
+    await while_connected(request, ServerState.of(request).models.load(str(body.get("model"))))
+    return JSONResponse({})
+
+
 async def unload(request: Request, body: dict[str, Any]) -> Response:
     """Unload a model, after its running answers."""
     models = ServerState.of(request).models
@@ -133,6 +139,7 @@ ROUTES = [
     Route(wire.ANSWER, Own(answer)),
     Route(wire.CANCEL, Own(cancel)),
     Route(wire.FIND, Own(find)),
+    Route(wire.LOAD, Own(load)),
     Route(wire.LOADED, Own(loaded)),
     Route(wire.UNLOAD, Own(unload)),
     Route(wire.WARM, Own(warm)),

@@ -28,8 +28,8 @@ from lmsupply_cli.events import (
 from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.serving.requests import AnswerRequest, WarmModel
 
-ANSWER, CANCEL, FIND, LOADED, UNLOAD, WARM = (
-    f"/lmsupply/v1/{name}" for name in ("answer", "cancel", "find", "loaded", "unload", "warm")
+ANSWER, CANCEL, FIND, LOAD, LOADED, UNLOAD, WARM = (
+    f"/lmsupply/v1/{name}" for name in ("answer", "cancel", "find", "load", "loaded", "unload", "warm")
 )
 TOKEN = "x-lmsupply-token"
 _EVENTS: Mapping[str, type] = {
@@ -56,7 +56,7 @@ def event_of(row: Mapping[str, Any]) -> GenerationEvent:
     values = dict(row)
     kind = _EVENTS[values.pop("type")]
     if kind is TokenLogprob:
-        values["top"] = tuple(TokenLogprob(**top) for top in values["top"])
+        values["top"] = tuple(TokenLogprob(**{**top, "top": ()}) for top in values["top"])
     elif kind is Finished:
         stats = values["speculative"]
         values |= {
