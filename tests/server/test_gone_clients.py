@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from support.fake_models import FakeAnswer, FakeModels
 from lmsupply_cli.events import Finished, TextDelta
 from lmsupply_cli.server.app import make_app
 from lmsupply_cli.server.state import ServerState
+from lmsupply_cli.server.streaming import streamed
 from lmsupply_cli.serving.requests import AnswerRequest
 
 HELLO = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
@@ -94,3 +95,23 @@ def test_all_choices_are_cancelled() -> None:
 
     asyncio.run(call(models, "/v1/chat/completions", HELLO | {"n": 3, "stream": True}, leave))
     assert [answer.cancelled for answer in models.answers] == [True] * 3
+
+
+def test_a_stream_that_was_never_begun_is_cancelled() -> None:
+    """The client is gone before the first frame is asked for."""
+    cancelled: list[bool] = []
+
+    async def frames() -> AsyncIterator[bytes]:
+        yield b"first"
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    response = streamed(
+        frames(), cancel=lambda: cancelled.append(True), failed=lambda error: b"", media_type="text/plain"
+    )
+    asyncio.run(response({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send))
+    assert cancelled == [True]
