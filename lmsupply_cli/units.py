@@ -79,7 +79,7 @@ def format_parameters(billions: float | None) -> str:
     """3.8 → `"3.8 billion"`, 0.0025 → `"2.5 million"`."""
     if billions is None:
         return "unknown"
-    return f"{billions:g} billion" if billions >= 0.1 else f"{billions * 1000:g} million"
+    return f"{billions:.3g} billion" if billions >= 0.1 else f"{billions * 1000:.3g} million"
 
 
 def count(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 from lmsupply_cli.errors import ModelFilesError, UsageError
@@ -53,6 +54,10 @@ class ImportPlan:
     @property
     def read_bytes(self) -> int:
         return sum(tensor.size_bytes for tensor in self.source.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        return sum(prod(tensor.shape) for tensor in self.source.tensors.values())
 
     @property
     def kinds(self) -> Mapping[str, int]:

@@ -195,7 +195,7 @@ def import_local(
 def write_model(plan: ImportPlan, staging: Staging, listener: ProgressListener) -> Manifest:
     """Convert into the folder of `staging` and install it."""
     _convert(plan, staging.folder, listener)
-    return finish_import(staging, kinds=plan.kinds, forms=plan.forms, listener=listener)
+    return finish_import(staging, kinds=plan.kinds, forms=plan.forms, parameters=plan.parameters, listener=listener)
 
 
 def convert_to(

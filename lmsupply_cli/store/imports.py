@@ -193,6 +193,7 @@ def finish_import(
     *,
     kinds: Mapping[str, int],
     forms: Mapping[str, int],
+    parameters: int = 0,
     listener: ProgressListener | None = None,
 ) -> Manifest:
     """Check what was written, bring it to its place and record it; a name that led to an older import of the same place
@@ -207,11 +208,11 @@ def finish_import(
     with our_io_error(home):
         inside(root, staging.folder).replace(home)
         _flush_folder(home.parent)
-    source = replace(new.source, kinds=dict(kinds), forms=dict(forms))
+    source = replace(new.source, kinds=dict(kinds), forms=dict(forms), parameters=parameters)
     manifest = replace(new, source=source).record(home.relative_to(root).as_posix(), files)
     for other in _records_of(root, new.source.key):
         if other.key != manifest.key and other.source:  # other names of the same import
-            other_source = replace(other.source, kinds=source.kinds, forms=source.forms, importer=source.importer)
+            other_source = _made_as(other.source, source)
             moved = replace(other, snapshot=manifest.snapshot, folder=manifest.folder, files=files, source=other_source)
             write_manifest(root, moved)
     _install(root, manifest)
@@ -234,7 +235,7 @@ def _shared(root: Path, new: NewImport) -> Manifest | None:
         return None
     model = here[0]
     assert model.source
-    source = replace(new.source, kinds=model.source.kinds, forms=model.source.forms, importer=model.source.importer)
+    source = _made_as(new.source, model.source)
     manifest = replace(new, source=source).record(model.folder, model.files)
     known = next((m for m in here if m.key == manifest.key), None)
     if known and known.source and known.repo and known.source.kept:  # its files lie where its commit says
@@ -244,6 +245,11 @@ def _shared(root: Path, new: NewImport) -> Manifest | None:
     if manifest != known or _older(root, manifest):
         _install(root, manifest)
     return manifest
+
+
+def _made_as(source: ImportSource, made: ImportSource) -> ImportSource:
+    """With what is known of the model, which is made already."""
+    return replace(source, kinds=made.kinds, forms=made.forms, importer=made.importer, parameters=made.parameters)
 
 
 def _records_of(root: Path, key: str) -> list[Manifest]:

@@ -73,6 +73,13 @@ class LocatedModel:
         return bool(self.key and self.repo)
 
     @property
+    def parameters(self) -> float | None:
+        """In billions; None if it is not known."""
+        if self.entry:
+            return self.entry.parameters
+        return self.source.parameters / 1e9 if self.source and self.source.parameters else None
+
+    @property
     def precision(self) -> str | None:
         """Of the weights, such as "int4", by the name of the variant or folder; None if it does not say."""
         if self.ref == GUIDE_REF:

@@ -79,7 +79,8 @@ class ImportSource:
     """What a model was imported from, and how.
 
     `kinds`: how many tensors have each type, as the source names it; `forms`: how many are represented in each form;
-    `kept`: whether the files of the source stay; `importer`: version of the importer.
+    `kept`: whether the files of the source stay; `importer`: version of the importer; `parameters`: how many numbers the
+    tensors hold, 0 where an earlier version imported them.
     """
 
     format: str
@@ -90,6 +91,7 @@ class ImportSource:
     forms: Mapping[str, int] = field(default_factory=dict)
     kept: bool = True
     importer: int = 1
+    parameters: int = 0
 
     @property
     def form(self) -> ImportForm:
@@ -300,16 +302,16 @@ def _file(name: str, row: Any, path: Path, *, safe: bool) -> FileRecord:
 
 def _source(data: Any, path: Path, *, local: bool) -> ImportSource:
     """Raises FileError. `local`: the files are not of a repo, and may have any path."""
-    row = data if isinstance(data, dict) else {}
+    row = {"parameters": 0, **data} if isinstance(data, dict) else {}
     files = row.get("files")
     found = [_source_file(file, local=local) for file in files] if isinstance(files, list) else []
     counts = {name: _counts(row.get(name)) for name in ("kinds", "forms")}
-    numbers = [row.get("block_size"), row.get("importer")]
+    numbers = [row.get("block_size"), row.get("importer"), row.get("parameters")]
     right = row.get("format") in FORMATS and isinstance(row.get("kept"), bool) and all(map(_is_count, numbers))
     right = right and isinstance(row.get("precision"), str) and bool(_FORM.fullmatch(row["precision"]))
     if not right or not found or None in found or None in counts.values():
         raise FileError(f"{path} is damaged: the source of the import")
-    plain = {name: row[name] for name in ("format", "precision", "block_size", "kept", "importer")}
+    plain = {name: row[name] for name in ("format", "precision", "block_size", "kept", "importer", "parameters")}
     return ImportSource(**plain, **counts, files=tuple(file for file in found if file))  # type: ignore[arg-type]
 
 

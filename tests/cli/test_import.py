@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -398,6 +399,14 @@ def test_show(here: Path) -> None:
     assert f"{here / 'tiny-Q4_0.gguf'}, 62.7 kB, sha256:" in shown
     found = lmsupply("show", "tiny-q4_0", "--json").json
     assert (found["size_bytes"], found["context_length"], found["license"]["id"]) == (93352, 256, "MIT")
+    (row,) = lmsupply("models", "tiny", "--json").json["models"]
+    wanted = sum(tensor.size for tensor in model_tensors("llama", SIZES).values())
+    assert (found["parameters"], row["parameters"]) == (wanted, wanted)
+    record = next((store() / "manifests").glob("*.json"))
+    kept = json.loads(record.read_text())
+    del kept["source"]["parameters"]  # as an earlier version wrote it
+    record.write_text(json.dumps(kept))
+    assert lmsupply("show", "tiny-q4_0", "--json").json["parameters"] is None
     (source,) = found["import"].pop("files")
     assert (source["path"], source["size_bytes"]) == (str(here / "tiny-Q4_0.gguf"), 62720)
     assert found["import"] == {

@@ -53,6 +53,13 @@ class ModelRow:
     context_length: int | None
     allowed: bool = True
 
+    @property
+    def parameters(self) -> float | None:
+        """In billions; None if it is not known."""
+        if self.entry:
+            return self.entry.parameters
+        return self.located.parameters if self.located else None
+
 
 def check_filters(filters: Filters, sort: str | None) -> None:
     """Raises UsageError for a tier or an order that does not exist."""
@@ -136,7 +143,7 @@ def _order(row: ModelRow, sort: str) -> tuple[Any, ...]:
     key: Any = {
         "name": row.ref,
         "size": row.size_bytes or float("inf"),
-        "parameters": row.entry.parameters if row.entry else float("inf"),
+        "parameters": row.parameters or float("inf"),
         "license": row.license.id.lower(),
         "used": -(row.used_s or 0),
     }[sort]
@@ -180,7 +187,7 @@ def row_json(row: ModelRow) -> dict[str, Any]:
         "aliases": list(entry.aliases) if entry else [],
         "repo": row.repo or None,
         "family": entry.family if entry else None,
-        "parameters": round(entry.parameters * 1e9) if entry else None,
+        "parameters": round(row.parameters * 1e9) if row.parameters else None,
         "context_length": row.context_length,
         "license": row.license.as_dict(),
         "variant": row.variant or None,

@@ -67,10 +67,10 @@ def _size(row: ModelRow) -> str:
 
 
 def _parameters(row: ModelRow) -> str:
-    if row.entry is None:
+    if row.parameters is None:
         return "?"
-    billions = row.entry.parameters
-    return f"{billions:g}B" if billions >= 0.1 else f"{billions * 1000:g}M"
+    billions = row.parameters
+    return f"{billions:.3g}B" if billions >= 0.1 else f"{billions * 1000:.3g}M"
 
 
 def _license(row: ModelRow) -> str:

@@ -237,7 +237,7 @@ def _loading_rows(model: LocatedModel, settings: Settings) -> tuple[Row, ...]:
 
 
 def _from_disk(model: LocatedModel, folder: ModelFolder, obstacles: tuple[Obstacle, ...]) -> Description:
-    decoder, entry = folder.decoder, model.entry
+    decoder = folder.decoder
     shape = _shape(decoder)
     try:
         prompt = read_format(folder).format.formatter.name
@@ -250,7 +250,7 @@ def _from_disk(model: LocatedModel, folder: ModelFolder, obstacles: tuple[Obstac
         repo=model.repo,
         commit=model.commit,
         license=model.license,
-        parameters=entry.parameters if entry else None,
+        parameters=model.parameters,
         context_length=folder.model["context_length"],
         shape=shape,
         prompt_format="the model's own template" if prompt == "template" else prompt,
