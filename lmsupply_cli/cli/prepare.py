@@ -39,7 +39,7 @@ _SHOW_BYTES = 50_000_000  # a smaller model is loaded before the line could be r
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """The model as the user named it (None if they did not), and what may be done to use it. `dry_run`: nothing is
-    imported; `no_server`: that of a running server is not used."""
+    downloaded or imported; `no_server`: that of a running server is not used."""
 
     name: str | None = None
     pull: bool = False
@@ -190,6 +190,9 @@ def _permitted(ctx: Context, model: LocatedModel, request: ModelRequest) -> Loca
 
 def _pulled(ctx: Context, name: str, request: ModelRequest, missing: ModelNotInstalled) -> LocatedModel:
     """Pull it now: `always`, or `ask` in a terminal. With a terminal on stderr only, the plan is shown and carried out."""
+    if request.dry_run:
+        way = f"lmsupply pull {quote(name)} --dry-run shows what would be downloaded"
+        raise ModelNotInstalled(missing.message, hint=way) from None
     terminal = ctx.terminal
     wish = "always" if request.pull else ctx.settings.get("auto_pull")
     if wish == "never" or (wish == "ask" and not terminal.stderr_tty):

@@ -35,7 +35,7 @@ _SCALES = ("scales", "weight_scale")
 _NUMBERS = ("g_idx", "weight_g_idx", "weight_shape")
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 _ANOTHER = "convert from a version of the model in BF16, F16, GPTQ or AWQ"
-_DAMAGED = "the files are damaged, or don't belong together: get them again"
+_DAMAGED = "the files are damaged, or don't belong together: download them again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from lmsupply_cli.importer.weights import Floats, as_floats
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _INDEX_BYTES = 100_000_000
-_AGAIN = "the file is damaged or incomplete: get it again"
+_AGAIN = "the file is damaged or incomplete; download it again"
 _STORED: Mapping[str, str] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "u1",

@@ -165,7 +165,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         )
     content = read_json(path, error=ModelFilesError)
     if not isinstance(content, dict):
-        raise ModelFilesError(f"{path} is not a JSON object", hint="the file is damaged: get it again")
+        raise ModelFilesError(f"{path} is not a JSON object", hint="the file is damaged: download it again")
     return content
 
 
@@ -216,7 +216,7 @@ def _stacked(name: str, numbered: Mapping[int, Tensor]) -> JoinedTensor:
         if numbered[number].shape != shape:
             raise ModelFilesError(
                 f"the experts of {plain(name)} differ in shape: {list(shape)} and {list(numbered[number].shape)}",
-                hint="the files are damaged: get them again",
+                hint="the files are damaged: download them again",
             )
     parts = tuple((numbered[number], 0, shape[0]) for number in range(len(numbered)))
     return JoinedTensor(name, (len(parts), *shape), parts)

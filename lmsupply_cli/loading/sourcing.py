@@ -316,5 +316,7 @@ def _naming(name: str, folder: Path, *, hint: str = "") -> Iterator[None]:
         message = error.message.replace(f"{folder}{os.sep}", "").replace(str(folder), name)
         if name not in message:
             message = f"{name}: {message}"
-        own = "use another repo, or another file of it" if error.hint.startswith("name a ") else error.hint
+        # the download was verified: another one would be no better
+        elsewhere = error.hint.startswith("name a ") or error.hint.endswith(("download it again", "download them again"))
+        own = "use another repo, or another file of it" if elsewhere else error.hint
         raise ModelFilesError(message, hint="; ".join(filter(None, (own, hint)))) from error

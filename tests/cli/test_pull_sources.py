@@ -190,6 +190,10 @@ def test_safetensors(hub: Hub) -> None:
 
 def test_a_run_pulls_and_imports(hub: Hub) -> None:
     missing = lmsupply("run", "-m", REPO, "hi")
+    dry = lmsupply("run", "-m", REPO, "--pull", "--dry-run", "hi")
+    way = f"hint: lmsupply pull {REPO} --dry-run shows what would be downloaded"
+    assert (dry.code, dry.err) == (3, f"error: {REPO} is not installed\n{way}\n")
+    assert (imports(), downloaded()) == ([], [])
     assert (missing.code, missing.err) == (3, f"error: {REPO} is not installed\nhint: lmsupply pull {REPO}\n")
     result = lmsupply("run", REPO, "--pull", "hi", "--json", *SHORT)
     assert (result.code, result.json["model"]["variant"]) == (0, "q4_k_m")
@@ -334,7 +338,10 @@ def test_what_is_refused_after_the_download(hub: Hub, tmp_path: Path) -> None:
     result = lmsupply("pull", "a/damaged")
     assert (result.code, "models--" in result.err) == (1, False)
     assert "error: a/damaged: model.safetensors is not a valid safetensors file" in result.err
-    assert result.err.rstrip().endswith("; lmsupply rm --partial frees what was downloaded")
+    assert "download it again" not in result.err
+    assert result.err.rstrip().endswith(
+        "hint: use another repo, or another file of it; lmsupply rm --partial frees what was downloaded"
+    )
     assert "model.safetensors" in downloaded()
     assert lmsupply("rm", "--partial", "-y").code == 0
     assert (imports(), downloaded()) == ([], [])
