@@ -64,6 +64,24 @@ def test_a_file_that_a_pull_kept_has_the_license_of_its_repo(hub: Hub, tmp_path:
     assert dry["license"]["id"] == "Llama-3.2"
 
 
+def test_an_import_keeps_its_license_when_the_model_it_has_it_from_is_removed(hub: Hub, tmp_path: Path) -> None:
+    assert lmsupply("pull", "a/pik", "--accept-license", "--keep-source").code == 0
+    copy = Path(shutil.copyfile(kept("m.gguf"), tmp_path / "copy.gguf"))
+    assert lmsupply("add", copy, "--name", "mine").code == 0
+    assert lmsupply("rm", "-y", "a/pik").code == 0
+    (data,) = (Path(os.environ["LMSUPPLY_HOME"]) / "cache").glob(".lmsupply/imported/*/model.onnx.data")
+    data.write_bytes(b"damaged")
+    assert lmsupply("verify", "mine", "--repair").code == 0
+    assert license_of("mine") == "Llama-3.2"
+    again = tmp_path / "again.gguf"
+    copy.rename(again)
+    for words in (("--name", "mine"), ("--name", "other"), ("--name", "more", "--precision", "fp32")):
+        assert lmsupply("add", again, *words).code == 0
+        assert license_of(words[1]) == "Llama-3.2"
+    assert lmsupply("rm", "-y", "mine", "other").code == 0
+    refused("run", "-m", "more", "hi", *SHORT)
+
+
 def test_weights_are_known_among_other_files(hub: Hub, tmp_path: Path) -> None:
     """A copy whose config is not the same to the byte is of the same weights."""
     assert lmsupply("pull", "a/tuned", "--accept-license").code == 0
