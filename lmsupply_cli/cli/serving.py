@@ -180,7 +180,9 @@ def run_server(context: Context, request: ServeRequest, refs: tuple[str, ...]) -
         pinned=refs,
         load=replace(load_options(settings), memory_limit=None, cache_dir=context.root),
     )
-    record = RunningServer(url, os.getpid(), time.time(), __version__, bool(request.keys), str(context.root), options.token)
+    record = RunningServer(
+        url, os.getpid(), time.time(), __version__, bool(request.keys), str(context.root), options.token
+    )
     status = terminal.status()
 
     async def run() -> int | None:
