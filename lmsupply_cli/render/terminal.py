@@ -92,7 +92,12 @@ class Terminal:
 
     def _answer(self, question: str) -> str:
         _write(self.stderr, paint(wrapped(question, self.stderr), "question", self.stderr) + " ")
-        line = self.stdin.readline() if self.stdin else ""
+        line = ""
+        try:
+            line = self.stdin.readline() if self.stdin else ""
+        finally:
+            if not line.endswith("\n"):  # Ctrl-C and Ctrl-D leave the cursor behind the question
+                _write(self.stderr, "\n")
         return line.strip().lower()
 
     def notice(self, notice: Notice) -> None:

@@ -19,7 +19,7 @@ def run() -> None:
     answers = json.loads(sys.argv[1])
     generator = fake(*answers, ref="guide", context=8000)
     start.prepare = lambda *_, **__: type("Found", (), {"plan": lambda *_, **__: None})()  # type: ignore[assignment]
-    start.load_model = lambda *_: generator  # type: ignore[assignment]
+    start.open_generator = lambda *_, **__: generator  # type: ignore[assignment]
     sys.exit(main(["chat", *sys.argv[2:]]))
 
 
