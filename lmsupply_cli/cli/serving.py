@@ -20,7 +20,8 @@ from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, TERMINATED
 from lmsupply_cli.cli.idle import check_flags
 from lmsupply_cli.cli.options import whole_number
 from lmsupply_cli.cli.prepare import load_options
-from lmsupply_cli.errors import UsageError
+from lmsupply_cli.errors import FileError, UsageError
+from lmsupply_cli.events import Notice
 from lmsupply_cli.files import expanded, read_text
 from lmsupply_cli.serving.pool_options import WorkerPoolOptions
 from lmsupply_cli.serving.running import RunningServer
@@ -189,8 +190,13 @@ def run_server(context: Context, request: ServeRequest, refs: tuple[str, ...]) -
         with ExitStack() as held:
 
             def ready() -> None:
-                held.enter_context(record.recorded())
                 status.clear()
+                try:
+                    held.enter_context(record.recorded())
+                except FileError as error:
+                    context.notice(
+                        Notice("server_record", f"other commands will not find this server: {error.message}")
+                    )
                 terminal.say(_greeting(url, refs))
 
             if refs:

@@ -24,6 +24,7 @@ from lmsupply_cli.server.state import ServerOptions, ServerState
 from lmsupply_cli.serving.requests import Models
 
 _KEEP_ALIVE_S = 75  # longer than clients keep an idle connection, so that none is closed while a request is sent
+_BACKLOG = 2048
 _TAIL_S = 5  # for responses that tell clients that their answers were cancelled
 _LAST_S = 1.0  # the same, after a second signal
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -120,6 +121,7 @@ async def serve(
         try:
             await models.start()
             stop.loaded = True
+            bound.listen(_BACKLOG)  # who connects from now on is answered
             hooks.ready()
             await server.serve(sockets=[bound])
         except asyncio.CancelledError:

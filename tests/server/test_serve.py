@@ -287,3 +287,12 @@ def test_the_page_of_the_server_names_every_field_and_option() -> None:
     for form, text in ((ChatBody, chat), (CompletionBody, completions)):
         fields = set(form.model_fields) | set(form.unsupported) | (form.no_effect if form is ChatBody else set())
         assert [name for name in fields if f"`{name}`" not in text] == []
+
+
+def test_a_state_folder_that_cannot_be_written_is_said_and_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with serving(tmp_path, "--port", "0") as (process, note):
+        assert "other commands will not find this server" in note
+        assert process.stderr
+        url = url_in(process.stderr.readline())
+        assert httpx2.get(f"{url}/health").status_code == 200
