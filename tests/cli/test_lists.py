@@ -284,7 +284,7 @@ def test_words_of_other_tools(words: list[str], same: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("ps", "models --installed"), ("upgrade", "pip install -U"), ("ask", "run")]
+    ("word", "hint"), [("load", "run and chat"), ("upgrade", "pip install -U"), ("ask", "run")]
 )
 def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None:
     result = lmsupply(word, "x")

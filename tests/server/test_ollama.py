@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,11 @@ from lmsupply_cli.events import (
     ToolCallDelta,
     Usage,
 )
+from lmsupply_cli.server.body import Part
+from lmsupply_cli.server.ollama.chat import ChatBody, Message
+from lmsupply_cli.server.ollama.generate import GenerateBody
+from lmsupply_cli.server.ollama.models import ShowBody
+from lmsupply_cli.server.ollama.options import Options
 from lmsupply_cli.serving.requests import AnswerRequest, LoadedWorker
 
 CREATED = "2023-11-14T22:13:20.900000Z"
@@ -647,3 +653,14 @@ def test_a_context_continues() -> None:
 def test_errors_of_a_prompt_name_it() -> None:
     response = generate(FakeModels(refuses=ContextOverflow("9 tokens are too many")))
     assert response.json()["error"].startswith("prompt is too long: 9 tokens")
+
+
+# the documentation
+
+
+@pytest.mark.parametrize("form", [ChatBody, GenerateBody, ShowBody, Options, Message], ids=lambda form: form.__name__)
+def test_the_page_says_what_becomes_of_every_field(form: type[Part]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    text = page.split("\n## Ollama\n", 1)[1].split("\n## ", 1)[0]
+    names = form.model_fields.keys() | form.no_effect | form.unsupported.keys()
+    assert sorted(name for name in names - {"role"} if f"`{name}`" not in text) == []
