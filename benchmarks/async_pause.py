@@ -1,12 +1,12 @@
 """The longest pause of an event loop while a model reads a long prompt: with `load_async`, and with `load` in a thread.
 
-    python benchmarks/async_pause.py MODEL [--tokens 2000] [--rounds 5] [--threads N]
+    python benchmarks/async_pause.py MODEL [--tokens 2000] [--rounds 5] [--threads N] [--realtime]
 
 MODEL is installed, with a context for the prompt. A task of the loop wakes every millisecond and notes how late it is, as a
 server's other requests would be. With `load_async` four answers are streamed at once, each with a prompt of its own; with
 `load` one is generated in a thread of the same process. Printed is the longest pause of each round. Other programs on the
 machine delay the loop too: `idle` is the same measurement while nothing is asked, and in brackets stands the most that the
-loop itself computed between two wakes.
+loop itself computed between two wakes. With `--realtime` the loop gets a core at once, on a machine that does other work.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2000, help="of a prompt")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--realtime", action="store_true", help="the loop never waits for a core (Linux, as root)")
     options = parser.parse_args()
+    if options.realtime:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     print(f"{os.cpu_count()} cores, prompts of {options.tokens:,} tokens")
     asyncio.run(measure(options))
 
