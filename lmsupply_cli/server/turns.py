@@ -20,27 +20,29 @@ def as_turns(messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
 
 
 def _joined_neighbors(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
-    turns: list[ChatMessage] = []
+    turns: list[list[ChatMessage]] = []
     for message in messages:
         if turns and _belong_together(turns, message):
-            turns[-1] = _joined(turns[-1], message)
+            turns[-1].append(message)
         else:
-            turns.append(message)
-    return turns
+            turns.append([message])
+    return [_joined(turn) for turn in turns]
 
 
-def _belong_together(turns: list[ChatMessage], message: ChatMessage) -> bool:
-    if message.role is not turns[-1].role or message.role is ChatRole.TOOL:
+def _belong_together(turns: list[list[ChatMessage]], message: ChatMessage) -> bool:
+    if message.role is not turns[-1][0].role or message.role is ChatRole.TOOL:
         return False
     return message.role is not ChatRole.SYSTEM or len(turns) == 1
 
 
-def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
+def _joined(turn: list[ChatMessage]) -> ChatMessage:
+    if len(turn) == 1:
+        return turn[0]
     return replace(
-        first,
-        content="\n\n".join(filter(None, (first.content, second.content))),
-        reasoning="\n\n".join(filter(None, (first.reasoning, second.reasoning))),
-        tool_calls=first.tool_calls + second.tool_calls,
+        turn[0],
+        content="\n\n".join(message.content for message in turn if message.content),
+        reasoning="\n\n".join(message.reasoning for message in turn if message.reasoning),
+        tool_calls=tuple(call for message in turn for call in message.tool_calls),
     )
 
 

@@ -10,6 +10,8 @@ from lmsupply_cli.server.body import Body, Form, Part, refuses, string_or_list, 
 from lmsupply_cli.server.openai.fields import NO_EFFECT, Sampling, StreamOptions
 from lmsupply_cli.server.thinking import Effort
 
+MOST_MESSAGES = 10_000
+MOST_TOOLS = 1_000
 _TEXT_ONLY = "models here read text only"
 _PARTS = {
     "image_url": _TEXT_ONLY,
@@ -151,7 +153,7 @@ class ChatBody(Body, Sampling):
     """Defaults of sampling are the model's own. `max_tokens` is the older name of `max_completion_tokens`."""
 
     model: str = Field(min_length=1)
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
     n: int = Field(default=1, ge=1, le=16)
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -160,7 +162,9 @@ class ChatBody(Body, Sampling):
     stream: bool = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
-    tools: list[Annotated[Tool, refuses({"custom": "offer a function"})]] = Field(default_factory=list)
+    tools: list[Annotated[Tool, refuses({"custom": "offer a function"})]] = Field(
+        default_factory=list, max_length=MOST_TOOLS
+    )
     tool_choice: Choice | None = None
     parallel_tool_calls: bool = True
     reasoning_effort: Effort | None = None

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from lmsupply_cli.server.body import Form, Part, string_or_list, told_by
 from lmsupply_cli.server.sampling import generation_options
 
+MOST_STOPS = 64
 NO_EFFECT = frozenset(
     {
         "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_options",
@@ -40,7 +43,7 @@ class Sampling(Part):
     seed: int | None = None
     stop: (
         Annotated[
-            Annotated[str, Form("string")] | Annotated[list[str], Form("list")],
+            Annotated[str, Form("string")] | Annotated[list[str], Field(max_length=MOST_STOPS), Form("list")],
             told_by(string_or_list, "a string or a list of strings"),
         ]
         | None
