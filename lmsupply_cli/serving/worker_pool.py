@@ -447,7 +447,7 @@ class WorkerPool:
     async def close(self, *, grace_s: float = 30.0) -> None:
         """Take no more requests, let running answers finish for `grace_s`, then cancel them, and end all processes; a second
         call waits for the first. If it is cancelled, the processes are killed."""
-        self._grace_s = min(self._grace_s, grace_s)
+        self._grace_s = min(self._grace_s, grace_s) if self._closing.is_set() else grace_s
         self._closing.set()
         self._bell.ring()
         try:

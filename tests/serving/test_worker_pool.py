@@ -552,6 +552,19 @@ def test_the_end_of_a_pool() -> None:
     run(main())
 
 
+def test_a_long_time_to_finish() -> None:
+    world = World({"a": MB})
+
+    async def main() -> None:
+        pool = world.pool()
+        running = asyncio.create_task(said(pool, "a", 100))
+        await asyncio.sleep(3)
+        await pool.close(grace_s=300)
+        assert await running == "Hello stop"
+
+    run(main())
+
+
 def test_a_close_that_is_given_up_kills() -> None:
     world = World({"a": MB})
 
