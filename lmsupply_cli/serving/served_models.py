@@ -124,7 +124,7 @@ def _row_of(located: LocatedModel, root: Path) -> ServedModel:
         modified=_time_of(manifest.pulled) if manifest else _changed(located.path),
         digest=_digest(files),
         family=entry.family if entry else str(model.get("type", "")),
-        parameters=entry.parameters if entry else None,
+        parameters=located.parameters,
         precision=located.precision or "",
         license=located.license.id,
         tools=capabilities.tools,
