@@ -13,7 +13,7 @@ import pytest
 from support.scripted import fake
 from support.vocabulary_model import ENDS, HARMONY, formatter_of, vocabulary_generator
 
-from lmsupply_cli import Guidance, ToolListener, ToolSpec
+from lmsupply_cli import Guidance, ToolListener, ToolSpec, load
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole, as_messages
 from lmsupply_cli.chat.tools.spec import ToolRequest
 from lmsupply_cli.chats.export import export_text
@@ -461,3 +461,10 @@ def test_a_session_keeps_a_call_as_an_answer() -> None:
     called = [*session.messages, ChatMessage.tool("3", answer.tool_calls[0].id)]
     assert '## Assistant\n\nadd({"a": 1, "b": 2})\n\n## Tool\n\n3' in export_text(called, ".md", model="x")
     assert as_messages(json.loads(export_text(called, ".json", model="x"))["messages"]) == called
+
+
+def test_a_model_without_a_form_of_its_own_makes_one_call(guide: Path) -> None:
+    with load(guide) as model:
+        answer = model.generate_chat(ASK, tools=[ADD], tool_choice="required", max_tokens=400)
+    assert len(answer.tool_calls) == 1
+    assert answer.finish_reason == "tool_calls"
