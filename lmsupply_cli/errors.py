@@ -18,6 +18,7 @@
     ├── FileError                 1  a file or folder that cannot be read or written
     ├── QueueFull                 1  too many requests wait for a model
     ├── QueueTimeout              1  a request waited too long
+    ├── ServerGone                1  a running server does not answer, or ended while it did
     └── HubError                  1  the Hub or the network to it
 
 `code` is the class in snake case; it is what `--json` reports.
@@ -132,6 +133,10 @@ class QueueFull(LmsupplyError):
 
 class QueueTimeout(LmsupplyError):
     """A request waited too long."""
+
+
+class ServerGone(LmsupplyError):
+    """A running server does not answer, or ended while it did."""
 
 
 class HubError(LmsupplyError):

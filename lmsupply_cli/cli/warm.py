@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmsupply_cli._version import __version__
-from lmsupply_cli.errors import EngineError, LmsupplyError
+from lmsupply_cli.errors import EngineError, LmsupplyError, ServerGone
 from lmsupply_cli.events import Notice
 from lmsupply_cli.serving.running import RunningServer
 
@@ -51,7 +51,7 @@ def _warm(ctx: Context, prepared: Prepared, server: RunningServer) -> tuple[Serv
     """The model, and how it is wanted."""
     from lmsupply_cli.cli.prepare import load_options
     from lmsupply_cli.cli.provider import load_provider
-    from lmsupply_cli.serving.server_client import CONNECT_S, ServerClient, ServerGone
+    from lmsupply_cli.serving.server_client import CONNECT_S, ServerClient
     from lmsupply_cli.serving.wire import WARM, WarmRow
 
     client, ref = ServerClient(server), prepared.model.ref

@@ -12,17 +12,13 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-from lmsupply_cli.errors import LmsupplyError, WorkerDied
+from lmsupply_cli.errors import LmsupplyError, ServerGone
 from lmsupply_cli.serving import wire
 from lmsupply_cli.serving.running import RunningServer
 
 CONNECT_S = 5.0
 _POLL_S = 0.05  # between looks for Ctrl-C
 _NO_SERVER = "restart it; run and chat take --no-server to do without it"
-
-
-class ServerGone(WorkerDied):
-    """A server that does not answer, or ended while it did."""
 
 
 class ServerClient:
@@ -38,6 +34,8 @@ class ServerClient:
             if connection.sock:
                 connection.sock.settimeout(timeout_s)
             return _read(self._send(connection, path, values))
+        except TimeoutError as error:
+            raise self._silent() from error
         except (OSError, HTTPException, ValueError) as error:
             raise self._gone() from error
         finally:
@@ -53,13 +51,16 @@ class ServerClient:
         try:
             connection.connect()
         except OSError as error:
-            raise ServerGone(f"the server at {self.server.url} does not answer", hint=_NO_SERVER) from error
+            raise self._silent() from error
         return connection
 
     def _send(self, connection: HTTPConnection, path: str, values: Mapping[str, Any]) -> HTTPResponse:
         headers = {"Content-Type": "application/json", wire.TOKEN: self.server.token}
         connection.request("POST", path, json.dumps(values).encode(), headers)
         return connection.getresponse()
+
+    def _silent(self) -> ServerGone:
+        return ServerGone(f"the server at {self.server.url} does not answer", hint=_NO_SERVER)
 
     def _gone(self) -> ServerGone:
         return ServerGone(f"the server at {self.server.url} ended while it answered", hint=_NO_SERVER)

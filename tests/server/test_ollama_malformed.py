@@ -147,7 +147,7 @@ ALL = [
 @pytest.mark.parametrize(("path", "param", "changes"), ALL)
 def test_it_is_refused_by_name(path: str, param: str, changes: dict[str, Any]) -> None:
     models = FakeModels()
-    body = {"model": "tiny"}
+    body: dict[str, Any] = {"model": "tiny"}
     more: dict[str, Any] = {CHAT: {"messages": [USER]}, GENERATE: {"prompt": "hi"}, SHOW: {}}[path]
     response = client_of(models).post(path, json=body | more | changes)
     assert response.status_code == 400, response.text

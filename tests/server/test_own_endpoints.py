@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from lmsupply_cli.chat.messages import ChatMessage
 from lmsupply_cli.chat.tools.spec import ToolSpec
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.engine.options import GenerationOptions
-from lmsupply_cli.errors import ContextOverflow, LmsupplyError, UsageError, WorkerDied
+from lmsupply_cli.errors import ContextOverflow, LmsupplyError, ServerGone, UsageError, WorkerDied
 from lmsupply_cli.events import (
     Finished,
     GenerationEvent,
@@ -33,6 +34,8 @@ from lmsupply_cli.events import (
 )
 from lmsupply_cli.serving import wire
 from lmsupply_cli.serving.requests import AnswerRequest
+from lmsupply_cli.serving.running import RunningServer
+from lmsupply_cli.serving.server_client import ServerClient
 
 TOKEN = "0123456789abcdef"
 PATHS = (wire.ANSWER, wire.CANCEL, wire.FIND, wire.LOAD, wire.LOADED, wire.UNLOAD, wire.WARM)
@@ -193,3 +196,18 @@ def test_an_error_of_a_parameter_and_one_that_is_unknown() -> None:
     assert found.param == "seed"
     assert type(wire.error_of({"code": "new", "message": "what"})) is LmsupplyError
     assert type(wire.error_of(None)) is LmsupplyError
+
+
+def test_a_server_that_does_not_answer() -> None:
+    """Nobody accepts what waits at this socket; and then there is none."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        client = ServerClient(
+            RunningServer(f"http://127.0.0.1:{bound.getsockname()[1]}", 1, 1.0, "0", False, "/", TOKEN)
+        )
+        with pytest.raises(ServerGone, match="does not answer"):
+            client.call(wire.LOADED, 0.01)
+    with pytest.raises(ServerGone, match="does not answer") as caught:
+        client.call(wire.LOADED)
+    assert (caught.value.code, caught.value.exit_code) == ("server_gone", 1)
