@@ -73,7 +73,7 @@ def without_times(result: Result) -> dict[str, Any]:
         (ASK, "--temperature", "0", "-s", "You are brief.", "--no-stream"),
         (ASK, "--json-schema", COLORS, "--seed", "3"),
         (ASK, "--regex", "(yes|no), [a-z]{3}", "--seed", "3"),
-        (ASK, "--format", "json", "--max-tokens", "3"),  # cut: exit code 1
+        (ASK, "--format", "json", "--max-tokens", "3", "--seed", "3"),  # cut: exit code 1
         ("--raw", "-p", "lmsupply", "--temperature", "0", "--max-tokens", "8", "--min-length", "8"),
         (ASK, "--num-beams", "2", "--max-tokens", "8"),
         (LONG, "--on-overflow", "truncate-end", "--temperature", "0", "--max-tokens", "8"),
