@@ -11,7 +11,7 @@ from lmsupply_cli.cli.options import Debug, Json, takes_settings
 EXAMPLES = (
     ("lmsupply launch claude --dry-run", "what it would set, and what the agent's prompt costs here"),
     ("lmsupply launch codex --model qwen3-4b", "start it with this model"),
-    ("lmsupply launch aider -- --no-git", "words after -- are for the agent"),
+    ("lmsupply launch aider -- app.py", "words after -- are for the agent"),
 )
 
 
