@@ -186,19 +186,22 @@ def main() -> None:
     command = [sys.executable, "-m", "lmsupply_cli", "serve", options.model, "--port", str(port)]
     with running(command, port):
         memory = measure(port, options, faults)
-    settled = memory[len(memory) // 10 : len(memory) // 5] or memory
-    begin, end = (statistics.median(part) for part in (settled, memory[-max(1, len(memory) // 10) :]))
+    settled, last = memory[len(memory) // 10 : len(memory) // 5] or memory, memory[-max(1, len(memory) // 10) :]
+    (begin, end), (first, late) = (
+        [statistics.median(row[which] for row in part) for part in (settled, last)] for which in (0, 1)
+    )
     print(f"{options.model}: {sum(faults.outcomes.values())} requests, the slowest {max(faults.seconds):.1f} s")
     for text, count in sorted(faults.outcomes.items()):
         print(f"  {text:<30}{count:>8}")
     print(f"  memory {begin / 1e6:.0f} MB, at the end {end / 1e6:.0f} MB ({end / begin - 1:+.1%})")
+    print(f"  of that the server itself {first / 1e6:.0f} MB, at the end {late / 1e6:.0f} MB ({late / first - 1:+.1%})")
     for text, count in faults.rows.most_common():
         print(f"  FAULT {count} × {text}")
     sys.exit(1 if faults.rows or end > 1.05 * begin or max(faults.seconds) > options.limit else 0)
 
 
-def measure(port: int, options: argparse.Namespace, faults: Faults) -> list[int]:
-    """Bytes of the server and its workers, once a second."""
+def measure(port: int, options: argparse.Namespace, faults: Faults) -> list[tuple[int, int]]:
+    """Bytes of the server with its workers, and of the server alone, once a second."""
     until = time.monotonic() + 60 * options.minutes
     clients = [
         Client(port, options.model, faults, limit_s=options.limit, seed=options.seed * 1000 + number)
@@ -207,7 +210,8 @@ def measure(port: int, options: argparse.Namespace, faults: Faults) -> list[int]
     threads = [threading.Thread(target=client.run, args=(until,)) for client in clients]
     for thread in threads:
         thread.start()
-    memory, chance, next_kill = [], random.Random(options.seed), time.monotonic() + options.kill_every
+    memory: list[tuple[int, int]] = []
+    chance, next_kill = random.Random(options.seed), time.monotonic() + options.kill_every
     server = psutil.Process().children()[0]
     while any(thread.is_alive() for thread in threads):
         time.sleep(1)
@@ -218,7 +222,8 @@ def measure(port: int, options: argparse.Namespace, faults: Faults) -> list[int]
             for worker in family[1:]:
                 worker.kill()
             continue
-        memory.append(sum(resident(process) for process in family))
+        sizes = [resident(process) for process in family]
+        memory.append((sum(sizes), sizes[0]))
     return memory
 
 
