@@ -38,6 +38,7 @@ VOCABULARY = 1280
 CONTEXT = 1024
 CYCLES = ((3000, 3e-3), (1500, 1.5e-3))  # steps, and the highest learning rate of each
 FURTHER = ((700, 1.2e-3), (450, 6e-4))  # from shipped weights: for new topics and changed answers
+KEPT_SHARE = 0.3  # of the shipped weights, after training them further
 TOKENS_PER_BATCH = 4096
 ROWS_PER_PART = 16  # of a batch, for less padding; the gradient is that of the batch
 DROPOUT = 0.1
@@ -166,7 +167,17 @@ def train(sampler: Sampler, tokenizer: Tokenizer, *, from_shipped: bool = False)
         if (step + 1) % 100 == 0:
             print(f"step {step + 1}  loss {loss:.4f}  {time.monotonic() - began:.0f} s", flush=True)
     trained: torch.nn.Module = average.module
+    if from_shipped:
+        _keep(trained, shipped_weights(trained), KEPT_SHARE)
     return trained.eval()
+
+
+def _keep(model: Any, before: dict[str, Any], share: float) -> None:
+    """Average with the weights that training began with: both know the old topics, and the mean is rounded with less
+    harm."""
+    state = model.state_dict()
+    mixed = {name: (1 - share) * value + share * before[name].reshape(value.shape) for name, value in state.items()}
+    model.load_state_dict(mixed)
 
 
 def _learning_rate(step: int, cycles: tuple[tuple[int, float], ...]) -> float:
