@@ -59,7 +59,9 @@ class ToolTurn:
         """What the answer must follow. `schemas`: of the arguments, by the tool's name, as JSON."""
         request = self.request
         tools = tuple((tool.name, schemas[tool.name]) for tool in request.callable)
-        most = request.most_calls if self.family.parallel else 1
+        # a model that was not trained on calls, and must make one, does not know when to end
+        several = self.family.parallel and (self.family.native or not request.must_call)
+        most = request.most_calls if several else 1
         return self.family.grammar(Offer(tools, request.must_call, most, self.thought, self.guided), self.marks)
 
     def parser(self) -> AnswerParser:

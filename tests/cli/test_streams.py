@@ -112,6 +112,7 @@ OUTLETS = {
     "cli/complete.py",
     "cli/completion.py",
     "worker_child.py",
+    "serving/model_worker.py",  # its stderr is what WorkerDied quotes
     "engine/genai_warnings.py",
 }
 

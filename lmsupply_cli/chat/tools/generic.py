@@ -1,6 +1,5 @@
 """For models without a form of their own: the system prompt lists the tools and asks for JSON, which the grammar then
-guarantees; results are user messages. Such models were not trained to choose well between a call and an answer, nor to
-end after one: an answer holds one call."""
+guarantees; results are user messages. Such models were not trained to choose well between a call and an answer."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from lmsupply_cli.chat.tools.grammar import BARE, Marks, Offer, answer, bare_bod
 from lmsupply_cli.chat.tools.parsing import AnswerParser, JsonCalls
 
 _INTRO = "You can call these functions. Each line is one, with a JSON schema of its arguments:"
-_HOW = """To call a function, answer with a JSON object and nothing else:
+_HOW = """To call a function, answer with a JSON object and nothing else, one on a line for each call:
 {"name": "FUNCTION", "arguments": {"ARGUMENT": VALUE}}
 You then get the results. If you need no function, answer in plain text."""
 
@@ -21,7 +20,7 @@ You then get the results. If you need no function, answer in plain text."""
 class Generic:
     name = "generic"
     native = False
-    parallel = False
+    parallel = True
     marks: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
 
