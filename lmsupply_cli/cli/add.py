@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("lmsupply add ./my-model", "register a folder under its own name"),
     ("lmsupply add ./my-model mine", "under another name"),
-    ("lmsupply add ./model.gguf --name mine", "import a GGUF file"),
+    ("lmsupply add ./model.gguf mine", "import a GGUF file"),
 )
 
 

@@ -57,5 +57,5 @@ def _planned(context: Context, name: str, wish: ImportWish) -> SourceImport:
             continue
         if isinstance(plan, SourceImport):
             return plan
-        raise UsageError(f"{name} is in ONNX GenAI format already", hint=f"lmsupply pull {name}")
+        raise UsageError(f"{name} is already in ONNX GenAI format", hint=f"lmsupply pull {name}")
     raise UsageError(f"{name} has no safetensors and no GGUF to convert", hint=f"lmsupply pull {name}") from refused

@@ -9,30 +9,30 @@ import typer
 from lmsupply_cli.cli.options import Debug, Json, takes_settings
 
 EXAMPLES = (
-    ("lmsupply launch claude --dry-run", "what it would set, and what the agent's prompt costs here"),
-    ("lmsupply launch codex --model qwen3-4b", "start it with this model"),
-    ("lmsupply launch aider -- app.py", "words after -- are for the agent"),
+    ("lmsupply launch claude --dry-run", "show the variables, the command and the cost of the prompt"),
+    ("lmsupply launch codex --model qwen3-4b", "start Codex with this model"),
+    ("lmsupply launch aider -- app.py", "arguments after -- go to the agent"),
 )
 
 
 @takes_settings()
 def launch(
     *,
-    client: Annotated[str, typer.Argument(metavar="CLIENT", show_default=False)],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[-- WORD...]", show_default=False)] = None,
+    client: Annotated[str, typer.Argument(metavar="AGENT", show_default=False)],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGUMENT...]", show_default=False)] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model; by default the one that is loaded.")
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model. Default: the loaded one.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, but start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, and stop.")] = False,
     json: Json = False,
     debug: Debug = False,  # read by main
     flags: dict[str, Any],
 ) -> None:
     """Start a coding agent on a running server: claude, codex, aider or opencode.
 
-    Sets the variables and words that the agent needs for this one run; no file is changed. Beforehand it
-    says how many tokens the agent's own prompt has, how long this machine takes to read it, measured on the
-    model, and the memory that it needs. An agent whose prompt is longer than the context is not started.
+    Sets the environment variables and arguments that the agent needs, for this run only, and changes no file. First it
+    measures the model, and prints how many tokens the agent's own prompt has, how long its prefill takes on this machine,
+    and how much memory it needs. If the prompt is longer than the context, the agent is not started.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.launching import plan_launch, start

@@ -96,9 +96,11 @@ class LaunchPlan:
         """One line."""
         tokens = f"the prompt of {self.client.name} has about {self.client.prompt_tokens:,} tokens"
         if not self.fits:
-            return f"{tokens}, more than the context of {self.server.context_tokens:,}: {self.server.model} would refuse it"
-        memory = f", {format_bytes(self.cache_bytes)} of cache" if self.cache_bytes is not None else ""
-        return f"{tokens}: first answer in about {_span(self.prefill_s)} on this machine{memory}; later ones read what is new"
+            return (
+                f"{tokens}, more than the context of {self.server.context_tokens:,}: {self.server.model} can't run it"
+            )
+        memory = f", {format_bytes(self.cache_bytes)} of KV cache" if self.cache_bytes is not None else ""
+        return f"{tokens}: first answer in about {_span(self.prefill_s)} on this machine{memory}; later prompts process only what is new"
 
     def _shown_variables(self) -> dict[str, str]:
         return {name: self._shown(value) for name, value in self.setup.variables.items()}
@@ -121,7 +123,7 @@ def plan_launch(context: Context, name: str, model: str, words: Sequence[str]) -
     ref = _model(http, model)
     http = Http(running.url, ref, key, timeout_s=600)
     status = context.terminal.status()
-    status.show(f"measuring how fast {ref} reads …")
+    status.show(f"measuring the prefill speed of {ref} …")
     try:
         _read(http, 16, random.Random(0))  # loads the model
         server = Server(running.url, ref, _context_tokens(http), key)
@@ -138,7 +140,7 @@ def _model(http: Http, model: str) -> str:
     """The ref of the model that is meant: `model`, else the only loaded one, else the only one. Raises LmsupplyError."""
     reply = http.get("/v1/models")
     if reply.status != 200:
-        raise LmsupplyError(f"the server at {http.url} answers with {reply.short()}", hint=f"check {KEY_VARIABLE}")
+        raise LmsupplyError(f"the server at {http.url} returned {reply.short()}", hint=f"check {KEY_VARIABLE}")
     rows: dict[str, dict[str, Any]] = {row["id"]: row for row in reply.json["data"]}
     if model:
         found = http.get(f"/v1/models/{model}")
@@ -149,7 +151,7 @@ def _model(http: Http, model: str) -> str:
         )
     known = [ref for ref, row in rows.items() if row["loaded"]] or list(rows)
     if len(known) != 1:
-        raise UsageError(f"{len(known)} models could be meant", hint=f"--model {' or '.join(known[:3])}")
+        raise UsageError(f"{len(known)} models are available", hint=f"--model {' or '.join(known[:3])}")
     return known[0]
 
 
@@ -191,7 +193,7 @@ def _read(http: Http, words: int, draw: random.Random) -> tuple[int, float]:
     body = {"model": http.model, "prompt": prompt, "raw": True, "stream": False, "options": {"num_predict": 1}}
     reply = http.post("/api/generate", body)
     if reply.status != 200:
-        raise LmsupplyError(f"the model could not be measured: {reply.short()}")
+        raise LmsupplyError(f"cannot measure the speed of the model: {reply.short()}")
     return reply.json["prompt_eval_count"], max(reply.json["prompt_eval_duration"] / 1e9, 1e-6)
 
 
@@ -199,7 +201,7 @@ def start(context: Context, plan: LaunchPlan) -> int:
     """Run the agent on this terminal; its exit code. Raises ContextOverflow, UsageError."""
     if not plan.fits:
         raise ContextOverflow(
-            plan.cost(), hint="serve a model with a longer context, or raise `context` where lmsupply serve started"
+            plan.cost(), hint="serve a model with a longer context, or start lmsupply serve with a larger `context`"
         )
     program = shutil.which(plan.client.program)
     if program is None:

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from lmsupply_cli.serving.running import RunningServer
 
 EXAMPLES = (
-    ("lmsupply ps", "what is in memory, and for how long"),
-    ("lmsupply ps --json", "the same for a script"),
+    ("lmsupply ps", "models in memory, and for how long"),
+    ("lmsupply ps --json", "the same as JSON, for scripts"),
 )
 
 
 def ps(*, json: Json = False, debug: Debug = False) -> None:
     """List the models that running servers have in memory.
 
-    For each one: its memory, its context, when it is unloaded if nobody asks for it, and how many requests are answered and
-    wait.
+    Shows for each model its memory, its context, when it is unloaded if no further request comes, and how many requests are
+    running and waiting.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.servers import NO_SERVER, loaded_models, own_servers

@@ -24,7 +24,7 @@ def self_test(context: Context, *, url: str, models: Sequence[str], key: str, as
     """Whether no check failed. `url`: of the server, "" for one that is started for the test with the only one of
     `models`, by default the guide. Raises LmsupplyError."""
     if len(models) > 1:
-        raise UsageError("--self-test asks one model", hint="name one")
+        raise UsageError("--self-test takes only one model", hint="name one model")
     if url:
         return _report(context, Client(url, models[0] if models else first_model(url, key=key), key), as_json=as_json)
     model = models[0] if models else "guide"

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = "11535"
 EXAMPLES = (
-    ("lmsupply serve", "every installed model, loaded when somebody asks for it"),
-    ("lmsupply serve phi-4-mini", "load it now, and keep it in memory"),
+    ("lmsupply serve", "every installed model, loaded on its first request"),
+    ("lmsupply serve phi-4-mini", "load this one now, and keep it in memory"),
     ("lmsupply serve --host 0.0.0.0 --api-key-file key.txt", "for other machines too"),
-    ("lmsupply serve --self-test --url http://127.0.0.1:11434", "what another server does"),
+    ("lmsupply serve --self-test --url http://127.0.0.1:11434", "check another server"),
 )
 
 
@@ -43,7 +43,7 @@ def serve(
     *,
     names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", show_default=False)] = None,
     host: Annotated[str, _option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[str, _option("--port", metavar="N", help="The port; 0 for any that is free.")] = DEFAULT_PORT,
+    port: Annotated[str, _option("--port", metavar="N", help="The port; 0 picks a free one.")] = DEFAULT_PORT,
     api_key: Annotated[
         str | None,
         _option("--api-key", metavar="KEY", help="Clients must send this key. Also LMSUPPLY_API_KEY."),
@@ -53,11 +53,11 @@ def serve(
     ] = None,
     cors: Annotated[
         list[str] | None,
-        _option("--cors", metavar="ORIGIN", help="Allow pages of this origin to call the server; repeatable."),
+        _option("--cors", metavar="ORIGIN", help="Allow web pages of this origin to call the server; repeatable."),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        _option("--allow-host", metavar="NAME", help="Answer requests to this host name too; repeatable."),
+        _option("--allow-host", metavar="NAME", help="Also accept this host name in the Host header; repeatable."),
     ] = None,
     keep_alive: Annotated[
         str, _option("--keep-alive", metavar="TIME", help="How long an idle model stays loaded, or forever.")
@@ -66,10 +66,14 @@ def serve(
         str | None, _option("--max-models", metavar="N", help="Maximum number of models in memory.")
     ] = None,
     max_queue: Annotated[
-        str, _option("--max-queue", metavar="N", help="Requests that may wait for a model; more get 429.")
+        str,
+        _option("--max-queue", metavar="N", help="Requests that may wait for a model; further ones get status 429."),
     ] = "64",
     ping: Annotated[
-        str, _option("--ping", metavar="SECONDS", help="Keep silent streams alive with a comment; 0 for never.")
+        str,
+        _option(
+            "--ping", metavar="SECONDS", help="Send a comment after this many silent seconds of a stream; 0 is off."
+        ),
     ] = "15",
     log_requests: Annotated[
         bool, typer.Option("--log-requests", help="Log a line for each request.", rich_help_panel=SERVER)
@@ -78,7 +82,7 @@ def serve(
         bool, typer.Option("--log-prompts", help="Log requests with their prompts.", rich_help_panel=SERVER)
     ] = False,
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Check what a server's API promises, and exit.", rich_help_panel=SERVER)
+        bool, typer.Option("--self-test", help="Check a server's APIs, and exit.", rich_help_panel=SERVER)
     ] = False,
     url: Annotated[
         str | None, _option("--url", metavar="URL", help="The server that --self-test checks, such as Ollama's.")
@@ -92,13 +96,12 @@ def serve(
 ) -> None:
     """Serve models over HTTP, for programs that speak the API of OpenAI, Anthropic or Ollama.
 
-    Every installed model can be asked for and is loaded when needed, within the memory limit. Each
-    MODEL is loaded at the start and stays loaded. Other machines can reach the server only with
-    --host, and then a key is required. Ctrl-C stops it after running answers are finished; a
-    second Ctrl-C stops it at once.
+    Clients can use every installed model. Each is loaded on its first request, within the memory limit. Each MODEL named
+    here is loaded at the start and stays loaded. Other machines can reach the server only with --host, which requires a key.
+    Ctrl-C stops the server after its running answers; a second Ctrl-C stops it at once.
 
-    --self-test prints a table of requests, what must happen, and what happened: with a server that it
-    starts for the purpose, or with the one at --url, of any program.
+    --self-test starts a temporary server, checks its APIs, and prints the expected and the actual result of each check. With
+    --url, it checks another server.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.serving import ServeRequest, run_server
@@ -163,7 +166,7 @@ def _refs(context: Context, names: list[str], *, pull: bool, accepted: bool) -> 
     for name in names:
         model = choose_model(context, ModelRequest(name, pull=pull, accepted=accepted))
         if not (model.key or model.external or model.ref == GUIDE_REF):
-            raise UsageError(f"{name} has no name that clients could use", hint=f"lmsupply add {quote(name)} NAME")
+            raise UsageError(f"{name} has no name that clients can use", hint=f"lmsupply add {quote(name)} NAME")
         own, wanted = open_model(model).model["context_length"], context.settings.get("context")
         if wanted and wanted > own:
             raise UsageError(

@@ -18,7 +18,7 @@ def own_servers() -> list[RunningServer]:
     for server in servers:
         if server.version != __version__:
             raise LmsupplyError(
-                f"the server at {server.url} is lmsupply {server.version}, and this is {__version__}",
+                f"the server at {server.url} is lmsupply {server.version}, but this is {__version__}",
                 hint="restart the server",
             )
     return servers

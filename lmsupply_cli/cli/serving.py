@@ -109,7 +109,7 @@ def read_keys(key: str | None, file: str | None) -> tuple[str, ...]:
         text = read_text(expanded(file), limit_bytes=100_000, error=UsageError)
         keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         if not keys:
-            raise UsageError(f"{file} has no key", hint="write one key a line")
+            raise UsageError(f"{file} has no key", hint="write one key per line")
         return tuple(_key(one, file) for one in keys)
     if key is not None:
         return (_key(key, "--api-key"),)
@@ -120,7 +120,7 @@ def read_keys(key: str | None, file: str | None) -> tuple[str, ...]:
 def _key(text: str, place: str) -> str:
     """Raises UsageError for one that no header can hold."""
     if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise UsageError(f"{place}: a key is letters, digits and signs, without spaces")
+        raise UsageError(f"{place}: a key must consist of letters, digits and punctuation, without spaces")
     return text
 
 
@@ -148,7 +148,7 @@ def _origin(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if text != "*" and (not separator or not scheme or not rest or "/" in rest):
         raise UsageError(
-            f"--cors {text}: an origin is scheme://host or scheme://host:port", hint="--cors http://localhost:3000"
+            f"--cors {text}: an origin must be scheme://host or scheme://host:port", hint="--cors http://localhost:3000"
         )
     return text
 
@@ -157,7 +157,7 @@ def _host_name(text: str) -> str:
     """Raises UsageError."""
     if not text or "/" in text or " " in text:
         raise UsageError(
-            f"--allow-host {text}: a host name, without a scheme and a path", hint="--allow-host ai.example.com"
+            f"--allow-host {text}: must be a host name, without a scheme or path", hint="--allow-host ai.example.com"
         )
     return text
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     Loaded = list[tuple[RunningServer, LoadedWorker]]
 
 EXAMPLES = (
-    ("lmsupply stop phi-4-mini", "give its memory back"),
-    ("lmsupply stop --all", "unload every model; the server stays"),
+    ("lmsupply stop phi-4-mini", "free its memory"),
+    ("lmsupply stop --all", "unload every model; the server keeps running"),
 )
 
 
@@ -32,8 +32,8 @@ def stop(
 ) -> None:
     """Unload models that running servers have in memory.
 
-    Running answers are finished first. The server itself stays, and loads a model again when somebody asks for it; Ctrl-C
-    where it runs stops it.
+    Running answers finish first. The server itself keeps running, and loads a model again when a request needs it. To stop
+    the server, press Ctrl-C where it runs.
     """
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.cli.servers import NO_SERVER, loaded_models, own_servers

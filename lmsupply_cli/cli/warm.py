@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmsupply_cli.serving.wire import WarmRow
 
 _FORMAT_NOTICES = ("chat_format", "reasoning")  # they depend on options that every request has
-_CAN_BE_HERE = "the model is loaded here"
+_CAN_BE_HERE = "this command loads the model itself"
 
 
 def servers_of(root: Path) -> list[RunningServer]:
@@ -42,7 +42,7 @@ def say_warm(ctx: Context, prepared: Prepared) -> None:
     """Whether a server's model would answer."""
     for server in servers_of(ctx.root):
         if _warm(ctx, prepared, server):
-            text = f"the server at {server.url} has {prepared.model.ref} in memory, and answers (--no-server loads it here)"
+            text = f"the server at {server.url} has {prepared.model.ref} in memory and is used (--no-server loads the model in this command)"
             ctx.notice(Notice("server", text))
             return
 

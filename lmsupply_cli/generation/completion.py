@@ -152,4 +152,4 @@ async def complete_async(events: AsyncIterable[GenerationEvent]) -> Completion:
         buffer.add(event)
         if isinstance(event, Finished):
             return buffer.completion(event)
-    raise EngineError("the answer ended before it was finished")
+    raise EngineError("the answer ended before it was complete")

@@ -96,7 +96,7 @@ class StoredTensor:
         if values.size and not (isfinite(values.min()) and isfinite(values.max())):
             raise ModelFilesError(
                 f"{self.path.name}: {plain(self.name)} contains NaN or infinity",
-                hint="the weights are damaged, or were made wrongly: ask whoever published them",
+                hint="the weights are damaged or were exported incorrectly: ask their publisher",
             )
         return values
 
@@ -115,7 +115,7 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
     places = _read_index(index)
     for name in sorted(set(places.values())):
         if not is_file(folder / name):
-            raise ModelFilesError(f"{plain(name)} is missing in {folder}", hint=f"{INDEX} lists it: get it, too")
+            raise ModelFilesError(f"{plain(name)} is missing in {folder}", hint=f"{INDEX} lists it: download it too")
         for tensor in read_file(folder / name):
             if places.get(tensor.name) == name:
                 tensors[tensor.name] = tensor

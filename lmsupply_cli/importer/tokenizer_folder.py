@@ -169,7 +169,7 @@ def _from_words(source: Path, settings: Mapping[str, Any]) -> Vocabulary:
     name = str(settings.get("tokenizer_class", "")).removesuffix("Fast")
     if name not in _BYTE_LEVEL:
         raise ModelFilesError(
-            f"{source} has no tokenizer.json, and how its {plain(name) or 'tokenizer'} cuts text is not known",
+            f"{source} has no tokenizer.json, and it is unknown how its {plain(name) or 'tokenizer'} splits text",
             hint="add the tokenizer.json that transformers writes: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
         )
     words = _object(path)

@@ -133,9 +133,9 @@ def find_source(source: Path | str) -> SourcePath:
         raise missing
     path = expanded(str(source))
     if is_file(path / CONFIG):
-        raise ModelNotFound(f"{source} is in ONNX GenAI format already", hint=f"lmsupply run {quote(str(source))}")
+        raise ModelNotFound(f"{source} is already in ONNX GenAI format", hint=f"lmsupply run {quote(str(source))}")
     raise ModelNotFound(
-        f"{source} holds no model to import"
+        f"{source} contains no model to import"
         if is_file(path) or is_folder(path)
         else f"no such file or folder: {source}",
         hint="name a GGUF file, or a folder of safetensors with its config.json",
@@ -218,7 +218,7 @@ def check_new(folder: Path) -> None:
     left there."""
     if is_absent(folder) or (is_folder(folder) and all(_is_ours(path) for path in listed(folder))):
         return
-    raise UsageError(f"{folder} exists already", hint="name a folder that is new or empty")
+    raise UsageError(f"{folder} already exists", hint="use a new or empty folder")
 
 
 def _is_ours(path: Path) -> bool:
@@ -256,7 +256,9 @@ def _new_folder(folder: Path) -> Iterator[Path]:
             finally:
                 shutil.rmtree(staging / _MODEL, ignore_errors=True)
     except Busy:
-        raise UsageError(f"another lmsupply is writing {folder}", hint="wait for it, or name another folder") from None
+        raise UsageError(
+            f"another lmsupply process is writing {folder}", hint="wait for it, or use another folder"
+        ) from None
     else:
         made = False
     finally:

@@ -35,7 +35,7 @@ def run_calls(chat: Chat) -> bool:
             chat.session.add_result(call.id, _CANCELLED)
             for other in chat.session.pending_calls:
                 chat.session.add_result(other.id, _NOT_RUN)
-            chat.say_aside("(call cancelled; /continue lets the model go on without it)\n")
+            chat.say_aside("(call cancelled; /continue lets the model continue without it)\n")
             return False
         chat.session.add_result(call.id, fitting(chat, text, len(calls)))
     return True
@@ -47,7 +47,7 @@ def _result(chat: Chat, call: ToolCall) -> str:
     tool = box.find(call.name)
     chat.say(shown_call(call, tool.source if tool else "", chat.terminal.width))
     if tool is None:
-        chat.say_aside("not run: there is no such tool now")
+        chat.say_aside("not run: there is no such tool any more")
         return f"error: there is no tool {call.name}"
     if tool.asks and not _confirmed(chat, tool):
         return _NOT_ALLOWED
@@ -65,7 +65,7 @@ def _result(chat: Chat, call: ToolCall) -> str:
 def _confirmed(chat: Chat, tool: ChatTool) -> bool:
     """Nothing that was typed before the question answers it. Raises KeyboardInterrupt."""
     if not chat.world.can_ask:
-        chat.say_aside(f"not run: nobody can be asked; --allow-tool {tool.name} runs it without asking")
+        chat.say_aside(f"not run: there is no terminal to ask on; --allow-tool {tool.name} runs it without asking")
         return False
     forget_typed(chat.terminal.stdin)
     answer = chat.terminal.choose(_QUESTION)

@@ -141,7 +141,7 @@ def asks_nothing(value: Any) -> bool:
 
 
 def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not valid JSON")
 
 
 def path_of(location: tuple[int | str, ...]) -> str:

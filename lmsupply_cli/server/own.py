@@ -39,7 +39,7 @@ class Own:
         request = Request(scope, receive)
         token, given = ServerState.of(request).options.token, request.headers.get(wire.TOKEN, "")
         if not token or request.method != "POST" or not hmac.compare_digest(token.encode(), given.encode()):
-            raise ApiError(404, f"there is no {request.url.path} without a token", "unknown_url")
+            raise ApiError(404, f"{request.url.path} requires a token", "unknown_url")
         try:
             response = await self._handler(request, _object(await request.body()))
         except LmsupplyError as error:
@@ -52,9 +52,9 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise UsageError("the body is no JSON") from error
+        raise UsageError("the body is not valid JSON") from error
     if not isinstance(found, dict):
-        raise UsageError("the body is no JSON object")
+        raise UsageError("the body must be a JSON object")
     return found
 
 

@@ -81,7 +81,7 @@ class Answers:
         except LmsupplyError as error:
             raise as_api_error(error) from error
         if len(done) < len(buffers):
-            raise ApiError(502, "the answer ended before it was finished", "worker_died")
+            raise ApiError(502, "the answer ended before it was complete", "worker_died")
         return [done[number] for number in range(len(buffers))]
 
     async def _pass(

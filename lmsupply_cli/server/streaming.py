@@ -54,7 +54,7 @@ async def _collect(answer: Answer, listen: Callable[[GenerationEvent], None]) ->
                 return buffer.completion(event)
     except LmsupplyError as error:
         raise as_api_error(error) from error
-    raise ApiError(502, "the answer ended before it was finished", "worker_died")
+    raise ApiError(502, "the answer ended before it was complete", "worker_died")
 
 
 async def disconnected(request: Request) -> None:

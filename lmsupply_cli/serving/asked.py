@@ -73,7 +73,7 @@ class PromptMaker:
         """Raises UsageError."""
         given = [request.messages or None, request.text, request.ids]
         if sum(one is not None for one in given) != 1:
-            raise UsageError("a request has either messages, or a text, or the ids of one")
+            raise UsageError("a request needs exactly one of messages, text and token IDs")
         if request.messages:
             tools = ToolRequest.of(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
             tools = replace(tools, told=request.told)
@@ -119,4 +119,4 @@ def _check_raw(request: AnswerRequest) -> None:
     """Raises UsageError for what only a chat has."""
     for name in ("tools", "answer_prefix", "enable_thinking", "reasoning_effort"):
         if getattr(request, name) not in (None, "", ()):
-            raise UsageError(f"`{name}` needs messages, not a text as it stands", hint=f"leave out `{name}`").of(name)
+            raise UsageError(f"`{name}` needs messages, not a raw text", hint=f"leave out `{name}`").of(name)

@@ -53,7 +53,7 @@ async def load_async(
     if how is not None:
         check_type(how, LoadOptions, "the second argument", "a LoadOptions")
     if concurrency < 1 or queue_limit < 0:
-        raise UsageError("a model needs a concurrency of at least 1 and a queue limit of at least 0")
+        raise UsageError("`concurrency` must be at least 1 and `queue_limit` at least 0")
     limits = WorkerLimits(queue=queue_limit, slots=concurrency, queue_timeout_s=timeout_s)
     return AsyncTextGenerator(await ModelProcess.start(ref, how or LoadOptions.of(keywords), limits=limits))
 
@@ -202,7 +202,7 @@ def _request(
     check_type(guidance, Guidance | None, "guidance", "a Guidance, such as Guidance.json_schema(…)")
     chat = as_messages([ChatMessage.user(prompt)] if isinstance(prompt, str) else prompt)
     if raw and (tools or not isinstance(prompt, str)):
-        raise UsageError("raw takes a text, without tools and not a chat", hint="leave raw out")
+        raise UsageError("raw takes a text, not messages or tools", hint="leave raw out")
     request = AnswerRequest(options=dict(options), guidance=guidance)
     if raw:
         return replace(request, text=str(prompt))

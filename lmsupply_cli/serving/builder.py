@@ -97,15 +97,15 @@ class TextGeneratorBuilder:
     def build_pool(self, concurrency: int, *, queue_limit: int = 64, timeout_s: float | None = None) -> GeneratorPool:
         """Like `build`, for several threads: `concurrency` answers at once. Raises UsageError."""
         if concurrency < 1:
-            raise UsageError("a pool needs a concurrency of at least 1")
+            raise UsageError("`concurrency` must be at least 1")
         return GeneratorPool(self.build(), concurrency=concurrency, queue_limit=queue_limit, timeout_s=timeout_s)
 
     def build(self) -> TextGenerator:
         """Load the model. Raises UsageError for options that can't be combined, and what `load` raises."""
         if self._ref and self._path:
-            raise UsageError("with_model and with_model_path exclude each other", hint="name one model")
+            raise UsageError("with_model and with_model_path can't be combined", hint="use one of them")
         if not self._ref and not self._path:
-            raise UsageError("no model was named", hint="with_model or with_model_path")
+            raise UsageError("no model was named", hint="call with_model or with_model_path")
         if self._formatter and self._load.chat_format:
             raise UsageError("two chat formatters were given", hint="use one of them")
         if self._path and not (is_folder(self._path) or is_file(self._path)):

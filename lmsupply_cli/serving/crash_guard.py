@@ -39,6 +39,6 @@ class CrashGuard:
         if left := self.refused_s:
             raise WorkerDied(
                 f"{ref} crashed {self._in_a_row} times in a row while it was loaded; "
-                f"it is tried again in {format_duration(left)}",
+                f"lmsupply tries again in {format_duration(left)}",
                 hint="less memory may be free than it needs; lmsupply verify checks its files",
             )

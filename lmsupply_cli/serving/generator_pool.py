@@ -61,7 +61,7 @@ class GeneratorPool(Answers):
         QueueTimeout; `grace_s`: how long `close` waits for running answers. The pool closes `generator`. Raises
         UsageError."""
         if concurrency < 1 or queue_limit < 0:
-            raise UsageError("a pool needs a concurrency of at least 1 and a queue limit of at least 0")
+            raise UsageError("`concurrency` must be at least 1 and `queue_limit` at least 0")
         self._slots = [generator, *(generator.sibling() for _ in range(concurrency - 1))]
         self._free = list(self._slots)
         self._queue: deque[object] = deque()
@@ -230,7 +230,7 @@ class GeneratorPool(Answers):
             if (not self._free or self._queue) and len(self._queue) >= self._limit:
                 self._refused += 1
                 raise QueueFull(
-                    f"{len(self._queue)} requests wait already", hint="try again later, or raise the queue limit"
+                    f"{len(self._queue)} requests are already waiting", hint="try again later, or raise the queue limit"
                 )
             self._queue.append(ticket)
             ends = None if self._timeout_s is None else self._clock() + self._timeout_s
@@ -244,7 +244,8 @@ class GeneratorPool(Answers):
                     if ends is not None and self._clock() >= ends:
                         self._gave_up += 1
                         raise QueueTimeout(
-                            f"no turn came within {self._timeout_s:g} s", hint="try again later, or wait longer"
+                            f"the request was not started within {self._timeout_s:g} s",
+                            hint="try again later, or wait longer",
                         )
                     self._changed.wait(_LOOK_S if cancel or ends is not None else None)
                 return self._free.pop()

@@ -92,7 +92,7 @@ class ModelPool:
         evicted at the next call; `concurrency` and `context`: of each model. Raises UsageError."""
         hooks = hooks or PoolHooks()
         if max_models is not None and max_models < 1:
-            raise UsageError("a pool needs room for at least one model")
+            raise UsageError("`max_models` must be at least 1")
         limit = parse_memory(memory_limit) if isinstance(memory_limit, str) else memory_limit
         self._limits = RoomLimits(limit, max_models)
         self._idle_timeout_s, self._concurrency = idle_timeout_s, concurrency

@@ -181,7 +181,7 @@ class ModelProcess:
         free = max(0, self.limits.slots - self.running)
         if self.waiting - free >= self.limits.queue:
             raise QueueFull(
-                f"{self.waiting} requests wait already for {self._ref}",
+                f"{self.waiting} requests are already waiting for {self._ref}",
                 hint="try again later, or raise the queue limit",
             )
         id = next(self._ids)
@@ -195,7 +195,8 @@ class ModelProcess:
         except TimeoutError:
             self._forget(id)
             raise QueueTimeout(
-                f"no turn came within {self.limits.queue_timeout_s:g} s", hint="try again later, or wait longer"
+                f"the request was not started within {self.limits.queue_timeout_s:g} s",
+                hint="try again later, or wait longer",
             ) from None
         except asyncio.CancelledError:
             self._forget(id)
@@ -333,7 +334,7 @@ class ModelProcess:
         if self._why is not None:
             raise copy(self._why)
         if self._closing:
-            raise EngineError("the model is being unloaded", hint="ask again")
+            raise EngineError("the model is being unloaded", hint="send the request again")
 
 
 def _command(ref: str) -> list[str]:

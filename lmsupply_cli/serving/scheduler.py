@@ -118,7 +118,7 @@ class Scheduler:
         self._waiting = [one for one in self._waiting if not self._gave_up(one)]
         if self._closing:
             for one in self._waiting:
-                self._refuse(one.id, EngineError("the model is being unloaded", hint="ask again"))
+                self._refuse(one.id, EngineError("the model is being unloaded", hint="send the request again"))
             self._waiting = []
         while len(self._turns) < self._slots:
             ready = [one for one in self._waiting if not self._should_wait(one)]

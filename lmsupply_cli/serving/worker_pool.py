@@ -223,7 +223,9 @@ class WorkerPool:
     def _waiting(self, found: FoundModel, turn: _Turn) -> Iterator[None]:
         if self._queued[found.key] >= self._options.max_queue + self._options.slots:
             self._refused += 1
-            raise QueueFull(f"{self._queued[found.key]} requests wait already for {found.row.ref}", hint=_TRY_LATER)
+            raise QueueFull(
+                f"{self._queued[found.key]} requests are already waiting for {found.row.ref}", hint=_TRY_LATER
+            )
         self._queued[found.key] += 1
         self._turns.append(turn)
         try:

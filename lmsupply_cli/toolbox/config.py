@@ -88,7 +88,9 @@ class _Row:
         if bool(command) == bool(url):
             raise UsageError(f"{self._where} needs a `command` or a `url`, and not both", hint=_FORM)
         if url and not _is_address(url):
-            raise UsageError(f"{self._where}: {url!r} is no address", hint="it begins with http:// or https://")
+            raise UsageError(
+                f"{self._where}: {url!r} is not a valid address", hint="it begins with http:// or https://"
+            )
         return ServerConfig(
             name,
             command,
@@ -106,13 +108,13 @@ class _Row:
     def _texts(self, key: str) -> tuple[str, ...]:
         values = self._row.get(key) or []
         if not isinstance(values, list):
-            raise UsageError(f"{self._where}: `{key}` must be a list of texts")
+            raise UsageError(f"{self._where}: `{key}` must be a list of strings")
         return tuple(self._expanded(value, key) for value in values)
 
     def _mapping(self, key: str) -> dict[str, str]:
         values = self._row.get(key) or {}
         if not isinstance(values, dict):
-            raise UsageError(f"{self._where}: `{key}` must be an object of texts")
+            raise UsageError(f"{self._where}: `{key}` must be an object with string values")
         return {name: self._expanded(value, key) for name, value in values.items()}
 
     def _expanded(self, value: Any, key: str) -> str:

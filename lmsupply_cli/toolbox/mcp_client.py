@@ -153,7 +153,7 @@ class _Connection:
         except TimeoutError:
             self._task.cancel()
             self.ended = True
-            raise self._failure(f"does not answer within {self._limit_s:g} s") from None
+            raise self._failure(f"did not answer within {self._limit_s:g} s") from None
         except asyncio.CancelledError:
             self._task.cancel()
             self.ended = True
@@ -167,7 +167,7 @@ class _Connection:
         try:
             return await asyncio.wait_for(work, limit_s)
         except TimeoutError:
-            raise self._failure(f"does not answer within {limit_s:g} s") from None
+            raise self._failure(f"did not answer within {limit_s:g} s") from None
         except MCPError as error:
             self.ended = self.ended or error.error.code == types.CONNECTION_CLOSED
             raise self._failure(_reason(error)) from error
@@ -262,7 +262,7 @@ class _Connection:
         if isinstance(message, types.ToolListChangedNotification):
             self.changed = True
         elif isinstance(message, Exception):
-            self._garbage = self._garbage or "it writes what is no message of the protocol"
+            self._garbage = self._garbage or "it writes something that is not an MCP message"
 
     async def _listen(self, client: Client) -> None:
         """Newer servers tell of changes only to those who ask."""
@@ -348,7 +348,7 @@ def _result(future: concurrent.futures.Future[T], limit_s: float) -> T:
         while not concurrent.futures.wait([future], timeout=_POLL_S).done:
             if time.monotonic() > end:
                 future.cancel()
-                raise LmsupplyError(f"does not answer within {limit_s:g} s")
+                raise LmsupplyError(f"did not answer within {limit_s:g} s")
         return future.result()
     except KeyboardInterrupt:
         future.cancel()

@@ -161,7 +161,7 @@ class Toolbox:
                     raise
                 found = []
             if not found:
-                yield Notice("tools", f"--allow-tool {name}: there is no such tool now")
+                yield Notice("tools", f"--allow-tool {name}: there is no such tool any more")
             for tool in found:
                 tool.allowed = True
 
@@ -172,7 +172,7 @@ class Toolbox:
                 spec = part.make(self._name(part.key, prefixed=clashes(own)))
                 arguments_guidance(spec)
             except UsageError as error:
-                yield Notice("tool_left_out", f"the tool {own} of {source} is left out: {error.message}")
+                yield Notice("tool_left_out", f"the tool {own} of {source} is ignored: {error.message}")
                 continue
             self.tools.append(ChatTool(source, own, spec, enabled=len(self.specs) < MOST_ENABLED))
 
@@ -196,7 +196,7 @@ class Toolbox:
         added = [tool.name for tool in self.tools[before:]]
         said = [_listed(names, what) for names, what in ((added, "new"), (changed, "changed"), (gone, "gone")) if names]
         if said:
-            yield Notice("tools_changed", f"the MCP server {server.name} has other tools: {'; '.join(said)}")
+            yield Notice("tools_changed", f"the MCP server {server.name} changed its tools: {'; '.join(said)}")
 
     def _name(self, key: _Key, *, prefixed: bool) -> str:
         if key not in self._names:
@@ -253,7 +253,7 @@ def _too_many(server: ToolServer, offered: Sequence[Offered]) -> Iterator[Notice
     if len(offered) > MOST_TOOLS:
         yield Notice(
             "tool_left_out",
-            f"the MCP server {server.name} offers more than {MOST_TOOLS:,} tools: the others are left out",
+            f"the MCP server {server.name} offers more than {MOST_TOOLS:,} tools: the rest are ignored",
         )
 
 

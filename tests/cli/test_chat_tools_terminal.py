@@ -79,7 +79,7 @@ def test_a_server_of_tools(tmp_path: Path) -> None:
         time.sleep(0.02)
     chat.send("\x03")
     chat.next_prompt()
-    assert "(call cancelled; /continue lets the model go on without" in chat.text
+    assert "(call cancelled; /continue lets the model continue without" in chat.text
     chat.send("/continue\r")
     assert "Without it." in chat.next_prompt()
     chat.send("\x04")

@@ -193,7 +193,7 @@ def test_into_the_store(here: Path) -> None:
     assert "\nimported as    int8, block 64\n" in shown
     assert lmsupply("run", "mine", "hi", "--json", *SHORT).json["model"]["precision"] == "int8"
     already = lmsupply("convert", lmsupply("show", "mine", "--json").json["path"])
-    assert (already.code, "is in ONNX GenAI format already" in already.err) == (1, True)
+    assert (already.code, "is already in ONNX GenAI format" in already.err) == (1, True)
 
 
 @pytest.mark.parametrize("out", ["out", "deep/er/out", "empty"])
@@ -246,7 +246,7 @@ def test_a_folder_that_holds_something_is_not_touched(here: Path) -> None:
         for more in ((), ("--dry-run",), ("--json",)):
             result = lmsupply("convert", "./tuned", "--out", out, *more)
             assert (result.code, result.err) == (
-                2, f"error: {out} exists already\nhint: name a folder that is new or empty\n",
+                2, f"error: {out} already exists\nhint: use a new or empty folder\n",
             )  # fmt: skip
         assert sorted(here.rglob("*")) == before
 
@@ -291,7 +291,10 @@ def test_a_killed_conversion_is_cleared_by_the_next(here: Path, tmp_path: Path) 
 def test_two_conversions_into_one_folder(here: Path, tmp_path: Path) -> None:
     process = begun_import(tmp_path, "convert", "./tuned", "--out", "out")
     second = lmsupply("convert", "./tiny-Q4_0.gguf", "--out", "out")
-    assert (second.code, second.err.splitlines()[-2]) == (2, f"error: another lmsupply is writing {here / 'out'}")
+    assert (second.code, second.err.splitlines()[-2]) == (
+        2,
+        f"error: another lmsupply process is writing {here / 'out'}",
+    )
     (tmp_path / "go").touch()
     process.communicate(timeout=60)
     assert process.returncode == 0
@@ -331,7 +334,7 @@ def test_a_repo_into_a_folder(hub: Hub, tmp_path: Path) -> None:
     assert (imports(), list(store().parent.glob("models--*"))) == ([], [])
     hub.requests.clear()
     refused = lmsupply("convert", "a/tuned", "--out", out)
-    assert (refused.code, "exists already" in refused.err, hub.requests) == (2, True, [])
+    assert (refused.code, "already exists" in refused.err, hub.requests) == (2, True, [])
 
 
 def test_the_room_for_the_download_and_the_model(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -563,7 +563,7 @@ def test_folders_that_hold_several_models_or_none(here: Path) -> None:
     for command in (("add", "empty"), ("run", "-m", "./empty", "hi")):
         result = lmsupply(*command)
         assert (result.code, "contains no genai_config.json" in result.err) == (1, True)
-    assert lmsupply("convert", "empty").err.startswith("error: empty holds no model to import\n")
+    assert lmsupply("convert", "empty").err.startswith("error: empty contains no model to import\n")
     for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
         shutil.copyfile(here / "tuned" / "model.safetensors", here / "tuned" / name)
     assert lmsupply("run", "-m", "./tuned", "hi", *SHORT).code == 0  # model.safetensors counts

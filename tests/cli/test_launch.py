@@ -41,7 +41,7 @@ def test_the_plan_names_what_is_set_and_what_it_costs(home: tuple[Path, str]) ->
     assert f"  ANTHROPIC_BASE_URL={home[1]}" in lines
     assert "  ANTHROPIC_MODEL=guide" in lines
     assert lines[-1] == (
-        "the prompt of claude has about 24,100 tokens, more than the context of 1,024: guide would refuse it"
+        "the prompt of claude has about 24,100 tokens, more than the context of 1,024: guide can't run it"
     )
     assert KEY not in found.out + found.err
 
@@ -85,7 +85,7 @@ def test_the_agent_is_started_with_its_variables_and_words(
     assert start(Context.of(), _plan()) == 7
     said = capfd.readouterr()
     assert said.out == f"http://127.0.0.1:1/v1 {KEY} --model openai/qwen3-4b --no-show-model-warnings --yes\n"
-    assert "first answer in about 62 s on this machine, 1.5 MB of cache" in said.err
+    assert "first answer in about 62 s on this machine, 1.5 MB of KV cache" in said.err
     assert KEY not in said.err
 
 

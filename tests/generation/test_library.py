@@ -88,7 +88,7 @@ def test_whole_options_and_a_pool(tmp_path: Path) -> None:
     ("builder", "said"),
     [
         (TextGeneratorBuilder(), "no model was named"),
-        (TextGeneratorBuilder().with_model("guide").with_model_path("."), "exclude each other"),
+        (TextGeneratorBuilder().with_model("guide").with_model_path("."), "can't be combined"),
         (TextGeneratorBuilder().with_model_path("/no/such/folder"), "no such folder"),
         (
             TextGeneratorBuilder().with_model("guide").with_chat_formatter("chatml").with_chat_formatter(Shouting()),

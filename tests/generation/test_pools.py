@@ -98,7 +98,7 @@ def test_a_queue_that_is_full() -> None:
         next(running)
         waiting = Worker(lambda: pool.generate("x"))
         until(lambda: pool.stats.waiting == 1)
-        with pytest.raises(QueueFull, match="1 requests wait already"):
+        with pytest.raises(QueueFull, match="1 requests are already waiting"):
             pool.generate("x")
         assert pool.stats.refused == 1
         list(running)

@@ -111,7 +111,7 @@ def test_import_model(gguf: Path, tuned: Path, tmp_path: Path) -> None:
     [
         ("nope.gguf", {}, ModelNotFound, "no such file"),
         ("nope", {}, ModelNotFound, "no such file or folder"),
-        (".", {}, ModelNotFound, "holds no model to import"),
+        (".", {}, ModelNotFound, "contains no model to import"),
         ("Tiny.gguf", {"name": "guide"}, UsageError, "already a model called guide"),
         ("Tiny.gguf", {"precision": "q4"}, UsageError, "`precision` can't be 'q4' here"),
         ("Tiny.gguf", {"block_size": 64}, UsageError, "`block_size` has no effect with `precision=exact`"),

@@ -106,7 +106,7 @@ def test_a_tool_that_is_allowed_by_name(start: Any, tools: Tools) -> None:
 def test_where_nobody_can_be_asked_only_allowed_tools_run(start: Any, tools: Tools) -> None:
     chat = start(f"{call('leap')}\n{call('look', place='a')}", "Done.", allowed=["leap"], can_ask=False, confirm=["y"])
     said = say_once(chat, "go")
-    assert "not run: nobody can be asked; --allow-tool look runs it without asking" in said
+    assert "not run: there is no terminal to ask on; --allow-tool look runs it without asking" in said
     assert tools.ran == ["leap"]
     assert results(chat) == ["5", "error: the user did not allow this call"]
 
@@ -174,7 +174,7 @@ def test_ctrl_c_cancels_a_call_and_the_turn(start: Any, tools: Tools) -> None:
     both = f"{call('look', place='interrupt')}\n{call('leap')}"
     chat = start(both, "Without it.", allowed=["look", "leap"])
     said = chat.talk("look", "/continue")
-    assert said[0].endswith("(call cancelled; /continue lets the model go on without it)")
+    assert said[0].endswith("(call cancelled; /continue lets the model continue without it)")
     assert results(chat) == ["error: the user cancelled this call", "error: this call was not run"]
     assert tools.ran == ["interrupt"]
     assert said[1] == "Without it."

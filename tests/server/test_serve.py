@@ -227,7 +227,7 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--host", "::"], "a key is required"),
         (["--host", "no such host"], "a key is required"),
         (["--api-key", "a", "--api-key-file", "b"], "can't be combined"),
-        (["--api-key", "two words"], "a key is letters, digits and signs"),
+        (["--api-key", "two words"], "letters, digits and punctuation"),
         (["--api-key", ""], "--api-key"),
         (["--api-key-file", "/nowhere/keys"], "cannot read /nowhere/keys"),
         (["--port", "http"], "--port must be a whole number from 0 to 65535"),
@@ -235,9 +235,9 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--keep-alive", "soon"], "not a duration: 'soon'"),
         (["--max-models", "0"], "--max-models must be a whole number"),
         (["--max-queue", "-1"], "--max-queue must be a whole number"),
-        (["--cors", "localhost"], "an origin is scheme://host"),
-        (["--cors", "http://localhost:3000/"], "an origin is scheme://host"),
-        (["--allow-host", "http://ai.example.com"], "a host name, without a scheme"),
+        (["--cors", "localhost"], "an origin must be scheme://host"),
+        (["--cors", "http://localhost:3000/"], "an origin must be scheme://host"),
+        (["--allow-host", "http://ai.example.com"], "must be a host name, without a scheme"),
         (["--memory-limit", "lots"], "not a size"),
         (["--ping", "often"], "--ping must be a whole number"),
     ],
@@ -251,7 +251,7 @@ def test_options_that_make_no_sense(arguments: list[str], said: str) -> None:
 def test_a_folder_has_no_name_for_clients(toy: Path) -> None:
     found = lmsupply("serve", str(toy))
     assert found.code == 2
-    assert "has no name that clients could use" in found.err
+    assert "has no name that clients can use" in found.err
 
 
 def test_a_model_that_is_not_installed_follows_the_rules_of_pulling() -> None:

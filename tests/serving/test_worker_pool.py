@@ -421,7 +421,7 @@ def test_a_model_that_crashes_while_it_loads_is_refused_for_a_while() -> None:
             with pytest.raises(WorkerDied, match="it ended"):
                 await said(pool, "a")
         with pytest.raises(
-            WorkerDied, match="a crashed 3 times in a row while it was loaded; it is tried again in 1m00s"
+            WorkerDied, match="a crashed 3 times in a row while it was loaded; lmsupply tries again in 1m00s"
         ):
             await said(pool, "a")
         assert world.loads["a"] == 3

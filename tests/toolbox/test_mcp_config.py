@@ -57,9 +57,9 @@ def test_variables() -> None:
         ({"command": "x", "args": [1]}, "`args` must be text"),
         ({"command": "x", "env": ["A=b"]}, "`env` must be an object"),
         ({"command": "x", "env": {"A": 1}}, "`env` must be text"),
-        ({"url": "file:///etc/passwd"}, "is no address"),
-        ({"url": "http://[::1"}, "is no address"),
-        ({"url": "https:///x"}, "is no address"),
+        ({"url": "file:///etc/passwd"}, "is not a valid address"),
+        ({"url": "http://[::1"}, "is not a valid address"),
+        ({"url": "https:///x"}, "is not a valid address"),
         ({"url": "x", "type": "sse"}, "has the type 'sse', which is not supported"),
     ],
 )

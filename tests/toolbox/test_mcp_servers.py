@@ -106,7 +106,7 @@ def test_tools_that_change(kind: str, start: Open) -> None:
         "new": "1 tool new (fresh); 1 tool gone (long)",
         "old": "1 tool new (another); 1 tool changed (add); 1 tool gone (gone)",
     }
-    assert notice.text == f"the MCP server things has other tools: {expected[kind]}"
+    assert notice.text == f"the MCP server things changed its tools: {expected[kind]}"
 
 
 def test_ctrl_c_cancels_a_call(start: Open, tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_ctrl_c_cancels_a_call(start: Open, tmp_path: Path) -> None:
     ("what", "said"),
     [
         ("dead", "has ended; it wrote: no such database\\x1b[31m"),
-        ("silent", "does not answer within 1 s"),
-        ("garbage", "does not answer within 1 s; it writes what is no message of the protocol"),
+        ("silent", "did not answer within 1 s"),
+        ("garbage", "did not answer within 1 s; it writes something that is not an MCP message"),
         ("broken", "sends what the protocol does not allow: tools.0.inputSchema: Field required"),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_server_that_cannot_be_used(what: str, said: str, start: Open) -> None
     ("what", "result"),
     [
         ("refusing", "error: the MCP server things answers with an error: no such method\\x1b[31m"),
-        ("tearing", "error: the MCP server things has ended; it writes what is no message of the protocol"),
+        ("tearing", "error: the MCP server things has ended; it writes something that is not an MCP message"),
         (
             "odd",
             "error: the MCP server things sends what the protocol does not allow: content.0.TextContent.text: Field required",

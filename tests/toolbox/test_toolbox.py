@@ -89,8 +89,8 @@ def test_nobody_takes_over_a_name() -> None:
     two.now_offers("other", "read")
     said = [notice.text for notice in box.refresh()]
     assert said == [
-        "the MCP server one has other tools: 1 tool new (more); 1 tool gone (read)",
-        "the MCP server two has other tools: 1 tool new (two__read)",
+        "the MCP server one changed its tools: 1 tool new (more); 1 tool gone (read)",
+        "the MCP server two changed its tools: 1 tool new (two__read)",
     ]
     assert [(tool.name, tool.asks) for tool in box.tools] == [("other", True), ("more", True), ("two__read", True)]
 
@@ -100,7 +100,7 @@ def test_a_tool_that_is_described_anew_asks_again() -> None:
     box, _ = opened(server, allowed=["read", "write"])
     box.named("write")[0].enabled = False
     server.now_offers(Offered("read", "It deletes everything.", SCHEMA), "write")
-    assert [notice.text for notice in box.refresh()] == ["the MCP server one has other tools: 1 tool changed (read)"]
+    assert [notice.text for notice in box.refresh()] == ["the MCP server one changed its tools: 1 tool changed (read)"]
     assert [(tool.name, tool.asks, tool.enabled) for tool in box.tools] == [
         ("read", True, True),
         ("write", False, False),
@@ -117,10 +117,10 @@ def test_what_is_left_out_is_said() -> None:
         Server("odd", Offered("list", "", {"type": "array"}), Offered("long", "x" * 9000, SCHEMA)),
     )
     assert said == [
-        "the MCP server many offers more than 1,000 tools: the others are left out",
+        "the MCP server many offers more than 1,000 tools: the rest are ignored",
         "the MCP server gone has ended",
         "the MCP server none offers no tools",
-        "the tool list of odd is left out: the parameters of the tool list must be an object, not 'array'",
+        "the tool list of odd is ignored: the parameters of the tool list must be an object, not 'array'",
         "only the first 128 tools are enabled, 873 more are disabled; /tools enable NAME changes that",
     ]
     assert len(box.specs) == 128
@@ -144,7 +144,10 @@ def test_tools_that_run_without_asking() -> None:
         opened(Server("one", "read"), allowed=["reed"])
     assert raised.value.hint == "did you mean read?"
     box, said = opened(Server("one", "read"), Server("gone", fails="has ended"), allowed=["read", "other", "one"])
-    assert said[1:] == ["--allow-tool other: there is no such tool now", "--allow-tool one: there is no such tool now"]
+    assert said[1:] == [
+        "--allow-tool other: there is no such tool any more",
+        "--allow-tool one: there is no such tool any more",
+    ]
     assert not box.tools[0].asks
     box.tools[0].allowed, box.tools[0].always = False, True
     assert not box.tools[0].asks

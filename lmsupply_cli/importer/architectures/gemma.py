@@ -20,7 +20,9 @@ class Gemma2(Decoder):
 
     def attention(self, layer: int, x: str) -> str:
         if self.config.flag("use_bidirectional_attention"):
-            raise ModelFilesError("this model embeds texts and writes none", hint="use a model that generates text")
+            raise ModelFilesError(
+                "this is an embedding model, which generates no text", hint="use a model that generates text"
+            )
         return super().attention(layer, x)
 
     def embedded(self, x: str) -> str:

@@ -136,10 +136,10 @@ def as_messages(system: str, messages: Sequence[Message]) -> tuple[tuple[ChatMes
 
 def _prefix(last: Message, where: str) -> str:
     if any(not isinstance(block, TextBlock) for block in last.blocks):
-        raise bad_field(where, f"{where}: an answer can only be continued if it is text")
+        raise bad_field(where, f"{where}: only a text answer can be continued")
     text = "".join(block.text for block in last.blocks)
     if text != text.rstrip():
-        raise bad_field(where, f"{where}: the text that the answer begins with must not end in white space")
+        raise bad_field(where, f"{where}: a prefilled answer must not end in white space")
     return text
 
 
@@ -147,7 +147,7 @@ def _check(block: Any, role: str, where: str, called: set[str]) -> None:
     """Calls are the assistant's, results the user's, and every result has its call before it."""
     allowed = {"assistant": (TextBlock, ToolUse, ThinkingBlock, RedactedThinking), "user": (TextBlock, ToolResult)}
     if not isinstance(block, allowed.get(role, TextBlock)):
-        raise bad_field(f"{where}.type", f"{where}: a message of the role {role} holds no {block.type}")
+        raise bad_field(f"{where}.type", f"{where}: a message of the role {role} can't contain {block.type}")
     if isinstance(block, ToolUse):
         called.add(block.id)
     elif isinstance(block, ToolResult) and block.tool_use_id not in called:

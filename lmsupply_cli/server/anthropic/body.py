@@ -115,7 +115,7 @@ class PromptBody(Body):
         """None: the model decides. Without the field it does not think, as in Anthropic's API."""
         wanted = self.thinking.type if self.thinking else "disabled"
         if prefix and wanted == "enabled":
-            raise bad_field("thinking", "thinking: an answer that has begun cannot be thought about (leave one out)")
+            raise bad_field("thinking", "thinking can't be combined with a prefilled answer (leave one out)")
         return {"enabled": True, "adaptive": False if prefix else None}.get(wanted, False)
 
     def _options(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Reply:
                 yield _frame("message_delta", delta=_stop(event), usage=_usage(event.usage))
                 yield _frame("message_stop")
                 return
-        raise ApiError(502, "the answer ended before it was finished", "worker_died")
+        raise ApiError(502, "the answer ended before it was complete", "worker_died")
 
     def _message(self, content: list[dict[str, Any]], usage: dict[str, Any], **stop: str | None) -> dict[str, Any]:
         message = {"id": self._id, "type": "message", "role": "assistant", "model": self._model, "content": content}

@@ -39,5 +39,5 @@ def first_model(url: str, *, key: str = "") -> str:
     except (ValueError, KeyError, TypeError):
         names = []
     if not names:
-        raise LmsupplyError(f"{url} lists no models: {reply.short()}", hint="name one")
+        raise LmsupplyError(f"{url} lists no models: {reply.short()}", hint="name a model")
     return names[0]

@@ -37,7 +37,7 @@ def from_context(numbers: Sequence[int]) -> list[ChatMessage]:
             raise ValueError
         return [ChatMessage(_ROLES[role], str(text)) for role, text in json.loads(data)]
     except (ValueError, OverflowError, KeyError, TypeError) as error:
-        raise bad_field("context", "context: not the context of an answer of this server") from error
+        raise bad_field("context", "context: not from an answer of this server") from error
 
 
 def _checksum(data: bytes) -> int:

@@ -73,8 +73,8 @@ class Answering(Body):
     logprobs: bool = False
     top_logprobs: int | None = None
     unsupported = {  # noqa: RUF012  # a ClassVar of Part
-        "truncate": "nothing is cut; a prompt that is too long is an error",
-        "shift": "nothing is cut; an answer ends with the context",
+        "truncate": "the server never truncates; a prompt that is too long is an error",
+        "shift": "the server never truncates; an answer ends when the context is full",
         "images": "models here read text only",
         "_debug_render_only": "lmsupply run --show-prompt shows a prompt",
     }
@@ -112,7 +112,7 @@ class Answering(Body):
         if self.think is None or (not self.think and not model.thinking):
             return Thinking()
         if not model.thinking:
-            raise bad_field("think", f"think: {model.ref} is no reasoning model", code="unsupported_parameter")
+            raise bad_field("think", f"think: {model.ref} is not a reasoning model", code="unsupported_parameter")
         if isinstance(self.think, bool):
             return thinking_of(None if self.think else "none", enable=self.think)
         return thinking_of(self.think, enable=True)
@@ -128,7 +128,7 @@ def seconds_of(keep_alive: float | str) -> float:
             seconds = sum(float(number) * _UNITS[unit] for number, unit in _STEP.findall(text))
             seconds = -seconds if text.startswith("-") else seconds
         else:
-            raise bad_field("keep_alive", f"keep_alive: {text[:40]!r} is no duration such as 5m, 90s or 1h30m")
+            raise bad_field("keep_alive", f"keep_alive: {text[:40]!r} is not a duration such as 5m, 90s or 1h30m")
     else:
         seconds = float(keep_alive)
     return math.inf if seconds < 0 else seconds

@@ -93,7 +93,7 @@ class Reply(ABC):
             for piece in self._pieces(event, before):
                 yield line(self._head(piece, done=False) | _logprobs(tokens))
                 tokens = []
-        raise ApiError(502, "the answer ended before it was finished", "worker_died")
+        raise ApiError(502, "the answer ended before it was complete", "worker_died")
 
     def _pieces(self, event: GenerationEvent, before: str) -> Iterator[dict[str, Any]]:
         if isinstance(event, TextDelta):
@@ -156,7 +156,7 @@ def _fits(body: Answering, model: ServedModel) -> None:
     if (body.options.num_ctx or 0) > model.context_length:
         raise bad_field(
             "options.num_ctx",
-            f"options.num_ctx: {body.options.num_ctx} is more than the {model.context_length} tokens that {model.ref} has here "
+            f"options.num_ctx: {body.options.num_ctx} is more than the {model.context_length} tokens that {model.ref} was loaded with "
             "(lmsupply serve --context sets the context)",
         )
 

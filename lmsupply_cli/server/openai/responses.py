@@ -87,7 +87,7 @@ class Reply:
                 last = self.finished(event)
                 yield self._frame(type=f"response.{last['status']}", response=last)
                 return
-        raise ApiError(502, "the answer ended before it was finished", "worker_died")
+        raise ApiError(502, "the answer ended before it was complete", "worker_died")
 
     def failed(self, error: ApiError) -> bytes:
         """The last event of a stream that an error ended."""

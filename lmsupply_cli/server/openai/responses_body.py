@@ -87,7 +87,7 @@ class PromptBody(Body):
         "previous_response_id": STATELESS,
         "conversation": STATELESS,
         "prompt": "the server stores no prompts; send `instructions` and `input`",
-        "personality": "write it into `instructions`",
+        "personality": "put it into `instructions`",
     }
 
     @property
@@ -176,7 +176,7 @@ class ResponsesBody(PromptBody):
     )
     unsupported: ClassVar[dict[str, str]] = PromptBody.unsupported | {
         "background": "wait for the response, or stream it",
-        "context_management": "the input is never shortened",
+        "context_management": "the server never truncates the input",
         "image": "the models read text only",
         "moderation": "nothing is moderated",
     }
