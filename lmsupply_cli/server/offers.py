@@ -1,4 +1,4 @@
-"""Tools from the fields of a request, and the wish that one is called."""
+"""The tools and the tool choice of a request."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def event_row(event: GenerationEvent) -> dict[str, Any]:
 
 
 def event_of(row: Mapping[str, Any]) -> GenerationEvent:
-    """Raises KeyError, TypeError for what is none."""
+    """Raises KeyError, TypeError for an invalid value."""
     values = dict(row)
     kind = _EVENTS[values.pop("type")]
     if kind is TokenLogprob:
@@ -181,7 +181,7 @@ class WarmRow:
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> WarmRow:
-        """Raises KeyError, TypeError for what is none."""
+        """Raises KeyError, TypeError for an invalid row."""
         return cls(**{**row, "notices": tuple(Notice(**notice) for notice in row["notices"])})
 
     def differences(self, wanted: LoadOptions) -> list[str]:

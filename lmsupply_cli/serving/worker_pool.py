@@ -1,4 +1,4 @@
-"""Models by name, each in a process of its own: loaded when somebody asks, unloaded when nobody does.
+"""Models by name, each in a process of its own: loaded by its first request, unloaded when idle.
 
 Everything happens in one event loop, so there are no locks: between two awaits nothing else runs. What has to go for a new
 model is decided in `room`.

@@ -1,4 +1,4 @@
-"""POST /v1/completions: text that goes on, without the chat format."""
+"""POST /v1/completions: a continued text, without a chat format."""
 
 from __future__ import annotations
 
