@@ -317,6 +317,8 @@ def _naming(name: str, folder: Path, *, hint: str = "") -> Iterator[None]:
         if name not in message:
             message = f"{name}: {message}"
         # the download was verified: another one would be no better
-        elsewhere = error.hint.startswith("name a ") or error.hint.endswith(("download it again", "download them again"))
+        elsewhere = error.hint.startswith("name a ") or error.hint.endswith(
+            ("download it again", "download them again")
+        )
         own = "use another repo, or another file of it" if elsewhere else error.hint
         raise ModelFilesError(message, hint="; ".join(filter(None, (own, hint)))) from error

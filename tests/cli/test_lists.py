@@ -283,9 +283,7 @@ def test_words_of_other_tools(words: list[str], same: list[str]) -> None:
     assert words[0] not in COMMANDS
 
 
-@pytest.mark.parametrize(
-    ("word", "hint"), [("load", "run and chat"), ("upgrade", "pip install -U"), ("ask", "run")]
-)
+@pytest.mark.parametrize(("word", "hint"), [("load", "run and chat"), ("upgrade", "pip install -U"), ("ask", "run")])
 def test_words_of_other_tools_for_what_is_not_here(word: str, hint: str) -> None:
     result = lmsupply(word, "x")
     assert result.code == 2

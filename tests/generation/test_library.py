@@ -112,7 +112,7 @@ def test_wrong_combinations_are_errors_when_it_is_built(builder: TextGeneratorBu
 def test_a_choice_that_means_nothing_is_an_error_at_once() -> None:
     with pytest.raises(UsageError, match="unknown value 'nonsense' of `speculative`"):
         TextGeneratorBuilder().with_speculation("nonsense")
-    with pytest.raises(UsageError, match="concurrency of at least 1"):
+    with pytest.raises(UsageError, match="`concurrency` must be at least 1"):
         TextGeneratorBuilder().with_model("guide").build_pool(0)
 
 

@@ -199,7 +199,7 @@ def test_two_language_models_in_one_file_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"use_bidirectional_attention": True}, "embeds"),
+        ({"use_bidirectional_attention": True}, "embedding model"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar"),
         ({"query_pre_attn_scalar": -24.0}, "query_pre_attn_scalar"),
         ({"attn_logit_softcapping": -1}, "attn_logit_softcapping"),
