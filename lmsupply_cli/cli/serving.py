@@ -20,12 +20,15 @@ from lmsupply_cli.cli.exit import ERROR, INTERRUPTED, TERMINATED
 from lmsupply_cli.cli.idle import check_flags
 from lmsupply_cli.cli.options import whole_number
 from lmsupply_cli.cli.prepare import load_options
+from lmsupply_cli.cli.provider import load_provider
 from lmsupply_cli.errors import FileError, UsageError
 from lmsupply_cli.events import Notice
 from lmsupply_cli.files import expanded, read_text
-from lmsupply_cli.serving.pool_options import WorkerPoolOptions
+from lmsupply_cli.serving.pool_options import WorkerPoolHooks, WorkerPoolOptions
 from lmsupply_cli.serving.running import RunningServer
 from lmsupply_cli.serving.worker_pool import WorkerPool
+from lmsupply_cli.store.judging import open_model
+from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import count, parse_duration
 
 if TYPE_CHECKING:
@@ -202,8 +205,19 @@ def run_server(context: Context, request: ServeRequest, refs: tuple[str, ...]) -
             if refs:
                 status.show(f"loading {', '.join(refs)} …")
             return await serve(
-                WorkerPool(pool_options), bound, options, grace_s=GRACE_S, hooks=ServerHooks(ready, stopping)
+                WorkerPool(pool_options, hooks=WorkerPoolHooks(provider=provider)),
+                bound,
+                options,
+                grace_s=GRACE_S,
+                hooks=ServerHooks(ready, stopping),
             )
+
+    def provider(model: LocatedModel) -> str:
+        """As `run` chooses it."""
+        found, said = load_provider(settings, model, open_model(model))
+        for notice in said:
+            context.notice(notice)
+        return found
 
     def stopping(answers: int) -> None:
         rest = f"; {count(answers, 'answer')} may finish, Ctrl-C again stops at once" if answers else ""

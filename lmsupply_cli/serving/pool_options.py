@@ -10,6 +10,7 @@ from lmsupply_cli.loading.options import LoadOptions
 from lmsupply_cli.serving.pool_worker import Process
 from lmsupply_cli.serving.room import RoomLimits
 from lmsupply_cli.serving.served_models import FoundModel, ServedModels
+from lmsupply_cli.store.locate import LocatedModel
 from lmsupply_cli.units import parse_memory
 
 
@@ -48,9 +49,11 @@ class WorkerPoolOptions:
 @dataclass(frozen=True, slots=True)
 class WorkerPoolHooks:
     """The world of a pool, for tests: how a process is `start`ed, the bytes that a model needs, the free bytes of this
-    machine, and what can be asked for; None for the real one."""
+    machine, and what can be asked for; None for the real one. `provider`: the one that a model is loaded with, instead of that
+    of the options; it is asked in a thread, before a model is first loaded."""
 
     start: Callable[[str, LoadOptions], Awaitable[Process]] | None = None
     needed_bytes: Callable[[FoundModel], int] | None = None
     probe_memory: Callable[[], int] | None = None
     models: ServedModels | None = None
+    provider: Callable[[LocatedModel], str] | None = None

@@ -59,7 +59,8 @@ class WorkerPool:
     def __init__(self, options: WorkerPoolOptions | None = None, *, hooks: WorkerPoolHooks | None = None) -> None:
         self._options, hooks = options or WorkerPoolOptions(), hooks or WorkerPoolHooks()
         self._start_process = hooks.start or self._start_real
-        self._needed_hook = hooks.needed_bytes
+        self._needed_hook, self._provider_hook = hooks.needed_bytes, hooks.provider
+        self._providers: dict[str, str] = {}
         self._probe = hooks.probe_memory or (lambda: detect_memory().available_bytes)
         self._models = hooks.models or ServedModels(self._options.load.cache_dir)
         self._limits = self._options.limits
@@ -114,9 +115,9 @@ class WorkerPool:
         """See `Models`. Its memory limit is that of all models."""
         worker = self._workers.get(self._find(model).key)
         process = worker.process if worker and not worker.leaving else None
-        if process is None:
+        if worker is None or process is None:
             return None
-        load = replace(self._options.load, memory_limit=self._options.memory_limit)
+        load = replace(self._load_of(worker.found), memory_limit=self._options.memory_limit)
         return WarmModel(process.info, process.context_tokens, load, process.notices)
 
     @property
@@ -484,19 +485,25 @@ class WorkerPool:
 
     async def _need(self, found: FoundModel) -> int:
         """Estimated once for a model."""
+        if self._provider_hook and found.key not in self._providers:
+            self._providers[found.key] = await asyncio.to_thread(self._provider_hook, found.located)
         if self._needed_hook:
             return self._needed_hook(found)
         if found.key not in self._needs:
-            load = self._options.load
+            load = self._load_of(found)
             context, provider = load.context or CONTEXT_TOKENS, load.provider
             self._needs[found.key] = await asyncio.to_thread(
                 model_bytes, found.located, context, provider=provider, own_process=True
             )
         return self._needs[found.key]
 
+    def _load_of(self, found: FoundModel) -> LoadOptions:
+        """The pool's, on the provider of this model."""
+        return replace(self._options.load, provider=self._providers.get(found.key, self._options.load.provider))
+
     def _load_options(self, found: FoundModel) -> LoadOptions:
         """With what the other models leave of the memory limit, and at most the model's own context."""
-        load, limit = self._options.load, self._limits.bytes
+        load, limit = self._load_of(found), self._limits.bytes
         if load.context is not None:
             load = replace(load, context=min(load.context, found.row.context_length))
         if limit is None or load.memory_limit is not None:

@@ -29,6 +29,7 @@ from lmsupply_cli.server.metrics import Metrics
 from lmsupply_cli.serving import worker_pool
 from lmsupply_cli.serving.pool_options import WorkerPoolOptions
 from lmsupply_cli.serving.worker_pool import WorkerPool
+from lmsupply_cli.store.locate import LocatedModel
 
 MB = 10**6
 
@@ -77,6 +78,22 @@ def test_a_model_is_loaded_once_for_all_who_ask() -> None:
         assert await pool.count_tokens("a", asks()) == 5
 
     within(world, act)
+
+
+def test_each_model_is_loaded_on_a_provider_of_its_own() -> None:
+    world, asked = World({"a": MB, "b": MB}), list[str]()
+
+    def provider(model: LocatedModel) -> str:
+        asked.append(model.ref)
+        return "cuda" if model.ref == "a" else "cpu"
+
+    async def act(pool: WorkerPool) -> None:
+        for name in ("a", "b", "a"):
+            await said(pool, name)
+        assert {one.ref: one.options.provider for one in world.alive} == {"a": "cuda", "b": "cpu"}
+        assert asked == ["a", "b"]
+
+    within(world, act, provider=provider, load=LoadOptions(provider="auto"))
 
 
 def test_what_is_there_and_what_is_loaded() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -192,13 +192,14 @@ class World:
         row = ServedModel(name, (), 4096, self.sizes[name], 0.0, "ab" * 32)
         return FoundModel(f"/models/{name}", name, LocatedModel(name, Path(f"/models/{name}"), UNKNOWN_LICENSE), row)
 
-    def pool(self, **options: Any) -> WorkerPool:
+    def pool(self, *, provider: Callable[[LocatedModel], str] | None = None, **options: Any) -> WorkerPool:
         """With the options of WorkerPoolOptions."""
         hooks = WorkerPoolHooks(
             start=self.start,
             needed_bytes=lambda found: self.sizes[found.row.ref],
             probe_memory=self.free,
             models=self,  # type: ignore[arg-type]
+            provider=provider,
         )
         made = WorkerPoolOptions(**options)
         return WorkerPool(replace(made), hooks=hooks)
