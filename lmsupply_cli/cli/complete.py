@@ -317,11 +317,13 @@ def _models(*, installed: bool = False) -> list[Row]:
     from lmsupply_cli.config.layers import read_settings
     from lmsupply_cli.paths import settings_file, store_root
     from lmsupply_cli.store.locate import installed_models
+    from lmsupply_cli.store.unique_refs import unique_refs
 
     root = store_root(read_settings(path=settings_file(), skip_bad=True).get("cache_dir"))
 
     rows = {} if installed else {entry.ref: entry.license.id for entry in read_catalogue()}
+    here = installed_models(root)
     return [
-        *(rows | {m.ref: "installed" for m in installed_models(root)}).items(),
+        *(rows | dict.fromkeys([*(m.ref for m in here), *unique_refs(here)], "installed")).items(),
         *([] if installed else _roles()),
     ]

@@ -10,7 +10,6 @@ import typer
 from lmsupply_cli.cli.options import Debug, takes_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from lmsupply_cli.render.terminal import Terminal
     from lmsupply_cli.store.leftovers import Leftovers
@@ -42,7 +41,6 @@ def rm(
     from lmsupply_cli.cli.context import Context
     from lmsupply_cli.errors import UsageError
     from lmsupply_cli.store.leftovers import Leftovers, find_leftovers
-    from lmsupply_cli.store.manifest import read_manifests
     from lmsupply_cli.store.model_store import find_manifests
     from lmsupply_cli.store.remove import plan_removal
     from lmsupply_cli.units import format_bytes
@@ -56,7 +54,7 @@ def rm(
         )
     removal = plan_removal(root, find_manifests(names or [], root))
     left = find_leftovers(root) if partial else Leftovers()
-    _say_removal(removal, read_manifests(root), terminal)
+    _say_removal(removal, root, terminal)
     _say_leftovers(left, root, terminal)
     if partial and not left.any and not left.busy:
         terminal.say("no unfinished downloads")
@@ -102,19 +100,22 @@ def _remove(removal: Removal, left: Leftovers, root: Path, terminal: Terminal) -
     return freed
 
 
-def _say_removal(removal: Removal, every: Sequence[Manifest], terminal: Terminal) -> None:
-    from lmsupply_cli.cli.labels import labels
+def _say_removal(removal: Removal, root: Path, terminal: Terminal) -> None:
+    from lmsupply_cli.store.manifest import read_manifests
+    from lmsupply_cli.store.unique_refs import refs_of_records
 
-    called, going = labels(every), {manifest.key for manifest in removal.manifests}
+    every = read_manifests(root)
+    called, going = refs_of_records(every, root), {manifest.key for manifest in removal.manifests}
     for manifest in removal.manifests:
-        name = called.get(manifest.key, manifest.ref)
         if manifest.added:
             terminal.say(f"unregister {manifest.ref} (files in {manifest.folder} are kept)")
         else:
-            terminal.say(f"remove {name} {manifest.variant or manifest.folder}" + _sources(manifest))
+            name, variant = called[manifest.key], manifest.variant or manifest.folder
+            shown = name if name.endswith(f":{variant}") else f"{name} {variant}"
+            terminal.say(f"remove {shown}" + _sources(manifest))
     for ref in dict.fromkeys(manifest.ref for manifest in removal.manifests):
-        if kept := [called[m.key] for m in every if m.ref == ref and m.key in called and m.key not in going]:
-            terminal.say(f"kept: {', '.join(kept)}; lmsupply rm {ref} removes one form at a time, the newest first")
+        if kept := [called[m.key] for m in every if m.ref == ref and m.key not in going]:
+            terminal.say(f"kept: {', '.join(kept)}")
     if removal.shared:
         count = len(removal.shared)
         files = "1 file is" if count == 1 else f"{count} files are"

@@ -44,10 +44,10 @@ def verify(
     compared with their state when you added them.
     """
     from lmsupply_cli.cli.context import Context
-    from lmsupply_cli.cli.labels import labels
     from lmsupply_cli.render.progress import pull_progress
     from lmsupply_cli.store.manifest import read_records
     from lmsupply_cli.store.model_store import find_manifests
+    from lmsupply_cli.store.unique_refs import refs_of_records
     from lmsupply_cli.store.verify import verify as check
 
     context = Context.of(flags)
@@ -56,7 +56,7 @@ def verify(
     manifests = find_manifests(names, root) if names else list(records.manifests)
     for skipped in records.skipped:
         terminal.say(f"note: skipped: {skipped}")
-    checks = []
+    called, checks = refs_of_records(records.manifests, root), []
     for manifest in manifests:
         with pull_progress(terminal) as listener:
             found = check(root, manifest, listener=listener)
@@ -64,20 +64,20 @@ def verify(
             found = check(root, _repair(found, context))
         checks.append(found)
     if json:
-        terminal.json({"models": [_row(found) for found in checks]})
+        terminal.json({"models": [_row(found, called) for found in checks]})
     else:
-        _say(checks, labels(records.manifests), terminal, repair=repair)
+        _say(checks, called, terminal, repair=repair)
     if not all(found.ok for found in checks):
         raise typer.Exit(1)
 
 
-def _row(found: ModelCheck) -> dict[str, Any]:
+def _row(found: ModelCheck, called: Mapping[str, str]) -> dict[str, Any]:
     by_size = set(found.sizes_only)
     files = [
         {"path": f.path, "ok": f.ok, "reason": f.reason or None, "hashed": f.path not in by_size} for f in found.files
     ]
     notes = [*found.notes, *_age_notes(found.manifest)]
-    return {"ref": found.manifest.ref, "ok": found.ok, "files": files, "notes": notes}
+    return {"ref": called.get(found.manifest.key, found.manifest.ref), "ok": found.ok, "files": files, "notes": notes}
 
 
 def _age_notes(manifest: Manifest) -> list[str]:
@@ -125,7 +125,7 @@ def _import_again(manifest: Manifest, context: Context) -> Manifest:
 
 
 def _say(checks: Sequence[ModelCheck], called: Mapping[str, str], terminal: Terminal, *, repair: bool) -> None:
-    """`called`: how the models are called whose ref does not tell them apart, by their key."""
+    """`called`: a ref for each model that no other one has, by its key."""
     for found in checks:
         name = called.get(found.manifest.key, found.manifest.ref)
         state = "ok" if found.ok else "changed" if found.manifest.added else "damaged"

@@ -1,7 +1,7 @@
 """From what the user types to a folder on this machine.
 
-A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@revision][:variant]`, a path, or the name
-of a model of another program. A GGUF file or a folder of safetensors leads to the model that was imported from it.
+A ref is an alias (any case; punctuation is forgiven), `role:…`, `owner/repo[@revision][:variant]`, `NAME:FORM` of an
+import, a path, or the name of a model of another program. A GGUF file or a folder of safetensors leads to the model that was imported from it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def is_ref(name: str, root: Path) -> bool:
         or is_source(name)
         or parse_repo(name)
         or find_entry(name)
-        or any(m.ref.lower() == name.lower() for m in read_manifests(root))
+        or any(_is_called(m, name) for m in read_manifests(root))
     )
 
 
@@ -220,13 +220,26 @@ def _in_store(
     name: str, root: Path, suits: Callable[[LocatedModel], bool] = lambda _: True
 ) -> tuple[LocatedModel | None, RepoRef | None]:
     """The installed model, and the repo that the name stands for."""
+    return choose_named(name, [m for m in installed_models(root) if suits(m)])
+
+
+def choose_named(name: str, models: Sequence[LocatedModel]) -> tuple[LocatedModel | None, RepoRef | None]:
+    """Of these models the one that `name` leads to, which is no path and no role; and the repo that it stands for."""
     entry, wanted = _entry_or_repo(name)
     if entry and wanted:  # any revision of it
         wanted = RepoRef(entry.repo, variant=entry.folder or None)
-    here = [m for m in installed_models(root) if suits(m)]
-    named = [m for m in here if m.ref.lower() == name.lower()]
-    found = _newest(named, None) or (_newest([m for m in here if _matches(m, wanted)], wanted) if wanted else None)
-    return found, wanted
+    found = _newest([m for m in models if m.ref.lower() == name.lower()], None)
+    if not found and wanted:
+        found = _newest([m for m in models if _matches(m, wanted)], wanted)
+    return found or _newest([m for m in models if _is_called(m, name)], None), wanted
+
+
+def _is_called(model: Manifest | LocatedModel, name: str) -> bool:
+    """By its ref, or that of a local import with its form: `mine:int8`, `mine:int8-64`."""
+    ref, wanted = model.ref.lower(), name.lower()
+    if wanted == ref or not model.source or model.repo:
+        return wanted == ref
+    return wanted in (f"{ref}:{model.source.precision}", f"{ref}:{model.source.form}")
 
 
 def _imported(
@@ -347,9 +360,15 @@ def _has_variant(model: LocatedModel, wanted: str) -> bool:
 
 
 def _newest(models: Sequence[LocatedModel], wanted: RepoRef | None) -> LocatedModel | None:
-    """Of several the one that `main` leads to, unless another revision is wanted; of those the one pulled last."""
+    """Of several the one whose variant has exactly the wanted name; then the one that `main` leads to, unless another
+    revision is wanted; then the one pulled last."""
     by_branch = wanted is None or wanted.revision in (None, "main")
-    return max(models, key=lambda m: (by_branch and "main" in m.revisions, m.pulled), default=None)
+    variant = (wanted.variant or "").lower() if wanted else ""
+    return max(
+        models,
+        key=lambda m: (bool(variant) and m.variant.lower() == variant, by_branch and "main" in m.revisions, m.pulled),
+        default=None,
+    )
 
 
 def _not_installed(name: str, repo: str, root: Path, precision: str | None) -> ModelNotInstalled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from lmsupply_cli.memory.rough import roughly_fits
 from lmsupply_cli.store.external import external_models
 from lmsupply_cli.store.locate import LocatedModel, guide, installed_models
 from lmsupply_cli.store.manifest import last_used_s
+from lmsupply_cli.store.unique_refs import leads_to, unique_refs
 
 _CONFIG_BYTES = 1_000_000
 SORTS = ("name", "size", "parameters", "license", "used")
@@ -38,8 +40,8 @@ class Filters(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """`size_bytes` on this disk, else of the variant that this machine would get; `fits` None where unknown; `allowed`:
-    whether the settings allow its license."""
+    """`ref`: leads to this model and to no other row; `aliases`: other names that do; `size_bytes`: on this disk, else of
+    the variant that this machine would get; `fits`: None where unknown; `allowed`: whether the settings allow its license."""
 
     ref: str
     repo: str
@@ -51,6 +53,7 @@ class ModelRow:
     fits: bool | None
     used_s: float | None
     context_length: int | None
+    aliases: tuple[str, ...] = ()
     allowed: bool = True
 
     @property
@@ -76,11 +79,11 @@ def list_models(
     listed if it is installed."""
     here = [guide(), *installed_models(root), *external_models(root)]
     free = detect_memory().available_bytes
+    installed = [_installed(m, ref, here, root, free) for m, ref in zip(here, unique_refs(here), strict=True)]
     rows: list[ModelRow] = []
     for entry in read_catalogue():
-        found = [m for m in here if m.entry == entry]
-        rows += [_installed(m, root, free) for m in found] or [_known(entry, wish, free)]
-    rows += [_installed(m, root, free) for m in here if m.entry is None]
+        rows += [row for row in installed if row.entry == entry] or [_known(entry, wish, free)]
+    rows += [row for row in installed if row.entry is None]
     rows = [replace(row, allowed=allowed(row.license)) for row in rows]
     kept = [row for row in rows if _keeps(row, filters)]
     return sorted(kept, key=lambda row: _order(row, sort)) if sort else kept
@@ -101,15 +104,20 @@ def _known(entry: CatalogueEntry, wish: VariantWish, free: int) -> ModelRow:
         roughly_fits(entry, size, free),
         None,
         entry.context_length,
+        entry.aliases,
     )
 
 
-def _installed(model: LocatedModel, root: Path, free: int) -> ModelRow:
+def _installed(model: LocatedModel, ref: str, here: Sequence[LocatedModel], root: Path, free: int) -> ModelRow:
+    """`ref`: its name of its own among the models that are `here`."""
     size, entry = folder_bytes(model.path), model.entry
     fits = roughly_fits(entry, size, free) if entry else size < free
     used = last_used_s(root, model.key) if model.key else None
     context = entry.context_length if entry else _context_length(model)
-    return ModelRow(model.ref, model.repo, model.license, entry, model, model.variant, size, fits, used, context)
+    aliases = entry.aliases if entry else ()
+    if ref != model.ref:
+        aliases = (model.ref, *aliases) if leads_to(model.ref, model, here) else ()
+    return ModelRow(ref, model.repo, model.license, entry, model, model.variant, size, fits, used, context, aliases)
 
 
 def _context_length(model: LocatedModel) -> int | None:
@@ -123,7 +131,8 @@ def _context_length(model: LocatedModel) -> int | None:
 
 def _keeps(row: ModelRow, filters: Filters) -> bool:
     entry = row.entry
-    words = " ".join((row.ref, row.repo, entry.family if entry else "", *(entry.aliases if entry else ()))).lower()
+    named = row.located.ref if row.located else ""
+    words = " ".join((row.ref, named, row.repo, *((entry.family, *entry.aliases) if entry else ()))).lower()
     return (
         filters.text.lower() in words
         and (not filters.licenses or row.license.id.lower() in {license_id(name).lower() for name in filters.licenses})
@@ -184,7 +193,7 @@ def row_json(row: ModelRow) -> dict[str, Any]:
     entry = row.entry
     return {
         "ref": row.ref,
-        "aliases": list(entry.aliases) if entry else [],
+        "aliases": list(row.aliases),
         "repo": row.repo or None,
         "family": entry.family if entry else None,
         "parameters": round(row.parameters * 1e9) if row.parameters else None,

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 from lmsupply_cli.catalogue.entry import GUIDE_REF
-from lmsupply_cli.cli.labels import labels
 from lmsupply_cli.cli.models.listing import Filters, ModelRow
 from lmsupply_cli.cli.places import shown_place
 from lmsupply_cli.render.table import Column, print_table
@@ -21,10 +20,8 @@ def print_models(
     """Installed models first, unless they are sorted otherwise; what does not fit is dimmed."""
     if sort is None:
         rows = sorted(rows, key=lambda row: row.located is None)
-    called = labels(row.located for row in rows if row.located)
-    names = [called.get(row.located.key, row.ref) if row.located else row.ref for row in rows]
     columns = [
-        Column("MODEL", names),
+        Column("MODEL", [row.ref for row in rows]),
         Column("INSTALLED", [_where(row) for row in rows], rank=2),
         Column("USED", [_used(row) for row in rows] if filters.installed else [], rank=6),
         Column("SIZE", [_size(row) for row in rows], right=True),
@@ -38,9 +35,9 @@ def print_models(
     ]
     print_table(terminal, columns, dim=[at for at, row in enumerate(rows) if row.fits is False or not row.allowed])
     if paths:
-        for name, row in zip(names, rows, strict=True):
+        for row in rows:
             if row.located and row.ref != GUIDE_REF:
-                terminal.styled(f"{name}: {shown_place(row.located.path)}")
+                terminal.styled(f"{row.ref}: {shown_place(row.located.path)}")
         terminal.data(f"Models are stored in {shown_place(root)}")
     elif filters == Filters():
         terminal.remark("Download one: lmsupply pull MODEL. Details: lmsupply show MODEL. Paths: --paths.")
