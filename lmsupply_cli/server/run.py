@@ -61,7 +61,8 @@ def listen(host: str, port: int) -> socket.socket:
     family, _, _, _, address = min(
         found, key=lambda row: row[0] != socket.AF_INET
     )  # clients say 127.0.0.1 for localhost
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # with its protocol, or asyncio does not turn on TCP_NODELAY, and every second write waits for an acknowledgement
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if host == "::":
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # all addresses of both kinds
