@@ -10,7 +10,6 @@ import typer
 from lmsupply_cli.cli.options import Debug, takes_settings
 
 if TYPE_CHECKING:
-
     from lmsupply_cli.render.terminal import Terminal
     from lmsupply_cli.store.leftovers import Leftovers
     from lmsupply_cli.store.manifest import Manifest

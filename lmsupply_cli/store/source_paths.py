@@ -40,6 +40,7 @@ _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 _CONFIG = "config.json"
 _MOST_KNOWN = 1000  # digests that are remembered
 _CACHE_BYTES = 4_000_000
+KnownDigests = dict[str, tuple[str, int, int]]  # path → (digest, size, time of change)
 
 
 class SourcePath(NamedTuple):
@@ -220,7 +221,7 @@ def read_digests(
 ) -> tuple[SourceFile, ...]:
     """The files with their digests; only what is not known by path, size and time of change is read. `listener` hears how
     far. Raises FileError."""
-    known = _known(root)
+    known = digests_known(root)
     stats = {file: _stat(file) for file in files}
     unread = {file: found[0] for file, found in stats.items() if known.get(_key(file), ("",))[1:] != found}
     progress = ReadProgress({str(file): size for file, size in unread.items()}, listener or ProgressListener())
@@ -237,9 +238,11 @@ def read_digests(
     )
 
 
-def known_digests(root: Path, files: Iterable[Path]) -> tuple[SourceFile, ...] | None:
-    """As `read_digests`, but None if that would have to read a file."""
-    known = _known(root)
+def known_digests(
+    root: Path, files: Iterable[Path], known: KnownDigests | None = None
+) -> tuple[SourceFile, ...] | None:
+    """As `read_digests`, but None if that would have to read a file. `known`: for many calls, `digests_known`."""
+    known = digests_known(root) if known is None else known
     found = []
     for file in files:
         try:
@@ -276,8 +279,8 @@ def _stat(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _known(root: Path) -> dict[str, tuple[str, int, int]]:
-    """Path → (digest, size, time of change), from what was read and what was imported."""
+def digests_known(root: Path) -> KnownDigests:
+    """From what was read and what was imported."""
     known = {
         file.path: (file.digest, file.size_bytes, file.mtime_ns)
         for manifest in read_manifests(root)
@@ -287,7 +290,7 @@ def _known(root: Path) -> dict[str, tuple[str, int, int]]:
     return known | _read_cache(root)
 
 
-def _read_cache(root: Path) -> dict[str, tuple[str, int, int]]:
+def _read_cache(root: Path) -> KnownDigests:
     """A cache that cannot be read knows nothing."""
     try:
         rows: Any = read_json(digests_path(root), limit_bytes=_CACHE_BYTES)
