@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from lmsupply_cli.events import Finished, GenerationEvent, Notice
 from lmsupply_cli.server.body import Body
 from lmsupply_cli.server.errors import as_api_error
 from lmsupply_cli.server.metrics import Metrics
+from lmsupply_cli.server.reading import is_small
 from lmsupply_cli.server.state import ServerState
 from lmsupply_cli.server.streaming import ClientGone, disconnected
 from lmsupply_cli.serving.requests import Answer, AnswerRequest
@@ -24,11 +25,20 @@ from lmsupply_cli.serving.requests import Answer, AnswerRequest
 LOG = logging.getLogger("lmsupply.server")
 B = TypeVar("B", bound=Body)
 T = TypeVar("T")
+_IS_SMALL = "lmsupply.small_body"  # in the scope of a request
 
 
 async def body_of(request: Request, form: type[B]) -> B:
     """The request's body. Raises ApiError that names the field."""
-    return form.read(await request.body())
+    data = await request.body()
+    if request.scope.setdefault(_IS_SMALL, is_small(data)):
+        return form.read(data)
+    return await ServerState.of(request).reader.read(form, data)
+
+
+async def worked_out(request: Request, work: Callable[[], T]) -> T:
+    """What `work` makes of the body; of a large one beside the event loop. Raises what it raises."""
+    return work() if request.scope.get(_IS_SMALL, True) else await asyncio.to_thread(work)
 
 
 async def ask(

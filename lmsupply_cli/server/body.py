@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -22,7 +23,10 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from lmsupply_cli.errors import did_you_mean
 from lmsupply_cli.server.errors import ApiError, bad_field
+from lmsupply_cli.units import cut
 
+MOST_MESSAGES, MOST_TOOLS, MOST_STOPS = 10_000, 1_000, 64
+_MOST_OF_A_NAME = 100  # characters in an error
 _NO_FIELD = "\0"  # begins a step of a path that names no field
 
 
@@ -63,13 +67,18 @@ class Body(Part):
     @classmethod
     def read(cls, data: bytes) -> Self:
         """Raises ApiError 400 that names the field."""
+        return cls.of(cls.parse(data))
+
+    @staticmethod
+    def parse(data: bytes) -> dict[str, Any]:
+        """The JSON object. Raises ApiError."""
         try:
-            values = json.loads(data, parse_constant=_no_number)
+            values = json.loads(data, parse_constant=_no_number, object_pairs_hook=_each_once)
         except (ValueError, RecursionError) as error:
-            raise ApiError(400, f"the body is not valid JSON: {error}", "invalid_json") from error
+            raise ApiError(400, f"the body is not valid JSON: {cut(str(error), 200)}", "invalid_json") from error
         if not isinstance(values, dict):
             raise ApiError(400, "the body must be a JSON object", "invalid_json")
-        return cls.of(values)
+        return values
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -144,13 +153,23 @@ def _no_number(word: str) -> None:
     raise ValueError(f"{word} is not valid JSON")
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two fields of one name, nobody knows which is meant."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(name for name, many in Counter(name for name, _ in pairs).items() if many > 1)
+        raise ValueError(f"the field {twice[:40]!r} is there twice")
+    return values
+
+
 def path_of(location: tuple[int | str, ...]) -> str:
     """`("messages", 0, "content")` as `messages[0].content`."""
     text = ""
     for step in location:
         if isinstance(step, str) and step.startswith(_NO_FIELD):
             continue
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+        step = step if isinstance(step, int) else cut(step, _MOST_OF_A_NAME)
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
     return text
 
 

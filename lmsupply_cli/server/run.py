@@ -105,8 +105,9 @@ async def serve(
     """Load the models, answer requests, and stop at SIGINT or SIGTERM, which is returned: running answers may finish for
     `grace_s` seconds, unless a second signal comes. Raises what loading raises."""
     hooks = hooks or ServerHooks()
+    state = ServerState(models, options)
     config = uvicorn.Config(
-        make_app(ServerState(models, options)),
+        make_app(state),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -130,6 +131,7 @@ async def serve(
                 raise
         finally:
             bound.close()
+            state.reader.close()
             await models.close(grace_s=0)
     return stop.signal
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from lmsupply_cli.errors import LmsupplyError
 from lmsupply_cli.server.errors import as_api_error
 from lmsupply_cli.server.metrics import Metrics
+from lmsupply_cli.server.reading import BodyReader
 from lmsupply_cli.serving.requests import Models, ServedModel
 
 
@@ -33,12 +34,14 @@ class ServerOptions:
 
 @dataclass(slots=True)
 class ServerState:
-    """`clock`: seconds since the epoch, for `created` in answers; `metrics`: counted since the start."""
+    """`clock`: seconds since the epoch, for `created` in answers; `metrics`: counted since the start; `reader`: of large
+    bodies."""
 
     models: Models
     options: ServerOptions = field(default_factory=ServerOptions)
     clock: Callable[[], float] = time.time
     metrics: Metrics = field(init=False)
+    reader: BodyReader = field(default_factory=BodyReader)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.models)

@@ -352,7 +352,7 @@ def _apart() -> dict[str, Any]:
 
 def _portable(request: AnswerRequest) -> AnswerRequest:
     """Without the functions of tools, which stay here."""
-    tools = tuple(replace(tool, function=None) for tool in request.tools)
+    tools = tuple(replace(tool, function=None) if tool.function else tool for tool in request.tools)
     return replace(request, tools=tools, options=dict(request.options))
 
 

@@ -10,7 +10,7 @@ from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.server import guided
 from lmsupply_cli.server.anthropic.blocks import Message, Texts, as_messages, system_text
 from lmsupply_cli.server.anthropic.tools import Tool, ToolChoice, offers_of
-from lmsupply_cli.server.body import Body, Form, Part, told_by_type
+from lmsupply_cli.server.body import MOST_MESSAGES, MOST_STOPS, MOST_TOOLS, Body, Form, Part, told_by_type
 from lmsupply_cli.server.errors import bad_field
 from lmsupply_cli.server.sampling import generation_options
 from lmsupply_cli.server.thinking import thinking_of
@@ -53,9 +53,9 @@ class PromptBody(Body):
     """What a prompt is made of."""
 
     model: str = Field(min_length=1)
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
     system: Texts = ""
-    tools: list[Tool] = Field(default_factory=list)
+    tools: list[Tool] = Field(default_factory=list, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     thinking: (
         Annotated[
@@ -130,7 +130,7 @@ class MessagesBody(PromptBody):
     temperature: float | None = Field(None, ge=0, le=1)
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=0)
-    stop_sequences: list[str] = Field(default_factory=list)
+    stop_sequences: list[str] = Field(default_factory=list, max_length=MOST_STOPS)
 
     @property
     def display(self) -> Literal["shown", "omitted", "none"]:

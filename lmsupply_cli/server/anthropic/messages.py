@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from lmsupply_cli.server.anthropic.body import NAMES, MessagesBody, PromptBody
 from lmsupply_cli.server.anthropic.reply import PING, Reply, failed
-from lmsupply_cli.server.asking import ask, body_of, count
+from lmsupply_cli.server.asking import ask, body_of, count, worked_out
 from lmsupply_cli.server.errors import ApiError
 from lmsupply_cli.server.sse import CONTENT_TYPE
 from lmsupply_cli.server.state import ServerState
@@ -27,7 +27,8 @@ _OWN_NAMES = (
 async def create(request: Request) -> Response:
     """One message, whole or as events."""
     body, state = await body_of(request, MessagesBody), ServerState.of(request)
-    answer = await _helped(ask(request, body.model, body.request(), names=NAMES), body.model)
+    asked = await worked_out(request, body.request)
+    answer = await _helped(ask(request, body.model, asked, names=NAMES), body.model)
     reply = Reply(body)
     if not body.stream:
         return JSONResponse(reply.whole(await whole(request, answer, listen=reply.listen)))
@@ -45,7 +46,8 @@ async def create(request: Request) -> Response:
 async def count_tokens(request: Request) -> Response:
     """The tokens of a prompt."""
     body = await body_of(request, PromptBody)
-    tokens = await _helped(count(request, body.model, body.request(), names=NAMES), body.model)
+    asked = await worked_out(request, body.request)
+    tokens = await _helped(count(request, body.model, asked, names=NAMES), body.model)
     return JSONResponse({"input_tokens": tokens})
 
 

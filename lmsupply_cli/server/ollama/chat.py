@@ -12,8 +12,8 @@ from starlette.routing import Route
 from lmsupply_cli.chat.messages import ChatMessage, as_call
 from lmsupply_cli.errors import UsageError
 from lmsupply_cli.events import ToolCall
-from lmsupply_cli.server.asking import body_of
-from lmsupply_cli.server.body import Part
+from lmsupply_cli.server.asking import body_of, worked_out
+from lmsupply_cli.server.body import MOST_MESSAGES, MOST_TOOLS, Part
 from lmsupply_cli.server.errors import as_api_error, bad_field
 from lmsupply_cli.server.offers import offer, read_tools
 from lmsupply_cli.server.ollama.fields import Answering
@@ -56,8 +56,8 @@ class ChatBody(Answering):
     """Without messages, the model is loaded, or with `keep_alive` 0 unloaded. A last message of the assistant is
     continued."""
 
-    messages: list[Message] = Field(default_factory=list)
-    tools: list[Tool] = Field(default_factory=list)
+    messages: list[Message] = Field(default_factory=list, max_length=MOST_MESSAGES)
+    tools: list[Tool] = Field(default_factory=list, max_length=MOST_TOOLS)
 
     def request(self, model: ServedModel) -> AnswerRequest:
         """Raises ApiError that names the field."""
@@ -155,7 +155,8 @@ async def chat(request: Request) -> Response:
     model, reply = state.find(body.name), ChatReply(state, body.model)
     if not body.messages:
         return await load_or_unload(request, body, reply)
-    return await respond(request, body, body.request(model), reply)
+    asked = await worked_out(request, lambda: body.request(model))
+    return await respond(request, body, asked, reply)
 
 
 ROUTES = [Route("/api/chat", chat, methods=["POST"])]

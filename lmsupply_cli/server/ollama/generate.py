@@ -13,7 +13,7 @@ from starlette.routing import Route
 from lmsupply_cli.chat.messages import ChatMessage, ChatRole
 from lmsupply_cli.events import ToolCall
 from lmsupply_cli.generation.completion import AnswerBuffer, Completion
-from lmsupply_cli.server.asking import body_of
+from lmsupply_cli.server.asking import body_of, worked_out
 from lmsupply_cli.server.errors import bad_field
 from lmsupply_cli.server.ollama.context import from_context, to_context
 from lmsupply_cli.server.ollama.fields import NAMES, Answering
@@ -100,7 +100,8 @@ async def generate(request: Request) -> Response:
     model, reply = state.find(body.name), GenerateReply(state, body)
     if not (body.prompt or body.suffix):
         return await load_or_unload(request, body, reply)
-    return await respond(request, body, body.request(model), reply)
+    asked = await worked_out(request, lambda: body.request(model))
+    return await respond(request, body, asked, reply)
 
 
 ROUTES = [Route("/api/generate", generate, methods=["POST"])]

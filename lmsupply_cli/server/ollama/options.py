@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from lmsupply_cli.server.body import Form, Part, string_or_list, told_by
+from lmsupply_cli.server.body import MOST_STOPS, Form, Part, string_or_list, told_by
 from lmsupply_cli.server.sampling import generation_options
 
 # our option → its name in the field
@@ -41,7 +41,7 @@ class Options(Part):
     seed: int | None = None
     stop: (
         Annotated[
-            Annotated[str, Form("string")] | Annotated[list[str], Form("list")],
+            Annotated[str, Form("string")] | Annotated[list[str], Field(max_length=MOST_STOPS), Form("list")],
             told_by(string_or_list, "a string or a list of strings"),
         ]
         | None

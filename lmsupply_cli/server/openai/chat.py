@@ -21,7 +21,7 @@ from lmsupply_cli.events import (
     Usage,
 )
 from lmsupply_cli.generation.completion import Completion
-from lmsupply_cli.server.asking import body_of
+from lmsupply_cli.server.asking import body_of, worked_out
 from lmsupply_cli.server.errors import ApiError
 from lmsupply_cli.server.openai.chat_body import ChatBody
 from lmsupply_cli.server.openai.chat_request import chat_requests
@@ -39,7 +39,8 @@ async def chat_completions(request: Request) -> Response:
     body = await body_of(request, ChatBody)
     state = ServerState.of(request)
     head = _head(state, body.model)
-    answers = await Answers.begin(request, body.model, chat_requests(body), names=_NAMES)
+    asked = await worked_out(request, lambda: chat_requests(body))
+    answers = await Answers.begin(request, body.model, asked, names=_NAMES)
     if not body.stream:
         completions = await answers.whole()
         return JSONResponse(_object(head, completions, logprobs=body.logprobs))

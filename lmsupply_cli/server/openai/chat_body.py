@@ -6,12 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lmsupply_cli.server.body import Body, Form, Part, refuses, string_or_list, told_by
+from lmsupply_cli.server.body import (
+    MOST_MESSAGES,
+    MOST_TOOLS,
+    Body,
+    Form,
+    Part,
+    refuses,
+    string_or_list,
+    told_by,
+)
 from lmsupply_cli.server.openai.fields import NO_EFFECT, Sampling, StreamOptions
 from lmsupply_cli.server.thinking import Effort
 
-MOST_MESSAGES = 10_000
-MOST_TOOLS = 1_000
 _TEXT_ONLY = "models here read text only"
 _PARTS = {
     "image_url": _TEXT_ONLY,

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from lmsupply_cli.events import Finished, TextDelta, TokenLogprob, Usage
 from lmsupply_cli.generation.completion import Completion
-from lmsupply_cli.server.asking import body_of
+from lmsupply_cli.server.asking import body_of, worked_out
 from lmsupply_cli.server.errors import bad_field
 from lmsupply_cli.server.openai.chat import error_frame
 from lmsupply_cli.server.openai.completions_body import CompletionBody
@@ -40,7 +40,7 @@ async def completions(request: Request) -> Response:
         "model": found.ref,
         "system_fingerprint": fingerprint(found),
     }
-    asked = completion_requests(body)
+    asked = await worked_out(request, lambda: completion_requests(body))
     answers = await Answers.begin(request, body.model, asked, names=_NAMES)
     echoes = [a.text or "" if body.echo else "" for a in asked]
     if not body.stream:

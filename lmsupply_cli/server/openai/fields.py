@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from lmsupply_cli.server.body import Form, Part, string_or_list, told_by
+from lmsupply_cli.server.body import MOST_STOPS, Form, Part, string_or_list, told_by
 from lmsupply_cli.server.sampling import generation_options
 
-MOST_STOPS = 64
 NO_EFFECT = frozenset(
     {
         "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_options",

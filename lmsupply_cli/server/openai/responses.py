@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from lmsupply_cli.events import Finished, GenerationEvent, Usage
 from lmsupply_cli.generation.completion import Completion
-from lmsupply_cli.server.asking import ask, body_of, count
+from lmsupply_cli.server.asking import ask, body_of, count, worked_out
 from lmsupply_cli.server.errors import ApiError
 from lmsupply_cli.server.openai.parts import finish_reason
 from lmsupply_cli.server.openai.responses_body import ENCRYPTED, NAMES, PromptBody, ResponsesBody
@@ -27,7 +27,8 @@ from lmsupply_cli.serving.requests import Answer
 async def create(request: Request) -> Response:
     """One response, whole or as events."""
     body, state = await body_of(request, ResponsesBody), ServerState.of(request)
-    answer = await ask(request, body.model, body.request(), names=NAMES)
+    asked = await worked_out(request, body.request)
+    answer = await ask(request, body.model, asked, names=NAMES)
     reply = Reply(body, int(state.clock()))
     if not body.stream:
         return JSONResponse(reply.finished(await whole(request, answer, listen=reply.listen)))
@@ -45,7 +46,8 @@ async def create(request: Request) -> Response:
 async def count_tokens(request: Request) -> Response:
     """The tokens of a prompt."""
     body = await body_of(request, PromptBody)
-    tokens = await count(request, body.model, body.request(), names=NAMES)
+    asked = await worked_out(request, body.request)
+    tokens = await count(request, body.model, asked, names=NAMES)
     return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
 

@@ -8,7 +8,17 @@ from pydantic import Field
 
 from lmsupply_cli.engine.guidance import Guidance
 from lmsupply_cli.server import guided
-from lmsupply_cli.server.body import Body, Form, Part, refuses, string_or_list, told_by, told_by_type
+from lmsupply_cli.server.body import (
+    MOST_MESSAGES,
+    MOST_TOOLS,
+    Body,
+    Form,
+    Part,
+    refuses,
+    string_or_list,
+    told_by,
+    told_by_type,
+)
 from lmsupply_cli.server.openai.responses_input import STATELESS, Item, as_messages
 from lmsupply_cli.server.openai.responses_tools import Functions, Tool, ToolChoice, flat_name, shown
 from lmsupply_cli.server.sampling import generation_options
@@ -16,6 +26,7 @@ from lmsupply_cli.server.thinking import Effort, thinking_of
 from lmsupply_cli.serving.requests import AnswerRequest
 
 ENCRYPTED, LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
+_MOST_METADATA = 64
 NAMES = {"max_tokens": "max_output_tokens", "guidance": "text.format", "messages": "input"}
 """The API's fields by the library's parameters."""
 
@@ -72,11 +83,11 @@ class PromptBody(Body):
 
     model: str = Field(min_length=1)
     input: Annotated[
-        Annotated[str, Form("string")] | Annotated[list[Item], Form("list")],
+        Annotated[str, Form("string")] | Annotated[list[Item], Field(max_length=MOST_MESSAGES), Form("list")],
         told_by(string_or_list, "a string or a list of items"),
     ]
     instructions: str = ""
-    tools: list[Tool] = Field(default_factory=list)
+    tools: list[Tool] = Field(default_factory=list, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
     text: TextForm = TextForm()
@@ -156,7 +167,7 @@ class ResponsesBody(PromptBody):
             "message.input_image.image_url",
         ]
     ] = Field(default_factory=list)
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict, max_length=_MOST_METADATA)
 
     no_effect = frozenset(
         {

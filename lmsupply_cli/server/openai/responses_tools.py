@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from lmsupply_cli.server.body import Form, Part, refuses, told_by, told_by_type
+from lmsupply_cli.server.body import MOST_TOOLS, Form, Part, refuses, told_by, told_by_type
 from lmsupply_cli.server.offers import Offers, named, offer, read_tools
 
 _SKIPPED = (
@@ -60,7 +60,7 @@ class NamespaceTool(Part):
             Annotated[FunctionTool, Form("function")] | Annotated[SkippedTool, Form("custom")],
             told_by_type("function", "custom"),
         ]
-    ]
+    ] = Field(max_length=MOST_TOOLS)
 
 
 Tool = Annotated[
